@@ -1,0 +1,94 @@
+"""What `ls` and `doctor` print."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from bench import registry
+from bench.errors import UserError
+
+OPTIONAL = {
+    "pandas": "bench export",
+    "pyarrow": "bench export",
+    "matplotlib": "figures as files",
+    "torchsde": "sampler dpmpp_sde",
+    "open_clip": "scorers of real models",
+    "cleanfid": "FID",
+}
+
+
+def lines(kind: str | None) -> Iterator[str]:
+    """Names with one line each, by kind."""
+    for k in (kind,) if kind else registry.KINDS:
+        yield f"{k}:"
+        for name in registry.names(k):
+            try:
+                plugin = registry.get(k, name)
+                told = _about(k, plugin)
+            except UserError as error:
+                told = f"broken: {error}"
+            source = registry.source(k, name)
+            yield f"  {name:28} {told}{'' if source == 'bench' else f'  [{source}]'}"
+
+
+def _about(kind: str, plugin: Any) -> str:
+    twin = f"; twin of {', '.join(plugin.twin_of)}" if getattr(plugin, "twin_of", ()) else ""
+    if kind == "models":
+        height, width = plugin.size
+        return f"{height}x{width}, {plugin.steps} steps, guidance {plugin.guidance:g}{twin}"
+    if kind == "samplers":
+        return f"{plugin.scheduler}, {plugin.calls(50)} calls at 50 steps" + (", stochastic" if plugin.stochastic else "")
+    if kind == "prompts":
+        return f"{plugin.size} prompts{'; ' + plugin.about if plugin.about else ''}{twin}"
+    return f"{plugin.about}{twin}"
+
+
+def doctor() -> Iterator[str]:
+    """One line a fact, each beginning with ok, missing or note."""
+    yield f"ok       {os.cpu_count()} CPU cores, {shutil.disk_usage(Path.cwd()).free / 1e9:.0f} GB free here"
+    for package in ("torch", "diffusers", "transformers"):
+        try:
+            yield f"ok       {package} {version(package)}"
+        except PackageNotFoundError:
+            yield f"missing  {package}: pip install {package}"
+    if importlib.util.find_spec("torch"):
+        import torch
+
+        if torch.cuda.is_available():
+            free, total = torch.cuda.mem_get_info()
+            yield f"ok       {torch.cuda.get_device_name()}, {free / 1e9:.0f} of {total / 1e9:.0f} GB free"
+        else:
+            yield "note     no CUDA device: the embedded world runs (--twin), real models do not in reasonable time"
+    for module, use in OPTIONAL.items():
+        if importlib.util.find_spec(module) is None:
+            yield f"missing  {module}: needed for {use} only"
+    yield from _models()
+    for name in registry.names("prompts"):
+        try:
+            registry.get("prompts", name).read()
+        except UserError as error:
+            yield f"missing  prompts {name}: {error}"
+    unbuilt = [m for m in registry.names("metrics") if registry.get("metrics", m).load is None]
+    if unbuilt:
+        yield f"note     metrics without a scorer yet: {', '.join(unbuilt)}"
+
+
+def _models() -> Iterator[str]:
+    from bench.models.base import check_folder
+
+    for name in registry.names("models"):
+        entry = registry.get("models", name)
+        if entry.folder is None:
+            yield f"note     model {name}: downloaded from the hub ({entry.source}) when first used"
+            continue
+        try:
+            check_folder(entry.folder)
+            yield f"ok       model {name}: weights are whole (digest {entry.digest()})"
+        except UserError as error:
+            yield f"missing  model {name}: {error}"

@@ -1,0 +1,32 @@
+"""Best of n: sample n seeds to the end and keep the image that a metric likes most.
+
+The candidates are ordinary jobs: the first is the baseline's own image, the second is `reseed`'s, and two choosers
+share them all. The cost charged to the method is that of all n, wherever they came from.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from bench.methods.base import Candidate, Method
+from bench.methods.reseed import other_seed
+from bench.registry import register
+
+
+@register("methods", "best_of_n")
+class BestOfN(Method):
+    about: ClassVar[str] = "n seeds sampled to the end, the best by a metric (`chooser`) kept"
+
+    n: int = Field(4, ge=2, le=1024)
+    chooser: str = "hpsv2"
+    """Metric that picks; reports mark the method where this metric judges it."""
+    steps: int | None = Field(None, ge=1, le=1000)
+    """Steps of each candidate; half the suite's with n = 2 is the equal-compute comparison."""
+
+    def candidates(self, seed: int) -> list[Candidate]:
+        return [Candidate(other_seed(seed, k), self.steps) for k in range(self.n)]
+
+    def judge(self) -> str | None:
+        return self.chooser

@@ -1,0 +1,1 @@
+"""Models: `base.py` says what one is, the other files hold one pipeline family each."""

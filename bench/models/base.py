@@ -1,0 +1,173 @@
+"""Model and Denoiser: all that methods and stages see of a diffusers pipeline."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+Embeddings = dict[str, "torch.Tensor"]
+"""Prompt tensors by the pipeline's own argument names, each with a leading batch dimension."""
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A catalogue row: where a model lies and what it is run with unless a suite says otherwise."""
+
+    name: str
+    adapter: str
+    """`module:Class` of the adapter for its pipeline family."""
+    source: str
+    """A hub id, or a folder."""
+    revision: str | None
+    steps: int
+    guidance: float
+    size: tuple[int, int]
+    """Height and width in pixels."""
+    latent: tuple[int, int, int]
+    scheduler: str = "ddim"
+    twin_of: tuple[str, ...] = ()
+    call_ms: float | None = None
+    """Milliseconds of one guided denoiser call for one image in a batch, for the plan's estimate of time."""
+    call_ms_on: str = ""
+    """The machine on which `call_ms` was measured."""
+
+    @property
+    def folder(self) -> Path | None:
+        path = Path(self.source)
+        return path if path.is_absolute() else None
+
+    def digest(self) -> str:
+        """What decides the pixels: the folder's content, or the pinned hub id and revision."""
+        if self.folder is None:
+            return f"{self.source}@{self.revision}"
+        return folder_digest(self.folder)
+
+    def load(self, device: str) -> Model:
+        """The model, ready on a device; a missing or broken file is a UserError that names it."""
+        import importlib
+
+        module, name = self.adapter.split(":")
+        model: Model = getattr(importlib.import_module(module), name)(self, device)
+        return model
+
+
+def folder_digest(folder: Path) -> str:
+    """16 hex digits over the names and contents of all files of a model folder, cards left out."""
+    if not (folder / "model_index.json").is_file() and not (folder / "config.json").is_file():
+        raise UserError(f"{folder}: no model_index.json or config.json there; expected a diffusers or transformers folder")
+    h = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix in (".json", ".safetensors", ".txt")):
+        if path.name == "card.json":
+            continue
+        h.update(path.relative_to(folder).as_posix().encode() + b"\0")
+        h.update(hashlib.sha256(path.read_bytes()).digest())
+    return h.hexdigest()[:16]
+
+
+def check_folder(folder: Path) -> None:
+    """Compare a folder with the digests in its card, if it has one, before anything is loaded from it."""
+    card = folder / "card.json"
+    if not card.is_file():
+        return
+    for name, expected in json.loads(card.read_text())["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise UserError(f"{path}: missing; {folder.name}'s card lists it; reinstall or train it again")
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        if found != expected:
+            raise UserError(
+                f"{path}: corrupt (sha256 {found[:12]}, expected {expected[:12]}); reinstall or train it again"
+            )
+
+
+@dataclass
+class Denoiser:
+    """What a noise method may use of a model at one sampler, step count, guidance and batch of prompts.
+
+    `predict_both(x, t)` gives the unconditional and conditional noise predictions of unit-scale
+    (variance-preserving) latents x = alpha x_0 + sigma e; `predict_one(x, t)` the conditional one alone.
+    """
+
+    timesteps: Sequence[float]
+    """Distinct timesteps of the sampler, falling."""
+    guidance: float
+    alphas_cumprod: Sequence[float]
+    predict_both: Callable[[torch.Tensor, float], tuple[torch.Tensor, torch.Tensor]]
+    predict_one: Callable[[torch.Tensor, float], torch.Tensor]
+    calls: int = field(default=0)
+    """Denoiser calls so far; guidance doubles the batch, not the calls."""
+
+    def alpha(self, t: float) -> float:
+        """sqrt of the cumulative alpha at timestep t; fractional timesteps are rounded."""
+        return float(self.alphas_cumprod[self._index(t)]) ** 0.5
+
+    def sigma(self, t: float) -> float:
+        """sqrt(1 - cumulative alpha) at timestep t."""
+        return (1.0 - float(self.alphas_cumprod[self._index(t)])) ** 0.5
+
+    def _index(self, t: float) -> int:
+        i = round(float(t))
+        if not 0 <= i < len(self.alphas_cumprod):
+            raise ValueError(f"timestep {t} is outside the model's [0, {len(self.alphas_cumprod) - 1}]")
+        return i
+
+    def predict(self, x: torch.Tensor, t: float, guidance: float) -> torch.Tensor:
+        """Guided noise prediction u + g (c - u) in diffusers' convention; g = 1 needs the conditional half only."""
+        self.calls += 1
+        if guidance == 1.0:
+            return self.predict_one(x, t)
+        u, c = self.predict_both(x, t)
+        return u + guidance * (c - u)
+
+
+class Model(ABC):
+    """A loaded pipeline. Latents are unit-variance fp32 (B, C, h, w); images are uint8 (B, H, W, 3)."""
+
+    entry: ModelEntry
+    device: str
+    pipeline: Any
+
+    @abstractmethod
+    def encode(self, prompts: Sequence[str]) -> Embeddings:
+        """Embeddings of prompts, as the pipeline's own `encode_prompt` makes them."""
+
+    @abstractmethod
+    def encode_negative(self, prompt: str) -> Embeddings:
+        """Embeddings (batch of one) that guidance steers away from; an empty prompt is the pipeline's own default."""
+
+    @abstractmethod
+    def denoiser(self, scheduler: Any, steps: int, guidance: float, cond: Embeddings, uncond: Embeddings) -> Denoiser:
+        """A fresh call-counting denoiser for a batch."""
+
+    @abstractmethod
+    def sample(
+        self,
+        latents: torch.Tensor,
+        scheduler: Any,
+        *,
+        steps: int,
+        guidance: float,
+        cond: Embeddings,
+        uncond: Embeddings,
+        generators: list[torch.Generator],
+    ) -> torch.Tensor:
+        """Run the pipeline's own loop from `latents`; returns the final latents."""
+
+    @abstractmethod
+    def decode(self, latents: torch.Tensor) -> np.ndarray:
+        """Final latents to images."""
+
+    @abstractmethod
+    def modules(self) -> dict[str, Any]:
+        """The networks whose time counts as model time: role -> module or bound method's owner."""

@@ -1,0 +1,251 @@
+"""Suite -> Plan: which images to make, under which names, and what that will cost. Imports no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from bench import registry
+from bench.errors import UserError
+from bench.methods.base import Chain, Method, split_choice
+from bench.models.base import ModelEntry
+from bench.prompts.base import Prompt
+from bench.suite import MethodSpec, Suite
+
+PNG_BYTES_PER_PIXEL = {64: 0.35, 1024: 1.5}
+"""Measured size of a PNG by side: flat shapes, and photographs at SDXL's size; the estimate takes the nearer."""
+
+
+def _hash(record: Any) -> str:
+    text = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image to make. `id` hashes every input that decides its pixels, and nothing else.
+
+    `links` is the method chain as ((name, identity as JSON), ...); `seed` is the seed the latent is drawn from,
+    after the chain has had its say.
+    """
+
+    model: str
+    model_digest: str
+    sampler: str
+    sampler_identity: str
+    steps: int
+    guidance: float
+    size: tuple[int, int]
+    links: tuple[tuple[str, str], ...]
+    prompt: str
+    negative_prompt: str
+    seed: int
+
+    @cached_property
+    def id(self) -> str:
+        record = asdict(self)
+        # A name is not what decides pixels: the digest and the identity are.
+        del record["model"], record["sampler"]
+        return _hash(record)
+
+    @property
+    def group(self) -> tuple[Any, ...]:
+        """Jobs of one group can share a batch."""
+        return (self.model, self.sampler, self.steps, self.guidance, self.links, self.negative_prompt)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One image to be chosen among the images of other jobs by a metric."""
+
+    candidates: tuple[str, ...]
+    metric: str
+    metric_digest: str
+    prompt: str
+
+    @cached_property
+    def id(self) -> str:
+        return _hash({"candidates": self.candidates, "metric": self.metric_digest})
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A row of the report: one method under one protocol."""
+
+    method: str
+    model: str
+    prompts: str
+    sampler: str
+    steps: int
+    guidance: float
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Where an image stands in the suite: its arm, prompt and seed. Two cells may share one image."""
+
+    arm: Arm
+    prompt: Prompt
+    seed: int
+    job_id: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a run will do. `jobs` are in the order they are made; `choices` come after them."""
+
+    suite: Suite
+    jobs: dict[str, Job]
+    choices: dict[str, Choice]
+    cells: list[Cell]
+
+    def calls(self, job: Job) -> int:
+        """Denoiser calls of one image, the noise stage's included."""
+        sampler = registry.get("samplers", job.sampler)
+        return int(sampler.calls(job.steps) + build_chain(job.links).noise_calls(job.steps))
+
+    def costs(self, known: set[str] | frozenset[str] = frozenset()) -> dict[str, float]:
+        """images, denoiser calls, shared images, and estimates of seconds and bytes; `known` are in the cache."""
+        wanted = [c.job_id for c in self.cells]
+        todo = [j for j in self.jobs.values() if j.id not in known]
+        calls = {j.group: self.calls(j) for j in todo}
+        entries: dict[str, ModelEntry] = {m: registry.get("models", m) for m in {j.model for j in todo}}
+        seconds = sum(calls[j.group] * (entries[j.model].call_ms or float("nan")) for j in todo) / 1000
+        return {
+            "cells": len(wanted),
+            "images": len(self.jobs),
+            "choices": len(self.choices),
+            "shared": len(wanted) + sum(len(c.candidates) for c in self.choices.values())
+            - len(self.choices) - len(self.jobs),
+            "cached": len(self.jobs) - len(todo),
+            "calls": sum(calls[j.group] for j in todo),
+            "seconds": seconds,
+            "bytes": sum(_png_bytes(j.size) for j in todo),
+        }
+
+
+def _png_bytes(size: tuple[int, int]) -> float:
+    side = min(PNG_BYTES_PER_PIXEL, key=lambda s: abs(s - size[0]))
+    return size[0] * size[1] * PNG_BYTES_PER_PIXEL[side]
+
+
+def build_method(use: str, params: dict[str, Any]) -> Method:
+    """The plugin of a suite's link with its parameters."""
+    method: Method = registry.get("methods", use)(**params)
+    return method
+
+
+def build_chain(links: tuple[tuple[str, str], ...]) -> Chain:
+    """The method chain of a job, from what its id was made of."""
+    methods = []
+    for name, identity in links:
+        params = json.loads(identity)
+        params.pop("version")
+        methods.append(build_method(name, params))
+    return Chain(links=tuple(methods))
+
+
+def _links(methods: tuple[Method, ...], names: list[str]) -> tuple[tuple[str, str], ...]:
+    """The chain as it enters the job id; methods that leave pixels alone (`standard`, a seed) do not."""
+    return tuple(
+        (name, json.dumps(m.identity(), sort_keys=True))
+        for m, name in zip(methods, names, strict=True)
+        if type(m).noise is not Method.noise
+    )
+
+
+def make_plan(suite: Suite, *, read: Callable[[str], list[Prompt]] | None = None) -> Plan:
+    """All jobs, choices and cells of a suite, grouped so that what shares a batch is made together."""
+    prompt_sets = {name: (read or read_prompts)(name)[: suite.limit] for name in suite.prompts}
+    jobs: dict[str, Job] = {}
+    choices: dict[str, Choice] = {}
+    cells: list[Cell] = []
+    for arm, entry, spec in _arms(suite):
+        methods = tuple(build_method(link.use, dict(link.params)) for link in spec.chain)
+        try:
+            making, choosing = split_choice(methods)
+        except ValueError as error:
+            raise UserError(f"method {spec.label!r}: {error}") from error
+        chain = Chain(links=making)
+        names = [link.use for link, m in zip(spec.chain, methods, strict=True) if not m.judge()]
+        sampler = registry.get("samplers", arm.sampler)
+        base = Job(
+            model=arm.model,
+            model_digest=_model_digest(entry),
+            sampler=arm.sampler,
+            sampler_identity=json.dumps(sampler.identity(), sort_keys=True),
+            steps=arm.steps,
+            guidance=arm.guidance,
+            size=entry.size,
+            links=_links(making, names),
+            prompt="",
+            negative_prompt=suite.negative_prompt,
+            seed=0,
+        )
+        for prompt in prompt_sets[arm.prompts]:
+            for seed in _seeds(suite, arm.prompts):
+                job = replace(base, prompt=prompt.text, seed=chain.seed(seed))
+                if choosing is None:
+                    jobs.setdefault(job.id, job)
+                    cells.append(Cell(arm, prompt, seed, job.id))
+                    continue
+                made = [
+                    replace(job, seed=chain.seed(c.seed), steps=c.steps or job.steps) for c in choosing.candidates(seed)
+                ]
+                for m in made:
+                    jobs.setdefault(m.id, m)
+                choice = _choice(choosing, tuple(m.id for m in made), prompt)
+                choices.setdefault(choice.id, choice)
+                cells.append(Cell(arm, prompt, seed, choice.id))
+    order = {group: i for i, group in enumerate(dict.fromkeys(j.group for j in jobs.values()))}
+    ordered = sorted(jobs.values(), key=lambda j: order[j.group])
+    return Plan(suite, {j.id: j for j in ordered}, choices, cells)
+
+
+_digests: dict[str, str] = {}
+
+
+def _model_digest(entry: ModelEntry) -> str:
+    if entry.name not in _digests:
+        _digests[entry.name] = entry.digest()
+    return _digests[entry.name]
+
+
+def _choice(method: Method, candidates: tuple[str, ...], prompt: Prompt) -> Choice:
+    name = method.judge()
+    assert name is not None
+    metric = registry.get("metrics", name)
+    key = f"metric:{name}"
+    if key not in _digests:
+        _digests[key] = metric.digest()
+    return Choice(candidates, name, _digests[key], prompt.text)
+
+
+def _arms(suite: Suite) -> Iterator[tuple[Arm, ModelEntry, MethodSpec]]:
+    for model in suite.models:
+        entry: ModelEntry = registry.get("models", model)
+        for sampler in suite.samplers:
+            for steps in suite.steps or (entry.steps,):
+                for guidance in suite.guidance or (entry.guidance,):
+                    for spec in suite.methods:
+                        for prompts in suite.prompts:
+                            arm = Arm(spec.label, model, prompts, sampler, steps, float(guidance))
+                            yield arm, entry, spec
+
+
+def _seeds(suite: Suite, prompts: str) -> list[int]:
+    """A suite's seeds; where it asks for several images a prompt, seeds 0, 1, ... follow each of them."""
+    per_prompt = suite.images_per_prompt or registry.get("prompts", prompts).images_per_prompt
+    if per_prompt == 1:
+        return list(suite.seeds)
+    return [s * per_prompt + k for s in suite.seeds for k in range(per_prompt)]
+
+
+def read_prompts(name: str) -> list[Prompt]:
+    """All prompts of a set."""
+    prompts: list[Prompt] = registry.get("prompts", name).read()
+    return prompts

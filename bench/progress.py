@@ -1,0 +1,54 @@
+"""Progress with rate and time left: a bar on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+PLAIN_SECONDS = 5.0
+
+
+class Progress:
+    """`with Progress("generate", total) as p: p.advance(n)`; writes to stderr."""
+
+    def __init__(self, title: str, total: int, unit: str = "images"):
+        self.title, self.total, self.unit = title, total, unit
+        self.done = 0
+        self.begun = self.spoken = time.monotonic()
+        self._bar: Any = None
+
+    def __enter__(self) -> Progress:
+        if sys.stderr.isatty() and self.total:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+            rate = TextColumn("{task.fields[rate]:.1f} " + self.unit + "/s")
+            self._bar = Bar(*columns, rate, TimeRemainingColumn(), console=Console(stderr=True))
+            self._bar.start()
+            self._task = self._bar.add_task(self.title, total=self.total, rate=0.0)
+        return self
+
+    def advance(self, n: int) -> None:
+        self.done += n
+        now = time.monotonic()
+        rate = self.done / max(now - self.begun, 1e-9)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self.done, rate=rate)
+        elif now - self.spoken >= PLAIN_SECONDS or self.done == self.total:
+            self.spoken = now
+            left = (self.total - self.done) / max(rate, 1e-9)
+            print(
+                f"{self.title}: {self.done}/{self.total} {self.unit}, {rate:.1f}/s, {left:.0f} s left",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()

@@ -1,0 +1,1 @@
+"""Prompt sets: `base.py` says what one is, `files.py` reads the public ones."""

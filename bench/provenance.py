@@ -1,0 +1,86 @@
+"""What a result was made with: code, versions, hardware, weights, command line."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from bench import __version__
+
+PACKAGES = ("torch", "diffusers", "transformers", "safetensors", "numpy", "scipy", "pillow", "pydantic")
+
+
+def packages() -> dict[str, str | None]:
+    """Installed versions of what can move a result; None where a package is absent."""
+    found: dict[str, str | None] = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), *arguments], capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def commit() -> dict[str, Any]:
+    """Commit and dirty flag of the checkout that the package runs from; None for an installed wheel."""
+    found = _git("rev-parse", "HEAD")
+    tracked = found and _git("ls-files", "--error-unmatch", Path(__file__).name)
+    if not tracked:
+        return {"commit": None, "dirty": None}
+    return {"commit": found, "dirty": bool(_git("status", "--porcelain", "--untracked-files=no"))}
+
+
+@cache
+def cpu() -> str:
+    """The processor's model name and core count."""
+    name = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                name = line.split(":", 1)[1].strip()
+                break
+    except OSError:
+        pass
+    return f"{name}, {os.cpu_count()} cores"
+
+
+def hardware(device: str) -> str:
+    """One line that latencies are only comparable within: device, and threads on a CPU."""
+    import torch
+
+    if device.startswith("cuda"):
+        return str(torch.cuda.get_device_name())
+    return f"{cpu()}, {torch.get_num_threads()} threads"
+
+
+def collect(device: str, weights: dict[str, str]) -> dict[str, Any]:
+    """Everything, for a session row and the report."""
+    return {
+        "version": __version__,
+        **commit(),
+        "command": shlex.join(["python", "-m", "bench", *sys.argv[1:]]),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": packages(),
+        "hardware": hardware(device),
+        "cpu": cpu(),
+        "device": device,
+        "weights": weights,
+    }

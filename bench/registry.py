@@ -1,0 +1,96 @@
+"""Named plugins: models, methods, samplers, prompts and metrics.
+
+The project's own plugins live one a file in the package of their kind and register themselves by a decorator;
+others come through entry points of the groups `bench.models`, `bench.methods` and so on. A plugin's module
+must not import torch at its top, so that `plan` and `--help` stay quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any, TypeVar
+
+from bench.errors import UserError, nearest
+
+KINDS = ("models", "methods", "samplers", "prompts", "metrics")
+
+T = TypeVar("T")
+_plugins: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
+_sources: dict[tuple[str, str], str] = {}
+
+
+def register(kind: str, name: str) -> Callable[[T], T]:
+    """Class or instance decorator that names a plugin; a second plugin of one name is an error."""
+
+    def add(plugin: T) -> T:
+        add_plugin(kind, name, plugin, "bench")
+        return plugin
+
+    return add
+
+
+def add_plugin(kind: str, name: str, plugin: Any, source: str) -> None:
+    """Register `plugin` under a name; `source` says which package it came from."""
+    known = _plugins[kind].get(name)
+    if known is not None and known is not plugin:
+        raise UserError(
+            f"two {kind} are named {name!r} (from {_sources[kind, name]} and {source}); uninstall one or rename it"
+        )
+    _plugins[kind][name] = plugin
+    _sources[kind, name] = source
+
+
+@cache
+def _discover(kind: str) -> dict[str, Any]:
+    package = importlib.import_module(f"bench.{kind}")
+    for module in pkgutil.iter_modules(getattr(package, "__path__", [])):
+        importlib.import_module(f"bench.{kind}.{module.name}")
+    for point in entry_points(group=f"bench.{kind}"):
+        distribution = point.dist.name if point.dist else point.value
+        try:
+            plugin = point.load()
+        except Exception as error:
+            # A broken third-party plugin must not take the whole program down with it; asking for it by name does.
+            plugin = _Broken(point.name, distribution, error)
+        add_plugin(kind, point.name, plugin, distribution)
+    return _plugins[kind]
+
+
+class _Broken:
+    def __init__(self, name: str, distribution: str, error: Exception):
+        self.line = f"plugin {name!r} of package {distribution!r} does not load: {type(error).__name__}: {error}"
+
+
+def names(kind: str) -> list[str]:
+    """Sorted names of one kind."""
+    return sorted(_discover(kind))
+
+
+def source(kind: str, name: str) -> str:
+    """The distribution that registered a plugin; `bench` for the project's own."""
+    _discover(kind)
+    return _sources[kind, name]
+
+
+def get(kind: str, name: str) -> Any:
+    """The plugin of that name; an unknown name is a UserError with the nearest known one."""
+    plugins = _discover(kind)
+    if name not in plugins:
+        raise UserError(f"unknown {kind.rstrip('s')} {name!r}{nearest(name, plugins)}")
+    plugin = plugins[name]
+    if isinstance(plugin, _Broken):
+        raise UserError(plugin.line)
+    return plugin
+
+
+def twin(kind: str, name: str) -> str | None:
+    """The embedded stand-in for a plugin: the one that says `twin_of` it; a stand-in's own name is its twin."""
+    for other, plugin in sorted(_discover(kind).items()):
+        of = getattr(plugin, "twin_of", ())
+        if name in of or (of and other == name):
+            return other
+    return None

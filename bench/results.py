@@ -1,0 +1,404 @@
+"""Ledger -> results: every number that a report, a gate or a person reads, as one JSON document.
+
+All comparisons are on pairs (same model, protocol, prompt and seed) and clustered by prompt text. `"*"` in place
+of a prompt set means all sets pooled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from bench import registry, stats
+from bench.metrics.base import MetricEntry
+from bench.metrics.geneval_rules import TASKS
+from bench.methods.base import Chain
+from bench.plan import build_method
+from bench.prompts.base import Prompt
+from bench.score import prompt_key
+from bench.store import Image, Ledger, write_atomically
+from bench.suite import Suite
+
+SCHEMA = 1
+POOLED = "*"
+SHOWN_PAIRS = 12
+CONTROL_ALPHA = 0.01
+"""A control of zero effect fails below this Holm-adjusted p: one harness in a hundred looks broken by chance."""
+
+Setting = tuple[str, str, int, float]
+"""Model, sampler, steps, guidance: what a comparison holds fixed."""
+Key = tuple[str, int, int]
+"""Prompt set, prompt index, seed: what makes a pair."""
+
+TIMES = ("encode_ms", "noise_ms", "sampling_ms", "decode_ms")
+
+
+class _Arm:
+    """One method under one protocol on one prompt set, with what the ledger knows of it."""
+
+    def __init__(self, setting: Setting, method: str, prompts: str):
+        self.setting, self.method, self.prompts = setting, method, prompts
+        self.cells: dict[Key, tuple[str, str | None]] = {}
+        """Pair key -> (prompt text, image digest or None where there is no image yet)."""
+        self.images: dict[Key, Image] = {}
+        self.scores: dict[str, dict[Key, float]] = defaultdict(dict)
+        self.tags: dict[Key, str] = {}
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        model, sampler, steps, guidance = self.setting
+        return {
+            "model": model,
+            "prompts": self.prompts,
+            "sampler": sampler,
+            "steps": steps,
+            "guidance": guidance,
+            "method": self.method,
+        }
+
+
+def load_suite(ledger: Ledger) -> Suite:
+    """The suite that the run was made for, as it was after its overrides."""
+    return Suite.model_validate(ledger.get("suite"))
+
+
+def compute(ledger: Ledger) -> dict[str, Any]:
+    """All results of a run; raises nothing for an unfinished one, which says so in itself."""
+    suite = load_suite(ledger)
+    entries: dict[str, MetricEntry] = {m: registry.get("metrics", m) for m in suite.metrics}
+    optimised = {s.label: _optimises(suite, s.label) for s in suite.methods}
+    arms = _with_pooled(_read(ledger, suite, entries))
+    comparisons = list(_compare(arms, suite, entries, optimised))
+    _adjust(comparisons)
+    rows = [_arm_row(a, suite, entries, optimised) for a in arms]
+    run = _run(ledger)
+    run["finished"] = all(r["complete"] for r in rows)
+    return {
+        "schema": SCHEMA,
+        "suite": {
+            "name": suite.name,
+            "title": suite.title,
+            "id": suite.id,
+            "reproduces": suite.reproduces or None,
+            "twin": suite.twin,
+            "baseline": suite.baseline,
+            "limit": suite.limit,
+            "command": run["provenance"].get("command"),
+        },
+        "run": run,
+        "notes": [*suite.notes, *_notes(arms, ledger)],
+        "metrics": {m: _metric(e) for m, e in entries.items()},
+        "arms": rows,
+        "comparisons": comparisons,
+        "tasks": [t for a in arms for m in entries if (t := _tasks(a, m))],
+        "controls": list(_controls(comparisons, suite)),
+        "pairs": list(_pairs(arms, suite)),
+    }
+
+
+def write(ledger: Ledger) -> dict[str, Any]:
+    """Compute, and keep as `results.json` in the run folder."""
+    results = compute(ledger)
+    text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
+    write_atomically(ledger.folder / "results.json", text.encode())
+    return results
+
+
+def _optimises(suite: Suite, label: str) -> tuple[str, ...]:
+    spec = next(s for s in suite.methods if s.label == label)
+    return Chain(links=tuple(build_method(link.use, link.params) for link in spec.chain)).optimises()
+
+
+def _read(ledger: Ledger, suite: Suite, entries: dict[str, MetricEntry]) -> list[_Arm]:
+    """The arms in the suite's order of methods, with images and scores joined on."""
+    images = ledger.images()
+    found: dict[tuple[Setting, str, str], _Arm] = {}
+    keys: dict[tuple[str, str], list[tuple[_Arm, Key]]] = defaultdict(list)
+    query = "SELECT method, model, prompts, sampler, steps, guidance, prompt_index, seed, prompt, category, metadata, job_id FROM cells"
+    for method, model, prompts, sampler, steps, guidance, index, seed, text, category, metadata, job_id in ledger.db.execute(query):
+        setting = (model, sampler, steps, guidance)
+        arm = found.setdefault((setting, method, prompts), _Arm(setting, method, prompts))
+        key = (prompts, index, seed)
+        image = images.get(job_id)
+        arm.cells[key] = (text, image and image.digest)
+        arm.tags[key] = category
+        if image:
+            arm.images[key] = image
+            prompt = Prompt(index, text, category, json.loads(metadata) if metadata else None)
+            keys[image.digest, prompt_key(prompt)].append((arm, key))
+    for name, entry in entries.items():
+        rows = ledger.db.execute(
+            "SELECT digest, prompt, value FROM scores WHERE metric = ? AND scorer = ?", (name, entry.digest())
+        )
+        for digest, prompt, value in rows:
+            for arm, key in keys.get((digest, prompt), ()):
+                arm.scores[name][key] = value
+    order = {s.label: i for i, s in enumerate(suite.methods)}
+    sets = {p: i for i, p in enumerate(suite.prompts)}
+    return sorted(found.values(), key=lambda a: (a.setting, sets[a.prompts], order[a.method]))
+
+
+def _with_pooled(arms: list[_Arm]) -> list[_Arm]:
+    """The arms, and for every setting and method one over all prompt sets."""
+    pooled: dict[tuple[Setting, str], _Arm] = {}
+    for arm in arms:
+        one = pooled.setdefault((arm.setting, arm.method), _Arm(arm.setting, arm.method, POOLED))
+        one.cells |= arm.cells
+        one.images |= arm.images
+        one.tags |= arm.tags
+        for metric, values in arm.scores.items():
+            one.scores[metric] |= values
+    return [*arms, *pooled.values()]
+
+
+def _expected(arm: _Arm, entry: MetricEntry) -> int:
+    """How many scores a complete arm has; GenEval judges only prompts with metadata, so it may be fewer."""
+    return len(arm.scores[entry.name]) if entry.needs_metadata else len(arm.cells)
+
+
+def _arm_row(
+    arm: _Arm, suite: Suite, entries: dict[str, MetricEntry], optimised: dict[str, tuple[str, ...]]
+) -> dict[str, Any]:
+    metrics = {}
+    for name in entries:
+        values = arm.scores[name]
+        if not values:
+            metrics[name] = {"mean": None, "low": None, "high": None, "n": 0}
+            continue
+        keys = sorted(values)
+        interval = stats.cluster_bootstrap([values[k] for k in keys], [arm.cells[k][0] for k in keys])
+        metrics[name] = {"mean": interval.estimate, **_bounds(interval), "n": len(keys)}
+    return {
+        **arm.labels,
+        "n_expected": len(arm.cells),
+        "n": len(arm.images),
+        "complete": _complete(arm, entries),
+        "is_baseline": arm.method == suite.baseline,
+        "metrics": metrics,
+        "optimises": list(optimised[arm.method]),
+        "cost": _cost(arm),
+    }
+
+
+def _complete(arm: _Arm, entries: dict[str, MetricEntry]) -> bool:
+    return len(arm.images) == len(arm.cells) and all(
+        len(arm.scores[n]) == _expected(arm, e) and (arm.scores[n] or e.needs_metadata) for n, e in entries.items()
+    )
+
+
+def _bounds(interval: stats.Interval) -> dict[str, float | None]:
+    """JSON has no infinity; an interval that says nothing (one prompt) has no bounds."""
+    return {
+        "low": interval.low if np.isfinite(interval.low) else None,
+        "high": interval.high if np.isfinite(interval.high) else None,
+    }
+
+
+def _cost(arm: _Arm) -> dict[str, Any]:
+    """Means an image. Times count only images made on the hardware that made most of them."""
+    images = list(arm.images.values())
+    cost: dict[str, Any] = dict.fromkeys((*TIMES, "total_ms", "calls_noise", "calls_sampling", "calls_total"))
+    cost |= {"peak_bytes": None, "peak_kind": None, "from_cache": 0, "n_timed": 0, "hardware": None}
+    if not images:
+        return cost
+    hardware = Counter(i.hardware for i in images).most_common(1)[0][0]
+    timed = [i for i in images if i.hardware == hardware]
+    cost |= {name: float(np.mean([getattr(i, name) for i in timed])) for name in TIMES}
+    cost["total_ms"] = sum(cost[name] for name in TIMES)
+    for name in ("calls_noise", "calls_sampling"):
+        cost[name] = float(np.mean([getattr(i, name) for i in images]))
+    cost["calls_total"] = cost["calls_noise"] + cost["calls_sampling"]
+    cost["peak_bytes"] = max(i.peak_bytes or 0 for i in timed) or None
+    cost["peak_kind"] = timed[0].peak_kind
+    cost["from_cache"] = sum(i.from_cache for i in images)
+    cost["n_timed"], cost["hardware"] = len(timed), hardware
+    return cost
+
+
+def _compare(
+    arms: list[_Arm], suite: Suite, entries: dict[str, MetricEntry], optimised: dict[str, tuple[str, ...]]
+) -> Iterator[dict[str, Any]]:
+    bases = {(a.setting, a.prompts): a for a in arms if a.method == suite.baseline}
+    for arm in arms:
+        if arm.method == suite.baseline:
+            continue
+        base = bases[arm.setting, arm.prompts]
+        for name, entry in entries.items():
+            if entry.needs_metadata and not base.scores[name] and not arm.scores[name]:
+                continue
+            yield _comparison(arm, base, entry, marked=name in optimised[arm.method])
+
+
+def _comparison(arm: _Arm, base: _Arm, entry: MetricEntry, *, marked: bool) -> dict[str, Any]:
+    ours, theirs = arm.scores[entry.name], base.scores[entry.name]
+    keys = sorted(ours.keys() & theirs.keys())
+    complete = bool(keys) and len(keys) == max(_expected(arm, entry), _expected(base, entry))
+    row: dict[str, Any] = {
+        **arm.labels,
+        "baseline": base.method,
+        "metric": entry.name,
+        "n": len(keys),
+        "complete": complete,
+        "marked": marked,
+    }
+    empty = ("n_prompts", "delta", "low", "high", "p", "p_holm", "win", "tie", "loss")
+    row |= dict.fromkeys((*empty, "win_rate", "win_low", "win_high", "detectable"))
+    if not keys:
+        return row
+    treated, baseline = np.array([ours[k] for k in keys]), np.array([theirs[k] for k in keys])
+    clusters = [arm.cells[k][0] for k in keys]
+    sign = 1.0 if entry.higher_is_better else -1.0
+    delta = stats.paired_delta(treated, baseline, clusters)
+    count = stats.outcomes(sign * treated, sign * baseline)
+    rate = stats.win_rate(sign * treated, sign * baseline, clusters)
+    detectable = stats.smallest_detectable(treated - baseline, clusters)
+    return row | {
+        "n_prompts": len(set(clusters)),
+        "delta": delta.estimate,
+        **_bounds(delta),
+        "p": stats.sign_flip_p(treated - baseline, clusters) if complete else None,
+        "win": count.win,
+        "tie": count.tie,
+        "loss": count.loss,
+        "win_rate": rate.estimate,
+        "win_low": rate.low,
+        "win_high": rate.high,
+        "detectable": detectable if np.isfinite(detectable) else None,
+    }
+
+
+def _adjust(comparisons: list[dict[str, Any]]) -> None:
+    """Holm's correction over two families: all pooled comparisons, and all on single prompt sets.
+
+    Marked comparisons and incomplete ones are no evidence and belong to neither.
+    """
+    for pooled in (True, False):
+        family = [
+            c
+            for c in comparisons
+            if (c["prompts"] == POOLED) is pooled and not c["marked"] and c["complete"] and c["p"] is not None
+        ]
+        if not family:
+            continue
+        for row, p in zip(family, stats.holm([c["p"] for c in family]), strict=True):
+            row["p_holm"] = float(p)
+
+
+def _tasks(arm: _Arm, metric: str) -> dict[str, Any] | None:
+    """GenEval's six task means and their mean, for a metric that judges by metadata."""
+    values = arm.scores[metric]
+    groups: dict[str, list[Key]] = defaultdict(list)
+    for key in sorted(values):
+        if arm.tags[key] in TASKS:
+            groups[arm.tags[key]].append(key)
+    if not groups or not registry.get("metrics", metric).needs_metadata:
+        return None
+    keys = [k for tag in groups for k in groups[tag]]
+    # A mean of task means is the mean of values that are weighted by their task's share.
+    weighted = [values[k] * len(keys) / (len(groups) * len(groups[tag])) for tag in groups for k in groups[tag]]
+    overall = stats.cluster_bootstrap(weighted, [arm.cells[k][0] for k in keys])
+    return {
+        **arm.labels,
+        "metric": metric,
+        "overall": overall.estimate,
+        "overall_low": overall.low if np.isfinite(overall.low) else None,
+        "overall_high": overall.high if np.isfinite(overall.high) else None,
+        "tasks": {
+            t: {"mean": float(np.mean([values[k] for k in groups[t]])), "n": len(groups[t])}
+            for t in TASKS
+            if t in groups
+        },
+    }
+
+
+def _controls(comparisons: list[dict[str, Any]], suite: Suite) -> Iterator[dict[str, Any]]:
+    """Whether methods of known effect were seen to have it: a harness that fails this is not to be believed."""
+    for label, control in suite.controls.items():
+        rows = [
+            c
+            for c in comparisons
+            if c["method"] == label and c["prompts"] == POOLED and control.metric in (None, c["metric"])
+        ]
+        usable = [c for c in rows if c["complete"] and c["p"] is not None]
+        adjusted = stats.holm([c["p"] for c in usable]) if usable else []
+        for row in rows:
+            where = next((i for i, c in enumerate(usable) if c is row), None)
+            p = None if where is None else float(adjusted[where])
+            yield _control(row, control.effect, p)
+
+
+def _control(row: dict[str, Any], effect: str, p: float | None) -> dict[str, Any]:
+    told = {"method": row["method"], "metric": row["metric"], "expect": effect}
+    if p is None or row["low"] is None:
+        return told | {"ok": None, "sentence": f"{row['method']} on {row['metric']}: not measured, so not checked"}
+    seen = f"{row['delta']:+.4g} [{row['low']:+.4g}, {row['high']:+.4g}], Holm p = {p:.2g}"
+    if effect == "zero":
+        ok = p >= CONTROL_ALPHA
+        said = "as it must be" if ok else "the harness or the baseline is not to be believed"
+        return told | {"ok": ok, "sentence": f"{row['method']} on {row['metric']} must show nothing: {seen}: {said}"}
+    sign = 1 if registry.get("metrics", row["metric"]).higher_is_better else -1
+    ok = min(sign * row["low"], sign * row["high"]) > 0 and p < CONTROL_ALPHA
+    said = "as it must be" if ok else "the harness misses an effect that is there, or n is too small"
+    return told | {"ok": ok, "sentence": f"{row['method']} on {row['metric']} must show a gain: {seen}: {said}"}
+
+
+def _pairs(arms: list[_Arm], suite: Suite) -> Iterator[dict[str, Any]]:
+    """Evenly spaced prompts of the first setting, not picked by looking."""
+    pooled = [a for a in arms if a.prompts == POOLED and a.setting == arms[0].setting]
+    base = next(a for a in pooled if a.method == suite.baseline)
+    keys = sorted(k for k in base.cells if all(k in a.images for a in pooled))
+    for i in dict.fromkeys(np.linspace(0, len(keys) - 1, min(SHOWN_PAIRS, len(keys))).astype(int).tolist()):
+        key = keys[i]
+        yield {
+            "prompt": base.cells[key][0],
+            "prompts": key[0],
+            "index": key[1],
+            "seed": key[2],
+            "images": {a.method: a.images[key].file for a in pooled},
+            "scores": {a.method: {m: v[key] for m, v in a.scores.items() if key in v} for a in pooled},
+        }
+
+
+def _metric(entry: MetricEntry) -> dict[str, Any]:
+    return {
+        "title": entry.title,
+        "unit": entry.unit,
+        "higher_is_better": entry.higher_is_better,
+        "scale": entry.scale,
+        "digest": entry.digest(),
+        "twin_of": list(entry.twin_of),
+    }
+
+
+def _run(ledger: Ledger) -> dict[str, Any]:
+    rows = ledger.db.execute("SELECT started, provenance, stages FROM sessions ORDER BY id").fetchall()
+    stages = [json.loads(s) for _, _, s in rows if s]
+    return {
+        "folder": ledger.folder.name,
+        "created": rows[0][0] if rows else datetime.now(UTC).isoformat(timespec="seconds"),
+        "provenance": json.loads(rows[-1][1]) if rows else {},
+        "sessions": len(rows),
+        "stages": stages[-1] if stages else {},
+    }
+
+
+def _notes(arms: list[_Arm], ledger: Ledger) -> Iterator[str]:
+    images = [i for a in arms if a.prompts != POOLED for i in a.images.values()]
+    yield (
+        "Times are milliseconds an image, the share of a batch; one throwaway batch a model warms up and is left out. "
+        "A chosen image (best_of_n) is charged for all its candidates and their judging, wherever they were made."
+    )
+    hardware = {i.hardware for i in images}
+    if len(hardware) > 1:
+        yield f"Images come from {len(hardware)} kinds of hardware; times count only the most frequent: {sorted(hardware)}"
+    cached = sum(i.from_cache for i in images)
+    if cached:
+        yield f"{cached} of {len(images)} images came from the cache, with the times measured when they were made."
+    sessions = ledger.db.execute("SELECT COUNT(*) FROM sessions").fetchone()[0]
+    if sessions > 1:
+        yield f"The run was made in {sessions} sessions; provenance is the last one's."

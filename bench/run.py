@@ -1,0 +1,160 @@
+"""The whole job: plan, generate, choose, score, results, report; each stage skips what is already there."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench import registry, results
+from bench.cache import ImageCache
+from bench.errors import UserError
+from bench.metrics.base import MetricEntry
+from bench.plan import Plan, make_plan
+from bench.store import Ledger, exclusive, write_atomically
+from bench.suite import Suite
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where a run lies and what it found."""
+
+    folder: Path
+    results: dict[str, Any]
+    worked: bool
+    """False where everything was there already."""
+
+
+def run(
+    suite: Suite,
+    *,
+    runs: Path,
+    cache: Path | None,
+    device: str | None = None,
+    batch_size: int | None = None,
+    threads: int | None = None,
+) -> Outcome:
+    """Make or finish a run of a suite; a finished one is only read."""
+    plan = make_plan(suite)
+    _check_metrics(plan)
+    folder = runs / f"{suite.name}-{suite.id}"
+    try:
+        with exclusive(folder):
+            return _run(plan, folder, ImageCache(cache) if cache else None, device, batch_size, threads)
+    except PermissionError as error:
+        raise UserError(f"{error.filename or folder}: no permission to write there; give another --runs folder") from error
+
+
+def _check_metrics(plan: Plan) -> None:
+    """Refuse before hours of generation what would fail after them: a metric without a scorer."""
+    for name in dict.fromkeys((*plan.suite.metrics, *(c.metric for c in plan.choices.values()))):
+        entry: MetricEntry = registry.get("metrics", name)
+        if entry.load is None:
+            entry.scorer("cpu")
+
+
+def fingerprint(plan: Plan) -> str:
+    """What a finished run must have been finished for: its cells, and the scorers that judged them."""
+    from bench.plan import _hash
+
+    scorers = {m: registry.get("metrics", m).digest() for m in plan.suite.metrics}
+    return _hash([[c.job_id for c in plan.cells], scorers, plan.suite.canonical(), results.SCHEMA])
+
+
+def _run(
+    plan: Plan, folder: Path, cache: ImageCache | None, device: str | None, batch_size: int | None, threads: int | None
+) -> Outcome:
+    ledger = Ledger(folder, create=True)
+    print_ = fingerprint(plan)
+    report = folder / "results.json"
+    if ledger.get("finished") == print_ and report.is_file() and _images_there(ledger):
+        return Outcome(folder, json.loads(report.read_text()), worked=False)
+
+    # Only here does a run need torch.
+    from bench import generate, provenance, score
+
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+    chosen = generate.choose_device(device)
+    _record_suite(ledger, plan)
+    weights = {name: registry.get("models", name).digest() for name in plan.suite.models}
+    weights |= {name: registry.get("metrics", name).digest() for name in plan.suite.metrics}
+    session = _begin(ledger, provenance.collect(chosen, weights))
+    begun = time.perf_counter()
+    stages: dict[str, Any] = {"generate": generate.generate(plan, ledger, cache, device=chosen, batch_size=batch_size)}
+    stages["judge_seconds"] = score.score(score.judges(plan), ledger, device=chosen)
+    score.choose(plan, ledger)
+    stages["score_seconds"] = score.score(score.arms(plan), ledger, device=chosen)
+    stages["seconds"] = time.perf_counter() - begun
+    _end(ledger, session, stages)
+    found = write_report(ledger)
+    ledger.set("finished", print_)
+    ledger.close()
+    return Outcome(folder, found, worked=True)
+
+
+def write_report(ledger: Ledger) -> dict[str, Any]:
+    """results.json, report.md and report.html of a run folder, from its ledger alone."""
+    from bench import report
+
+    found = results.write(ledger)
+    report.write(found, ledger.folder)
+    return found
+
+
+def _images_there(ledger: Ledger) -> bool:
+    return all((ledger.folder / image.file).is_file() for image in ledger.images().values())
+
+
+def _record_suite(ledger: Ledger, plan: Plan) -> None:
+    """What the run is for, kept with it so that every later stage needs the folder only."""
+    with ledger.transaction():
+        ledger.set("suite", plan.suite.model_dump(mode="json"))
+        ledger.put_cells(
+            (
+                c.arm.method,
+                c.arm.model,
+                c.arm.prompts,
+                c.arm.sampler,
+                c.arm.steps,
+                c.arm.guidance,
+                c.prompt.index,
+                c.seed,
+                c.prompt.text,
+                c.prompt.category,
+                json.dumps(dict(c.prompt.metadata), sort_keys=True) if c.prompt.metadata is not None else None,
+                c.job_id,
+            )
+            for c in plan.cells
+        )
+    write_atomically(ledger.folder / "suite.yaml", plan.suite.source_text.encode())
+
+
+def _begin(ledger: Ledger, record: dict[str, Any]) -> int:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    with ledger.transaction():
+        row = ledger.db.execute(
+            "INSERT INTO sessions (started, provenance) VALUES (?, ?)", (now, json.dumps(record))
+        )
+    return int(row.lastrowid or 0)
+
+
+def _end(ledger: Ledger, session: int, stages: dict[str, Any]) -> None:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    with ledger.transaction():
+        ledger.db.execute(
+            "UPDATE sessions SET ended = ?, stages = ? WHERE id = ?", (now, json.dumps(stages), session)
+        )
+    made = stages["generate"]["made"]
+    if made and "efficiency" in stages["generate"]:
+        print(
+            f"generate: {made} images in {stages['generate']['seconds']:.1f} s, "
+            f"{100 * stages['generate']['efficiency']:.1f} % of it inside the model",
+            file=sys.stderr,
+        )

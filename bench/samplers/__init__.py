@@ -1,0 +1,1 @@
+"""Samplers: diffusers' schedulers by name, with their number of denoiser calls."""

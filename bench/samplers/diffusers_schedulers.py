@@ -1,0 +1,78 @@
+"""The catalogue of samplers: data, not code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.errors import UserError
+from bench.registry import add_plugin
+
+
+def _n(n: int) -> int:
+    return n
+
+
+def _two_per_step(n: int) -> int:
+    return 2 * n - 1
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A diffusers scheduler, what is set on top of the model's own scheduler config, and its cost."""
+
+    name: str
+    scheduler: str
+    """Class name in diffusers."""
+    calls: Callable[[int], int] = _n
+    """Denoiser calls for n steps; guidance doubles the batch, not the calls."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    stochastic: bool = False
+    """Whether steps draw noise; each image then has a generator of its own."""
+    needs: str | None = None
+    """A package that the scheduler needs beyond diffusers."""
+
+    def build(self, config: Mapping[str, Any]) -> Any:
+        """The scheduler, from the model's scheduler config."""
+        import importlib.util
+
+        import diffusers
+
+        if self.needs and importlib.util.find_spec(self.needs) is None:
+            raise UserError(f"sampler {self.name!r} needs the package {self.needs!r}; install it with pip")
+        return getattr(diffusers, self.scheduler).from_config(dict(config), **self.settings)
+
+    def identity(self) -> dict[str, Any]:
+        """What enters the job id."""
+        return {"scheduler": self.scheduler, "settings": dict(self.settings)}
+
+
+# clip_sample's class default True would clamp latents; leading spacing and offset 1 come from the model's config.
+_PLAIN = {"clip_sample": False}
+
+for _sampler in (
+    Sampler("ddim", "DDIMScheduler", settings={**_PLAIN, "set_alpha_to_one": False}),
+    Sampler("ddpm", "DDPMScheduler", settings=_PLAIN, stochastic=True),
+    Sampler("dpmpp_2m", "DPMSolverMultistepScheduler", settings={"algorithm_type": "dpmsolver++", "solver_order": 2}),
+    Sampler(
+        "dpmpp_2m_karras",
+        "DPMSolverMultistepScheduler",
+        settings={"algorithm_type": "dpmsolver++", "solver_order": 2, "use_karras_sigmas": True},
+    ),
+    Sampler("unipc", "UniPCMultistepScheduler"),
+    Sampler("deis", "DEISMultistepScheduler"),
+    Sampler("tcd", "TCDScheduler", settings=_PLAIN, stochastic=True),
+    Sampler("lcm", "LCMScheduler", settings=_PLAIN, stochastic=True),
+    Sampler("sa_solver", "SASolverScheduler", stochastic=True),
+    Sampler("euler", "EulerDiscreteScheduler"),
+    Sampler("euler_a", "EulerAncestralDiscreteScheduler", stochastic=True),
+    Sampler("lms", "LMSDiscreteScheduler"),
+    Sampler("pndm", "PNDMScheduler", lambda n: n + 1, settings={"skip_prk_steps": True, "set_alpha_to_one": False}),
+    Sampler("pndm_prk", "PNDMScheduler", lambda n: n + 9, settings={"skip_prk_steps": False, "set_alpha_to_one": False}),
+    Sampler("heun", "HeunDiscreteScheduler", _two_per_step),
+    Sampler("kdpm2", "KDPM2DiscreteScheduler", _two_per_step),
+    Sampler("kdpm2_a", "KDPM2AncestralDiscreteScheduler", _two_per_step, stochastic=True),
+    Sampler("dpmpp_sde", "DPMSolverSDEScheduler", _two_per_step, stochastic=True, needs="torchsde"),
+):
+    add_plugin("samplers", _sampler.name, _sampler, "bench")

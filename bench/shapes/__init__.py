@@ -1,0 +1,1 @@
+"""The embedded world: scenes, captions, an exact detector, and small trained models (docs/shapes.md)."""

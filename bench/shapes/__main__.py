@@ -1,0 +1,145 @@
+"""`python -m bench.shapes train NAME`: train the embedded networks again, from their seeds.
+
+Names, in the order in which they build on one another: vae, clip, unet, preference, aesthetic; `all` is every one.
+Checkpoints lie in `--work` (default `.training`); finished weights go into `--out` (default: the package).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.shapes.plugin import WEIGHTS
+
+NAMES = ("vae", "clip", "unet", "preference", "aesthetic")
+STEPS = {"vae": 6000, "clip": 2800, "unet": 14_000, "preference": 4000, "aesthetic": 6000}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.shapes", description=__doc__.splitlines()[0])
+    parser.add_argument("action", choices=["train", "evaluate"])
+    parser.add_argument("name", choices=[*NAMES, "all"], nargs="?", default="all")
+    parser.add_argument("--work", type=Path, default=Path(".training"), help="checkpoints and data sets")
+    parser.add_argument("--out", type=Path, default=WEIGHTS, help="where finished weights go")
+    parser.add_argument("--steps", type=int, help="training steps, for a trial")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    options = parser.parse_args()
+    import torch
+
+    torch.set_num_threads(options.threads)
+    if options.action == "evaluate":
+        print(json.dumps(evaluate(options.out, options.work), indent=1))
+        return 0
+    for name in NAMES if options.name == "all" else (options.name,):
+        World(options.work, options.out).train(name, options.steps)
+    return 0
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+class World:
+    """The networks trained so far, each loaded from its checkpoint when another one needs it."""
+
+    def __init__(self, work: Path, out: Path):
+        self.work, self.out = work, out
+
+    def trained(self, name: str, steps: int | None = None) -> tuple[Any, ...]:
+        """A network's modules and totals; trains it where its checkpoint is not finished."""
+        from bench.shapes import tasks
+
+        wanted: dict[str, Any] = {"steps": steps or STEPS[name], "say": say}
+        if name == "vae":
+            return tasks.train_vae(self.work, **wanted)
+        if name == "clip":
+            return tasks.train_clip(self.work, **wanted)
+        if name == "unet":
+            vae, clip, narrow = *self.trained("vae")[:1], *self.trained("clip")[:2]
+            return tasks.train_unet(self.work, vae, *self._text_encoders(clip, narrow), **wanted)
+        data = self.votes("train", tasks.VOTE_CAPTIONS, 31)
+        if name == "preference":
+            return tasks.train_preference(self.work, data, **wanted)
+        return tasks.train_aesthetic(self.work, self.trained("clip")[0], data, **wanted)
+
+    @staticmethod
+    def _text_encoders(clip: Any, narrow: Any) -> tuple[Any, Any]:
+        from bench.shapes.package import text_encoders
+
+        return text_encoders(clip, narrow)
+
+    def votes(self, split: str, captions: int, seed: int) -> tuple[Any, ...]:
+        """Captions, images, utilities and ratings for the scorers; made with the shipped pipeline."""
+        from bench.shapes import votes
+
+        pipeline = load_pipeline(self.out / "shapes-sdxl")
+        return votes.pool(self.work, pipeline.vae, pipeline, captions=captions, split=split, seed=seed, say=say)
+
+    def train(self, name: str, steps: int | None) -> None:
+        """Train one network and write the folders that it completes."""
+        from bench.shapes import evaluate, networks, package, scorers, tasks
+
+        begun = time.time()
+        *modules, totals = self.trained(name, steps)
+        command = f"python -m bench.shapes train {name}"
+        facts: dict[str, Any] = {"command": command, **totals, "seed": 0}
+        if name == "clip":
+            folder = self.out / "shapes-clip"
+            figures = evaluate.clip_ranking(modules[0])
+            package.save_clip(folder, modules[0])
+            package.write_card(folder, **facts, parameters=networks.parameters(modules[0]), figures=figures)
+        if name == "unet":
+            folder = self.out / "shapes-sdxl"
+            vae, *vae_totals = self.trained("vae")
+            clip, narrow, clip_totals = self.trained("clip")
+            figures = {"vae": evaluate.vae_agreement(vae)}
+            sizes = {"unet": networks.parameters(modules[0]), "vae": networks.parameters(vae)}
+            package.save_pipeline(folder, vae=vae, unet=modules[0], clip=clip, narrow=narrow)
+            pipeline = load_pipeline(folder)
+            for guidance in (1.0, 3.0, 5.0, 7.5):
+                say(f"evaluating at guidance {guidance:g}")
+                figures[f"geneval_g{guidance:g}"] = evaluate.geneval(pipeline, guidance=guidance)
+            parts = {"vae": vae_totals[0], "text_encoders": clip_totals, "unet": totals}
+            package.write_card(folder, command=command, seed=0, training=parts, parameters=sizes, figures=figures)
+        if name in ("preference", "aesthetic"):
+            folder = self.out / f"shapes-{name}"
+            scorers.save_module(modules[0], folder)
+            held_out = self.votes("scorers", tasks.HELD_OUT_VOTE_CAPTIONS, 32)
+            if name == "preference":
+                figures = evaluate.preference_agreement(modules[0], held_out)
+            else:
+                figures = evaluate.aesthetic_error(modules[0], self.trained("clip")[0], held_out)
+            package.write_card(folder, **facts, parameters=networks.parameters(modules[0]), figures=figures)
+        say(f"{name}: done in {time.time() - begun:.0f} s")
+
+
+def load_pipeline(folder: Path) -> Any:
+    """The shipped pipeline in fp32."""
+    import torch
+    from diffusers import DiffusionPipeline
+
+    pipeline = DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def evaluate(out: Path, work: Path) -> dict[str, Any]:
+    """Every figure of the shipped weights that needs no training data."""
+    from transformers import CLIPModel
+
+    from bench.shapes import evaluate as figures
+
+    pipeline = load_pipeline(out / "shapes-sdxl")
+    return {
+        "detector": figures.detector_accuracy(10_000),
+        "vae": figures.vae_agreement(pipeline.vae),
+        "clip": figures.clip_ranking(CLIPModel.from_pretrained(out / "shapes-clip", local_files_only=True).float()),
+        "geneval": {f"g={g:g}": figures.geneval(pipeline, guidance=g) for g in (1.0, 3.0, 5.0, 7.5)},
+    }
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

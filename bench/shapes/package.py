@@ -1,0 +1,86 @@
+"""Trained modules -> the folders that the package ships: fp16 safetensors, configs, and a card with digests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.shapes import networks
+from bench.shapes.tokenizer import build_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import CLIPModel, CLIPTextModelWithProjection
+
+
+def text_encoders(clip: CLIPModel, narrow: CLIPTextModelWithProjection) -> tuple[Any, Any]:
+    """The pipeline's two text encoders: the narrow one without its projection, and the CLIP's text tower."""
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+    first = CLIPTextModel(narrow.config).eval()
+    _copy(narrow.text_model.state_dict(), first)
+    second = CLIPTextModelWithProjection(clip.config.text_config).eval()
+    _copy(clip.text_model.state_dict(), second.text_model)
+    second.text_projection.load_state_dict(clip.text_projection.state_dict())
+    return first, second
+
+
+def _copy(state: dict[str, Any], target: Any) -> None:
+    """Load one text tower's weights into another class of the same tower, whatever its key prefix."""
+    prefix = "text_model." if any(k.startswith("text_model.") for k in target.state_dict()) else ""
+    target.load_state_dict({prefix + k.removeprefix("text_model."): v for k, v in state.items()})
+
+
+def save_pipeline(folder: Path, *, vae: Any, unet: Any, clip: Any, narrow: Any) -> None:
+    """An ordinary `StableDiffusionXLPipeline` folder in fp16."""
+    import torch
+    from diffusers import StableDiffusionXLPipeline
+
+    first, second = text_encoders(clip, narrow)
+    pipeline = StableDiffusionXLPipeline(
+        vae=vae,
+        text_encoder=first,
+        text_encoder_2=second,
+        tokenizer=build_tokenizer(),
+        tokenizer_2=build_tokenizer(),
+        unet=unet,
+        scheduler=networks.scheduler(),
+        force_zeros_for_empty_prompt=True,
+        add_watermarker=False,
+    )
+    shutil.rmtree(folder, ignore_errors=True)
+    pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
+
+
+def save_clip(folder: Path, clip: Any) -> None:
+    """A transformers CLIP folder with its processor."""
+    import torch
+    from transformers import CLIPImageProcessor, CLIPProcessor
+
+    shutil.rmtree(folder, ignore_errors=True)
+    side = {"height": 64, "width": 64}
+    images = CLIPImageProcessor(
+        do_resize=True,
+        size=side,
+        do_center_crop=False,
+        image_mean=[0.5] * 3,
+        image_std=[0.5] * 3,
+    )
+    CLIPProcessor(images, build_tokenizer()).save_pretrained(folder)
+    clip.to(torch.float16).save_pretrained(folder, safe_serialization=True)
+
+
+def write_card(folder: Path, **facts: Any) -> None:
+    """`card.json`: what was trained on what, how well it does, and the sha256 of every file beside it."""
+    files = {
+        p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and p.name != "card.json"
+    }
+    for f in files:
+        (folder / f).chmod(0o644)  # safetensors writes 0600, which would not survive a shared installation
+    size = sum((folder / f).stat().st_size for f in files)
+    card = {"name": folder.name, "license": "Apache-2.0", **facts, "bytes": size, "files": files}
+    (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n")

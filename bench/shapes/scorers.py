@@ -1,0 +1,139 @@
+"""The embedded preference model and aesthetic head: their networks and the scorers that load them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from bench.errors import UserError
+from bench.metrics.base import Value
+from bench.models.base import check_folder
+from bench.shapes.tokenizer import MAX_LENGTH, build_tokenizer
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from bench.prompts.base import Prompt
+
+
+class PreferenceModel(nn.Module):
+    """Utility of an image for a caption: one transformer over the caption's tokens and 64 image patches.
+
+    Trained with the Bradley-Terry loss, so differences of utility are log odds of a vote.
+    """
+
+    def __init__(self, vocabulary: int, *, width: int = 96, layers: int = 3, heads: int = 4):
+        super().__init__()
+        self.config = {"vocabulary": vocabulary, "width": width, "layers": layers, "heads": heads}
+        self.patches = nn.Sequential(
+            nn.Conv2d(3, 24, 4, stride=2, padding=1),
+            nn.GELU(),
+            nn.Conv2d(24, 48, 4, stride=2, padding=1),
+            nn.GELU(),
+            nn.Conv2d(48, width, 2, stride=2),
+        )
+        self.words = nn.Embedding(vocabulary, width)
+        self.places = nn.Parameter(torch.randn(1 + MAX_LENGTH + 64, width) * 0.02)
+        self.start = nn.Parameter(torch.zeros(width))
+        layer = nn.TransformerEncoderLayer(
+            width, heads, 3 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.blocks = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+        self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 1))
+
+    def forward(self, images: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        """Images (B, 3, 64, 64) in [-1, 1] and token ids (B, 24) to utilities (B,)."""
+        patches = self.patches(images).flatten(2).transpose(1, 2)
+        start = self.start.expand(len(images), 1, -1)
+        x = torch.cat([start, self.words(ids), patches], 1) + self.places
+        utility: torch.Tensor = self.head(self.blocks(x)[:, 0])[:, 0]
+        return utility
+
+
+class AestheticHead(nn.Module):
+    """The published predictor's layout in small: linear layers on L2-normalised CLIP image features."""
+
+    def __init__(self, features: int = 64):
+        super().__init__()
+        self.config = {"features": features}
+        self.layers = nn.Sequential(nn.Linear(features, 128), nn.GELU(), nn.Linear(128, 64), nn.GELU(), nn.Linear(64, 1))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(B, features) to ratings (B,)."""
+        rating: torch.Tensor = self.layers(nn.functional.normalize(features, dim=-1))[:, 0]
+        return rating
+
+
+def pixels_to_input(images: Sequence[np.ndarray]) -> torch.Tensor:
+    """(H, W, 3) uint8 images to (B, 3, 64, 64) in [-1, 1]; another size is resized, antialiased."""
+    import numpy as np
+
+    x = torch.from_numpy(np.stack([np.ascontiguousarray(i) for i in images])).permute(0, 3, 1, 2).float() / 127.5 - 1
+    if x.shape[-2:] != (64, 64):
+        x = nn.functional.interpolate(x, size=(64, 64), mode="bicubic", antialias=True)
+    return x
+
+
+def save_module(module: Any, folder: Path) -> None:
+    """Weights as fp16 safetensors and the constructor's arguments as `config.json`."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({k: v.half().contiguous() for k, v in module.state_dict().items()}, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(module.config) + "\n")
+
+
+def load_module(kind: Any, folder: Path) -> Any:
+    """The module that `save_module` wrote, in fp32 and eval mode."""
+    from safetensors.torch import load_file
+
+    check_folder(folder)
+    try:
+        module = kind(**json.loads((folder / "config.json").read_text()))
+        module.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
+    except Exception as error:
+        raise UserError(f"{folder}: does not load ({str(error).splitlines()[0]}); reinstall or train it again") from error
+    return module.eval()
+
+
+class PreferenceScorer:
+    """The preference model as a metric."""
+
+    def __init__(self, folder: Path, device: str):
+        self.model = load_module(PreferenceModel, folder).to(device)
+        self.tokenizer, self.device = build_tokenizer(), device
+
+    def score(self, images: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> list[Value]:
+        ids = self.tokenizer(
+            [p.text for p in prompts],
+            padding="max_length",
+            max_length=MAX_LENGTH,
+            truncation=True,
+            return_tensors="pt",
+        ).input_ids
+        with torch.inference_mode():
+            utility = self.model(pixels_to_input(images).to(self.device), ids.to(self.device))
+        return [Value(float(u)) for u in utility]
+
+
+class AestheticScorer:
+    """The aesthetic head on the embedded CLIP's image features; the prompt plays no part."""
+
+    def __init__(self, folder: Path, clip: Path, device: str):
+        from transformers import CLIPModel
+
+        check_folder(clip)
+        self.clip = CLIPModel.from_pretrained(clip, local_files_only=True, dtype=torch.float32).to(device).eval()
+        self.head = load_module(AestheticHead, folder).to(device)
+        self.device = device
+
+    def score(self, images: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> list[Value]:
+        with torch.inference_mode():
+            features = self.clip.get_image_features(pixel_values=pixels_to_input(images).to(self.device)).pooler_output
+            ratings = self.head(features)
+        return [Value(float(r)) for r in ratings]

@@ -1,0 +1,112 @@
+"""The one training loop of the embedded world: seeded, checkpointed, resumable, single-threaded if asked.
+
+The data of step `i` depends on (seed, i) alone, so a run that was killed and resumed sees the same batches as
+one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+CHECKPOINT_SECONDS = 120.0
+
+
+def train(
+    name: str,
+    modules: torch.nn.ModuleDict,
+    loss: Callable[[np.random.Generator, int], dict[str, torch.Tensor]],
+    *,
+    out: Path,
+    steps: int,
+    lr: float,
+    seed: int = 0,
+    weight_decay: float = 0.01,
+    warmup: int = 200,
+    ema: float | None = None,
+    say: Callable[[str], None] = print,
+) -> dict[str, float]:
+    """Minimise `loss(rng, step)["loss"]` over the parameters of `modules` with AdamW and a cosine schedule.
+
+    The module ends with its exponential moving average where `ema` gives a decay. Writes `out/NAME.pt` every
+    two minutes (atomically) and `out/NAME.jsonl` with the loss curve; continues from them. Returns the totals
+    that the card shows: steps and seconds.
+    """
+    import torch
+
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / f"{name}.pt"
+    trained = [p for p in modules.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=lr, weight_decay=weight_decay, betas=(0.9, 0.99))
+    average = [p.detach().clone() for p in trained] if ema else []
+    start, spent = 0, 0.0
+    if path.exists():
+        state = torch.load(path, weights_only=True)
+        if state["seed"] != seed:
+            raise ValueError(f"{path} was trained with seed {state['seed']}, not {seed}; remove it or use that seed")
+        modules.load_state_dict(state["modules"])
+        optimizer.load_state_dict(state["optimizer"])
+        average = state["average"]
+        start, spent = state["step"], state["seconds"]
+        say(f"{name}: resuming at step {start}")
+    begun = last = time.monotonic()
+
+    def save(step: int) -> None:
+        state = {
+            "modules": modules.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "average": average,
+            "step": step,
+            "seed": seed,
+            "seconds": spent + time.monotonic() - begun,
+        }
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        torch.save(state, temporary)
+        temporary.replace(path)
+
+    modules.train()
+    sums: dict[str, float] = {}
+    for step in range(start, steps):
+        # A plain float: a numpy scalar in the optimizer's state would not load with weights_only.
+        rate = lr * min(1.0, (step + 1) / warmup) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        torch.manual_seed(seed * 1_000_003 + step)
+        values = loss(np.random.default_rng([seed, step]), step)
+        optimizer.zero_grad(set_to_none=True)
+        values["loss"].backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        if ema:
+            decay = min(ema, (step + 1) / (step + 10))
+            torch._foreach_lerp_(average, [p.detach() for p in trained], 1 - decay)
+        for k, v in values.items():
+            sums[k] = sums.get(k, 0.0) + float(v.detach())
+        if (step + 1) % 100 == 0:
+            means = {k: round(v / 100, 5) for k, v in sums.items()}
+            sums = {}
+            now = time.monotonic()
+            eta = (now - begun) / (step + 1 - start) * (steps - step - 1)
+            say(f"{name}: step {step + 1}/{steps} {means} {spent + now - begun:.0f} s, {eta:.0f} s left")
+            with open(out / f"{name}.jsonl", "a") as f:
+                f.write(json.dumps({"step": step + 1, **means}) + "\n")
+        if time.monotonic() - last > CHECKPOINT_SECONDS:
+            save(step + 1)
+            last = time.monotonic()
+    if start < steps:
+        save(steps)
+    if ema:
+        for p, a in zip(trained, average, strict=True):
+            p.data.copy_(a)
+    modules.eval()
+    return {"steps": steps, "seconds": round(spent + time.monotonic() - begun, 1)}

@@ -1,0 +1,204 @@
+"""The run folder: one SQLite ledger (WAL), the images, and what is written from them.
+
+    runs/<suite>-<id>/ledger.sqlite  suite.yaml  images/<job id>.png  results.json  report.md  report.html
+
+A row is written in one transaction with whatever it stands for, and an image is renamed into place before its
+row, so a run killed at any moment continues where it was.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import IO, Any
+
+from bench.errors import UserError
+
+SCHEMA = 1
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS cells (
+  method TEXT, model TEXT, prompts TEXT, sampler TEXT, steps INTEGER, guidance REAL,
+  prompt_index INTEGER, seed INTEGER, prompt TEXT, category TEXT, metadata TEXT, job_id TEXT,
+  PRIMARY KEY (method, model, prompts, sampler, steps, guidance, prompt_index, seed));
+CREATE TABLE IF NOT EXISTS images (
+  job_id TEXT PRIMARY KEY, digest TEXT NOT NULL, file TEXT NOT NULL, chosen_from TEXT,
+  calls_noise INTEGER, calls_sampling INTEGER, encode_ms REAL, noise_ms REAL, sampling_ms REAL, decode_ms REAL,
+  peak_bytes INTEGER, peak_kind TEXT, batch INTEGER, hardware TEXT, latent_digest TEXT, from_cache INTEGER,
+  created TEXT);
+CREATE TABLE IF NOT EXISTS scores (
+  digest TEXT, prompt TEXT, metric TEXT, scorer TEXT, value REAL NOT NULL, detail TEXT, ms REAL,
+  PRIMARY KEY (digest, prompt, metric, scorer)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS sessions (
+  id INTEGER PRIMARY KEY, started TEXT, ended TEXT, provenance TEXT, stages TEXT);
+"""
+
+
+@dataclass(frozen=True)
+class Image:
+    """A finished image and what it cost; times are milliseconds an image, the batch's share."""
+
+    job_id: str
+    digest: str
+    """sha256 of the PNG's pixels (shape and bytes), so a score does not depend on the PNG encoder."""
+    file: str
+    """Path relative to the run folder."""
+    calls_noise: int
+    calls_sampling: int
+    encode_ms: float
+    noise_ms: float
+    sampling_ms: float
+    decode_ms: float
+    peak_bytes: int | None
+    peak_kind: str
+    batch: int
+    hardware: str
+    latent_digest: str
+    created: str
+    from_cache: int = 0
+    chosen_from: str | None = None
+    """JSON list of candidate job ids for an image that was chosen rather than made."""
+
+
+_IMAGE_COLUMNS = [f.name for f in fields(Image)]
+
+
+class Ledger:
+    """The run's SQLite file."""
+
+    def __init__(self, folder: Path, *, create: bool = False):
+        self.folder = folder
+        path = folder / "ledger.sqlite"
+        if not create and not path.is_file():
+            raise UserError(f"{folder}: no run there (no ledger.sqlite); expected a folder made by `bench run`")
+        folder.mkdir(parents=True, exist_ok=True)
+        self.db = sqlite3.connect(path, timeout=30, isolation_level=None)
+        try:
+            found = self._schema()
+        except sqlite3.DatabaseError as error:
+            raise UserError(f"{path}: not a readable ledger ({error}); move it away and run again") from error
+        if found is not None and found > SCHEMA:
+            raise UserError(
+                f"{folder}: written by a newer version (ledger schema {found}, this one reads up to {SCHEMA}); "
+                "upgrade, or give another --runs folder"
+            )
+        if found is None:
+            if not create:
+                raise UserError(f"{folder}: an empty ledger; run the suite first")
+            self.db.execute("PRAGMA journal_mode=WAL")
+            self.db.executescript(_TABLES)
+            self.set("schema", SCHEMA)
+        self.db.execute("PRAGMA synchronous=NORMAL")
+
+    def _schema(self) -> int | None:
+        tables = self.db.execute("SELECT name FROM sqlite_master WHERE name = 'meta'").fetchall()
+        if not tables:
+            return None
+        value = self.get("schema")
+        return None if value is None else int(value)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing; nested use joins the outer one."""
+        if self.db.in_transaction:
+            yield
+            return
+        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self.db.execute("ROLLBACK")
+            raise
+        self.db.execute("COMMIT")
+
+    def set(self, key: str, value: Any) -> None:
+        """Keep a JSON value under a name."""
+        self.db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
+
+    def get(self, key: str) -> Any:
+        """The JSON value under a name; None where there is none."""
+        row = self.db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if row is None else json.loads(row[0])
+
+    def put_cells(self, rows: Iterable[Sequence[Any]]) -> None:
+        """Replace the cells: they are what the suite asks for now."""
+        with self.transaction():
+            self.db.execute("DELETE FROM cells")
+            self.db.executemany(f"INSERT INTO cells VALUES ({','.join('?' * 12)})", rows)
+
+    def put_images(self, images: Iterable[Image]) -> None:
+        columns = ",".join(_IMAGE_COLUMNS)
+        marks = ",".join("?" * len(_IMAGE_COLUMNS))
+        rows = [tuple(getattr(i, c) for c in _IMAGE_COLUMNS) for i in images]
+        with self.transaction():
+            self.db.executemany(f"INSERT OR REPLACE INTO images ({columns}) VALUES ({marks})", rows)
+
+    def images(self) -> dict[str, Image]:
+        """Every finished image by job id."""
+        query = self.db.execute(f"SELECT {','.join(_IMAGE_COLUMNS)} FROM images")
+        return {row[0]: Image(*row) for row in query}
+
+    def put_scores(self, rows: Iterable[tuple[str, str, str, str, float, str, float]]) -> None:
+        """(digest, prompt key, metric, scorer digest, value, detail JSON, ms) rows."""
+        with self.transaction():
+            self.db.executemany("INSERT OR REPLACE INTO scores VALUES (?,?,?,?,?,?,?)", rows)
+
+    def scored(self, metric: str, scorer: str) -> set[tuple[str, str]]:
+        """(image digest, prompt key) pairs that a scorer has judged."""
+        query = "SELECT digest, prompt FROM scores WHERE metric = ? AND scorer = ?"
+        return set(self.db.execute(query, (metric, scorer)))
+
+    def close(self) -> None:
+        self.db.close()
+
+
+def export(ledger: Ledger, out: Path) -> list[Path]:
+    """Write every table as Parquet and CSV; returns the files."""
+    import pandas as pd
+
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    for table in ("cells", "images", "scores", "sessions"):
+        frame = pd.read_sql_query(f"SELECT * FROM {table}", ledger.db)
+        frame.to_csv(out / f"{table}.csv", index=False)
+        frame.to_parquet(out / f"{table}.parquet", index=False)
+        written += [out / f"{table}.csv", out / f"{table}.parquet"]
+    return written
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Hold a run folder; a second process gets one clear line. The kernel lets go when a process dies."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle: IO[str] = open(folder / "lock", "a+")
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            handle.seek(0)
+            holder = handle.read().strip() or "another process"
+            raise UserError(f"{folder}: in use by {holder}; wait for it, or give another --runs folder") from error
+        handle.truncate(0)
+        handle.write(f"process {os.getpid()}")
+        handle.flush()
+        yield
+    finally:
+        handle.close()
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write beside the target and rename, so that a reader sees the old file or the new one, never half of one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"{path}: cannot be written ({error.strerror}); free some space and run again") from error

@@ -1,0 +1,501 @@
+"""A suite: what is compared, on what, and what is expected; read from YAML with strict keys and names.
+
+Every mistake in a file is one UserError of one line, `suites/my.yaml:12: unknown method 'inverson'; did you mean
+'inversion'?`; the first by line is told and the others are counted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+
+from bench import registry, suite_yaml
+from bench.errors import UserError, nearest
+from bench.suite_yaml import Document, Fault, fault, faults, shown
+
+COSTS = ("total_ms", "noise_ms", "calls", "peak_bytes")
+"""What a gate may name beside the suite's metrics; each is judged as a ratio to the baseline's."""
+
+EVERY_PROMPT_SET = "*"
+MAX_SEEDS = 100_000  # a range is written in two numbers; this keeps a slip from filling the memory
+_SINGULAR = {"models": "model", "prompts": "prompt set", "metrics": "metric"}
+
+
+Text = Annotated[str, Field(strict=True)]
+Steps = Annotated[int, Field(strict=True, ge=1, le=1000)]
+Guidance = Annotated[float, Field(strict=True, ge=0, le=100)]
+Seed = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]
+Count = Annotated[int, Field(strict=True, ge=1)]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Link(_Record):
+    """One method of a chain with all of its parameters, those left at their defaults included."""
+
+    use: str
+    """Its registered name."""
+    params: dict[str, Any] = {}
+    """Its parameters, sorted by name, as JSON holds them."""
+
+
+class MethodSpec(_Record):
+    """One arm of the comparison."""
+
+    label: str
+    """What tables and gates call it."""
+    chain: tuple[Link, ...]
+    """The noise methods applied, in order."""
+
+
+class Control(_Record):
+    """A method whose true effect is known beforehand."""
+
+    effect: Literal["zero", "positive"]
+    """What a sound harness must find."""
+    metric: Text | None = None
+    """The one metric this is expected of; None: all of the suite's."""
+
+
+class Gate(_Record):
+    """A rule that a run must keep; exactly one of `delta`, `win_rate` and `ratio` is set."""
+
+    metric: Text
+    """A metric of the suite, or one of COSTS."""
+    method: Text | None = None
+    """A method's label; None: every method but the baseline."""
+    delta: Annotated[float, Field(strict=True)] | None = None
+    """The lower bound of the paired delta must reach this."""
+    win_rate: Annotated[float, Field(strict=True, ge=0, le=1)] | None = None
+    """The win rate against the baseline must reach this."""
+    ratio: Annotated[float, Field(strict=True, gt=0)] | None = None
+    """The ratio to the baseline must keep to this."""
+    two_sided: Annotated[bool, Field(strict=True)] = False
+    """Whether a change for the better fails as well."""
+    prompts: Text = EVERY_PROMPT_SET
+    """One prompt set, or "*" for all of them pooled."""
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Self:
+        given = [rule for rule in ("delta", "win_rate", "ratio") if getattr(self, rule) is not None]
+        if len(given) != 1:
+            said = " and ".join(given) or "none"
+            fault(f"a gate needs exactly one of delta, win_rate and ratio, got {said}")
+        if self.metric in COSTS and given != ["ratio"]:
+            fault(f"{self.metric} is a cost: its gate should be a ratio, got {given[0]}", given[0])
+        return self
+
+
+class _Fields(_Record):
+    """The fields that are kept as they were written."""
+
+    name: Annotated[str, Field(strict=True, pattern=r"^[a-z0-9_-]+$")]
+    """What run folders and reports are named after; the file's stem unless given."""
+    title: Text = ""
+    """One line for the report's head."""
+    reproduces: Text = ""
+    """The table or figure of the paper that this suite is for."""
+    images_per_prompt: Count | None = None
+    """Images for each prompt and seed; None: as many as each prompt set's own protocol makes."""
+    baseline: Text
+    """The label of the method that all others are paired with."""
+    negative_prompt: Text = ""
+    """For every prompt."""
+    batch_size: Count | None = None
+    """Images at once; it decides no pixel. None: the model's own."""
+    gates: tuple[Gate, ...] = ()
+    """The rules of `bench gate`."""
+
+
+class Suite(_Fields):
+    """A validated suite after `--set`, `--limit`, `--method`, `--metric` and `--twin`."""
+
+    models: tuple[str, ...]
+    """Registered models."""
+    prompts: tuple[str, ...]
+    """Registered prompt sets."""
+    samplers: tuple[str, ...]
+    """Registered samplers."""
+    steps: tuple[int, ...] | None = None
+    """Numbers of sampling steps; None: each model's default."""
+    guidance: tuple[float, ...] | None = None
+    """Guidance scales as diffusers has them; None: each model's default."""
+    seeds: tuple[int, ...] = (0,)
+    """Seeds of the initial noise."""
+    methods: tuple[MethodSpec, ...]
+    """The arms, the baseline among them."""
+    metrics: tuple[str, ...]
+    """Registered metrics."""
+    controls: dict[str, Control] = {}
+    """Expected effects by method label."""
+    limit: int | None = None
+    """Prompts taken of each set; None: all."""
+    twin: bool = False
+    """Whether models, prompts and metrics are the embedded stand-ins."""
+    notes: tuple[str, ...] = ()
+    """What a reader must know about how this suite differs from its file."""
+    source_text: str = ""
+    """The YAML as given."""
+
+    def canonical(self) -> str:
+        """All that decides results, as JSON that is the same for the same suite."""
+        told = {"name", "title", "reproduces", "batch_size", "gates", "notes", "source_text"}
+        return json.dumps(self.model_dump(mode="json", exclude=told), sort_keys=True, separators=(",", ":"))
+
+    @property
+    def id(self) -> str:
+        """First ten hex digits of the SHA-256 of `canonical()`."""
+        return hashlib.sha256(self.canonical().encode()).hexdigest()[:10]
+
+
+def load(
+    path: Path,
+    *,
+    overrides: Sequence[str] = (),
+    limit: int | None = None,
+    twin: bool = False,
+    methods: Sequence[str] = (),
+    metrics: Sequence[str] = (),
+) -> Suite:
+    """Read a suite file; see `parse`. UserError for a file that cannot be read."""
+    try:
+        raw = Path(path).read_bytes()
+        text = raw.decode("utf-8-sig")
+    except FileNotFoundError:
+        beside = [other.name for other in Path(path).parent.glob("*.yaml")]
+        raise UserError(f"{path}: no such file{nearest(Path(path).name, beside)}") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: is a directory; expected a YAML file") from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}:{line}: not UTF-8 text (byte 0x{error.object[error.start]:02x})") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{str(path)!r}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    return parse(text, file=str(path), overrides=overrides, limit=limit, twin=twin, methods=methods, metrics=metrics)
+
+
+def parse(
+    text: str,
+    *,
+    file: str,
+    overrides: Sequence[str] = (),
+    limit: int | None = None,
+    twin: bool = False,
+    methods: Sequence[str] = (),
+    metrics: Sequence[str] = (),
+) -> Suite:
+    """A YAML text as a Suite, `file` being its name in errors.
+
+    `overrides` are `key.path=value` lines set before validation, `limit` the prompts taken of each set, `methods`
+    and `metrics` the labels and names to keep (the baseline always stays), and `twin` puts the embedded stand-ins
+    in the place of models, prompt sets and metrics. Filters use the names of the file, before twins.
+    """
+    if limit is not None and limit < 1:
+        raise UserError(f"--limit {limit}: expected a whole number of at least 1")
+    document = suite_yaml.read(text, file=file)
+    for setting in overrides:
+        document.override(setting)
+    document.data.setdefault("name", Path(file).stem)
+    written = _validated(document)
+    document.refuse(_unmatched(written))
+    fields = {key: getattr(written, key) for key in _Written.model_fields}
+    suite = Suite(**fields, limit=limit, twin=twin, source_text=text)
+    suite = _filtered(suite, methods=methods, metrics=metrics)
+    return _twinned(suite, document) if twin else suite
+
+
+# What may be written -----------------------------------------------------------------------------------------------
+
+
+def _distinct(noun: str) -> AfterValidator:
+    def check(values: tuple[Any, ...]) -> tuple[Any, ...]:
+        told = [value.label if isinstance(value, MethodSpec) else value for value in values]
+        first = dict(zip(reversed(told), reversed(range(len(told))), strict=True))
+        faults(((at,), f"duplicate {noun} {one!r}") for at, one in enumerate(told) if first[one] != at)
+        return values
+
+    return AfterValidator(check)
+
+
+def _registered(kind: str) -> AfterValidator:
+    def unknown(names: tuple[str, ...]) -> Iterable[Fault]:
+        for at, name in enumerate(names):
+            try:
+                registry.get(kind, name)
+            except UserError as error:
+                yield (at,), str(error)
+
+    def check(names: tuple[str, ...]) -> tuple[str, ...]:
+        faults(unknown(names))
+        return names
+
+    return AfterValidator(check)
+
+
+def _labelled(label: str) -> str:
+    if not label.isprintable() or label != label.strip() or not label:
+        fault(f"a label should be printable text without spaces around it, got {shown(label)}")
+    return label
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list) else (value,)
+
+
+def _seeds(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return _listed(value)
+    span = _Range.model_validate(value)
+    if span.last < span.first:
+        fault(f"'seeds' should run upwards, got from {span.first} to {span.last}")
+    if span.last - span.first >= MAX_SEEDS:
+        fault(f"'seeds' should be at most {MAX_SEEDS}, got {span.last - span.first + 1}")
+    return tuple(range(span.first, span.last + 1))
+
+
+def _control(value: Any) -> Any:
+    return {"effect": value} if isinstance(value, str) else value
+
+
+def _link(value: Any) -> Link:
+    """A method's name, or a mapping of `use` and parameters; the plugin itself judges the parameters."""
+    if not isinstance(value, str | dict):
+        fault(f"a method should be a name, a mapping or a list, got {shown(value)}")
+    given = {"use": value} if isinstance(value, str) else value
+    if "use" not in given:
+        fault(f"a method needs 'use' or 'chain', got {shown(value)}")
+    use = given["use"]
+    if not isinstance(use, str):
+        fault(f"'use' should be text, got {shown(use)}", "use")
+    try:
+        plugin = registry.get("methods", use)
+        built = plugin(**{key: entry for key, entry in given.items() if key != "use"})
+        return Link(use=use, params=dict(sorted(built.model_dump(mode="json").items())))
+    except UserError as error:
+        fault(str(error), "use")
+    except ValidationError as error:
+        faults(_parameter_faults(error, use=use, known=list(plugin.model_fields)))
+        raise
+
+
+def _parameter_faults(error: ValidationError, *, use: str, known: list[str]) -> Iterable[Fault]:
+    for one in error.errors():
+        name = ".".join(map(str, one["loc"]))
+        subject = f"parameter {name!r} of method {use!r}" if name else f"method {use!r}"
+        yield one["loc"], suite_yaml.phrase(one, subject=subject, known=known, noun=f"parameter of method {use!r}:")
+
+
+def _method(value: Any) -> MethodSpec:
+    """One entry of `methods` in any of its forms: name, mapping, list, mapping with a chain."""
+    if isinstance(value, list):
+        return _chained(TypeAdapter(Links).validate_python(value))
+    if isinstance(value, dict) and "chain" in value:
+        if "use" in value:
+            fault("a method needs either 'use' or 'chain', got both", "use")
+        chain = _Chain.model_validate(value)
+        return _chained(chain.chain, label=chain.name)
+    if isinstance(value, dict) and "name" in value:
+        label = _Named(name=value["name"]).name
+        return _chained((_link({key: entry for key, entry in value.items() if key != "name"}),), label=label)
+    return _chained((_link(value),))
+
+
+def _chained(links: tuple[Link, ...], *, label: str | None = None) -> MethodSpec:
+    return MethodSpec(label=label or "+".join(link.use for link in links), chain=links)
+
+
+NotEmpty = Field(min_length=1)
+Label = Annotated[Text, AfterValidator(_labelled)]
+Links = Annotated[tuple[Annotated[Link, BeforeValidator(_link)], ...], NotEmpty]
+Names = Annotated[tuple[Text, ...], NotEmpty]
+AnySteps = Annotated[tuple[Steps, ...], BeforeValidator(_listed), NotEmpty, _distinct("number of steps")]
+AnyGuidance = Annotated[tuple[Guidance, ...], BeforeValidator(_listed), NotEmpty, _distinct("guidance")]
+
+
+class _Named(_Record):
+    name: Label
+
+
+class _Chain(_Record):
+    name: Label | None = None
+    chain: Links
+
+
+class _Range(_Record):
+    first: Seed = Field(alias="from")
+    last: Seed = Field(alias="to")
+
+
+class _Written(_Fields):
+    """The keys of a suite file, each value read into the form that `Suite` keeps."""
+
+    models: Annotated[Names, _distinct("model"), _registered("models")]
+    prompts: Annotated[Names, _distinct("prompt set"), _registered("prompts")]
+    samplers: Annotated[Names, _distinct("sampler"), _registered("samplers")]
+    steps: AnySteps | None = None
+    guidance: AnyGuidance | None = None
+    seeds: Annotated[tuple[Seed, ...], BeforeValidator(_seeds), NotEmpty, _distinct("seed")] = (0,)
+    methods: Annotated[tuple[Annotated[MethodSpec, BeforeValidator(_method)], ...], NotEmpty, _distinct("method label")]
+    metrics: Annotated[Names, _distinct("metric"), _registered("metrics")]
+    controls: dict[str, Annotated[Control, BeforeValidator(_control)]] = {}
+
+
+_KEYS_WITHIN: dict[str | int, list[str]] = {
+    "gates": list(Gate.model_fields),
+    "controls": list(Control.model_fields),
+    "seeds": ["from", "to"],
+    "methods": ["name", "chain"],
+}
+
+
+def _validated(document: Document) -> _Written:
+    try:
+        return _Written.model_validate(document.data)
+    except ValidationError as error:
+        document.refuse(_phrased(document, error))
+        raise
+
+
+def _phrased(document: Document, error: ValidationError) -> Iterable[Fault]:
+    """Pydantic's errors as faults; the absent keys of the file are told as one."""
+    absent: list[str] = []
+    misspelt: list[str] = []
+    for one in error.errors():
+        path = one["loc"]
+        known = _KEYS_WITHIN[path[0]] if len(path) > 1 and path[0] in _KEYS_WITHIN else list(_Written.model_fields)
+        subject = repr(".".join(map(str, document.known(path) or path)))
+        if len(path) == 1 and one["type"] == "missing":
+            absent.append(str(path[0]))
+            continue
+        if len(path) == 1 and one["type"] == "extra_forbidden":
+            misspelt.append(nearest(str(path[0]), known))
+        yield path, suite_yaml.phrase(one, subject=subject, known=known)
+    # A misspelt key is one mistake: its correct spelling is not told as missing too.
+    absent = [key for key in absent if nearest(key, [key]) not in misspelt]
+    if absent:
+        yield (), f"missing key{'s' * (len(absent) > 1)} {', '.join(map(repr, absent))}"
+
+
+def _unmatched(written: _Written) -> Iterable[Fault]:
+    """What names another part of the suite that is not there."""
+    baseline = written.baseline
+    labels = [method.label for method in written.methods]
+    measured = [*written.metrics, *COSTS]
+    if baseline not in labels:
+        yield ("baseline",), f"baseline {baseline!r} is not a method of this suite{nearest(baseline, labels)}"
+    for label, control in written.controls.items():
+        path = ("controls", label)
+        yield from _absent("method", label, among=labels, path=path, baseline=baseline)
+        yield from _absent("metric", control.metric, among=written.metrics, path=(*path, "metric"))
+    for at, gate in enumerate(written.gates):
+        yield from _absent("metric", gate.metric, among=measured, path=("gates", at, "metric"))
+        yield from _absent("method", gate.method, among=labels, path=("gates", at, "method"), baseline=baseline)
+        if gate.prompts != EVERY_PROMPT_SET:
+            yield from _absent("prompt set", gate.prompts, among=written.prompts, path=("gates", at, "prompts"))
+
+
+def _absent(
+    noun: str, name: str | None, *, among: Sequence[str], path: suite_yaml.Path, baseline: str | None = None
+) -> Iterable[Fault]:
+    if name is None:
+        return
+    if name not in among:
+        yield path, f"{noun} {name!r} is not in this suite{nearest(name, among)}"
+    elif name == baseline:
+        yield path, f"{name!r} is the baseline, which is not compared with itself"
+
+
+# What is kept of it, and what stands in for it ---------------------------------------------------------------------
+
+
+def _filtered(suite: Suite, *, methods: Sequence[str], metrics: Sequence[str]) -> Suite:
+    """Only the methods and metrics asked for, with the baseline, and what is said about them."""
+    labels = [method.label for method in suite.methods]
+    for option, asked, known in (("method", methods, labels), ("metric", metrics, suite.metrics)):
+        for name in asked:
+            if name not in known:
+                raise UserError(f"--{option} {name}: unknown {option} {name!r}{nearest(name, known)}")
+    kept = tuple(one for one in suite.methods if not methods or one.label in (*methods, suite.baseline))
+    measured = tuple(one for one in suite.metrics if not metrics or one in metrics)
+    return _coherent(suite.model_copy(update={"methods": kept, "metrics": measured}))
+
+
+def _coherent(suite: Suite) -> Suite:
+    """The suite without the controls and gates whose method, metric or prompt set it no longer has."""
+    labels = {None, *(method.label for method in suite.methods)}
+    metrics = {None, *suite.metrics, *COSTS}
+    prompts = {EVERY_PROMPT_SET, *suite.prompts}
+    controls = {label: one for label, one in suite.controls.items() if label in labels and one.metric in metrics}
+    gates = tuple(
+        one for one in suite.gates if one.method in labels and one.metric in metrics and one.prompts in prompts
+    )
+    return suite.model_copy(update={"controls": controls, "gates": gates})
+
+
+def _twinned(suite: Suite, document: Document) -> Suite:
+    """The suite on the embedded stand-ins, with a note for all that has none."""
+    update: dict[str, Any] = {}
+    notes: list[str] = []
+    twins = {kind: {name: registry.twin(kind, name) for name in getattr(suite, kind)} for kind in _SINGULAR}
+    for kind, of in twins.items():
+        gone = [name for name, twin in of.items() if twin is None]
+        update[kind] = tuple(dict.fromkeys(twin for twin in of.values() if twin))
+        if not update[kind]:
+            said = f"--twin leaves no {_SINGULAR[kind]}, for none has a twin yet: {', '.join(map(repr, gone))}"
+            raise UserError(f"{document.place((kind,)).shown}: {said}")
+        notes += [f"{_SINGULAR[kind]} {name!r} has no twin yet: left out" for name in gone]
+    update["methods"] = tuple(one for method in suite.methods if (one := _twinned_method(method, notes)))
+    if suite.baseline not in [method.label for method in update["methods"]]:
+        said = f"--twin leaves no baseline: {suite.baseline!r} chooses by a metric that has no twin yet"
+        raise UserError(f"{document.place(('baseline',)).shown}: {said}")
+    for key in ("steps", "guidance"):
+        if getattr(suite, key) is not None and key not in document.overridden:
+            update[key] = None
+            notes.append(f"{key} is the twin model's own default, not the suite's; --set {key}=... sets it")
+    update |= _twinned_rules(suite, metrics=twins["metrics"], prompts=twins["prompts"])
+    return _coherent(suite.model_copy(update={**update, "notes": tuple(notes)}))
+
+
+def _twinned_method(method: MethodSpec, notes: list[str]) -> MethodSpec | None:
+    """The method choosing by stand-ins; None, with a note, where its chooser has none."""
+    links = []
+    for link in method.chain:
+        chooser = link.params.get("chooser")
+        if isinstance(chooser, str) and chooser in registry.names("metrics"):
+            twin = registry.twin("metrics", chooser)
+            if twin is None:
+                notes.append(f"method {method.label!r} chooses by {chooser!r}, which has no twin yet: left out")
+                return None
+            link = link.model_copy(update={"params": {**link.params, "chooser": twin}})
+        links.append(link)
+    return method.model_copy(update={"chain": tuple(links)})
+
+
+def _twinned_rules(suite: Suite, *, metrics: dict[str, str | None], prompts: dict[str, str | None]) -> dict[str, Any]:
+    """Controls and gates by the names of the stand-ins; what has none keeps its name, and `_coherent` drops it."""
+
+    def renamed(rule: Control | Gate) -> Control | Gate:
+        changed = {"metric": metrics.get(rule.metric or "") or rule.metric}
+        if isinstance(rule, Gate):
+            changed["prompts"] = prompts.get(rule.prompts) or rule.prompts
+        return rule.model_copy(update=changed)
+
+    controls = {label: renamed(control) for label, control in suite.controls.items()}
+    # Two metrics may share one stand-in, and then a rule written for both is one rule.
+    return {"controls": controls, "gates": tuple(dict.fromkeys(renamed(gate) for gate in suite.gates))}
