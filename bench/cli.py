@@ -16,7 +16,9 @@ from bench import __version__
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
+    from bench.gate import Verdict
     from bench.prompts.base import Prompt
+    from bench.report import Results
     from bench.suite import Suite
 
 Command = Callable[[argparse.Namespace], int]
@@ -56,13 +58,16 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command)
         return sub
 
-    run = add("run", cmd_run, "make the images of a suite, score them, and write a report; goes on where it was stopped")
+    run = add(
+        "run", cmd_run, "make the images of a suite, score them, and write a report; goes on where it was stopped"
+    )
     _suite_options(run)
     run.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: a GPU where there is one")
     run.add_argument("--batch-size", type=_positive, help="images a batch; changes no result")
     run.add_argument("--threads", type=_positive, help="CPU threads for torch")
     run.add_argument("--no-cache", action="store_true", help="neither take images from the shared cache nor keep them")
     run.add_argument("--gate", action="store_true", help="check the suite's gates at the end; exit 1 if one fails")
+    run.add_argument("--baseline", type=Path, help="also check against a file written by `baseline freeze`")
 
     plan = add("plan", cmd_plan, "print what a run would make and cost, without making anything")
     _suite_options(plan)
@@ -114,7 +119,9 @@ def _suite_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--method", action="append", default=[], help="keep only these methods (and the baseline)")
     parser.add_argument("--metric", action="append", default=[], help="keep only these metrics")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders go (default: runs)")
-    parser.add_argument("--cache", type=Path, help="image cache shared by runs (default: BENCH_CACHE or ~/.cache/bench)")
+    parser.add_argument(
+        "--cache", type=Path, help="image cache shared by runs (default: BENCH_CACHE or ~/.cache/bench)"
+    )
 
 
 def _load(options: argparse.Namespace) -> Suite:
@@ -159,12 +166,8 @@ def cmd_run(options: argparse.Namespace) -> int:
         if control["ok"] is False:
             print(f"control: {control['sentence']}")
     print(f"report: {done.folder / 'report.html'}")
-    if options.gate:
-        from bench import gate
-
-        rules = [gate.Rule.parse(g.model_dump(exclude_none=True)) for g in suite.gates]
-        return _tell(gate.check(done.results, rules))
-    return 0
+    verdicts = _verdicts(done.results, suite, suite_gates=options.gate, baseline=options.baseline)
+    return _tell(verdicts) if options.gate or options.baseline else 0
 
 
 def cmd_plan(options: argparse.Namespace) -> int:
@@ -184,7 +187,9 @@ def cmd_plan(options: argparse.Namespace) -> int:
         sets[name] = len({c.prompt.index for c in plan.cells if c.arm.prompts == name})
     print(f"prompts:        {', '.join(f'{name} ({n})' for name, n in sets.items())}")
     print(f"cells:          {cost['cells']} (method x prompt x seed)")
-    print(f"images:         {cost['images']} to have, {cost['cached']} of them in the cache; {cost['shared']} uses shared")
+    print(
+        f"images:         {cost['images']} to have, {cost['cached']} of them in the cache; {cost['shared']} uses shared"
+    )
     if cost["choices"]:
         print(f"choices:        {cost['choices']} images chosen among candidates")
     print(f"denoiser calls: {cost['calls']} still to make (guidance doubles the batch, not the calls)")
@@ -213,48 +218,57 @@ def _duration(seconds: float, suite: Suite) -> str:
     if seconds != seconds:
         return "no estimate: no speed is known for " + ", ".join(suite.models)
     on = {registry.get("models", m).call_ms_on for m in suite.models}
-    text = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    text = (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )
     return f"about {text} of denoiser time on {' and '.join(sorted(on))}; scoring comes on top"
 
 
 def cmd_report(options: argparse.Namespace) -> int:
     from bench.report import sentences
     from bench.run import write_report
-    from bench.store import Ledger, exclusive
+    from bench.store import Ledger, exclusive, full_disk_is_said
 
     ledger = Ledger(options.run)
-    with exclusive(options.run):
+    with full_disk_is_said(options.run), exclusive(options.run):
         found = write_report(ledger)
     print("\n".join(sentences(found)))
     print(f"report: {options.run / 'report.html'}")
     return 0
 
 
-def _results(folder: Path) -> dict:  # type: ignore[type-arg]
-    from bench.results import compute
-    from bench.store import Ledger
+def _verdicts(results: Results, suite: Suite, *, suite_gates: bool, baseline: Path | None) -> list[Verdict]:
+    """What the suite's own gates and a frozen baseline say of a run."""
+    from bench import gate
+    from bench.errors import UserError
 
-    return compute(Ledger(folder))
+    verdicts: list[Verdict] = []
+    if suite_gates:
+        verdicts += gate.check(results, [gate.Rule.parse(g.model_dump(exclude_none=True)) for g in suite.gates])
+    if baseline:
+        try:
+            frozen = json.loads(baseline.read_text())
+        except (OSError, ValueError) as error:
+            raise UserError(f"{baseline}: not a readable baseline ({error})") from error
+        verdicts += gate.against_baseline(results, frozen)
+    return verdicts
 
 
 def cmd_gate(options: argparse.Namespace) -> int:
     from bench import gate
-    from bench.errors import NotComparable, UserError
-    from bench.results import load_suite
+    from bench.errors import NotComparable
+    from bench.results import compute, load_suite
     from bench.store import Ledger
 
-    found = _results(options.run)
-    if options.baseline:
-        try:
-            frozen = json.loads(options.baseline.read_text())
-        except (OSError, ValueError) as error:
-            raise UserError(f"{options.baseline}: not a readable baseline ({error})") from error
-        verdicts = gate.against_baseline(found, frozen)
-    else:
-        suite = load_suite(Ledger(options.run))
-        if not suite.gates:
-            raise NotComparable(f"{options.run}: its suite has no gates; add some, or give --baseline FILE")
-        verdicts = gate.check(found, [gate.Rule.parse(g.model_dump(exclude_none=True)) for g in suite.gates])
+    ledger = Ledger(options.run)
+    suite = load_suite(ledger)
+    if not suite.gates and not options.baseline:
+        raise NotComparable(f"{options.run}: its suite has no gates; add some, or give --baseline FILE")
+    verdicts = _verdicts(compute(ledger), suite, suite_gates=not options.baseline, baseline=options.baseline)
     if options.markdown:
         options.markdown.write_text(gate.markdown(verdicts))
     if options.junit:
@@ -262,7 +276,7 @@ def cmd_gate(options: argparse.Namespace) -> int:
     return _tell(verdicts)
 
 
-def _tell(verdicts: list) -> int:  # type: ignore[type-arg]
+def _tell(verdicts: list[Verdict]) -> int:
     from bench import gate
 
     for v in verdicts:
@@ -273,9 +287,10 @@ def _tell(verdicts: list) -> int:  # type: ignore[type-arg]
 
 def cmd_baseline(options: argparse.Namespace) -> int:
     from bench import gate
-    from bench.store import write_atomically
+    from bench.results import compute
+    from bench.store import Ledger, write_atomically
 
-    frozen = gate.freeze(_results(options.run))
+    frozen = gate.freeze(compute(Ledger(options.run)))
     options.out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(options.out, (json.dumps(frozen, indent=1, ensure_ascii=False) + "\n").encode())
     print(f"wrote {options.out}")

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
@@ -60,7 +57,7 @@ def generate(
     if not todo:
         return totals
     batch_size = batch_size or plan.suite.batch_size or DEFAULT_BATCH[device.split(":")[0]]
-    with Progress("generate", len(todo)) as progress, _disk_errors(ledger.folder):
+    with Progress("generate", len(todo)) as progress:
         maker = Maker(ledger, cache, device=device)
         for group in _batches(todo, batch_size):
             maker.make(group)
@@ -86,21 +83,6 @@ def _batches(jobs: Iterable[Job], size: int) -> Iterable[list[Job]]:
             yield members[i : i + size]
 
 
-@contextmanager
-def _disk_errors(folder: Path) -> Any:
-    """A full disk is the user's to mend: one line, and everything finished so far stays."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise UserError(f"{folder}: the disk is full; free some space and run again, finished images are kept") from error
-    except sqlite3.OperationalError as error:
-        if "full" not in str(error):
-            raise
-        raise UserError(f"{folder}: the disk is full; free some space and run again, finished images are kept") from error
-
-
 class Maker:
     """Models, embeddings and hooks that live as long as one generate stage."""
 
@@ -108,6 +90,8 @@ class Maker:
         self.ledger, self.cache, self.device = ledger, cache, device
         self.hardware = hardware(device)
         self.models: dict[str, Model] = {}
+        # As loaded: a sampler replaces the pipeline's scheduler, and its settings (Karras sigmas) must not outlive it.
+        self.scheduler_configs: dict[str, Any] = {}
         self.times: dict[str, ModelTime] = {}
         self.embeddings: dict[tuple[str, str, str], tuple[Embeddings, float]] = {}
         self.begun = time.perf_counter()
@@ -141,6 +125,7 @@ class Maker:
             begun = time.perf_counter()
             entry: ModelEntry = registry.get("models", job.model)
             model = self.models[job.model] = entry.load(self.device)
+            self.scheduler_configs[model.entry.name] = model.pipeline.scheduler.config
             loaded = time.perf_counter()
             self._sample(model, [job] * size, Stopwatch(self.device), steps=2)
             self.times[job.model] = ModelTime(model.modules())
@@ -218,14 +203,14 @@ class Maker:
                 latents = torch.stack([noise.draw(j.prompt, j.seed, model.entry.latent) for j in jobs]).to(self.device)
                 calls_noise = 0
                 if job.links and steps is None:
-                    scheduler = sampler.build(model.pipeline.scheduler.config)
+                    scheduler = sampler.build(self.scheduler_configs[model.entry.name])
                     denoiser = model.denoiser(scheduler, job.steps, job.guidance, cond, uncond)
                     batch = Batch(latents, [j.prompt for j in jobs], [j.seed for j in jobs])
                     latents = build_chain(job.links).noise(batch, denoiser)
                     calls_noise = denoiser.calls
                 digests = [noise.digest(x) for x in latents]
             with watch.stage("sampling"):
-                scheduler = sampler.build(model.pipeline.scheduler.config)
+                scheduler = sampler.build(self.scheduler_configs[model.entry.name])
                 latents = model.sample(
                     latents,
                     scheduler,

@@ -43,7 +43,9 @@ def _about(kind: str, plugin: Any) -> str:
         height, width = plugin.size
         return f"{height}x{width}, {plugin.steps} steps, guidance {plugin.guidance:g}{twin}"
     if kind == "samplers":
-        return f"{plugin.scheduler}, {plugin.calls(50)} calls at 50 steps" + (", stochastic" if plugin.stochastic else "")
+        return f"{plugin.scheduler}, {plugin.calls(50)} calls at 50 steps" + (
+            ", stochastic" if plugin.stochastic else ""
+        )
     if kind == "prompts":
         return f"{plugin.size} prompts{'; ' + plugin.about if plugin.about else ''}{twin}"
     return f"{plugin.about}{twin}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -47,15 +47,16 @@ class Job:
 
     @cached_property
     def id(self) -> str:
-        record = asdict(self)
         # A name is not what decides pixels: the digest and the identity are.
-        del record["model"], record["sampler"]
-        return _hash(record)
+        return _hash({f: getattr(self, f) for f in _DECIDES})
 
     @property
     def group(self) -> tuple[Any, ...]:
         """Jobs of one group can share a batch."""
         return (self.model, self.sampler, self.steps, self.guidance, self.links, self.negative_prompt)
+
+
+_DECIDES = tuple(f.name for f in fields(Job) if f.name not in ("model", "sampler"))
 
 
 @dataclass(frozen=True)
@@ -119,8 +120,10 @@ class Plan:
             "cells": len(wanted),
             "images": len(self.jobs),
             "choices": len(self.choices),
-            "shared": len(wanted) + sum(len(c.candidates) for c in self.choices.values())
-            - len(self.choices) - len(self.jobs),
+            "shared": len(wanted)
+            + sum(len(c.candidates) for c in self.choices.values())
+            - len(self.choices)
+            - len(self.jobs),
             "cached": len(self.jobs) - len(todo),
             "calls": sum(calls[j.group] for j in todo),
             "seconds": seconds,

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from bench import registry, stats
+from bench.methods.base import Chain
 from bench.metrics.base import MetricEntry
 from bench.metrics.geneval_rules import TASKS
-from bench.methods.base import Chain
 from bench.plan import build_method
 from bench.prompts.base import Prompt
 from bench.score import prompt_key
@@ -36,6 +36,7 @@ Key = tuple[str, int, int]
 """Prompt set, prompt index, seed: what makes a pair."""
 
 TIMES = ("encode_ms", "noise_ms", "sampling_ms", "decode_ms")
+CALLS = ("calls_noise", "calls_sampling", "calls_total")
 
 
 class _Arm:
@@ -119,13 +120,14 @@ def _read(ledger: Ledger, suite: Suite, entries: dict[str, MetricEntry]) -> list
     images = ledger.images()
     found: dict[tuple[Setting, str, str], _Arm] = {}
     keys: dict[tuple[str, str], list[tuple[_Arm, Key]]] = defaultdict(list)
-    query = "SELECT method, model, prompts, sampler, steps, guidance, prompt_index, seed, prompt, category, metadata, job_id FROM cells"
-    for method, model, prompts, sampler, steps, guidance, index, seed, text, category, metadata, job_id in ledger.db.execute(query):
+    columns = "method, model, prompts, sampler, steps, guidance, prompt_index, seed, prompt, category, metadata, job_id"
+    for row in ledger.db.execute(f"SELECT {columns} FROM cells"):
+        method, model, prompts, sampler, steps, guidance, index, seed, text, category, metadata, job_id = row
         setting = (model, sampler, steps, guidance)
         arm = found.setdefault((setting, method, prompts), _Arm(setting, method, prompts))
         key = (prompts, index, seed)
         image = images.get(job_id)
-        arm.cells[key] = (text, image and image.digest)
+        arm.cells[key] = (text, image.digest if image else None)
         arm.tags[key] = category
         if image:
             arm.images[key] = image
@@ -164,7 +166,7 @@ def _expected(arm: _Arm, entry: MetricEntry) -> int:
 def _arm_row(
     arm: _Arm, suite: Suite, entries: dict[str, MetricEntry], optimised: dict[str, tuple[str, ...]]
 ) -> dict[str, Any]:
-    metrics = {}
+    metrics: dict[str, dict[str, Any]] = {}
     for name in entries:
         values = arm.scores[name]
         if not values:
@@ -202,15 +204,15 @@ def _bounds(interval: stats.Interval) -> dict[str, float | None]:
 def _cost(arm: _Arm) -> dict[str, Any]:
     """Means an image. Times count only images made on the hardware that made most of them."""
     images = list(arm.images.values())
-    cost: dict[str, Any] = dict.fromkeys((*TIMES, "total_ms", "calls_noise", "calls_sampling", "calls_total"))
-    cost |= {"peak_bytes": None, "peak_kind": None, "from_cache": 0, "n_timed": 0, "hardware": None}
+    cost: dict[str, Any] = {name: None for name in (*TIMES, "total_ms", *CALLS, "peak_bytes", "peak_kind", "hardware")}
+    cost |= {"from_cache": 0, "n_timed": 0}
     if not images:
         return cost
     hardware = Counter(i.hardware for i in images).most_common(1)[0][0]
     timed = [i for i in images if i.hardware == hardware]
     cost |= {name: float(np.mean([getattr(i, name) for i in timed])) for name in TIMES}
     cost["total_ms"] = sum(cost[name] for name in TIMES)
-    for name in ("calls_noise", "calls_sampling"):
+    for name in CALLS[:2]:
         cost[name] = float(np.mean([getattr(i, name) for i in images]))
     cost["calls_total"] = cost["calls_noise"] + cost["calls_sampling"]
     cost["peak_bytes"] = max(i.peak_bytes or 0 for i in timed) or None
@@ -325,7 +327,7 @@ def _controls(comparisons: list[dict[str, Any]], suite: Suite) -> Iterator[dict[
             if c["method"] == label and c["prompts"] == POOLED and control.metric in (None, c["metric"])
         ]
         usable = [c for c in rows if c["complete"] and c["p"] is not None]
-        adjusted = stats.holm([c["p"] for c in usable]) if usable else []
+        adjusted: Any = stats.holm([c["p"] for c in usable]) if usable else []
         for row in rows:
             where = next((i for i, c in enumerate(usable) if c is row), None)
             p = None if where is None else float(adjusted[where])
@@ -395,7 +397,10 @@ def _notes(arms: list[_Arm], ledger: Ledger) -> Iterator[str]:
     )
     hardware = {i.hardware for i in images}
     if len(hardware) > 1:
-        yield f"Images come from {len(hardware)} kinds of hardware; times count only the most frequent: {sorted(hardware)}"
+        yield (
+            f"Images come from {len(hardware)} kinds of hardware; "
+            f"times count only the most frequent: {sorted(hardware)}"
+        )
     cached = sum(i.from_cache for i in images)
     if cached:
         yield f"{cached} of {len(images)} images came from the cache, with the times measured when they were made."

@@ -15,7 +15,7 @@ from bench.cache import ImageCache
 from bench.errors import UserError
 from bench.metrics.base import MetricEntry
 from bench.plan import Plan, make_plan
-from bench.store import Ledger, exclusive, write_atomically
+from bench.store import Ledger, exclusive, full_disk_is_said, write_atomically
 from bench.suite import Suite
 
 
@@ -43,10 +43,12 @@ def run(
     _check_metrics(plan)
     folder = runs / f"{suite.name}-{suite.id}"
     try:
-        with exclusive(folder):
+        with full_disk_is_said(folder), exclusive(folder):
             return _run(plan, folder, ImageCache(cache) if cache else None, device, batch_size, threads)
     except PermissionError as error:
-        raise UserError(f"{error.filename or folder}: no permission to write there; give another --runs folder") from error
+        raise UserError(
+            f"{error.filename or folder}: no permission to write there; give another --runs folder"
+        ) from error
 
 
 def _check_metrics(plan: Plan) -> None:
@@ -139,18 +141,14 @@ def _record_suite(ledger: Ledger, plan: Plan) -> None:
 def _begin(ledger: Ledger, record: dict[str, Any]) -> int:
     now = datetime.now(UTC).isoformat(timespec="seconds")
     with ledger.transaction():
-        row = ledger.db.execute(
-            "INSERT INTO sessions (started, provenance) VALUES (?, ?)", (now, json.dumps(record))
-        )
+        row = ledger.db.execute("INSERT INTO sessions (started, provenance) VALUES (?, ?)", (now, json.dumps(record)))
     return int(row.lastrowid or 0)
 
 
 def _end(ledger: Ledger, session: int, stages: dict[str, Any]) -> None:
     now = datetime.now(UTC).isoformat(timespec="seconds")
     with ledger.transaction():
-        ledger.db.execute(
-            "UPDATE sessions SET ended = ?, stages = ? WHERE id = ?", (now, json.dumps(stages), session)
-        )
+        ledger.db.execute("UPDATE sessions SET ended = ?, stages = ? WHERE id = ?", (now, json.dumps(stages), session))
     made = stages["generate"]["made"]
     if made and "efficiency" in stages["generate"]:
         print(

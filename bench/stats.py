@@ -11,6 +11,7 @@ Bootstrapping clustered data; Miller (2024), Adding error bars to evals, arXiv:2
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
@@ -257,10 +258,8 @@ def _check(clusters: Iterable[Hashable], **named: ArrayLike) -> tuple[list[Float
         raise ValueError(f"clusters has a label that cannot be one ({error}); one hashable label a row") from None
     if any(isinstance(label, float) and math.isnan(label) for label in distinct):
         raise ValueError("clusters has a NaN label; every row needs a cluster")
-    try:
+    with contextlib.suppress(TypeError):  # labels of mixed types keep the order they came in
         distinct = sorted(distinct)
-    except TypeError:
-        pass  # labels of mixed types keep the order they came in
     number = {label: index for index, label in enumerate(distinct)}
     return columns, np.fromiter((number[label] for label in labels), dtype=np.intp, count=len(labels))
 

@@ -8,11 +8,13 @@ row, so a run killed at any moment continues where it was.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -150,7 +152,7 @@ class Ledger:
         with self.transaction():
             self.db.executemany("INSERT OR REPLACE INTO scores VALUES (?,?,?,?,?,?,?)", rows)
 
-    def scored(self, metric: str, scorer: str) -> set[tuple[str, str]]:
+    def scored(self, metric: str, scorer: str) -> AbstractSet[tuple[str, str]]:
         """(image digest, prompt key) pairs that a scorer has judged."""
         query = "SELECT digest, prompt FROM scores WHERE metric = ? AND scorer = ?"
         return set(self.db.execute(query, (metric, scorer)))
@@ -193,12 +195,31 @@ def exclusive(folder: Path) -> Iterator[None]:
         handle.close()
 
 
+@contextmanager
+def full_disk_is_said(folder: Path) -> Iterator[None]:
+    """A full disk is the user's to mend: one line, and everything finished so far stays."""
+    said = f"{folder}: the disk is full; free some space and run again, what is finished is kept"
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(said) from error
+    except sqlite3.OperationalError as error:
+        if "full" not in str(error):
+            raise
+        raise UserError(said) from error
+
+
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write beside the target and rename, so that a reader sees the old file or the new one, never half of one."""
+    """Write beside the target and rename, so that a reader sees the old file or the new one, never half of one.
+
+    What went half-way is removed.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(data)
         temporary.replace(path)
-    except OSError as error:
+    except OSError:
         temporary.unlink(missing_ok=True)
-        raise UserError(f"{path}: cannot be written ({error.strerror}); free some space and run again") from error
+        raise

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
+from bench.errors import UserError
 from bench.methods.base import Batch, Method
 from bench.registry import register
 
@@ -25,18 +26,24 @@ def move(alpha_from: float, sigma_from: float, alpha_to: float, sigma_to: float)
     return ratio, sigma_to - sigma_from * ratio
 
 
+def first_two(denoiser: Denoiser) -> tuple[float, float]:
+    """The timesteps between which the method moves; UserError where the sampler takes a single one."""
+    if len(denoiser.timesteps) < 2:
+        raise UserError("inversion moves between a sampler's first two timesteps; it needs at least two steps, got one")
+    return denoiser.timesteps[0], denoiser.timesteps[1]
+
+
 def coefficients(denoiser: Denoiser, *, as_released: bool = False) -> tuple[float, float, float]:
     """A, B, C of x' = A x_T + B e1 + C e2 over the sampler's first two timesteps.
 
     `as_released`: diffusers' `DDIMInverseScheduler.step(e, t, x)` takes t as the destination since pull request
-    5145 (2023), so the released code moves up from t1 - stride to t1 instead of from t1 to t0.
+    5145 (2023), so the released code moves up from t1 - stride to t1 instead of from t1 to t0. A source before
+    the first timestep is timestep 0, as diffusers has it with `set_alpha_to_one=False`.
     """
-    t0, t1 = (int(t) for t in denoiser.timesteps[:2])
+    t0, t1 = first_two(denoiser)
     down_x, down_e = move(denoiser.alpha(t0), denoiser.sigma(t0), denoiser.alpha(t1), denoiser.sigma(t1))
-    source, target = (t1 - (t0 - t1), t1) if as_released else (t1, t0)
-    up_x, up_e = move(
-        denoiser.alpha(source), denoiser.sigma(source), denoiser.alpha(target), denoiser.sigma(target)
-    )
+    source, target = (max(t1 - (t0 - t1), 0), t1) if as_released else (t1, t0)
+    up_x, up_e = move(denoiser.alpha(source), denoiser.sigma(source), denoiser.alpha(target), denoiser.sigma(target))
     return up_x * down_x, up_x * down_e, up_e
 
 
@@ -52,7 +59,7 @@ class Inversion(Method):
     inversion_guidance: float = Field(1.0, ge=0, le=100)
 
     def noise(self, batch: Batch, denoiser: Denoiser) -> torch.Tensor:
-        t0, t1 = denoiser.timesteps[:2]
+        t0, t1 = first_two(denoiser)
         a, b, c = coefficients(denoiser, as_released=self.as_released)
         down_x, down_e = move(denoiser.alpha(t0), denoiser.sigma(t0), denoiser.alpha(t1), denoiser.sigma(t1))
         guidance = denoiser.guidance if self.guidance is None else self.guidance

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from bench.metrics.base import MetricEntry
 from bench.registry import add_plugin
 
@@ -21,7 +23,7 @@ for _name, _title, _unit, _scale, _about in (
             title=_title,
             unit=_unit,
             load=None,
-            identify=lambda name=_name: f"{name}-unbuilt",
+            identify=partial(str.format, "{}-unbuilt", _name),
             scale=_scale,
             needs_metadata=_name == "geneval",
             about=_about + " (scorer not built yet)",

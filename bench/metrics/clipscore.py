@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import UserError
 from bench.metrics.base import MetricEntry, Value
-from bench.models.base import check_folder
+from bench.models.base import check_folder, quiet_hub_libraries
 from bench.registry import add_plugin
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class ClipSimilarity:
         import torch
         from transformers import CLIPModel, CLIPProcessor
 
+        quiet_hub_libraries()
         folder = None if isinstance(source, str) else source
         if folder:
             check_folder(folder)

@@ -62,9 +62,7 @@ def relations(a: Detection, b: Detection) -> set[str]:
     return {name for name, holds in named.items() if holds}
 
 
-def judge(
-    metadata: Mapping[str, Any], detections: Sequence[Detection], colors: Any
-) -> tuple[bool, list[str]]:
+def judge(metadata: Mapping[str, Any], detections: Sequence[Detection], colors: Any) -> tuple[bool, list[str]]:
     """Whether an image is right, and what is wrong with it.
 
     `colors(detections)` names the colours of some detections; it is asked only where a clause names one. Every

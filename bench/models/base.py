@@ -65,7 +65,9 @@ class ModelEntry:
 def folder_digest(folder: Path) -> str:
     """16 hex digits over the names and contents of all files of a model folder, cards left out."""
     if not (folder / "model_index.json").is_file() and not (folder / "config.json").is_file():
-        raise UserError(f"{folder}: no model_index.json or config.json there; expected a diffusers or transformers folder")
+        raise UserError(
+            f"{folder}: no model_index.json or config.json there; expected a diffusers or transformers folder"
+        )
     h = hashlib.sha256()
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix in (".json", ".safetensors", ".txt")):
         if path.name == "card.json":
@@ -129,6 +131,18 @@ class Denoiser:
             return self.predict_one(x, t)
         u, c = self.predict_both(x, t)
         return u + guidance * (c - u)
+
+
+def quiet_hub_libraries() -> None:
+    """Keep diffusers' and transformers' loading bars and advice off the terminal; errors still come through."""
+    import logging
+
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    for library in (diffusers_logging, transformers_logging):
+        library.disable_progress_bar()
+        library.set_verbosity(logging.ERROR)
 
 
 class Model(ABC):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UserError
-from bench.models.base import Denoiser, Embeddings, Model, ModelEntry, check_folder
+from bench.models.base import Denoiser, Embeddings, Model, ModelEntry, check_folder, quiet_hub_libraries
 from bench.registry import add_plugin
 
 if TYPE_CHECKING:
@@ -42,13 +42,14 @@ class SDXL(Model):
         import torch
         from diffusers import DiffusionPipeline
 
+        quiet_hub_libraries()
         self.entry, self.device = entry, device
         if entry.folder is not None:
             check_folder(entry.folder)
         dtype = torch.float32 if device == "cpu" else torch.float16
         try:
             self.pipeline = DiffusionPipeline.from_pretrained(
-                entry.source, revision=entry.revision, torch_dtype=dtype, local_files_only=entry.folder is not None
+                entry.source, revision=entry.revision, dtype=dtype, local_files_only=entry.folder is not None
             ).to(device)
         except Exception as error:
             # diffusers raises whatever its parsers raise; the user needs the place and the first line of the reason.
@@ -134,7 +135,12 @@ class SDXL(Model):
             raise ValueError(f"latents of shape {tuple(latents.shape)}; {self.entry.name} expects {expected}")
         self.pipeline.scheduler = scheduler
         height, width = self.entry.size
-        embeds = (cond["prompt_embeds"], uncond["prompt_embeds"], cond["pooled_prompt_embeds"], uncond["pooled_prompt_embeds"])
+        embeds = (
+            cond["prompt_embeds"],
+            uncond["prompt_embeds"],
+            cond["pooled_prompt_embeds"],
+            uncond["pooled_prompt_embeds"],
+        )
         out: torch.Tensor = self.pipeline(
             **dict(zip(_NAMES, embeds, strict=True)),
             latents=latents.to(embeds[0].dtype),

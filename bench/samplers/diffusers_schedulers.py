@@ -69,7 +69,9 @@ for _sampler in (
     Sampler("euler_a", "EulerAncestralDiscreteScheduler", stochastic=True),
     Sampler("lms", "LMSDiscreteScheduler"),
     Sampler("pndm", "PNDMScheduler", lambda n: n + 1, settings={"skip_prk_steps": True, "set_alpha_to_one": False}),
-    Sampler("pndm_prk", "PNDMScheduler", lambda n: n + 9, settings={"skip_prk_steps": False, "set_alpha_to_one": False}),
+    Sampler(
+        "pndm_prk", "PNDMScheduler", lambda n: n + 9, settings={"skip_prk_steps": False, "set_alpha_to_one": False}
+    ),
     Sampler("heun", "HeunDiscreteScheduler", _two_per_step),
     Sampler("kdpm2", "KDPM2DiscreteScheduler", _two_per_step),
     Sampler("kdpm2_a", "KDPM2AncestralDiscreteScheduler", _two_per_step, stochastic=True),

@@ -86,6 +86,7 @@ class World:
         *modules, totals = self.trained(name, steps)
         command = f"python -m bench.shapes train {name}"
         facts: dict[str, Any] = {"command": command, **totals, "seed": 0}
+        figures: dict[str, Any]
         if name == "clip":
             folder = self.out / "shapes-clip"
             figures = evaluate.clip_ranking(modules[0])
@@ -121,7 +122,7 @@ def load_pipeline(folder: Path) -> Any:
     import torch
     from diffusers import DiffusionPipeline
 
-    pipeline = DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True)
+    pipeline = DiffusionPipeline.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

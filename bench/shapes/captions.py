@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.shapes.scenes import BACKGROUNDS, COLORS, HELD_OUT, SHAPES, SIZES, Object, Scene, place
+from bench.shapes.scenes import BACKGROUNDS, COLORS, HELD_OUT, SHAPES, SIZES, Box, Object, Scene, place
 
 TASKS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
 """GenEval's tags; the paper of Ghosh et al. 2023 (2310.11513), Table 1."""
@@ -77,6 +77,7 @@ def draw(rng: np.random.Generator, tag: str) -> Caption:
     background = list(BACKGROUNDS)[rng.integers(len(BACKGROUNDS))] if rng.random() < 0.5 else None
     size = list(SIZES)[rng.integers(len(SIZES))] if rng.random() < 0.5 else None
     carrier = CARRIERS[rng.integers(len(CARRIERS))]
+    include: tuple[dict[str, Any], ...]
     exclude: tuple[dict[str, Any], ...] = ()
     if tag == "single_object":
         text, include = _phrase(size, shape), ({"class": shape, "count": 1},)
@@ -152,7 +153,7 @@ def distinct_held_out(rng: np.random.Generator, n: int) -> list[Caption]:
 _AXIS = {"left of": (-1, 0), "right of": (1, 0), "above": (0, -1), "below": (0, 1)}
 
 
-def _related(relation: str, subject: tuple, reference: tuple) -> bool:
+def _related(relation: str, subject: Box, reference: Box) -> bool:
     """A clear case of the relation: the offset of centres lies within 40° of the named direction."""
     dx = (subject[0] + subject[2] - reference[0] - reference[2]) / 2
     dy = (subject[1] + subject[3] - reference[1] - reference[3]) / 2

@@ -52,7 +52,10 @@ def vae_agreement(vae: Any, n: int = 2000, *, seed: int = 22) -> dict[str, float
     captions, images = captioned(rng, n, "validation")
     with torch.no_grad():
         again = np.concatenate(
-            [to_images(vae.decode(vae.encode(to_tensor(b)).latent_dist.mean).sample) for b in np.split(images, n // 100)]
+            [
+                to_images(vae.decode(vae.encode(to_tensor(b)).latent_dist.mean).sample)
+                for b in np.split(images, n // 100)
+            ]
         )
     right = [v.value for v in GenEval(ShapesDetector()).score(list(again), _prompts(captions))]
     error = float(np.abs(again.astype(float) - images).mean())
@@ -75,7 +78,9 @@ def clip_ranking(clip: Any, n: int = 1000, *, among: int = 32, seed: int = 23) -
     with torch.no_grad():
 
         def texts(some: Sequence[Caption]) -> Any:
-            return F.normalize(clip.get_text_features(input_ids=token_ids([c.prompt for c in some])).pooler_output, dim=-1)
+            return F.normalize(
+                clip.get_text_features(input_ids=token_ids([c.prompt for c in some])).pooler_output, dim=-1
+            )
 
         image = F.normalize(clip.get_image_features(pixel_values=to_tensor(images)).pooler_output, dim=-1)
         own = (image * texts(captions)).sum(-1)
@@ -118,7 +123,12 @@ def preference_agreement(model: Any, data: tuple[Any, ...], *, seed: int = 24) -
     agree = ((scores[:, a] > scores[:, b]) == votes).float().mean()
     ceiling = ((u[:, a] > u[:, b]) == votes).float().mean()
     made = ((scores[:, 0] > scores[:, 3]) == votes[:, 2]).float().mean()
-    return {"votes": votes.numel(), "agreement": float(agree), "ceiling": float(ceiling), "true_against_made": float(made)}
+    return {
+        "votes": votes.numel(),
+        "agreement": float(agree),
+        "ceiling": float(ceiling),
+        "true_against_made": float(made),
+    }
 
 
 def aesthetic_error(head: Any, clip: Any, data: tuple[Any, ...]) -> dict[str, float]:
@@ -138,7 +148,9 @@ def aesthetic_error(head: Any, clip: Any, data: tuple[Any, ...]) -> dict[str, fl
     }
 
 
-def geneval(pipeline: Any, *, guidance: float, per_task: int = 100, steps: int = 20, seed: int = 25) -> dict[str, float]:
+def geneval(
+    pipeline: Any, *, guidance: float, per_task: int = 100, steps: int = 20, seed: int = 25
+) -> dict[str, float]:
     """GenEval scores of a pipeline on validation captions that training never saw, by task."""
     import torch
 

@@ -68,9 +68,7 @@ def clip() -> CLIPModel:
         projection_dim=64,
         hidden_act="gelu",
     )
-    return CLIPModel(
-        CLIPConfig(text_config=text_config(64, 3, 64), vision_config=vision, projection_dim=64)
-    ).eval()
+    return CLIPModel(CLIPConfig(text_config=text_config(64, 3, 64), vision_config=vision, projection_dim=64)).eval()
 
 
 def second_text_encoder() -> CLIPTextModelWithProjection:

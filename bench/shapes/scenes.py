@@ -6,6 +6,7 @@ pixels, so a shape's anti-aliased coverage depends only on (shape, width, height
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -51,6 +52,10 @@ SIZES: dict[str, tuple[int, int]] = {"small": (12, 15), "large": (22, 26)}
 
 GAP = 3
 """Free pixels between the boxes of two objects, so that connected components are objects."""
+
+
+Box = tuple[int, int, int, int]
+"""Corners (x0, y0, x1, y1) in pixels, upper ends exclusive."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,9 @@ def render(scene: Scene) -> np.ndarray:
     return np.rint(canvas).astype(np.uint8)
 
 
-def place(sizes: list[int], rng: np.random.Generator, accept=None) -> list[tuple[int, int]] | None:
+def place(
+    sizes: list[int], rng: np.random.Generator, accept: Callable[[list[Box]], bool] | None = None
+) -> list[tuple[int, int]] | None:
     """Draw boxes of the given sizes, `GAP` apart and 2 px off the border; None after 200 rejected layouts.
 
     `accept(boxes)` may reject a layout; boxes are (x0, y0, x1, y1).

@@ -12,7 +12,7 @@ from torch import nn
 
 from bench.errors import UserError
 from bench.metrics.base import Value
-from bench.models.base import check_folder
+from bench.models.base import check_folder, quiet_hub_libraries
 from bench.shapes.tokenizer import MAX_LENGTH, build_tokenizer
 
 if TYPE_CHECKING:
@@ -61,7 +61,9 @@ class AestheticHead(nn.Module):
     def __init__(self, features: int = 64):
         super().__init__()
         self.config = {"features": features}
-        self.layers = nn.Sequential(nn.Linear(features, 128), nn.GELU(), nn.Linear(128, 64), nn.GELU(), nn.Linear(64, 1))
+        self.layers = nn.Sequential(
+            nn.Linear(features, 128), nn.GELU(), nn.Linear(128, 64), nn.GELU(), nn.Linear(64, 1)
+        )
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """(B, features) to ratings (B,)."""
@@ -97,7 +99,9 @@ def load_module(kind: Any, folder: Path) -> Any:
         module = kind(**json.loads((folder / "config.json").read_text()))
         module.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
     except Exception as error:
-        raise UserError(f"{folder}: does not load ({str(error).splitlines()[0]}); reinstall or train it again") from error
+        raise UserError(
+            f"{folder}: does not load ({str(error).splitlines()[0]}); reinstall or train it again"
+        ) from error
     return module.eval()
 
 
@@ -127,6 +131,7 @@ class AestheticScorer:
     def __init__(self, folder: Path, clip: Path, device: str):
         from transformers import CLIPModel
 
+        quiet_hub_libraries()
         check_folder(clip)
         self.clip = CLIPModel.from_pretrained(clip, local_files_only=True, dtype=torch.float32).to(device).eval()
         self.head = load_module(AestheticHead, folder).to(device)

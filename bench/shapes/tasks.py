@@ -122,7 +122,9 @@ UNET_MIX = {
 """Share of each task among the UNet's training captions; the compositional ones take longer to learn."""
 
 
-def latent_dataset(out: Path, vae: Any, *, scenes: int = UNET_SCENES, say: Any = print) -> tuple[torch.Tensor, list[str]]:
+def latent_dataset(
+    out: Path, vae: Any, *, scenes: int = UNET_SCENES, say: Any = print
+) -> tuple[torch.Tensor, list[str]]:
     """Scaled latents (N, 4, 8, 8) in fp32 and captions of seeded training scenes, encoded once and kept.
 
     Drawn in chunks of 500 with a generator each, so a killed run loses one chunk and the data stay the same.
@@ -246,7 +248,9 @@ def train_preference(
         return {"loss": F.binary_cross_entropy_with_logits(difference, target), "agree": right}
 
     modules = torch.nn.ModuleDict({"model": model})
-    return model, train("preference", modules, loss, out=out, steps=steps, lr=1e-3, weight_decay=0.05, ema=0.998, **loop)
+    return model, train(
+        "preference", modules, loss, out=out, steps=steps, lr=1e-3, weight_decay=0.05, ema=0.998, **loop
+    )
 
 
 def image_features(clip: Any, images: np.ndarray) -> torch.Tensor:
@@ -278,7 +282,7 @@ def train_aesthetic(
     target = target + RATING_NOISE * torch.randn(target.shape, generator=torch.Generator().manual_seed(4))
     torch.manual_seed(4)
     head = AestheticHead(features.shape[1])
-    head.layers[-1].bias.data.fill_(float(target.mean()))
+    head.get_parameter("layers.4.bias").data.fill_(float(target.mean()))
 
     def loss(rng: np.random.Generator, step: int) -> dict[str, torch.Tensor]:
         rows = torch.from_numpy(rng.integers(0, len(features), batch))
