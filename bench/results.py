@@ -49,6 +49,8 @@ class _Arm:
         self.images: dict[Key, Image] = {}
         self.scores: dict[str, dict[Key, float]] = defaultdict(dict)
         self.tags: dict[Key, str] = {}
+        self.described: set[Key] = set()
+        """Pairs whose prompt carries metadata."""
 
     @property
     def labels(self) -> dict[str, Any]:
@@ -129,6 +131,8 @@ def _read(ledger: Ledger, suite: Suite, entries: dict[str, MetricEntry]) -> list
         image = images.get(job_id)
         arm.cells[key] = (text, image.digest if image else None)
         arm.tags[key] = category
+        if metadata:
+            arm.described.add(key)
         if image:
             arm.images[key] = image
             prompt = Prompt(index, text, category, json.loads(metadata) if metadata else None)
@@ -153,14 +157,15 @@ def _with_pooled(arms: list[_Arm]) -> list[_Arm]:
         one.cells |= arm.cells
         one.images |= arm.images
         one.tags |= arm.tags
+        one.described |= arm.described
         for metric, values in arm.scores.items():
             one.scores[metric] |= values
     return [*arms, *pooled.values()]
 
 
 def _expected(arm: _Arm, entry: MetricEntry) -> int:
-    """How many scores a complete arm has; GenEval judges only prompts with metadata, so it may be fewer."""
-    return len(arm.scores[entry.name]) if entry.needs_metadata else len(arm.cells)
+    """How many scores a complete arm has; GenEval judges only prompts with metadata."""
+    return len(arm.described if entry.needs_metadata else arm.cells)
 
 
 def _arm_row(
@@ -189,7 +194,7 @@ def _arm_row(
 
 def _complete(arm: _Arm, entries: dict[str, MetricEntry]) -> bool:
     return len(arm.images) == len(arm.cells) and all(
-        len(arm.scores[n]) == _expected(arm, e) and (arm.scores[n] or e.needs_metadata) for n, e in entries.items()
+        len(arm.scores[n]) == _expected(arm, e) for n, e in entries.items()
     )
 
 
@@ -231,7 +236,7 @@ def _compare(
             continue
         base = bases[arm.setting, arm.prompts]
         for name, entry in entries.items():
-            if entry.needs_metadata and not base.scores[name] and not arm.scores[name]:
+            if entry.needs_metadata and not arm.described:
                 continue
             yield _comparison(arm, base, entry, marked=name in optimised[arm.method])
 

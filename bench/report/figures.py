@@ -1,8 +1,8 @@
 """Small hand-made SVG figures: win rates with their intervals, and quality against cost.
 
 Colours are CSS classes (`m0` is the baseline, `m1`.. the methods in Okabe and Ito's colour-blind-safe order), so the
-page's stylesheet can change them with the light. Shape and label repeat what colour says. Panels are 360 units wide,
-the width of a small phone, and a page sets as many side by side as fit.
+page's stylesheet can change them with the light. Shape and label repeat what colour says. Panels are 320 units wide,
+about the width of a small phone, and a page sets as many side by side as fit.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-WIDTH = 360
+WIDTH = 320
 LEFT, RIGHT, TOP = 12, 12, 30
 ROW = 36
 PALETTE = 7  # colours beside the baseline's
@@ -100,7 +100,7 @@ def _whisker(start: float, end: float, y: float) -> list[str]:
 
 def scatter(title: str, axis: str, points: list[Point]) -> str:
     """Paired delta with its interval against the cost of an image; the dashed line is the baseline's quality."""
-    height, left, top, bottom = 250, 50, 34, 206
+    height, left, top, bottom = 240, 56, 32, 196
     low = min([0.0, *(point.low for point in points)])
     high = max([0.0, *(point.high for point in points)])
     pad = (high - low or 1.0) * 0.08
@@ -133,7 +133,7 @@ def scatter(title: str, axis: str, points: list[Point]) -> str:
     return _svg(height, f"{title}: delta against {axis}. {says}", parts)
 
 
-def _side_by_side(places: list[float], gap: float = 8) -> list[float]:
+def _side_by_side(places: list[float], gap: float = 7) -> list[float]:
     """Spread places that would hide one another around their common middle."""
     moved, cluster = list(places), list[int]()
     for index in [*sorted(range(len(places)), key=lambda index: places[index]), None]:

@@ -162,7 +162,7 @@ def _pairs(results: Results, folder: Path) -> list[dict[str, Any]]:
 
 
 def _scores(results: Results, pair: Row, method: str) -> list[tuple[str, str, str]]:
-    """(metric, score, delta) for one image; the baseline's own image has no delta."""
+    """(metric's title, score, delta) for one image; the baseline's own image has no delta."""
     given = pair.get("scores") or {}
     base = given.get(baseline_name(results)) or {}
     rows = []
@@ -170,7 +170,8 @@ def _scores(results: Results, pair: Row, method: str) -> list[tuple[str, str, st
         digits, score, reference = places(results, metric), finite(value), finite(base.get(metric))
         known = method != baseline_name(results) and score is not None and reference is not None
         delta = number((score or 0.0) - (reference or 0.0), digits, sign=True) if known else ""
-        rows.append((metric, number(value, digits), delta))
+        title = ((results.get("metrics") or {}).get(metric) or {}).get("title") or metric
+        rows.append((title, number(value, digits), delta))
     return rows
 
 

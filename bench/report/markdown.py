@@ -113,7 +113,7 @@ def cost_table(results: Results) -> Table:
 
 def task_table(results: Results) -> Table:
     """GenEval: the share of images that pass, task by task, and the mean over the tasks."""
-    given = results.get("tasks") or []
+    given = _rows(results, "tasks", detail=True)
     seen = distinct(name for row in given for name in row.get("tasks") or {})
     tasks = [name for name in GENEVAL_TASKS if name in seen] + [name for name in seen if name not in GENEVAL_TASKS]
     arms = {_place(arm): arm for arm in results.get("arms") or []}

@@ -62,7 +62,8 @@ for _sampler in (
     ),
     Sampler("unipc", "UniPCMultistepScheduler"),
     Sampler("deis", "DEISMultistepScheduler"),
-    Sampler("tcd", "TCDScheduler", settings=_PLAIN, stochastic=True),
+    # Its steps draw noise at eta > 0 only, and the pipelines pass eta = 0.
+    Sampler("tcd", "TCDScheduler", settings=_PLAIN),
     Sampler("lcm", "LCMScheduler", settings=_PLAIN, stochastic=True),
     Sampler("sa_solver", "SASolverScheduler", stochastic=True),
     Sampler("euler", "EulerDiscreteScheduler"),

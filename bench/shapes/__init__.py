@@ -1,1 +1,1 @@
-"""The embedded world: scenes, captions, an exact detector, and small trained models (docs/shapes.md)."""
+"""The embedded world: scenes, captions, an exact detector, and small trained models. See docs/shapes.md."""

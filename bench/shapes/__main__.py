@@ -72,10 +72,17 @@ class World:
         return text_encoders(clip, narrow)
 
     def votes(self, split: str, captions: int, seed: int) -> tuple[Any, ...]:
-        """Captions, images, utilities and ratings for the scorers; made with the shipped pipeline."""
-        from bench.shapes import votes
+        """Captions, images, utilities and ratings for the scorers; a quarter of the images by an earlier denoiser."""
+        import torch
+
+        from bench.shapes import tasks, votes
 
         pipeline = load_pipeline(self.out / "shapes-sdxl")
+        earlier = self.work / f"unet-at-{tasks.VOTERS_STEP}.pt"
+        if not earlier.is_file():
+            raise SystemExit(f"{earlier}: missing; it is written while `train unet` passes that step")
+        state = torch.load(earlier, weights_only=True)
+        pipeline.unet.load_state_dict({k.removeprefix("unet."): v for k, v in state.items()})
         return votes.pool(self.work, pipeline.vae, pipeline, captions=captions, split=split, seed=seed, say=say)
 
     def train(self, name: str, steps: int | None) -> None:

@@ -122,6 +122,11 @@ UNET_MIX = {
 """Share of each task among the UNet's training captions; the compositional ones take longer to learn."""
 
 
+VOTERS_STEP = 5_000
+"""The voters of the preference model see images of the denoiser as it was at this step: another, weaker model than the
+one that the scorers will judge, as HPDv2's images come from other models than those it is used on."""
+
+
 def latent_dataset(
     out: Path, vae: Any, *, scenes: int = UNET_SCENES, say: Any = print
 ) -> tuple[torch.Tensor, list[str]]:
@@ -207,7 +212,9 @@ def train_unet(
         return {"loss": F.mse_loss(predicted, noise)}
 
     modules = torch.nn.ModuleDict({"unet": unet})
-    return unet, train("unet", modules, loss, out=out, steps=steps, lr=1e-3, warmup=500, ema=0.9993, **loop)
+    return unet, train(
+        "unet", modules, loss, out=out, steps=steps, lr=1e-3, warmup=500, ema=0.9993, keep=VOTERS_STEP, **loop
+    )
 
 
 VOTE_CAPTIONS = 4_000

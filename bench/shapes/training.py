@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -34,11 +34,13 @@ def train(
     weight_decay: float = 0.01,
     warmup: int = 200,
     ema: float | None = None,
+    keep: int | None = None,
     say: Callable[[str], None] = print,
 ) -> dict[str, float]:
     """Minimise `loss(rng, step)["loss"]` over the parameters of `modules` with AdamW and a cosine schedule.
 
-    The module ends with its exponential moving average where `ema` gives a decay. Writes `out/NAME.pt` every
+    The module ends with its exponential moving average where `ema` gives a decay; after step `keep` that average is
+    also written to `out/NAME-at-KEEP.pt`. Writes `out/NAME.pt` every
     two minutes (atomically) and `out/NAME.jsonl` with the loss curve; continues from them. Returns the totals
     that the card shows: steps and seconds.
     """
@@ -70,9 +72,7 @@ def train(
             "seed": seed,
             "seconds": spent + time.monotonic() - begun,
         }
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        torch.save(state, temporary)
-        temporary.replace(path)
+        _write(path, state)
 
     modules.train()
     sums: dict[str, float] = {}
@@ -90,6 +90,9 @@ def train(
         if ema:
             decay = min(ema, (step + 1) / (step + 10))
             torch._foreach_lerp_(average, [p.detach() for p in trained], 1 - decay)
+        if step + 1 == keep and ema:
+            names = [k for k, p in modules.named_parameters() if p.requires_grad]
+            _write(out / f"{name}-at-{keep}.pt", dict(zip(names, average, strict=True)))
         for k, v in values.items():
             sums[k] = sums.get(k, 0.0) + float(v.detach())
         if (step + 1) % 100 == 0:
@@ -110,3 +113,12 @@ def train(
             p.data.copy_(a)
     modules.eval()
     return {"steps": steps, "seconds": round(spent + time.monotonic() - begun, 1)}
+
+
+def _write(path: Path, state: Any) -> None:
+    """Save beside the target and rename: a kill leaves the old checkpoint whole."""
+    import torch
+
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    torch.save(state, temporary)
+    temporary.replace(path)

@@ -1,0 +1,187 @@
+"""What tests share: a tiny suite on the embedded world, runners of the command line, and one finished run of it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TINY = """\
+name: tiny
+title: Four arms on the embedded world
+models: [shapes-sdxl]
+prompts: [shapes-pickapic]
+samplers: [ddim]
+steps: 4
+guidance: 5.0
+seeds: [0]
+baseline: standard
+methods:
+  - standard
+  - inversion
+  - {use: best_of_n, name: best_of_2, n: 2, chooser: shapes-geneval}
+  - reseed
+metrics: [shapes-geneval, shapes-clipscore]
+controls:
+  reseed: zero
+"""
+LIMIT = 4
+"""Prompts of the shared run: 4 of standard, inversion and reseed each, and 4 chosen ones that need no more."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The one error line; a second one, or a traceback, fails the test."""
+        lines = [line for line in self.err.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1, self.err
+        assert "Traceback" not in self.err, self.err
+        assert self.err.rstrip().endswith(lines[0]), "an error has one line, and it is the last one"
+        return lines[0]
+
+
+Bench = Callable[..., Done]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test touches the user's cache or the network, or fights another for a core."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+
+
+@pytest.fixture(scope="session")
+def one_thread() -> None:
+    """Results may differ in the last bits between thread counts; tests compare runs made with one."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def call(*arguments: object) -> Done:
+    """`bench ARGUMENTS` in this process."""
+    from bench.cli import main
+
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            code = main([str(a) for a in arguments])
+        except SystemExit as stop:  # argparse leaves this way
+            code = int(stop.code or 0)
+    return Done(code, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(scope="session")
+def bench(one_thread: None) -> Bench:
+    """Runs a command of the program in this process."""
+    return call
+
+
+@pytest.fixture(scope="session")
+def bench_process() -> Bench:
+    """Runs a command of the program in a process of its own; `python=` prepends statements to run there."""
+
+    def process(*arguments: object, env: dict[str, str] | None = None, cwd: Path | None = None) -> Done:
+        done = subprocess.run(
+            [sys.executable, "-m", "bench", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            env={**os.environ, **(env or {})},
+            cwd=cwd,
+            timeout=300,
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    return process
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of the tiny suite and where all of its parts lie."""
+
+    suite: Path
+    runs: Path
+    cache: Path
+    folder: Path
+
+    def arguments(self, *more: object) -> list[object]:
+        """`run` and all that makes it this run."""
+        return ["run", self.suite, "--limit", LIMIT, "--runs", self.runs, "--cache", self.cache, "--device", "cpu", *more]
+
+    def copy(self, to: Path) -> Run:
+        """The same run in another place, with an empty cache, for tests that change it."""
+        shutil.copytree(self.runs, to / "runs")
+        return Run(self.suite, to / "runs", to / "cache", to / "runs" / self.folder.name)
+
+    def results(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.folder / "results.json").read_text())
+        return found
+
+    def rows(self, query: str, *values: object) -> list[Any]:
+        """Rows of the ledger."""
+        db = sqlite3.connect(self.folder / "ledger.sqlite")
+        try:
+            return db.execute(query, values).fetchall()
+        finally:
+            db.close()
+
+    def scores(self, metric: str) -> dict[tuple[str, int], float]:
+        """Scores of one metric by (method label, prompt index)."""
+        query = """SELECT method, prompt_index, value FROM cells JOIN images USING (job_id)
+                   JOIN scores ON scores.digest = images.digest WHERE metric = ? AND scores.prompt = ?"""
+        from bench.prompts.base import Prompt
+        from bench.score import prompt_key
+
+        cells = self.rows("SELECT DISTINCT prompt_index, prompt, category, metadata FROM cells")
+        found: dict[tuple[str, int], float] = {}
+        for index, text, category, metadata in cells:
+            key = prompt_key(Prompt(index, text, category, json.loads(metadata) if metadata else None))
+            found |= {(m, i): v for m, i, v in self.rows(query, metric, key) if i == index}
+        return found
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny suite's file."""
+    path = tmp_path_factory.mktemp("suites") / "tiny.yaml"
+    path.write_text(TINY)
+    return path
+
+
+def make_run(suite: Path, home: Path, *more: object) -> tuple[Run, Done]:
+    """A finished run of a suite file in `home`."""
+    done = call(
+        "run", suite, "--limit", LIMIT, "--runs", home / "runs", "--cache", home / "cache", "--device", "cpu", *more
+    )
+    folders = [p for p in (home / "runs").iterdir() if p.is_dir()] if (home / "runs").is_dir() else []
+    assert len(folders) == 1, done.err
+    return Run(suite, home / "runs", home / "cache", folders[0]), done
+
+
+@pytest.fixture(scope="session")
+def finished(tiny: Path, tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Run:
+    """One finished run of the tiny suite that tests read and never change (see `Run.copy`)."""
+    run, done = make_run(tiny, tmp_path_factory.mktemp("finished"))
+    assert done.code == 0, done.err
+    return run

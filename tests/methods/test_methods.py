@@ -1,0 +1,185 @@
+"""The small methods, and what holds of every method and of chains of them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from bench import registry
+from bench.methods.base import Batch, Candidate, Chain, Method, split_choice
+from bench.methods.best_of_n import BestOfN
+from bench.methods.inversion import Inversion
+from bench.methods.reseed import Reseed, other_seed
+from bench.methods.standard import Standard
+from bench.models.base import Denoiser
+
+SEEDS = st.integers(0, 2**31 - 1)
+
+
+class Scale(Method):
+    by: float = 2.0
+
+    def noise(self, batch: Batch, denoiser: Denoiser) -> torch.Tensor:
+        return batch.latents * self.by
+
+    def noise_calls(self, steps: int) -> int:
+        return 3
+
+
+class Shift(Method):
+    by: float = 1.0
+
+    def noise(self, batch: Batch, denoiser: Denoiser) -> torch.Tensor:
+        return batch.latents + self.by
+
+    def noise_calls(self, steps: int) -> int:
+        return steps
+
+
+def refuse(x: torch.Tensor, t: float) -> torch.Tensor:
+    raise AssertionError("the denoiser was called")
+
+
+@pytest.fixture
+def idle() -> Denoiser:
+    """A denoiser that must not be called."""
+    return Denoiser([901, 801], 5.5, [0.5] * 1000, lambda x, t: (refuse(x, t), refuse(x, t)), refuse)
+
+
+@pytest.fixture
+def batch() -> Batch:
+    return Batch(torch.randn((2, 4, 8, 8), generator=torch.Generator().manual_seed(0)), ["a", "b"], [0, 1])
+
+
+def test_standard_is_the_identity(batch: Batch, idle: Denoiser) -> None:
+    method = Standard()
+    before = batch.latents.clone()
+    assert torch.equal(method.noise(batch, idle), before)
+    assert (method.noise_calls(50), method.seed(7), method.candidates(7), method.judge()) == (0, 7, [], None)
+    assert method.optimises() == ()
+    assert idle.calls == 0
+
+
+def test_reseed_changes_the_seed_and_nothing_else(batch: Batch, idle: Denoiser) -> None:
+    method = Reseed()
+    assert torch.equal(method.noise(batch, idle), batch.latents)
+    assert method.noise_calls(50) == 0
+    assert method.judge() is None
+
+
+@given(SEEDS)
+def test_reseed_gives_another_seed_and_always_the_same(seed: int) -> None:
+    assert Reseed().seed(seed) == Reseed().seed(seed) != seed
+
+
+@given(SEEDS, st.integers(1, 1023))
+def test_stand_in_seeds_lie_outside_what_a_suite_may_write(seed: int, k: int) -> None:
+    """A suite's seeds end at 2^31 - 1, so a stand-in never is another arm's own seed."""
+    assert 2**31 <= other_seed(seed, k) < 2**32
+    assert other_seed(seed, 0) == seed
+
+
+def test_stand_in_seeds_do_not_repeat() -> None:
+    seeds = {other_seed(seed, k) for seed in range(100) for k in range(16)}
+    assert len(seeds) == 1600
+
+
+@given(SEEDS, st.integers(2, 16))
+def test_best_of_n_begins_with_the_baselines_image_and_then_reseeds(seed: int, n: int) -> None:
+    """So the cache already holds two of its n images, and two choosers share them all."""
+    found = BestOfN(n=n, chooser="hpsv2").candidates(seed)
+    assert len({c.seed for c in found}) == n
+    assert found[0] == Candidate(seed)
+    assert found[1] == Candidate(Reseed().seed(seed))
+    assert found == BestOfN(n=n, chooser="geneval").candidates(seed)
+    assert BestOfN(n=n + 1).candidates(seed)[:n] == found
+
+
+def test_best_of_n_may_pay_for_its_candidates_with_steps() -> None:
+    assert [c.steps for c in BestOfN(n=2, steps=25).candidates(0)] == [25, 25]
+
+
+def test_best_of_n_is_marked_where_its_chooser_judges_it() -> None:
+    assert BestOfN(chooser="geneval").judge() == "geneval"
+    assert BestOfN(chooser="geneval").optimises() == ("geneval",)
+    assert Inversion().optimises() == ()
+    chain = Chain(links=(Inversion(), BestOfN(chooser="geneval"), Reseed()))
+    assert chain.optimises() == ("geneval",)
+
+
+def test_a_chain_applies_its_links_in_order(batch: Batch, idle: Denoiser) -> None:
+    x = batch.latents
+    torch.testing.assert_close(Chain(links=(Scale(), Shift())).noise(batch, idle), 2 * x + 1)
+    torch.testing.assert_close(Chain(links=(Shift(), Scale())).noise(batch, idle), 2 * x + 2)
+    assert torch.equal(Chain(links=()).noise(batch, idle), x)
+
+
+def test_a_chain_tells_each_link_the_prompts_and_seeds(idle: Denoiser, batch: Batch) -> None:
+    seen: list[tuple[list[str], list[int]]] = []
+
+    class Watch(Method):
+        def noise(self, batch: Batch, denoiser: Denoiser) -> torch.Tensor:
+            seen.append((list(batch.prompts), list(batch.seeds)))
+            return batch.latents
+
+    Chain(links=(Watch(), Scale(), Watch())).noise(batch, idle)
+    assert seen == [(["a", "b"], [0, 1])] * 2
+
+
+@given(st.integers(2, 200))
+def test_the_costs_of_a_chain_add_up(steps: int) -> None:
+    assert Chain(links=(Scale(), Shift(), Inversion())).noise_calls(steps) == 3 + steps + 2
+    assert Chain(links=()).noise_calls(steps) == 0
+
+
+@given(SEEDS)
+def test_seeds_pass_through_all_links(seed: int) -> None:
+    once, twice = Reseed().seed(seed), Reseed().seed(Reseed().seed(seed))
+    assert Chain(links=(Inversion(), Reseed())).seed(seed) == once
+    assert Chain(links=(Reseed(), Standard(), Reseed())).seed(seed) == twice != once
+
+
+def test_a_chain_holds_one_chooser_at_the_most() -> None:
+    making, choosing = split_choice((Scale(), BestOfN(), Shift()))
+    assert (making, choosing) == ((Scale(), Shift()), BestOfN())
+    assert split_choice((Scale(),)) == ((Scale(),), None)
+    with pytest.raises(ValueError, match="one choosing method"):
+        split_choice((BestOfN(), Scale(), BestOfN(chooser="geneval")))
+
+
+@pytest.mark.parametrize("name", registry.names("methods"))
+def test_every_method_refuses_a_parameter_that_it_does_not_have(name: str) -> None:
+    kind = registry.get("methods", name)
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        kind(guidence=3.0)
+    with pytest.raises(ValidationError, match="frozen"):
+        kind().version_of_mine = 3
+
+
+@pytest.mark.parametrize("name", registry.names("methods"))
+def test_every_method_says_what_it_is_and_names_all_that_decides_its_pixels(name: str) -> None:
+    kind = registry.get("methods", name)
+    assert kind.about
+    assert set(kind().identity()) == {*kind.model_fields, "version"}
+    assert kind(**{k: v for k, v in kind().identity().items() if k != "version"}) == kind()
+
+
+@pytest.mark.parametrize(
+    ("kind", "parameters"),
+    [
+        (BestOfN, {"n": 1}),
+        (BestOfN, {"n": 1025}),
+        (BestOfN, {"n": 2.5}),
+        (BestOfN, {"steps": 0}),
+        (Inversion, {"guidance": -1.0}),
+        (Inversion, {"inversion_guidance": 101}),
+        (Inversion, {"guidance": "high"}),
+        (Inversion, {"as_released": True}),
+    ],
+)
+def test_parameters_are_validated(kind: type[Method], parameters: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        kind(**parameters)

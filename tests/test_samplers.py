@@ -1,0 +1,199 @@
+"""Schedulers by name: what each costs, how it scales the latent, and that the pipeline really pays that."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import warnings
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from bench import noise, registry
+from bench.errors import UserError
+from bench.models.base import Model, ModelEntry
+
+# diffusers calls numpy in ways that numpy 2 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers", "ignore::DeprecationWarning:numpy")
+
+TORCHSDE = importlib.util.find_spec("torchsde") is not None
+without_torchsde = pytest.mark.skipif(not TORCHSDE, reason="torchsde is not installed (extra `sde`)")
+
+# STACK.md's table: denoiser calls at N = 10, 25 and 50.
+N = (10, 25, 50)
+PLUS_ONE = (11, 26, 51)
+PLUS_NINE = (19, 34, 59)
+TWICE_LESS_ONE = (19, 49, 99)
+CALLS = {
+    **dict.fromkeys(("ddim", "dpmpp_2m", "dpmpp_2m_karras", "unipc", "deis", "tcd"), N),
+    **dict.fromkeys(("ddpm", "lcm", "sa_solver", "euler", "lms", "euler_a"), N),
+    "pndm": PLUS_ONE,
+    "pndm_prk": PLUS_NINE,
+    **dict.fromkeys(("heun", "kdpm2", "kdpm2_a", "dpmpp_sde"), TWICE_LESS_ONE),
+}
+SIGMA_SCALED = ("euler", "euler_a", "lms", "heun", "kdpm2", "kdpm2_a")
+BUILT = [pytest.param(name, marks=without_torchsde) if name == "dpmpp_sde" else name for name in CALLS]
+
+
+def entry() -> ModelEntry:
+    found: ModelEntry = registry.get("models", "shapes-sdxl")
+    return found
+
+
+def config() -> dict[str, Any]:
+    folder = entry().folder
+    assert folder is not None
+    found: dict[str, Any] = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+    return found
+
+
+def build(name: str, **change: Any) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return registry.get("samplers", name).build({**config(), **change})
+
+
+@cache
+def shapes() -> Model:
+    return entry().load("cpu")
+
+
+def sample(
+    name: str, *, steps: int, guidance: float = 5.0, seeds: tuple[int, ...] = (0, 1), sampler_seed: int = 0
+) -> tuple[torch.Tensor, list[int]]:
+    """Final latents of the embedded pipeline, and the batch size of each call of its UNet."""
+    model, prompts = shapes(), ["a photo of a red circle"] * len(seeds)
+    batches: list[int] = []
+    hook = model.modules()["denoiser"].register_forward_pre_hook(lambda module, given: batches.append(len(given[0])))
+    latents = torch.stack([noise.draw(p, s, entry().latent) for p, s in zip(prompts, seeds, strict=True)])
+    uncond = {k: v.expand(len(seeds), *v.shape[1:]) for k, v in model.encode_negative("").items()}
+    try:
+        made = model.sample(
+            latents,
+            build(name),
+            steps=steps,
+            guidance=guidance,
+            cond=model.encode(prompts),
+            uncond=uncond,
+            generators=[torch.Generator().manual_seed(1000 * sampler_seed + s) for s in seeds],
+        )
+    finally:
+        hook.remove()
+    return made, batches
+
+
+def test_the_table_covers_every_sampler() -> None:
+    assert set(CALLS) == set(registry.names("samplers"))
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_calls_are_those_of_the_table(name: str) -> None:
+    assert tuple(registry.get("samplers", name).calls(n) for n in N) == CALLS[name]
+
+
+@pytest.mark.parametrize("name", BUILT)
+@pytest.mark.parametrize("n", [4, *N])
+def test_calls_are_the_schedulers_own_number_of_timesteps(name: str, n: int) -> None:
+    scheduler = build(name)
+    scheduler.set_timesteps(n)
+    assert registry.get("samplers", name).calls(n) == len(scheduler.timesteps)
+
+
+@pytest.mark.skipif(TORCHSDE, reason="torchsde is installed")
+def test_a_missing_package_is_named() -> None:
+    with pytest.raises(UserError, match="sampler 'dpmpp_sde' needs the package 'torchsde'"):
+        build("dpmpp_sde")
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_no_scheduler_clamps_latents(name: str) -> None:
+    """The class default clip_sample=True of DDIM and DDPM clamps latents, even where the config leaves it out."""
+    for given in (config(), {k: v for k, v in config().items() if k != "clip_sample"}):
+        found = registry.get("samplers", name).build(given).config
+        assert not found.get("clip_sample", False)
+        assert not found.get("thresholding", False)
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_schedulers_keep_the_models_betas_and_prediction_type(name: str) -> None:
+    scheduler = build(name)
+    expected = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
+    np.testing.assert_allclose(scheduler.alphas_cumprod.numpy(), expected, rtol=1e-4)
+    assert scheduler.config.prediction_type == "epsilon"
+    assert build(name, prediction_type="v_prediction").config.prediction_type == "v_prediction"
+
+
+@pytest.mark.parametrize("name", BUILT)
+@pytest.mark.parametrize("n", [10, 50])
+def test_the_latent_is_scaled_to_the_first_noise_level(name: str, n: int) -> None:
+    """Variance-preserving schedulers start at 1; the others at sqrt(1 + sigma²) = 1 / alpha of the first timestep."""
+    if name == "dpmpp_sde":
+        pytest.skip("STACK.md: its initial scale varies")
+    scheduler = build(name)
+    scheduler.set_timesteps(n)
+    abar = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
+    expected = abar[1000 - 1000 // n + 1] ** -0.5 if name in SIGMA_SCALED else 1.0
+    assert float(scheduler.init_noise_sigma) == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_tables_scale_of_eulers_latent() -> None:
+    scheduler = build("euler")
+    scheduler.set_timesteps(50)
+    assert f"{float(scheduler.init_noise_sigma):.2f}" == "13.16"
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "calls"), [("ddim", 5, 5), ("heun", 4, 7), ("pndm", 6, 7), ("pndm_prk", 4, 13), ("euler_a", 5, 5)]
+)
+def test_the_real_pipeline_calls_its_denoiser_that_often(name: str, steps: int, calls: int) -> None:
+    """Guidance doubles the batch, not the calls."""
+    made, batches = sample(name, steps=steps)
+    assert batches == [4] * calls
+    assert calls == registry.get("samplers", name).calls(steps)
+    assert made.shape == (2, *entry().latent)
+    assert torch.isfinite(made).all()
+
+
+@pytest.mark.parametrize("steps", [5, 20])
+def test_euler_is_ddim_on_the_same_timesteps(steps: int) -> None:
+    """Euler's step on x / alpha is DDIM's, so with the right initial scale both end at nearly the same latents.
+
+    They differ in their last step only: DDIM leaves alpha and sigma of timestep 0 (sigma 0.029), Euler goes to zero.
+    """
+    (ddim, _), (euler, _) = sample("ddim", steps=steps), sample("euler", steps=steps)
+    assert float((ddim - euler).norm() / ddim.norm()) < 0.06
+    assert float((ddim[0] - euler[1]).norm() / ddim[0].norm()) > 0.2
+
+
+@pytest.mark.parametrize("name", ["ddim", "euler_a"])
+def test_neither_the_batch_nor_the_order_changes_an_image(name: str) -> None:
+    together, _ = sample(name, steps=4, seeds=(0, 1, 2))
+    turned, _ = sample(name, steps=4, seeds=(2, 0))
+    torch.testing.assert_close(turned, together[[2, 0]], rtol=0, atol=1e-4)
+    assert not torch.allclose(together[0], together[1], atol=0.1)
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_a_sampler_says_whether_its_steps_draw_noise(name: str) -> None:
+    """Another generator changes the image of a stochastic sampler, and of no other."""
+    first, again = (sample(name, steps=4, seeds=(0,), sampler_seed=s)[0] for s in (0, 1))
+    assert torch.equal(first, again) == (not registry.get("samplers", name).stochastic)
+
+
+def test_a_latent_of_another_shape_is_refused() -> None:
+    """SDXL's pipeline accepts any shape silently."""
+    model = shapes()
+    cond, uncond = model.encode(["a red circle"]), model.encode_negative("")
+    with pytest.raises(ValueError, match=r"latents of shape \(1, 4, 16, 16\); shapes-sdxl expects \(1, 4, 8, 8\)"):
+        model.sample(
+            torch.zeros(1, 4, 16, 16),
+            build("ddim"),
+            steps=2,
+            guidance=5.0,
+            cond=cond,
+            uncond=uncond,
+            generators=[torch.Generator()],
+        )

@@ -1,0 +1,209 @@
+"""The run folder: its schema, its transactions, its lock, its exports."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import Run
+
+from bench.errors import UserError
+from bench.store import SCHEMA, Image, Ledger, exclusive, export, write_atomically
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from bench.store import exclusive
+with exclusive(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(120)
+"""
+
+
+def image(job_id: str = "a" * 32, **changed: object) -> Image:
+    fields: dict[str, object] = {
+        "job_id": job_id,
+        "digest": "d" * 64,
+        "file": f"images/{job_id}.png",
+        "calls_noise": 2,
+        "calls_sampling": 4,
+        "encode_ms": 1.5,
+        "noise_ms": 0.25,
+        "sampling_ms": 8.0,
+        "decode_ms": 0.5,
+        "peak_bytes": None,
+        "peak_kind": "process peak (CPU)",
+        "batch": 1,
+        "hardware": "a processor, 1 threads",
+        "latent_digest": "0123456789abcdef",
+        "created": "2026-11-22T00:00:00+00:00",
+    }
+    return Image(**{**fields, **changed})  # type: ignore[arg-type]
+
+
+def hold(folder: Path) -> subprocess.Popen[str]:
+    """A process that holds a run folder, once it does."""
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(folder)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_ledger_says_its_schema_and_opens_again_with_what_was_put_in_it(tmp_path: Path) -> None:
+    first = Ledger(tmp_path / "run", create=True)
+    first.put_images([image()])
+    first.close()
+    again = Ledger(tmp_path / "run")
+    assert again.get("schema") == SCHEMA
+    assert again.images() == {"a" * 32: image()}
+    assert again.get("never set") is None
+
+
+def test_a_ledger_of_a_newer_program_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, create=True)
+    ledger.put_images([image()])
+    ledger.set("schema", SCHEMA + 1)
+    ledger.close()
+    for create in (False, True):
+        with pytest.raises(UserError, match=f"newer version .ledger schema {SCHEMA + 1}.*upgrade"):
+            Ledger(tmp_path, create=create)
+    db = sqlite3.connect(tmp_path / "ledger.sqlite")
+    assert db.execute("SELECT COUNT(*) FROM images").fetchone() == (1,)
+
+
+def test_a_file_that_is_no_database_is_named_and_kept(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    content = b"this is no database, but it is long enough to look like one" * 20
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"ledger\.sqlite: not a readable ledger"):
+        Ledger(tmp_path, create=True)
+    assert path.read_bytes() == content
+
+
+def test_reading_a_folder_without_a_run_says_so_and_makes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no run there"):
+        Ledger(tmp_path / "typo")
+    assert not (tmp_path / "typo").exists()
+
+
+def test_an_empty_ledger_is_not_a_run(tmp_path: Path) -> None:
+    (tmp_path / "ledger.sqlite").touch()
+    with pytest.raises(UserError, match="run the suite first"):
+        Ledger(tmp_path)
+
+
+def test_a_transaction_that_fails_leaves_nothing_of_itself(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, create=True)
+    ledger.put_images([image("b" * 32)])
+
+    def write_and_fail() -> None:
+        with ledger.transaction():
+            ledger.set("suite", {"name": "half"})
+            ledger.put_images([image("c" * 32)])
+            ledger.put_scores([("d" * 64, "p", "m", "s", 1.0, "{}", 0.1)])
+            raise RuntimeError("killed here")
+
+    with pytest.raises(RuntimeError, match="killed here"):
+        write_and_fail()
+    assert ledger.get("suite") is None
+    assert list(ledger.images()) == ["b" * 32]
+    assert not ledger.scored("m", "s")
+    # And the ledger can go on.
+    ledger.put_images([image("c" * 32)])
+    assert len(ledger.images()) == 2
+
+
+def test_a_batch_of_images_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, create=True)
+    with pytest.raises(sqlite3.IntegrityError):
+        ledger.put_images([image("b" * 32), image("c" * 32, digest=None)])
+    assert ledger.images() == {}
+
+
+def test_cells_are_what_the_suite_asks_for_now(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, create=True)
+    row = ("standard", "m", "p", "ddim", 4, 5.0, 0, 0, "a red circle", "colors", None, "j0")
+    other = ("reseed", *row[1:])
+    ledger.put_cells([row, other])
+    ledger.put_cells([row])
+    assert ledger.db.execute("SELECT method FROM cells").fetchall() == [("standard",)]
+
+
+def test_a_second_process_on_a_run_folder_gets_one_line_that_names_the_first(tmp_path: Path) -> None:
+    holder = hold(tmp_path)
+    try:
+        with pytest.raises(UserError, match=f"in use by process {holder.pid}; wait for it") as refused:
+            with exclusive(tmp_path):
+                pytest.fail("two processes in one run folder")
+        assert "\n" not in str(refused.value)
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+def test_a_killed_process_lets_go_of_its_run_folder(tmp_path: Path) -> None:
+    holder = hold(tmp_path)
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+    with exclusive(tmp_path):
+        assert (tmp_path / "lock").read_text() == f"process {os.getpid()}"
+
+
+def test_a_run_folder_can_be_held_again_after_it_was_let_go(tmp_path: Path) -> None:
+    for _ in range(2):
+        with exclusive(tmp_path), pytest.raises(UserError, match="in use"), exclusive(tmp_path):
+            pytest.fail("held twice")
+
+
+def test_export_gives_every_row_and_value_back(finished: Run, tmp_path: Path) -> None:
+    pd = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    ledger = Ledger(finished.folder)
+    written = export(ledger, tmp_path / "export")
+    assert {p.name for p in written} == {
+        f"{table}.{form}" for table in ("cells", "images", "scores", "sessions") for form in ("csv", "parquet")
+    }
+    for table in ("cells", "images", "scores", "sessions"):
+        rows = finished.rows(f"SELECT * FROM {table} ORDER BY 1, 2, 3, 4")
+        columns = [row[1] for row in finished.rows(f"PRAGMA table_info({table})")]
+        assert rows, f"{table} is empty: nothing would be compared"
+        for path, read in ((f"{table}.csv", pd.read_csv), (f"{table}.parquet", pd.read_parquet)):
+            frame = read(tmp_path / "export" / path)
+            assert list(frame.columns) == columns
+            assert len(frame) == len(rows)
+    scores = finished.rows("SELECT digest, metric, value FROM scores")
+    frame = pd.read_parquet(tmp_path / "export" / "scores.parquet")
+    assert sorted(scores) == sorted(zip(frame["digest"], frame["metric"], frame["value"], strict=True))
+    from_csv = pd.read_csv(tmp_path / "export" / "scores.csv")
+    assert sorted(scores) == sorted(zip(from_csv["digest"], from_csv["metric"], from_csv["value"], strict=True))
+
+
+def test_an_atomic_write_replaces_the_file_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    path.write_bytes(b"old")
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_atomic_write_that_fails_keeps_the_old_file_and_leaves_nothing_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "results.json"
+    path.write_bytes(b"old")
+
+    def full(self: Path, data: bytes) -> int:
+        with self.open("wb") as half:
+            half.write(data[:1])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(UserError, match=r"results\.json: cannot be written \(No space left on device\)"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
