@@ -38,6 +38,8 @@ def choose_device(asked: str | None) -> str:
     """`asked`, else a GPU where there is one, else the CPU."""
     import torch
 
+    if asked and asked.split(":")[0] not in DEFAULT_BATCH:
+        raise UserError(f"--device {asked}: expected cpu, cuda or cuda:N")
     if asked and asked.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"--device {asked}: torch sees no CUDA device here; use --device cpu")
     return asked or ("cuda" if torch.cuda.is_available() else "cpu")

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from bench import registry, stats
+from bench.errors import UserError
 from bench.methods.base import Chain
 from bench.metrics.base import MetricEntry
 from bench.metrics.geneval_rules import TASKS
@@ -67,7 +68,10 @@ class _Arm:
 
 def load_suite(ledger: Ledger) -> Suite:
     """The suite that the run was made for, as it was after its overrides."""
-    return Suite.model_validate(ledger.get("suite"))
+    written = ledger.get("suite")
+    if written is None:
+        raise UserError(f"{ledger.folder}: its run was stopped before it began; run the suite again")
+    return Suite.model_validate(written)
 
 
 def compute(ledger: Ledger) -> dict[str, Any]:
@@ -94,8 +98,8 @@ def compute(ledger: Ledger) -> dict[str, Any]:
             "command": run["provenance"].get("command"),
         },
         "run": run,
-        "notes": [*suite.notes, *_notes(arms, ledger)],
-        "metrics": {m: _metric(e) for m, e in entries.items()},
+        "notes": [*suite.notes, *_notes(arms, ledger, entries)],
+        "metrics": {m: _metric(e, ledger) for m, e in entries.items()},
         "arms": rows,
         "comparisons": comparisons,
         "tasks": [t for a in arms for m in entries if (t := _tasks(a, m))],
@@ -371,7 +375,8 @@ def _pairs(arms: list[_Arm], suite: Suite) -> Iterator[dict[str, Any]]:
         }
 
 
-def _metric(entry: MetricEntry) -> dict[str, Any]:
+def _metric(entry: MetricEntry, ledger: Ledger) -> dict[str, Any]:
+    query = "SELECT AVG(ms) FROM scores WHERE metric = ? AND scorer = ?"
     return {
         "title": entry.title,
         "unit": entry.unit,
@@ -379,6 +384,7 @@ def _metric(entry: MetricEntry) -> dict[str, Any]:
         "scale": entry.scale,
         "digest": entry.digest(),
         "twin_of": list(entry.twin_of),
+        "score_ms": ledger.db.execute(query, (entry.name, entry.digest())).fetchone()[0],
     }
 
 
@@ -394,12 +400,19 @@ def _run(ledger: Ledger) -> dict[str, Any]:
     }
 
 
-def _notes(arms: list[_Arm], ledger: Ledger) -> Iterator[str]:
+def _notes(arms: list[_Arm], ledger: Ledger, entries: dict[str, MetricEntry]) -> Iterator[str]:
     images = [i for a in arms if a.prompts != POOLED for i in a.images.values()]
     yield (
         "Times are milliseconds an image, the share of a batch; one throwaway batch a model warms up and is left out. "
         "A chosen image (best_of_n) is charged for all its candidates and their judging, wherever they were made."
     )
+    scoring = {e.title: _metric(e, ledger)["score_ms"] for e in entries.values()}
+    told = ", ".join(f"{title} {ms:.1f}" for title, ms in scoring.items() if ms is not None)
+    if told:
+        yield (
+            f"Scoring took, in milliseconds an image: {told}. "
+            "It is no part of a method's time unless the method chooses."
+        )
     hardware = {i.hardware for i in images}
     if len(hardware) > 1:
         yield (

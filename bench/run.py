@@ -45,6 +45,8 @@ def run(
     try:
         with full_disk_is_said(folder), exclusive(folder):
             return _run(plan, folder, ImageCache(cache) if cache else None, device, batch_size, threads)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UserError(f"{error.filename or folder}: a file is in the way; give another --runs folder") from error
     except PermissionError as error:
         raise UserError(
             f"{error.filename or folder}: no permission to write there; give another --runs folder"
@@ -74,6 +76,10 @@ def _run(
     print_ = fingerprint(plan)
     report = folder / "results.json"
     if ledger.get("finished") == print_ and report.is_file() and _images_there(ledger):
+        if ledger.get("suite") != plan.suite.model_dump(mode="json"):
+            # The same images and scores under another title, or before other gates.
+            _record_suite(ledger, plan)
+            return Outcome(folder, write_report(ledger), worked=False)
         return Outcome(folder, json.loads(report.read_text()), worked=False)
 
     # Only here does a run need torch.

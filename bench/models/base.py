@@ -82,7 +82,11 @@ def check_folder(folder: Path) -> None:
     card = folder / "card.json"
     if not card.is_file():
         return
-    for name, expected in json.loads(card.read_text())["files"].items():
+    try:
+        files: dict[str, str] = dict(json.loads(card.read_text())["files"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{card}: not a readable card ({error}); reinstall or train the model again") from error
+    for name, expected in files.items():
         path = folder / name
         if not path.is_file():
             raise UserError(f"{path}: missing; {folder.name}'s card lists it; reinstall or train it again")

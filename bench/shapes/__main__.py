@@ -82,7 +82,8 @@ class World:
         if not earlier.is_file():
             raise SystemExit(f"{earlier}: missing; it is written while `train unet` passes that step")
         state = torch.load(earlier, weights_only=True)
-        pipeline.unet.load_state_dict({k.removeprefix("unet."): v for k, v in state.items()})
+        for prefix, module in (("unet.", pipeline.unet), ("first.", pipeline.text_encoder)):
+            module.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
         return votes.pool(self.work, pipeline.vae, pipeline, captions=captions, split=split, seed=seed, say=say)
 
     def train(self, name: str, steps: int | None) -> None:
@@ -105,7 +106,8 @@ class World:
             clip, narrow, clip_totals = self.trained("clip")
             figures = {"vae": evaluate.vae_agreement(vae)}
             sizes = {"unet": networks.parameters(modules[0]), "vae": networks.parameters(vae)}
-            package.save_pipeline(folder, vae=vae, unet=modules[0], clip=clip, narrow=narrow)
+            second = package.text_encoders(clip, narrow)[1]
+            package.save_pipeline(folder, vae=vae, unet=modules[0], first=modules[1], second=second)
             pipeline = load_pipeline(folder)
             for guidance in (1.0, 3.0, 5.0, 7.5):
                 say(f"evaluating at guidance {guidance:g}")

@@ -33,12 +33,11 @@ def _copy(state: dict[str, Any], target: Any) -> None:
     target.load_state_dict({prefix + k.removeprefix("text_model."): v for k, v in state.items()})
 
 
-def save_pipeline(folder: Path, *, vae: Any, unet: Any, clip: Any, narrow: Any) -> None:
+def save_pipeline(folder: Path, *, vae: Any, unet: Any, first: Any, second: Any) -> None:
     """An ordinary `StableDiffusionXLPipeline` folder in fp16."""
     import torch
     from diffusers import StableDiffusionXLPipeline
 
-    first, second = text_encoders(clip, narrow)
     pipeline = StableDiffusionXLPipeline(
         vae=vae,
         text_encoder=first,

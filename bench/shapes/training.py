@@ -76,6 +76,7 @@ def train(
 
     modules.train()
     sums: dict[str, float] = {}
+    summed = 0
     for step in range(start, steps):
         # A plain float: a numpy scalar in the optimizer's state would not load with weights_only.
         rate = lr * min(1.0, (step + 1) / warmup) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
@@ -95,9 +96,10 @@ def train(
             _write(out / f"{name}-at-{keep}.pt", dict(zip(names, average, strict=True)))
         for k, v in values.items():
             sums[k] = sums.get(k, 0.0) + float(v.detach())
+        summed += 1
         if (step + 1) % 100 == 0:
-            means = {k: round(v / 100, 5) for k, v in sums.items()}
-            sums = {}
+            means = {k: round(v / summed, 5) for k, v in sums.items()}
+            sums, summed = {}, 0
             now = time.monotonic()
             eta = (now - begun) / (step + 1 - start) * (steps - step - 1)
             say(f"{name}: step {step + 1}/{steps} {means} {spent + now - begun:.0f} s, {eta:.0f} s left")

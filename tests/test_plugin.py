@@ -1,0 +1,78 @@
+"""A noise method of another package: installed with pip, listed with its source, and run like our own."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import TINY, Bench, Run
+
+from bench import noise
+
+EXAMPLE = Path(__file__).parent / "example_plugin"
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The surroundings in which the example plugin is installed."""
+    for needed in ("pip", "hatchling"):
+        if importlib.util.find_spec(needed) is None:
+            pytest.skip(f"{needed} is not installed here, and nothing is downloaded for a test")
+    target = tmp_path_factory.mktemp("site")
+    pip = ("-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation")
+    done = subprocess.run(
+        [sys.executable, *pip, "--target", str(target), str(EXAMPLE)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return {"PYTHONPATH": os.pathsep.join([str(target), *filter(None, [os.environ.get("PYTHONPATH")])])}
+
+
+def test_a_method_of_another_package_is_listed_with_its_source(
+    bench_process: Bench, installed: dict[str, str]
+) -> None:
+    done = bench_process("ls", "methods", env=installed)
+    assert done.code == 0, done.err
+    (line,) = [line for line in done.out.splitlines() if line.split()[:1] == ["flip"]]
+    assert line.endswith("at no cost  [bench-example-plugin]")
+    (ours,) = [line for line in done.out.splitlines() if line.split()[:1] == ["inversion"]]
+    assert not ours.endswith("]")
+
+
+def test_a_method_of_another_package_is_unknown_without_it(bench_process: Bench) -> None:
+    assert "flip" not in bench_process("ls", "methods").out.split()
+
+
+def test_a_method_of_another_package_runs_beside_ours(
+    bench_process: Bench, installed: dict[str, str], tmp_path: Path
+) -> None:
+    flipped = tmp_path / "flipped.yaml"
+    text = TINY.replace("models: [shapes-sdxl]", "models: [sdxl]").replace("[shapes-pickapic]", "[pick-a-pic]")
+    text = text.replace("  - inversion\n", "  - flip\n  - {use: flip, name: unmoved, strength: 0}\n")
+    flipped.write_text(text)
+    options = ("--twin", "--limit", 2, "--runs", tmp_path, "--no-cache", "--set", "steps=4", "--device", "cpu")
+    done = bench_process("run", flipped, *options, env=installed)
+    assert done.code == 0, done.err
+    (folder,) = [p for p in tmp_path.iterdir() if p.is_dir()]
+    results = json.loads((folder / "results.json").read_text())
+    arms = {a["method"]: a for a in results["arms"] if a["prompts"] == "*"}
+    assert arms["flip"]["complete"]
+    assert arms["flip"]["cost"]["calls_total"] == arms["standard"]["cost"]["calls_total"]
+    run = Run(flipped, tmp_path, tmp_path, folder)
+    rows = run.rows(
+        "SELECT method, prompt, seed, latent_digest, digest FROM cells JOIN images USING (job_id) "
+        "WHERE method IN ('flip', 'unmoved', 'standard')"
+    )
+    images: dict[str, dict[str, str]] = {}
+    for method, prompt, seed, latent_digest, digest in rows:
+        latent = noise.draw(prompt, seed, (4, 8, 8)) * (-1 if method == "flip" else 1)
+        assert latent_digest == noise.digest(latent), f"{method} got another latent than it should"
+        images.setdefault(prompt, {})[method] = digest
+    assert len(images) == 2
+    for of in images.values():
+        assert of["flip"] != of["standard"]
+        assert of["unmoved"] == of["standard"]

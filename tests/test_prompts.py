@@ -1,0 +1,207 @@
+"""The public prompt sets, read as the paper's released code reads them (PROTOCOL 3)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from bench import registry
+from bench.errors import UserError
+from bench.prompts import files
+from bench.prompts.base import Prompt
+from bench.prompts.files import PromptFile
+
+SHARED = Path(__file__).parents[2] / "shared" / "prompts"
+needs_files = pytest.mark.skipif(not SHARED.is_dir(), reason="no folder `shared/prompts` beside the checkout")
+
+HERE = ("drawbench", "hpd", "hpd_full", "geneval", "t2i-compbench")
+CATEGORIES = ("color", "shape", "texture", "spatial", "3d_spatial", "non_spatial", "numeracy", "complex")
+
+
+def read(name: str) -> list[Prompt]:
+    found: list[Prompt] = registry.get("prompts", name).read()
+    return found
+
+
+@pytest.fixture
+def public(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENCH_DATA", str(SHARED))
+
+
+@needs_files
+@pytest.mark.usefixtures("public")
+@pytest.mark.parametrize(
+    ("name", "size", "first"),
+    [
+        ("drawbench", 200, "A red colored car."),
+        ("hpd", 100, "Dwayne the Rock Johnson wrestles Jesus Christ in a WWE match in a hell in a cell."),
+        ("hpd_full", 100, "Dwayne the Rock Johnson wrestles Jesus Christ in a WWE match in a hell in a cell."),
+        ("geneval", 553, "a photo of a bench"),
+        ("t2i-compbench", 2400, "a green bench and a blue bowl"),
+        *((f"t2i-compbench_{c}", 300, None) for c in CATEGORIES),
+    ],
+)
+def test_sizes_and_first_rows(name: str, size: int, first: str | None) -> None:
+    prompts = read(name)
+    assert len(prompts) == size == registry.get("prompts", name).size
+    assert [p.index for p in prompts] == list(range(size))
+    assert first in (None, prompts[0].text)
+    assert all(p.text and p.text == p.text.strip() for p in prompts)
+
+
+@needs_files
+@pytest.mark.usefixtures("public")
+def test_drawbench_categories() -> None:
+    """The public file writes "Gary Marcus et al. " with a space behind it."""
+    assert Counter(p.category for p in read("drawbench")) == {
+        "Reddit": 38,
+        "Colors": 25,
+        "Text": 21,
+        "DALL-E": 20,
+        "Descriptions": 20,
+        "Positional": 20,
+        "Counting": 19,
+        "Conflicting": 10,
+        "Gary Marcus et al.": 10,
+        "Misspellings": 10,
+        "Rare Words": 7,
+    }
+
+
+@needs_files
+@pytest.mark.usefixtures("public")
+def test_the_paper_cut_31_of_its_100_hpd_prompts_at_their_first_comma() -> None:
+    cut, full = read("hpd"), read("hpd_full")
+    differ = [a.index for a, b in zip(cut, full, strict=True) if a.text != b.text]
+    assert len(differ) == 31
+    assert differ[:7] == [1, 14, 16, 17, 18, 19, 25]
+    for a, b in zip(cut, full, strict=True):
+        assert b.text.split(",")[0].strip() == a.text
+        assert ("," in b.text) == (a.index in differ)
+    assert full[1].text == (
+        "An anime man in flight uniform with hyper detailed digital artwork and an art style inspired by Klimt, "
+        "Nixeu, Ian Sprigger, Wlop, and Krenz Cushart."
+    )
+
+
+@needs_files
+@pytest.mark.usefixtures("public")
+def test_geneval_carries_its_metadata() -> None:
+    prompts = read("geneval")
+    assert Counter(p.category for p in prompts) == {
+        "single_object": 80,
+        "two_object": 99,
+        "counting": 80,
+        "colors": 94,
+        "position": 100,
+        "color_attr": 100,
+    }
+    for p in prompts:
+        assert p.metadata is not None
+        assert (p.metadata["tag"], p.metadata["prompt"]) == (p.category, p.text)
+        assert all({"class", "count"} <= set(clause) for clause in p.metadata["include"])
+        assert ("exclude" in p.metadata) == (p.category == "counting")
+    # The protocol makes four images a prompt.
+    assert registry.get("prompts", "geneval").images_per_prompt == 4
+
+
+@needs_files
+@pytest.mark.usefixtures("public")
+@pytest.mark.parametrize("category", CATEGORIES)
+def test_compbench_lines_lose_their_ends_and_the_last_one_is_not_lost(category: str) -> None:
+    """Most of the files end their lines with CRLF and the last one not at all, so that `wc -l` says 299."""
+    raw = (SHARED / f"t2i_compbench_{category}_val.txt").read_bytes()
+    prompts = read(f"t2i-compbench_{category}")
+    assert not any({"\r", "\n"} & set(p.text) for p in prompts)
+    assert [p.text.encode() for p in prompts] == [line.strip() for line in raw.strip().split(b"\n")]
+
+
+@needs_files
+@pytest.mark.usefixtures("public")
+def test_compbench_color_is_the_case_of_crlf_and_an_unterminated_last_line() -> None:
+    raw = (SHARED / "t2i_compbench_color_val.txt").read_bytes()
+    assert raw.count(b"\r\n") == raw.count(b"\n") == 299
+    assert not raw.endswith(b"\n")
+    last = read("t2i-compbench_color")[-1]
+    assert (last.index, last.text) == (299, "a black bathroom with a black and white shower curtain")
+
+
+@needs_files
+@pytest.mark.usefixtures("public")
+def test_compbench_whole_is_its_eight_categories() -> None:
+    prompts = read("t2i-compbench")
+    assert Counter(p.category for p in prompts) == dict.fromkeys(CATEGORIES, 300)
+    assert [p.text for p in prompts[300:600]] == [p.text for p in read("t2i-compbench_shape")]
+
+
+# Pick-a-Pic, whose file is not among those stored -------------------------------------------------------------------
+
+
+def pickscore(empty: int = 87) -> bytes:
+    """A file in the public one's form: BOM, Chinese header, quoted commas, one empty caption, 500 rows."""
+    rows = ["序号,caption,caption_zh,备注"]
+    for i in range(500):
+        caption = "" if i == empty else f'"prompt {i}, with a comma"' if i % 2 else f" prompt {i} "
+        rows.append(f"{i},{caption},提示,")
+    return ("\ufeff" + "\r\n".join(rows) + "\r\n").encode()
+
+
+def stored(folder: Path, data: bytes, monkeypatch: pytest.MonkeyPatch) -> PromptFile:
+    monkeypatch.setenv("BENCH_DATA", str(folder))
+    (folder / "pickscore.csv").write_bytes(data)
+    return PromptFile("pickscore.csv", "https://example.org/p.csv", hashlib.sha256(data).hexdigest(), files.pickapic)
+
+
+def test_pick_a_pic_is_the_first_101_rows_without_the_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PROTOCOL 3: `prompts[0:101]`, then empty ones are dropped; exactly 100 remain, 0 to 100 without 87."""
+    prompts = stored(tmp_path, pickscore(), monkeypatch).read()
+    assert [p.index for p in prompts] == [i for i in range(101) if i != 87]
+    assert [p.text for p in prompts[:2]] == ["prompt 0", "prompt 1, with a comma"]
+    assert registry.get("prompts", "pick-a-pic").size == len(prompts) == 100
+
+
+def test_the_byte_order_mark_is_no_part_of_the_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = "\ufeffa bench\r\nein Bär".encode()
+    file = stored(tmp_path, data, monkeypatch)
+    again = PromptFile(file.file, file.url, file.sha256, files.lines)
+    assert again.read() == [Prompt(0, "a bench"), Prompt(1, "ein Bär")]
+
+
+# Files that are not there, or not the same --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["pick-a-pic", *HERE])
+def test_a_missing_file_is_told_with_its_place_and_where_to_get_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENCH_DATA", str(tmp_path))
+    with pytest.raises(UserError) as caught:
+        read(name)
+    told = str(caught.value)
+    assert told.startswith(f"{tmp_path}/")
+    assert "missing; download https://github.com/" in told
+    assert "BENCH_DATA" in told
+
+
+@needs_files
+@pytest.mark.parametrize("change", [b"\n", b"x"])
+def test_another_file_is_refused(change: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENCH_DATA", str(tmp_path))
+    data = (SHARED / "drawbench.csv").read_bytes() + change
+    (tmp_path / "drawbench.csv").write_bytes(data)
+    with pytest.raises(UserError) as caught:
+        read("drawbench")
+    found = hashlib.sha256(data).hexdigest()[:16]
+    assert f"drawbench.csv: sha256 is {found}, expected e120fd4d8aa8f6c4" in str(caught.value)
+
+
+def test_prompt_files_lie_in_the_cache_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BENCH_DATA", raising=False)
+    assert files.folder() == Path.home() / ".cache" / "bench" / "prompts"
+    monkeypatch.setenv("BENCH_DATA", "/elsewhere")
+    assert files.folder() == Path("/elsewhere")

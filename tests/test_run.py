@@ -1,0 +1,336 @@
+"""A run from end to end: what is finished is kept, what is shared is made once, what was lost is made again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import LIMIT, TINY, Bench, Run, call, make_run
+
+from bench import registry, run, suite
+
+TORCHLESS = """
+import sys
+from bench.cli import main
+code = main(sys.argv[1:])
+print("torch" if "torch" in sys.modules else "no torch", file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def torchless(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """A command in a process of its own, which says at its end whether torch was imported."""
+    return subprocess.run(
+        [sys.executable, "-c", TORCHLESS, *map(str, arguments)], capture_output=True, text=True, timeout=120
+    )
+
+
+def arm(results: dict[str, Any], method: str, prompts: str = "*") -> dict[str, Any]:
+    (row,) = [a for a in results["arms"] if a["method"] == method and a["prompts"] == prompts]
+    return row
+
+
+def times(run: Run) -> dict[str, int]:
+    """When each image file was written."""
+    return {p.name: p.stat().st_mtime_ns for p in (run.folder / "images").iterdir()}
+
+
+# A finished run ---------------------------------------------------------------------------------------------------
+
+
+def test_a_run_leaves_a_report_results_and_its_own_suite_behind(finished: Run) -> None:
+    names = {p.name for p in finished.folder.iterdir()}
+    assert {"ledger.sqlite", "suite.yaml", "images", "results.json", "report.md", "report.html"} <= names
+    assert (finished.folder / "suite.yaml").read_text() == TINY
+    assert not [p for p in finished.folder.rglob("*") if p.name.endswith(".tmp")]
+
+
+def test_results_say_their_schema_and_that_every_arm_is_complete(finished: Run) -> None:
+    results = finished.results()
+    assert results["schema"] == 1
+    assert results["run"]["finished"] is True
+    assert {a["method"] for a in results["arms"]} == {"standard", "inversion", "best_of_2", "reseed"}
+    for row in results["arms"]:
+        assert row["complete"], row
+        assert (row["n"], row["n_expected"]) == (LIMIT, LIMIT)
+        assert {m: v["n"] for m, v in row["metrics"].items()} == {"shapes-geneval": LIMIT, "shapes-clipscore": LIMIT}
+
+
+def test_results_name_what_they_were_made_with(finished: Run) -> None:
+    made_with = finished.results()["run"]["provenance"]
+    assert made_with["device"] == "cpu"
+    assert made_with["packages"]["torch"]
+    assert made_with["weights"]["shapes-sdxl"] == registry.get("models", "shapes-sdxl").digest()
+    assert set(made_with["weights"]) == {"shapes-sdxl", "shapes-geneval", "shapes-clipscore"}
+
+
+def test_a_finished_run_is_only_read(finished: Run, tmp_path: Path) -> None:
+    copy = finished.copy(tmp_path)
+    before, results = times(copy), (copy.folder / "results.json").read_bytes()
+    done = run.run(suite.load(copy.suite, limit=LIMIT), runs=copy.runs, cache=copy.cache, device="cpu")
+    assert done.worked is False
+    assert done.results == json.loads(results)
+    assert times(copy) == before
+    assert (copy.folder / "results.json").read_bytes() == results
+    assert len(copy.rows("SELECT id FROM sessions")) == 1
+
+
+def test_a_finished_run_needs_no_torch(finished: Run, tmp_path: Path) -> None:
+    done = torchless(*finished.copy(tmp_path).arguments())
+    assert done.returncode == 0, done.stderr
+    assert "finished before; nothing to do" in done.stderr
+    assert done.stderr.endswith("no torch\n")
+    assert "inversion" in done.stdout
+
+
+def test_reports_are_made_from_the_ledger_alone(finished: Run, tmp_path: Path) -> None:
+    copy = finished.copy(tmp_path)
+    expected = (copy.folder / "results.json").read_bytes()
+    for name in ("results.json", "report.md", "report.html", "suite.yaml"):
+        (copy.folder / name).unlink()
+    done = torchless("report", copy.folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.endswith("no torch\n")
+    assert (copy.folder / "results.json").read_bytes() == expected
+    assert (copy.folder / "report.html").stat().st_size > 1000
+
+
+# Methods ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_oracle_never_falls_below_the_baseline_on_what_it_chooses_by(finished: Run) -> None:
+    scores = finished.scores("shapes-geneval")
+    assert len(scores) == 4 * LIMIT
+    for i in range(LIMIT):
+        assert scores["best_of_2", i] == max(scores["standard", i], scores["reseed", i])
+
+
+def test_a_chooser_takes_the_best_candidate_by_a_metric_without_ties(tiny: Path, tmp_path: Path) -> None:
+    """Three candidates: the baseline's, reseed's, and one that nothing else asks for."""
+    override = "methods=[standard, reseed, {use: best_of_n, name: best, n: 3, chooser: shapes-aesthetic}]"
+    made, done = make_run(tiny, tmp_path, "--set", override, "--set", "metrics=[shapes-aesthetic]")
+    assert done.code == 0, done.err
+    rows = made.rows(
+        "SELECT prompt_index, images.digest, chosen_from, calls_noise FROM cells JOIN images USING (job_id) "
+        "WHERE method = 'best'"
+    )
+    assert len(rows) == LIMIT
+    scores = made.scores("shapes-aesthetic")
+    by_job = dict(made.rows("SELECT job_id, value FROM images JOIN scores USING (digest) WHERE chosen_from IS NULL"))
+    assert len(by_job) == 3 * LIMIT
+    for index, _, candidates, calls in rows:
+        values = [by_job[c] for c in json.loads(candidates)]
+        assert len(set(values)) == 3, "candidates that tie would show nothing"
+        assert scores["best", index] == max(values)
+        assert values[:2] == [scores["standard", index], scores["reseed", index]]
+        assert calls == 2 * 4, "the two images that were made and not kept are charged to the method"
+
+
+def test_reseed_is_the_second_candidate_and_is_made_once(finished: Run) -> None:
+    jobs = {(m, i): j for m, i, j in finished.rows("SELECT method, prompt_index, job_id FROM cells")}
+    chosen = dict(finished.rows("SELECT job_id, chosen_from FROM images WHERE chosen_from IS NOT NULL"))
+    for i in range(LIMIT):
+        assert json.loads(chosen[jobs["best_of_2", i]]) == [jobs["standard", i], jobs["reseed", i]]
+    assert len(list((finished.folder / "images").glob("*.png"))) == 3 * LIMIT
+
+
+def test_the_cost_of_choosing_is_that_of_all_candidates(finished: Run) -> None:
+    results = finished.results()
+    cost = {m: arm(results, m)["cost"] for m in ("standard", "inversion", "best_of_2", "reseed")}
+    assert cost["standard"]["calls_total"] == 4
+    assert cost["reseed"]["calls_total"] == cost["standard"]["calls_total"]
+    assert cost["inversion"]["calls_total"] == 4 + 2
+    assert cost["best_of_2"]["calls_total"] == 2 * cost["standard"]["calls_total"]
+    mean = (cost["standard"]["total_ms"] + cost["reseed"]["total_ms"]) / 2
+    assert cost["best_of_2"]["total_ms"] > 1.5 * mean
+    (both,) = finished.rows(
+        """SELECT AVG(best.noise_ms + best.sampling_ms + best.decode_ms), AVG(one.ms + two.ms)
+           FROM cells c JOIN images best ON best.job_id = c.job_id
+           JOIN (SELECT job_id, noise_ms + sampling_ms + decode_ms AS ms FROM images) one
+             ON one.job_id = json_extract(best.chosen_from, '$[0]')
+           JOIN (SELECT job_id, noise_ms + sampling_ms + decode_ms AS ms FROM images) two
+             ON two.job_id = json_extract(best.chosen_from, '$[1]')"""
+    )
+    assert both[0] > both[1], "both candidates' times and the judging"
+
+
+# Sharing and mending ----------------------------------------------------------------------------------------------
+
+
+def test_another_suite_takes_the_images_it_shares_from_the_cache(finished: Run, tmp_path: Path) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text(TINY.replace("name: tiny", "name: other").replace("  - inversion\n", "  - inversion_as_released\n"))
+    done = call("run", other, "--limit", LIMIT, "--runs", tmp_path, "--cache", finished.cache, "--device", "cpu")
+    assert done.code == 0, done.err
+    assert f"generate: {LIMIT}/{LIMIT}" in done.err, "only the new arm is made"
+    (folder,) = tmp_path.glob("other-*")
+    results = json.loads((folder / "results.json").read_text())
+    assert arm(results, "standard")["cost"]["from_cache"] == LIMIT
+    assert arm(results, "inversion_as_released")["cost"]["from_cache"] == 0
+    theirs = arm(finished.results(), "standard")
+    assert arm(results, "standard")["metrics"] == theirs["metrics"]
+    assert arm(results, "standard")["cost"]["sampling_ms"] == pytest.approx(theirs["cost"]["sampling_ms"])
+    assert any("came from the cache" in note for note in results["notes"])
+
+
+def test_without_the_cache_nothing_is_taken_from_it_or_kept_in_it(finished: Run, tmp_path: Path) -> None:
+    before = sorted(p.name for p in finished.cache.rglob("*.json"))
+    home = Run(finished.suite, tmp_path / "runs", finished.cache, tmp_path / "runs" / finished.folder.name)
+    done = call(*home.arguments("--no-cache", "--set", "samplers=[euler]"))
+    assert done.code == 0, done.err
+    assert sorted(p.name for p in finished.cache.rglob("*.json")) == before
+    done = call(*home.arguments("--no-cache"))
+    assert done.code == 0, done.err
+    assert f"generate: {3 * LIMIT}/{3 * LIMIT}" in done.err
+
+
+def test_a_lost_image_is_made_again_and_only_that(finished: Run, tmp_path: Path) -> None:
+    copy = finished.copy(tmp_path)
+    lost = copy.folder / "images" / sorted(times(copy))[0]
+    before = times(copy)
+    pixels = lost.read_bytes()
+    digests = copy.rows("SELECT job_id, digest FROM images ORDER BY 1")
+    lost.unlink()
+    done = call(*copy.arguments())
+    assert done.code == 0, done.err
+    assert "generate: 1/1 images" in done.err
+    assert lost.read_bytes() == pixels
+    assert {n: t for n, t in times(copy).items() if n != lost.name} == {n: t for n, t in before.items() if n != lost.name}
+    assert copy.rows("SELECT job_id, digest FROM images ORDER BY 1") == digests
+    assert arm(copy.results(), "standard")["metrics"] == arm(finished.results(), "standard")["metrics"]
+
+
+def test_a_scorer_of_another_version_judges_anew_and_nothing_is_drawn_anew(
+    finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    copy = finished.copy(tmp_path)
+    entry = registry.get("metrics", "shapes-clipscore")
+    newer = replace(entry, identify=lambda: entry.digest() + " and a fix")
+    monkeypatch.setitem(registry._plugins["metrics"], "shapes-clipscore", newer)
+    before = times(copy)
+    done = call(*copy.arguments())
+    assert done.code == 0, done.err
+    assert "generate:" not in done.err
+    assert f"score shapes-clipscore: {3 * LIMIT}/{3 * LIMIT}" in done.err
+    assert times(copy) == before
+    assert copy.results()["metrics"]["shapes-clipscore"]["digest"].endswith(" and a fix")
+
+
+# Options ----------------------------------------------------------------------------------------------------------
+
+
+def test_limit_method_metric_and_set_narrow_a_run(finished: Run, tmp_path: Path) -> None:
+    options = ("--method", "reseed", "--metric", "shapes-clipscore", "--set", "steps=3", "--set", "seeds=[5, 6]")
+    done = call("run", finished.suite, "--limit", 2, *options, "--runs", tmp_path, "--device", "cpu", "--batch-size", 3)
+    assert done.code == 0, done.err
+    (folder,) = [p for p in tmp_path.iterdir() if p.is_dir()]
+    results = json.loads((folder / "results.json").read_text())
+    pooled = [a for a in results["arms"] if a["prompts"] == "*"]
+    assert {a["method"] for a in pooled} == {"standard", "reseed"}
+    for row in pooled:
+        assert (row["steps"], row["n"], set(row["metrics"])) == (3, 4, {"shapes-clipscore"})
+        assert row["cost"]["calls_total"] == 3
+    assert {p["seed"] for p in results["pairs"]} == {5, 6}
+
+
+def test_a_chosen_metric_need_not_be_reported(finished: Run, tmp_path: Path) -> None:
+    """--metric leaves the oracle's own metric out of the tables, and it still chooses by it."""
+    copy = finished.copy(tmp_path)
+    options = ("--metric", "shapes-clipscore", "--method", "best_of_2")
+    done = call("run", copy.suite, "--limit", LIMIT, *options, "--runs", tmp_path / "more", "--cache", finished.cache)
+    assert done.code == 0, done.err
+    (folder,) = [p for p in (tmp_path / "more").iterdir() if p.is_dir()]
+    best = arm(json.loads((folder / "results.json").read_text()), "best_of_2")
+    assert best["complete"]
+    assert best["metrics"] == {
+        "shapes-clipscore": arm(finished.results(), "best_of_2")["metrics"]["shapes-clipscore"]
+    }
+
+
+def test_a_plan_counts_what_a_run_then_makes(finished: Run, tmp_path: Path) -> None:
+    options = ("--limit", LIMIT, "--runs", tmp_path)
+    fresh = call("plan", finished.suite, *options, "--cache", tmp_path / "empty").out
+    assert f"images:         {3 * LIMIT} to have, 0 of them in the cache" in fresh
+    assert f"choices:        {LIMIT} images" in fresh
+    assert f"denoiser calls: {LIMIT * (4 + 4 + 6)} still to make" in fresh
+    known = call("plan", finished.suite, *options, "--cache", finished.cache).out
+    assert f"{3 * LIMIT} of them in the cache" in known
+    assert "denoiser calls: 0 still to make" in known
+    assert list(tmp_path.iterdir()) == []
+    made = finished.rows("SELECT SUM(calls_noise + calls_sampling), COUNT(*) FROM images WHERE chosen_from IS NULL")
+    assert made == [(LIMIT * (4 + 4 + 6), 3 * LIMIT)]
+
+
+def test_export_writes_tables_beside_the_run(bench: Bench, finished: Run, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    copy = finished.copy(tmp_path)
+    done = bench("export", copy.folder)
+    assert done.code == 0, done.err
+    files = [Path(line) for line in done.out.splitlines()]
+    assert len(files) == 8
+    assert all(f.is_file() and f.parent == copy.folder / "export" for f in files)
+    assert (copy.folder / "export" / "images.csv").read_text().count("\n") == 4 * LIMIT + 1
+
+
+# Gates ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("gate", "code", "word"),
+    [
+        ("{metric: calls, method: inversion, ratio: 1.6}", 0, "ok: "),
+        ("{metric: calls, method: inversion, ratio: 1.4}", 1, "FAILED: "),
+        ("{metric: shapes-clipscore, method: inversion, delta: -3.0}", 0, "ok: "),
+        ("{metric: shapes-clipscore, method: inversion, delta: 3.0}", 1, "FAILED: "),
+        (None, 3, "error: "),
+    ],
+)
+def test_gates_end_with_their_exit_code(
+    finished: Run, tmp_path: Path, gate: str | None, code: int, word: str
+) -> None:
+    """(4 + 2) calls against 4 are a ratio of 1.5; a CLIPScore lies between 0 and 2.5.
+
+    Gates decide no result, so each of these suites finds the finished run; and `gate` then asks for the gates of now.
+    """
+    copy = finished.copy(tmp_path)
+    gated = tmp_path / "gated.yaml"
+    gated.write_text(TINY + (f"gates:\n  - {gate}\n" if gate else ""))
+    again = Run(gated, copy.runs, copy.cache, copy.folder)
+    done = call(*again.arguments(*(["--gate"] if gate else [])))
+    assert "nothing to do" in done.err
+    assert done.code == (code if gate else 0), done.err
+    done = call("gate", copy.folder, "--junit", tmp_path / "junit.xml", "--markdown", tmp_path / "verdicts.md")
+    assert done.code == code, done.err
+    assert (done.out + done.err).startswith(word)
+    if gate:
+        assert "testcase" in (tmp_path / "junit.xml").read_text()
+        assert "inversion" in (tmp_path / "verdicts.md").read_text()
+
+
+def test_a_single_pair_is_nothing_that_a_gate_can_compare(finished: Run, tmp_path: Path) -> None:
+    gated = tmp_path / "gated.yaml"
+    gated.write_text(TINY + "gates:\n  - {metric: shapes-clipscore, method: inversion, delta: -3.0}\n")
+    done = call(
+        *("run", gated, "--limit", 1, "--runs", tmp_path / "runs", "--cache", finished.cache, "--gate"),
+        *("--metric", "shapes-clipscore", "--method", "inversion"),
+    )
+    assert done.code == 3, done.out + done.err
+    assert "not comparable: " in done.out
+
+
+def test_a_run_passes_against_its_own_frozen_baseline(finished: Run, tmp_path: Path) -> None:
+    frozen = tmp_path / "baselines" / "tiny.json"
+    assert call("baseline", "freeze", finished.folder, "--out", frozen).code == 0
+    done = call("gate", finished.folder, "--baseline", frozen)
+    assert done.code == 0, done.out + done.err
+    assert "ok: " in done.out
+    frozen.write_text("half of a basel")
+    done = call("gate", finished.folder, "--baseline", frozen)
+    assert done.code == 2
+    assert "not a readable baseline" in done.error
