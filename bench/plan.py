@@ -20,7 +20,8 @@ PNG_BYTES_PER_PIXEL = {64: 0.35, 1024: 1.5}
 """Measured size of a PNG by side: flat shapes, and photographs at SDXL's size; the estimate takes the nearer."""
 
 
-def _hash(record: Any) -> str:
+def content_hash(record: Any) -> str:
+    """32 hex digits over a record's canonical JSON."""
     text = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -48,7 +49,7 @@ class Job:
     @cached_property
     def id(self) -> str:
         # A name is not what decides pixels: the digest and the identity are.
-        return _hash({f: getattr(self, f) for f in _DECIDES})
+        return content_hash({f: getattr(self, f) for f in _DECIDES})
 
     @property
     def group(self) -> tuple[Any, ...]:
@@ -70,7 +71,7 @@ class Choice:
 
     @cached_property
     def id(self) -> str:
-        return _hash({"candidates": self.candidates, "metric": self.metric_digest})
+        return content_hash({"candidates": self.candidates, "metric": self.metric_digest})
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ of a prompt set means all sets pooled.
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -15,55 +15,19 @@ from typing import Any
 import numpy as np
 
 from bench import registry, stats
+from bench.arms import POOLED, Key, MeasuredArm, cost_of, expected, read_arms, with_pooled
 from bench.errors import UserError
 from bench.methods.base import Chain
 from bench.metrics.base import MetricEntry
 from bench.metrics.geneval_rules import TASKS
 from bench.plan import build_method
-from bench.prompts.base import Prompt
-from bench.score import prompt_key
-from bench.store import Image, Ledger, write_atomically
+from bench.store import Ledger, write_atomically
 from bench.suite import Suite
 
 SCHEMA = 1
-POOLED = "*"
 SHOWN_PAIRS = 12
 CONTROL_ALPHA = 0.01
 """A control of zero effect fails below this Holm-adjusted p: one harness in a hundred looks broken by chance."""
-
-Setting = tuple[str, str, int, float]
-"""Model, sampler, steps, guidance: what a comparison holds fixed."""
-Key = tuple[str, int, int]
-"""Prompt set, prompt index, seed: what makes a pair."""
-
-TIMES = ("encode_ms", "noise_ms", "sampling_ms", "decode_ms")
-CALLS = ("calls_noise", "calls_sampling", "calls_total")
-
-
-class _Arm:
-    """One method under one protocol on one prompt set, with what the ledger knows of it."""
-
-    def __init__(self, setting: Setting, method: str, prompts: str):
-        self.setting, self.method, self.prompts = setting, method, prompts
-        self.cells: dict[Key, tuple[str, str | None]] = {}
-        """Pair key -> (prompt text, image digest or None where there is no image yet)."""
-        self.images: dict[Key, Image] = {}
-        self.scores: dict[str, dict[Key, float]] = defaultdict(dict)
-        self.tags: dict[Key, str] = {}
-        self.described: set[Key] = set()
-        """Pairs whose prompt carries metadata."""
-
-    @property
-    def labels(self) -> dict[str, Any]:
-        model, sampler, steps, guidance = self.setting
-        return {
-            "model": model,
-            "prompts": self.prompts,
-            "sampler": sampler,
-            "steps": steps,
-            "guidance": guidance,
-            "method": self.method,
-        }
 
 
 def load_suite(ledger: Ledger) -> Suite:
@@ -79,7 +43,7 @@ def compute(ledger: Ledger) -> dict[str, Any]:
     suite = load_suite(ledger)
     entries: dict[str, MetricEntry] = {m: registry.get("metrics", m) for m in suite.metrics}
     optimised = {s.label: _optimises(suite, s.label) for s in suite.methods}
-    arms = _with_pooled(_read(ledger, suite, entries))
+    arms = with_pooled(read_arms(ledger, suite, entries))
     comparisons = list(_compare(arms, suite, entries, optimised))
     _adjust(comparisons)
     rows = [_arm_row(a, suite, entries, optimised) for a in arms]
@@ -121,59 +85,8 @@ def _optimises(suite: Suite, label: str) -> tuple[str, ...]:
     return Chain(links=tuple(build_method(link.use, link.params) for link in spec.chain)).optimises()
 
 
-def _read(ledger: Ledger, suite: Suite, entries: dict[str, MetricEntry]) -> list[_Arm]:
-    """The arms in the suite's order of methods, with images and scores joined on."""
-    images = ledger.images()
-    found: dict[tuple[Setting, str, str], _Arm] = {}
-    keys: dict[tuple[str, str], list[tuple[_Arm, Key]]] = defaultdict(list)
-    columns = "method, model, prompts, sampler, steps, guidance, prompt_index, seed, prompt, category, metadata, job_id"
-    for row in ledger.db.execute(f"SELECT {columns} FROM cells"):
-        method, model, prompts, sampler, steps, guidance, index, seed, text, category, metadata, job_id = row
-        setting = (model, sampler, steps, guidance)
-        arm = found.setdefault((setting, method, prompts), _Arm(setting, method, prompts))
-        key = (prompts, index, seed)
-        image = images.get(job_id)
-        arm.cells[key] = (text, image.digest if image else None)
-        arm.tags[key] = category
-        if metadata:
-            arm.described.add(key)
-        if image:
-            arm.images[key] = image
-            prompt = Prompt(index, text, category, json.loads(metadata) if metadata else None)
-            keys[image.digest, prompt_key(prompt)].append((arm, key))
-    for name, entry in entries.items():
-        rows = ledger.db.execute(
-            "SELECT digest, prompt, value FROM scores WHERE metric = ? AND scorer = ?", (name, entry.digest())
-        )
-        for digest, prompt, value in rows:
-            for arm, key in keys.get((digest, prompt), ()):
-                arm.scores[name][key] = value
-    order = {s.label: i for i, s in enumerate(suite.methods)}
-    sets = {p: i for i, p in enumerate(suite.prompts)}
-    return sorted(found.values(), key=lambda a: (a.setting, sets[a.prompts], order[a.method]))
-
-
-def _with_pooled(arms: list[_Arm]) -> list[_Arm]:
-    """The arms, and for every setting and method one over all prompt sets."""
-    pooled: dict[tuple[Setting, str], _Arm] = {}
-    for arm in arms:
-        one = pooled.setdefault((arm.setting, arm.method), _Arm(arm.setting, arm.method, POOLED))
-        one.cells |= arm.cells
-        one.images |= arm.images
-        one.tags |= arm.tags
-        one.described |= arm.described
-        for metric, values in arm.scores.items():
-            one.scores[metric] |= values
-    return [*arms, *pooled.values()]
-
-
-def _expected(arm: _Arm, entry: MetricEntry) -> int:
-    """How many scores a complete arm has; GenEval judges only prompts with metadata."""
-    return len(arm.described if entry.needs_metadata else arm.cells)
-
-
 def _arm_row(
-    arm: _Arm, suite: Suite, entries: dict[str, MetricEntry], optimised: dict[str, tuple[str, ...]]
+    arm: MeasuredArm, suite: Suite, entries: dict[str, MetricEntry], optimised: dict[str, tuple[str, ...]]
 ) -> dict[str, Any]:
     metrics: dict[str, dict[str, Any]] = {}
     for name in entries:
@@ -192,14 +105,12 @@ def _arm_row(
         "is_baseline": arm.method == suite.baseline,
         "metrics": metrics,
         "optimises": list(optimised[arm.method]),
-        "cost": _cost(arm),
+        "cost": cost_of(arm),
     }
 
 
-def _complete(arm: _Arm, entries: dict[str, MetricEntry]) -> bool:
-    return len(arm.images) == len(arm.cells) and all(
-        len(arm.scores[n]) == _expected(arm, e) for n, e in entries.items()
-    )
+def _complete(arm: MeasuredArm, entries: dict[str, MetricEntry]) -> bool:
+    return len(arm.images) == len(arm.cells) and all(len(arm.scores[n]) == expected(arm, e) for n, e in entries.items())
 
 
 def _bounds(interval: stats.Interval) -> dict[str, float | None]:
@@ -210,29 +121,8 @@ def _bounds(interval: stats.Interval) -> dict[str, float | None]:
     }
 
 
-def _cost(arm: _Arm) -> dict[str, Any]:
-    """Means an image. Times count only images made on the hardware that made most of them."""
-    images = list(arm.images.values())
-    cost: dict[str, Any] = {name: None for name in (*TIMES, "total_ms", *CALLS, "peak_bytes", "peak_kind", "hardware")}
-    cost |= {"from_cache": 0, "n_timed": 0}
-    if not images:
-        return cost
-    hardware = Counter(i.hardware for i in images).most_common(1)[0][0]
-    timed = [i for i in images if i.hardware == hardware]
-    cost |= {name: float(np.mean([getattr(i, name) for i in timed])) for name in TIMES}
-    cost["total_ms"] = sum(cost[name] for name in TIMES)
-    for name in CALLS[:2]:
-        cost[name] = float(np.mean([getattr(i, name) for i in images]))
-    cost["calls_total"] = cost["calls_noise"] + cost["calls_sampling"]
-    cost["peak_bytes"] = max(i.peak_bytes or 0 for i in timed) or None
-    cost["peak_kind"] = timed[0].peak_kind
-    cost["from_cache"] = sum(i.from_cache for i in images)
-    cost["n_timed"], cost["hardware"] = len(timed), hardware
-    return cost
-
-
 def _compare(
-    arms: list[_Arm], suite: Suite, entries: dict[str, MetricEntry], optimised: dict[str, tuple[str, ...]]
+    arms: list[MeasuredArm], suite: Suite, entries: dict[str, MetricEntry], optimised: dict[str, tuple[str, ...]]
 ) -> Iterator[dict[str, Any]]:
     bases = {(a.setting, a.prompts): a for a in arms if a.method == suite.baseline}
     for arm in arms:
@@ -245,10 +135,10 @@ def _compare(
             yield _comparison(arm, base, entry, marked=name in optimised[arm.method])
 
 
-def _comparison(arm: _Arm, base: _Arm, entry: MetricEntry, *, marked: bool) -> dict[str, Any]:
+def _comparison(arm: MeasuredArm, base: MeasuredArm, entry: MetricEntry, *, marked: bool) -> dict[str, Any]:
     ours, theirs = arm.scores[entry.name], base.scores[entry.name]
     keys = sorted(ours.keys() & theirs.keys())
-    complete = bool(keys) and len(keys) == max(_expected(arm, entry), _expected(base, entry))
+    complete = bool(keys) and len(keys) == max(expected(arm, entry), expected(base, entry))
     row: dict[str, Any] = {
         **arm.labels,
         "baseline": base.method,
@@ -300,7 +190,7 @@ def _adjust(comparisons: list[dict[str, Any]]) -> None:
             row["p_holm"] = float(p)
 
 
-def _tasks(arm: _Arm, metric: str) -> dict[str, Any] | None:
+def _tasks(arm: MeasuredArm, metric: str) -> dict[str, Any] | None:
     """GenEval's six task means and their mean, for a metric that judges by metadata."""
     values = arm.scores[metric]
     groups: dict[str, list[Key]] = defaultdict(list)
@@ -358,7 +248,7 @@ def _control(row: dict[str, Any], effect: str, p: float | None) -> dict[str, Any
     return told | {"ok": ok, "sentence": f"{row['method']} on {row['metric']} must show a gain: {seen}: {said}"}
 
 
-def _pairs(arms: list[_Arm], suite: Suite) -> Iterator[dict[str, Any]]:
+def _pairs(arms: list[MeasuredArm], suite: Suite) -> Iterator[dict[str, Any]]:
     """Evenly spaced prompts of the first setting, not picked by looking."""
     pooled = [a for a in arms if a.prompts == POOLED and a.setting == arms[0].setting]
     base = next(a for a in pooled if a.method == suite.baseline)
@@ -400,7 +290,7 @@ def _run(ledger: Ledger) -> dict[str, Any]:
     }
 
 
-def _notes(arms: list[_Arm], ledger: Ledger, entries: dict[str, MetricEntry]) -> Iterator[str]:
+def _notes(arms: list[MeasuredArm], ledger: Ledger, entries: dict[str, MetricEntry]) -> Iterator[str]:
     images = [i for a in arms if a.prompts != POOLED for i in a.images.values()]
     yield (
         "Times are milliseconds an image, the share of a batch; one throwaway batch a model warms up and is left out. "

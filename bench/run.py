@@ -14,7 +14,7 @@ from bench import registry, results
 from bench.cache import ImageCache
 from bench.errors import UserError
 from bench.metrics.base import MetricEntry
-from bench.plan import Plan, make_plan
+from bench.plan import Plan, content_hash, make_plan
 from bench.store import Ledger, exclusive, full_disk_is_said, write_atomically
 from bench.suite import Suite
 
@@ -63,19 +63,17 @@ def _check_metrics(plan: Plan) -> None:
 
 def fingerprint(plan: Plan) -> str:
     """What a finished run must have been finished for: its cells, and the scorers that judged them."""
-    from bench.plan import _hash
-
     scorers = {m: registry.get("metrics", m).digest() for m in plan.suite.metrics}
-    return _hash([[c.job_id for c in plan.cells], scorers, plan.suite.canonical(), results.SCHEMA])
+    return content_hash([[c.job_id for c in plan.cells], scorers, plan.suite.canonical(), results.SCHEMA])
 
 
 def _run(
     plan: Plan, folder: Path, cache: ImageCache | None, device: str | None, batch_size: int | None, threads: int | None
 ) -> Outcome:
     ledger = Ledger(folder, create=True)
-    print_ = fingerprint(plan)
+    complete = fingerprint(plan)
     report = folder / "results.json"
-    if ledger.get("finished") == print_ and report.is_file() and _images_there(ledger):
+    if ledger.get("finished") == complete and report.is_file() and _images_there(ledger):
         if ledger.get("suite") != plan.suite.model_dump(mode="json"):
             # The same images and scores under another title, or before other gates.
             _record_suite(ledger, plan)
@@ -102,7 +100,7 @@ def _run(
     stages["seconds"] = time.perf_counter() - begun
     _end(ledger, session, stages)
     found = write_report(ledger)
-    ledger.set("finished", print_)
+    ledger.set("finished", complete)
     ledger.close()
     return Outcome(folder, found, worked=True)
 

@@ -85,6 +85,8 @@ class Ledger:
         try:
             found = self._schema()
         except sqlite3.DatabaseError as error:
+            if _is_the_disk(error):
+                raise
             raise UserError(f"{path}: not a readable ledger ({error}); move it away and run again") from error
         if found is not None and found > SCHEMA:
             raise UserError(
@@ -200,7 +202,7 @@ def exclusive(folder: Path) -> Iterator[None]:
 @contextmanager
 def full_disk_is_said(folder: Path) -> Iterator[None]:
     """A full disk is the user's to mend: one line, and everything finished so far stays."""
-    said = f"{folder}: the disk is full; free some space and run again, what is finished is kept"
+    said = f"{folder}: the disk is full or failing; free some space and run again, what is finished is kept"
     try:
         yield
     except OSError as error:
@@ -208,9 +210,15 @@ def full_disk_is_said(folder: Path) -> Iterator[None]:
             raise
         raise UserError(said) from error
     except sqlite3.OperationalError as error:
-        if "full" not in str(error):
+        if not _is_the_disk(error):
             raise
         raise UserError(said) from error
+
+
+def _is_the_disk(error: sqlite3.Error) -> bool:
+    """SQLite calls a full disk so, or, where its write-ahead log finds no room, an I/O error."""
+    name = getattr(error, "sqlite_errorname", "")
+    return name == "SQLITE_FULL" or name.startswith("SQLITE_IOERR")
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -66,6 +66,7 @@ def own_surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     """No test touches the user's cache or the network, or fights another for a core."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("BENCH_DATA", str(tmp_path_factory.mktemp("data")))
         patch.setenv("HF_HUB_OFFLINE", "1")
         patch.setenv("OMP_NUM_THREADS", "1")
         yield
@@ -100,7 +101,7 @@ def bench(one_thread: None) -> Bench:
 
 @pytest.fixture(scope="session")
 def bench_process() -> Bench:
-    """Runs a command of the program in a process of its own; `python=` prepends statements to run there."""
+    """Runs a command of the program in a process of its own."""
 
     def process(*arguments: object, env: dict[str, str] | None = None, cwd: Path | None = None) -> Done:
         done = subprocess.run(
@@ -127,7 +128,19 @@ class Run:
 
     def arguments(self, *more: object) -> list[object]:
         """`run` and all that makes it this run."""
-        return ["run", self.suite, "--limit", LIMIT, "--runs", self.runs, "--cache", self.cache, "--device", "cpu", *more]
+        return [
+            "run",
+            self.suite,
+            "--limit",
+            LIMIT,
+            "--runs",
+            self.runs,
+            "--cache",
+            self.cache,
+            "--device",
+            "cpu",
+            *more,
+        ]
 
     def copy(self, to: Path) -> Run:
         """The same run in another place, with an empty cache, for tests that change it."""

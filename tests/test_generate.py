@@ -65,7 +65,7 @@ def scores(plan: Plan, ledger: Ledger) -> dict[tuple[str, str], float]:
 
 @pytest.fixture(scope="module")
 def batched(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> tuple[Plan, dict[int, Ledger]]:
-    """The same jobs (a deterministic and a stochastic sampler, with and without a noise stage) in batches of 1, 3, 8."""
+    """The same jobs in batches of 1, 3 and 8: a deterministic and a stochastic sampler, each with two methods."""
     plan = plan_of("ddim", "euler_a")
     return plan, {n: made(plan, tmp_path_factory.mktemp("batch") / "run", batch_size=n) for n in (1, 3, 8)}
 
@@ -101,9 +101,7 @@ def test_the_batch_size_moves_no_score(batched: tuple[Plan, dict[int, Ledger]]) 
 
 
 @pytest.mark.parametrize("metric", CONTINUOUS)
-def test_a_score_does_not_depend_on_the_images_beside_it(
-    batched: tuple[Plan, dict[int, Ledger]], metric: str
-) -> None:
+def test_a_score_does_not_depend_on_the_images_beside_it(batched: tuple[Plan, dict[int, Ledger]], metric: str) -> None:
     plan, ledgers = batched
     scorer = registry.get("metrics", metric).scorer("cpu")
     cells = plan.cells[:5]

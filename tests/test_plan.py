@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import fields, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,8 @@ def test_costs_of_a_small_suite_by_hand() -> None:
     """
     plan = planned(
         HEAD.replace("[ddim]", "[ddim, heun]")
-        + "steps: [10, 20]\nseeds: [0, 1]\nmethods: [standard, inversion, {use: best_of_n, n: 3, chooser: shapes-geneval}]\n",
+        + "steps: [10, 20]\nseeds: [0, 1]\n"
+        + "methods: [standard, inversion, {use: best_of_n, n: 3, chooser: shapes-geneval}]\n",
         limit=3,
     )
     costs = plan.costs()
@@ -159,7 +161,7 @@ def test_costs_of_a_small_suite_by_hand() -> None:
 def test_jobs_that_can_share_a_batch_are_made_together() -> None:
     plan = planned(HEAD + "steps: [4, 8]\nmethods: [standard, inversion, reseed]\nseeds: [0, 1]\n", limit=2)
     groups = [job.group for job in plan.jobs.values()]
-    changes = sum(a != b for a, b in zip(groups, groups[1:], strict=False))
+    changes = sum(a != b for a, b in pairwise(groups))
     assert changes == len(set(groups)) - 1 == 3
 
 

@@ -32,9 +32,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join([str(target), *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
-def test_a_method_of_another_package_is_listed_with_its_source(
-    bench_process: Bench, installed: dict[str, str]
-) -> None:
+def test_a_method_of_another_package_is_listed_with_its_source(bench_process: Bench, installed: dict[str, str]) -> None:
     done = bench_process("ls", "methods", env=installed)
     assert done.code == 0, done.err
     (line,) = [line for line in done.out.splitlines() if line.split()[:1] == ["flip"]]

@@ -163,7 +163,9 @@ def test_the_cost_of_choosing_is_that_of_all_candidates(finished: Run) -> None:
 
 def test_another_suite_takes_the_images_it_shares_from_the_cache(finished: Run, tmp_path: Path) -> None:
     other = tmp_path / "other.yaml"
-    other.write_text(TINY.replace("name: tiny", "name: other").replace("  - inversion\n", "  - inversion_as_released\n"))
+    other.write_text(
+        TINY.replace("name: tiny", "name: other").replace("  - inversion\n", "  - inversion_as_released\n")
+    )
     done = call("run", other, "--limit", LIMIT, "--runs", tmp_path, "--cache", finished.cache, "--device", "cpu")
     assert done.code == 0, done.err
     assert f"generate: {LIMIT}/{LIMIT}" in done.err, "only the new arm is made"
@@ -199,7 +201,9 @@ def test_a_lost_image_is_made_again_and_only_that(finished: Run, tmp_path: Path)
     assert done.code == 0, done.err
     assert "generate: 1/1 images" in done.err
     assert lost.read_bytes() == pixels
-    assert {n: t for n, t in times(copy).items() if n != lost.name} == {n: t for n, t in before.items() if n != lost.name}
+    assert {n: t for n, t in times(copy).items() if n != lost.name} == {
+        n: t for n, t in before.items() if n != lost.name
+    }
     assert copy.rows("SELECT job_id, digest FROM images ORDER BY 1") == digests
     assert arm(copy.results(), "standard")["metrics"] == arm(finished.results(), "standard")["metrics"]
 
@@ -248,9 +252,7 @@ def test_a_chosen_metric_need_not_be_reported(finished: Run, tmp_path: Path) -> 
     (folder,) = [p for p in (tmp_path / "more").iterdir() if p.is_dir()]
     best = arm(json.loads((folder / "results.json").read_text()), "best_of_2")
     assert best["complete"]
-    assert best["metrics"] == {
-        "shapes-clipscore": arm(finished.results(), "best_of_2")["metrics"]["shapes-clipscore"]
-    }
+    assert best["metrics"] == {"shapes-clipscore": arm(finished.results(), "best_of_2")["metrics"]["shapes-clipscore"]}
 
 
 def test_a_plan_counts_what_a_run_then_makes(finished: Run, tmp_path: Path) -> None:
@@ -291,9 +293,7 @@ def test_export_writes_tables_beside_the_run(bench: Bench, finished: Run, tmp_pa
         (None, 3, "error: "),
     ],
 )
-def test_gates_end_with_their_exit_code(
-    finished: Run, tmp_path: Path, gate: str | None, code: int, word: str
-) -> None:
+def test_gates_end_with_their_exit_code(finished: Run, tmp_path: Path, gate: str | None, code: int, word: str) -> None:
     """(4 + 2) calls against 4 are a ratio of 1.5; a CLIPScore lies between 0 and 2.5.
 
     Gates decide no result, so each of these suites finds the finished run; and `gate` then asks for the gates of now.

@@ -137,9 +137,11 @@ def test_cells_are_what_the_suite_asks_for_now(tmp_path: Path) -> None:
 def test_a_second_process_on_a_run_folder_gets_one_line_that_names_the_first(tmp_path: Path) -> None:
     holder = hold(tmp_path)
     try:
-        with pytest.raises(UserError, match=f"in use by process {holder.pid}; wait for it") as refused:
-            with exclusive(tmp_path):
-                pytest.fail("two processes in one run folder")
+        with (
+            pytest.raises(UserError, match=f"in use by process {holder.pid}; wait for it") as refused,
+            exclusive(tmp_path),
+        ):
+            pytest.fail("two processes in one run folder")
         assert "\n" not in str(refused.value)
     finally:
         holder.kill()

@@ -231,12 +231,12 @@ def train_unet(
     return unet, first, totals
 
 
-VOTE_CAPTIONS = 4_000
+VOTE_CAPTIONS = 3_000
 HELD_OUT_VOTE_CAPTIONS = 500
 
 
 def train_preference(
-    out: Path, data: tuple[Any, ...], *, steps: int = 4_000, batch: int = 48, **loop: Any
+    out: Path, data: tuple[Any, ...], *, steps: int = 2_500, batch: int = 48, **loop: Any
 ) -> tuple[Any, dict[str, float]]:
     """The preference model: Bradley-Terry loss on votes about two of a caption's four images.
 

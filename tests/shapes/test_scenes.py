@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from bench.shapes.captions import sample, scene
@@ -88,6 +88,8 @@ def test_rendering_leaves_the_cached_shapes_alone() -> None:
 @given(seed=st.integers(0, 2**31), sizes=st.lists(st.integers(12, 18), min_size=1, max_size=4))
 def test_objects_lie_apart_and_off_the_border(seed: int, sizes: list[int]) -> None:
     corners = place(sizes, np.random.default_rng(seed))
+    # Four large ones may find no room in 200 tries; `scene` then draws other sizes.
+    assume(corners is not None)
     assert corners is not None
     boxes = [(x, y, x + s, y + s) for (x, y), s in zip(corners, sizes, strict=True)]
     for i, (x0, y0, x1, y1) in enumerate(boxes):

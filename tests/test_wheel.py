@@ -1,0 +1,40 @@
+"""An installed wheel has everything that a twin run needs, and nothing of the tests."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+WEIGHTS_LIMIT = 40_000_000
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    pytest.importorskip("hatchling", reason="the build backend is not installed here")
+    out = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(out), str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True)
+    return zipfile.ZipFile(next(out.glob("*.whl")))
+
+
+def test_the_weights_are_inside_and_whole(wheel: zipfile.ZipFile) -> None:
+    weights = ROOT / "bench" / "shapes" / "weights"
+    files = {p.relative_to(ROOT).as_posix(): p.stat().st_size for p in weights.rglob("*") if p.is_file()}
+    packed = {i.filename: i.file_size for i in wheel.infolist()}
+    assert "bench/shapes/weights/shapes-sdxl/model_index.json" in files
+    assert files.items() <= packed.items()
+
+
+def test_the_weights_stay_small(wheel: zipfile.ZipFile) -> None:
+    assert sum(i.file_size for i in wheel.infolist() if "/weights/" in i.filename) <= WEIGHTS_LIMIT
+
+
+def test_the_report_template_is_inside_and_tests_are_not(wheel: zipfile.ZipFile) -> None:
+    names = wheel.namelist()
+    assert "bench/report/template.html.j2" in names
+    assert not [n for n in names if n.startswith("tests/")]
