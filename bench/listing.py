@@ -17,7 +17,6 @@ OPTIONAL = {
     "pandas": "bench export",
     "pyarrow": "bench export",
     "matplotlib": "figures as files",
-    "torchsde": "sampler dpmpp_sde",
     "open_clip": "scorers of real models",
     "cleanfid": "FID",
 }

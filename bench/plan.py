@@ -177,6 +177,7 @@ def make_plan(suite: Suite, *, read: Callable[[str], list[Prompt]] | None = None
         chain = Chain(links=making)
         names = [link.use for link, m in zip(spec.chain, methods, strict=True) if not m.judge()]
         sampler = registry.get("samplers", arm.sampler)
+        sampler.check_steps(arm.steps)
         base = Job(
             model=arm.model,
             model_digest=_model_digest(entry),
@@ -200,6 +201,8 @@ def make_plan(suite: Suite, *, read: Callable[[str], list[Prompt]] | None = None
                 made = [
                     replace(job, seed=chain.seed(c.seed), steps=c.steps or job.steps) for c in choosing.candidates(seed)
                 ]
+                for steps in {m.steps for m in made}:
+                    sampler.check_steps(steps)
                 for m in made:
                     jobs.setdefault(m.id, m)
                 choice = _choice(choosing, tuple(m.id for m in made), prompt)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import warnings
 from functools import cache
@@ -19,9 +18,6 @@ from bench.models.base import Model, ModelEntry
 # diffusers calls numpy in ways that numpy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers", "ignore::DeprecationWarning:numpy")
 
-TORCHSDE = importlib.util.find_spec("torchsde") is not None
-without_torchsde = pytest.mark.skipif(not TORCHSDE, reason="torchsde is not installed (extra `sde`)")
-
 # STACK.md's table: denoiser calls at N = 10, 25 and 50.
 N = (10, 25, 50)
 PLUS_ONE = (11, 26, 51)
@@ -32,10 +28,10 @@ CALLS = {
     **dict.fromkeys(("ddpm", "lcm", "sa_solver", "euler", "lms", "euler_a"), N),
     "pndm": PLUS_ONE,
     "pndm_prk": PLUS_NINE,
-    **dict.fromkeys(("heun", "kdpm2", "kdpm2_a", "dpmpp_sde"), TWICE_LESS_ONE),
+    **dict.fromkeys(("heun", "kdpm2", "kdpm2_a"), TWICE_LESS_ONE),
 }
 SIGMA_SCALED = ("euler", "euler_a", "lms", "heun", "kdpm2", "kdpm2_a")
-BUILT = [pytest.param(name, marks=without_torchsde) if name == "dpmpp_sde" else name for name in CALLS]
+BUILT = list(CALLS)
 
 
 def entry() -> ModelEntry:
@@ -102,10 +98,12 @@ def test_calls_are_the_schedulers_own_number_of_timesteps(name: str, n: int) -> 
     assert registry.get("samplers", name).calls(n) == len(scheduler.timesteps)
 
 
-@pytest.mark.skipif(TORCHSDE, reason="torchsde is installed")
-def test_a_missing_package_is_named() -> None:
-    with pytest.raises(UserError, match="sampler 'dpmpp_sde' needs the package 'torchsde'"):
-        build("dpmpp_sde")
+@pytest.mark.parametrize(("name", "steps"), [("lcm", 51), ("tcd", 51), ("pndm", 1), ("pndm_prk", 3)])
+def test_a_step_count_that_a_scheduler_cannot_do_is_refused_at_once(name: str, steps: int) -> None:
+    sampler = registry.get("samplers", name)
+    with pytest.raises(UserError, match=f"sampler '{name}' takes .* steps, not {steps}"):
+        sampler.check_steps(steps)
+    sampler.check_steps(steps + 1 if steps < 10 else steps - 1)
 
 
 @pytest.mark.parametrize("name", BUILT)
@@ -130,8 +128,6 @@ def test_schedulers_keep_the_models_betas_and_prediction_type(name: str) -> None
 @pytest.mark.parametrize("n", [10, 50])
 def test_the_latent_is_scaled_to_the_first_noise_level(name: str, n: int) -> None:
     """Variance-preserving schedulers start at 1; the others at sqrt(1 + sigma²) = 1 / alpha of the first timestep."""
-    if name == "dpmpp_sde":
-        pytest.skip("STACK.md: its initial scale varies")
     scheduler = build(name)
     scheduler.set_timesteps(n)
     abar = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)

@@ -30,24 +30,30 @@ class Sampler:
     settings: Mapping[str, Any] = field(default_factory=dict)
     stochastic: bool = False
     """Whether steps draw noise; each image then has a generator of its own."""
-    needs: str | None = None
-    """A package that the scheduler needs beyond diffusers."""
+    fewest_steps: int = 1
+    most_steps: int = 1000
+    """Step counts at which the scheduler works and keeps to `calls`."""
 
     def build(self, config: Mapping[str, Any]) -> Any:
         """The scheduler, from the model's scheduler config."""
-        import importlib.util
-
         import diffusers
 
-        if self.needs and importlib.util.find_spec(self.needs) is None:
-            raise UserError(f"sampler {self.name!r} needs the package {self.needs!r}; install it with pip")
         return getattr(diffusers, self.scheduler).from_config(dict(config), **self.settings)
+
+    def check_steps(self, steps: int) -> None:
+        """UserError for a step count that the scheduler cannot do."""
+        if not self.fewest_steps <= steps <= self.most_steps:
+            raise UserError(
+                f"sampler {self.name!r} takes {self.fewest_steps} to {self.most_steps} steps, not {steps}; "
+                "give other steps, or another sampler"
+            )
 
     def identity(self) -> dict[str, Any]:
         """What enters the job id."""
         return {"scheduler": self.scheduler, "settings": dict(self.settings)}
 
 
+# DPMSolverSDE is not here: its Brownian tree is one for the whole batch, so the batch would decide pixels.
 # clip_sample's class default True would clamp latents; leading spacing and offset 1 come from the model's config.
 _PLAIN = {"clip_sample": False}
 
@@ -63,19 +69,24 @@ for _sampler in (
     Sampler("unipc", "UniPCMultistepScheduler"),
     Sampler("deis", "DEISMultistepScheduler"),
     # Its steps draw noise at eta > 0 only, and the pipelines pass eta = 0.
-    Sampler("tcd", "TCDScheduler", settings=_PLAIN),
-    Sampler("lcm", "LCMScheduler", settings=_PLAIN, stochastic=True),
+    Sampler("tcd", "TCDScheduler", settings=_PLAIN, most_steps=50),
+    Sampler("lcm", "LCMScheduler", settings=_PLAIN, stochastic=True, most_steps=50),
     Sampler("sa_solver", "SASolverScheduler", stochastic=True),
     Sampler("euler", "EulerDiscreteScheduler"),
     Sampler("euler_a", "EulerAncestralDiscreteScheduler", stochastic=True),
     Sampler("lms", "LMSDiscreteScheduler"),
-    Sampler("pndm", "PNDMScheduler", lambda n: n + 1, settings={"skip_prk_steps": True, "set_alpha_to_one": False}),
     Sampler(
-        "pndm_prk", "PNDMScheduler", lambda n: n + 9, settings={"skip_prk_steps": False, "set_alpha_to_one": False}
+        "pndm", "PNDMScheduler", lambda n: n + 1, {"skip_prk_steps": True, "set_alpha_to_one": False}, fewest_steps=2
+    ),
+    Sampler(
+        "pndm_prk",
+        "PNDMScheduler",
+        lambda n: n + 9,
+        {"skip_prk_steps": False, "set_alpha_to_one": False},
+        fewest_steps=4,
     ),
     Sampler("heun", "HeunDiscreteScheduler", _two_per_step),
     Sampler("kdpm2", "KDPM2DiscreteScheduler", _two_per_step),
     Sampler("kdpm2_a", "KDPM2AncestralDiscreteScheduler", _two_per_step, stochastic=True),
-    Sampler("dpmpp_sde", "DPMSolverSDEScheduler", _two_per_step, stochastic=True, needs="torchsde"),
 ):
     add_plugin("samplers", _sampler.name, _sampler, "bench")

@@ -45,7 +45,8 @@ HELD_OUT: frozenset[tuple[str, str]] = frozenset(
         ("ring", "yellow"),
     }
 )
-"""(shape, color) pairs that no training scene contains, captioned or not, so that composition can be measured."""
+"""(shape, color) pairs in no scene that the denoiser, the VAE or the CLIP is trained on, captioned or not, so that
+composition can be measured. Voters see some: a scorer must be able to judge them."""
 
 SIZES: dict[str, tuple[int, int]] = {"small": (12, 15), "large": (22, 26)}
 """Diameter in pixels, both ends included, that a size word stands for."""
