@@ -42,6 +42,10 @@ def choose_device(asked: str | None) -> str:
         raise UserError(f"--device {asked}: expected cpu, cuda or cuda:N")
     if asked and asked.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"--device {asked}: torch sees no CUDA device here; use --device cpu")
+    if asked and asked.startswith("cuda:") and not asked[5:].isdecimal():
+        raise UserError(f"--device {asked}: expected cpu, cuda or cuda:N")
+    if asked and asked.startswith("cuda:") and int(asked[5:]) >= torch.cuda.device_count():
+        raise UserError(f"--device {asked}: this machine has {torch.cuda.device_count()} CUDA devices, from cuda:0")
     return asked or ("cuda" if torch.cuda.is_available() else "cpu")
 
 

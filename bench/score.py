@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bench import registry
+from bench.errors import UserError
 from bench.metrics.base import MetricEntry
 from bench.plan import Choice, Plan
 from bench.progress import Progress
@@ -95,8 +96,12 @@ def _load(ledger: Ledger, image: Image) -> np.ndarray:
     import numpy as np
     from PIL import Image as Pillow
 
-    with Pillow.open(ledger.folder / image.file) as opened:
-        return np.asarray(opened.convert("RGB"))
+    path = ledger.folder / image.file
+    try:
+        with Pillow.open(path) as opened:
+            return np.asarray(opened.convert("RGB"))
+    except (OSError, SyntaxError) as error:  # Pillow's word for a broken PNG is SyntaxError
+        raise UserError(f"{path}: not a whole PNG ({error}); delete it and run again, it will be made anew") from error
 
 
 def choose(plan: Plan, ledger: Ledger) -> int:
@@ -108,8 +113,11 @@ def choose(plan: Plan, ledger: Ledger) -> int:
     prompts = {c.job_id: c.prompt for c in plan.cells}
     made: list[Image] = []
     for choice in plan.choices.values():
-        if choice.id in images or any(c not in images for c in choice.candidates):
+        if any(c not in images for c in choice.candidates):
             continue
+        before = images.get(choice.id)
+        if before and before.digest in {images[c].digest for c in choice.candidates}:
+            continue  # made before, and none of its candidates was lost and made anew since
         chosen = _choose(choice, prompts[choice.id], [images[c] for c in choice.candidates], ledger)
         if chosen:
             made.append(chosen)

@@ -51,6 +51,10 @@ def save_pipeline(folder: Path, *, vae: Any, unet: Any, first: Any, second: Any)
     )
     shutil.rmtree(folder, ignore_errors=True)
     pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
+    for name in ("text_encoder", "text_encoder_2"):
+        # transformers loads in the dtype of the config, diffusers in fp32: a plain `from_pretrained` would mix them.
+        path = folder / name / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"dtype": "float32"}, indent=2) + "\n")
 
 
 def save_clip(folder: Path, clip: Any) -> None:

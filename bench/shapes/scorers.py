@@ -22,37 +22,69 @@ if TYPE_CHECKING:
 
 
 class PreferenceModel(nn.Module):
-    """Utility of an image for a caption: one transformer over the caption's tokens and 64 image patches.
+    """Utility of an image for a caption: every word looks at the image's patches, and what they saw is summed up.
 
-    Trained with the Bradley-Terry loss, so differences of utility are log odds of a vote.
+    Two towers and one cross-attention between them, so that all captions of a batch can be scored against all
+    images. Trained with the Bradley-Terry loss: differences of utility are log odds of a vote.
     """
 
-    def __init__(self, vocabulary: int, *, width: int = 96, layers: int = 3, heads: int = 4):
+    def __init__(self, vocabulary: int, *, width: int = 64, layers: int = 2, heads: int = 4):
         super().__init__()
         self.config = {"vocabulary": vocabulary, "width": width, "layers": layers, "heads": heads}
-        self.patches = nn.Sequential(
+        self.stem = nn.Sequential(
             nn.Conv2d(3, 24, 4, stride=2, padding=1),
             nn.GELU(),
             nn.Conv2d(24, 48, 4, stride=2, padding=1),
             nn.GELU(),
-            nn.Conv2d(48, width, 2, stride=2),
+            nn.Conv2d(48, width, 4, stride=2, padding=1),
         )
+        self.patch_places = nn.Parameter(torch.randn(64, width) * 0.3)
         self.words = nn.Embedding(vocabulary, width)
-        self.places = nn.Parameter(torch.randn(1 + MAX_LENGTH + 64, width) * 0.02)
-        self.start = nn.Parameter(torch.zeros(width))
+        nn.init.normal_(self.words.weight, std=0.5)
+        self.word_places = nn.Parameter(torch.randn(MAX_LENGTH, width) * 0.3)
+        self.image_blocks, self.text_blocks = (self._blocks(width, layers, heads) for _ in range(2))
+        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
+        self.heads = heads
+        self.join = nn.Sequential(nn.Linear(2 * width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, 1))
+        self.look = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, 1))
+
+    @staticmethod
+    def _blocks(width: int, layers: int, heads: int) -> nn.TransformerEncoder:
         layer = nn.TransformerEncoderLayer(
             width, heads, 3 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
         )
-        self.blocks = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
-        self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 1))
+        return nn.TransformerEncoder(layer, layers, norm=nn.LayerNorm(width), enable_nested_tensor=False)
+
+    def encode(self, images: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Patches (N, 64, w), words (M, 24, w) and which of the words are there (M, 24)."""
+        patches = self.image_blocks(self.stem(images).flatten(2).transpose(1, 2) + self.patch_places)
+        there = torch.cumsum(ids == ids[:, -1:], 1) <= 1  # the last token is the padding, which is the end token too
+        words = self.text_blocks(self.words(ids) + self.word_places)
+        return patches, words, there.float()
+
+    def utility(self, patches: torch.Tensor, words: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
+        """Utilities over the broadcast leading dimensions of patches (..., 64, w) and words (..., 24, w)."""
+
+        def split(x: torch.Tensor) -> torch.Tensor:
+            return x.unflatten(-1, (self.heads, -1)).transpose(-2, -3)
+
+        q, k, v = split(self.query(words)), split(self.key(patches)), split(self.value(patches))
+        weights = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1)
+        seen = (weights @ v).transpose(-2, -3).flatten(-2)
+        joined = self.join(torch.cat([words.expand(seen.shape), seen], -1))
+        summed = (joined * there[..., None]).sum(-2) / there.sum(-1, keepdim=True)
+        found: torch.Tensor = self.head(summed)[..., 0] + self.look(patches.mean(-2))[..., 0]
+        return found
 
     def forward(self, images: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         """Images (B, 3, 64, 64) in [-1, 1] and token ids (B, 24) to utilities (B,)."""
-        patches = self.patches(images).flatten(2).transpose(1, 2)
-        start = self.start.expand(len(images), 1, -1)
-        x = torch.cat([start, self.words(ids), patches], 1) + self.places
-        utility: torch.Tensor = self.head(self.blocks(x)[:, 0])[:, 0]
-        return utility
+        return self.utility(*self.encode(images, ids))
+
+    def against_all(self, images: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        """Utilities (M, N) of N images for each of M captions."""
+        patches, words, there = self.encode(images, ids)
+        return self.utility(patches[None], words[:, None], there[:, None])
 
 
 class AestheticHead(nn.Module):

@@ -235,43 +235,60 @@ VOTE_CAPTIONS = 3_000
 HELD_OUT_VOTE_CAPTIONS = 500
 
 
-def train_preference(
-    out: Path, data: tuple[Any, ...], *, steps: int = 2_500, batch: int = 48, **loop: Any
-) -> tuple[Any, dict[str, float]]:
-    """The preference model: Bradley-Terry loss on votes about two of a caption's four images.
+OTHERS = 8
+"""Images of other captions that each caption's voters compare with its own four."""
 
-    `data` is what `votes.pool` returns. A pair's vote is drawn anew each time it is shown, as from another voter.
+
+def train_preference(
+    out: Path, data: tuple[Any, ...], *, steps: int = 3_000, batch: int = 24, **loop: Any
+) -> tuple[Any, dict[str, float]]:
+    """The preference model: Bradley-Terry loss on votes about pairs of images of one caption.
+
+    Half of the loss is on all six pairs of the caption's own four images, half on each of them against images that
+    were made for other captions; without those, whether caption and image belong together is never learnt. `data`
+    is what `votes.pool` returns. A vote is drawn anew each time it is shown, as from another voter.
     """
     import torch
     from torch.nn import functional as F
 
+    from bench.shapes.detector import detect
     from bench.shapes.scorers import PreferenceModel
-    from bench.shapes.votes import vote
+    from bench.shapes.votes import FAITH, faithfulness, vote
 
     captions, images, utilities, _ = data
+    say = loop.get("say", print)
+    say(f"preference: looking at {4 * len(images)} images")
+    seen = [[detect(i) for i in row] for row in images]
+    faith = np.array([[faithfulness(c, d) for d in row] for c, row in zip(captions, seen, strict=True)])
+    beauty = utilities - FAITH * faith  # what a voter feels whatever the caption
     ids = token_ids([c.prompt for c in captions])
-    u = torch.from_numpy(utilities).float()
+    pairs = np.stack(np.triu_indices(4, 1), 1)
     torch.manual_seed(3)
     model = PreferenceModel(len(build_tokenizer()))
 
     def loss(rng: np.random.Generator, step: int) -> dict[str, torch.Tensor]:
         rows = rng.integers(0, len(captions), batch)
-        pairs = np.stack([rng.choice(4, 2, replace=False) for _ in range(batch)])
-        shown = images[rows[:, None], pairs]
-        if rng.random() < 0.5:
-            # A mirror image changes left and right; captions without a relation keep their meaning.
-            plain = np.array([captions[r].tag != "position" for r in rows])
-            shown[plain] = shown[plain][:, :, :, ::-1]
-        target = vote(u[rows[:, None], pairs], rng)
-        flat = model(to_tensor(shown.reshape(-1, 64, 64, 3)), ids[rows].repeat_interleave(2, 0)).reshape(batch, 2)
-        difference = flat[:, 0] - flat[:, 1]
+        scores = model.against_all(to_tensor(images[rows].reshape(-1, 64, 64, 3)), ids[rows])
+        own = scores.reshape(batch, batch, 4)[torch.arange(batch), torch.arange(batch)]
+        target = vote(torch.from_numpy(utilities[rows][:, pairs].reshape(-1, 2)), rng)
+        difference = (own[:, pairs[:, 0]] - own[:, pairs[:, 1]]).reshape(-1)
+        within = F.binary_cross_entropy_with_logits(difference, target)
         right = ((difference > 0) == (target > 0.5)).float().mean()
-        return {"loss": F.binary_cross_entropy_with_logits(difference, target), "agree": right}
+        i, k = np.repeat(np.arange(batch), OTHERS), rng.integers(0, 4, batch * OTHERS)
+        j, m = rng.integers(0, batch, batch * OTHERS), rng.integers(0, 4, batch * OTHERS)
+        theirs = np.array(
+            [
+                FAITH * faithfulness(captions[rows[a]], seen[rows[b]][c]) + beauty[rows[b], c]
+                for a, b, c in zip(i, j, m, strict=True)
+            ]
+        )
+        both = torch.from_numpy(np.stack([utilities[rows[i], k], theirs], 1))
+        across = F.binary_cross_entropy_with_logits(own[i, k] - scores[i, 4 * j + m], vote(both, rng))
+        return {"loss": within + across, "within": within, "across": across, "agree": right}
 
     modules = torch.nn.ModuleDict({"model": model})
-    return model, train(
-        "preference", modules, loss, out=out, steps=steps, lr=1e-3, weight_decay=0.05, ema=0.998, **loop
-    )
+    totals = train("preference", modules, loss, out=out, steps=steps, lr=1e-3, weight_decay=0.05, ema=0.998, **loop)
+    return model, totals
 
 
 def image_features(clip: Any, images: np.ndarray) -> torch.Tensor:
