@@ -34,16 +34,22 @@ class PreferenceModel(nn.Module):
         self.stem = nn.Sequential(
             nn.Conv2d(3, 24, 4, stride=2, padding=1),
             nn.GELU(),
+            nn.GroupNorm(1, 24),
             nn.Conv2d(24, 48, 4, stride=2, padding=1),
             nn.GELU(),
+            nn.GroupNorm(1, 48),
             nn.Conv2d(48, width, 4, stride=2, padding=1),
+            nn.Flatten(2),
         )
+        # Three convolutions leave a faint signal; without this the places drown it.
+        self.patch_norm = nn.LayerNorm(width)
         self.patch_places = nn.Parameter(torch.randn(64, width) * 0.3)
         self.words = nn.Embedding(vocabulary, width)
         nn.init.normal_(self.words.weight, std=0.5)
         self.word_places = nn.Parameter(torch.randn(MAX_LENGTH, width) * 0.3)
         self.image_blocks, self.text_blocks = (self._blocks(width, layers, heads) for _ in range(2))
         self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
+        self.word_match, self.patch_match = (nn.Linear(width, width) for _ in range(2))
         self.heads = heads
         self.join = nn.Sequential(nn.Linear(2 * width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, 1))
@@ -58,7 +64,7 @@ class PreferenceModel(nn.Module):
 
     def encode(self, images: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Patches (N, 64, w), words (M, 24, w) and which of the words are there (M, 24)."""
-        patches = self.image_blocks(self.stem(images).flatten(2).transpose(1, 2) + self.patch_places)
+        patches = self.image_blocks(self.patch_norm(self.stem(images).transpose(1, 2)) + self.patch_places)
         there = torch.cumsum(ids == ids[:, -1:], 1) <= 1  # the last token is the padding, which is the end token too
         words = self.text_blocks(self.words(ids) + self.word_places)
         return patches, words, there.float()
@@ -74,7 +80,9 @@ class PreferenceModel(nn.Module):
         seen = (weights @ v).transpose(-2, -3).flatten(-2)
         joined = self.join(torch.cat([words.expand(seen.shape), seen], -1))
         summed = (joined * there[..., None]).sum(-2) / there.sum(-1, keepdim=True)
-        found: torch.Tensor = self.head(summed)[..., 0] + self.look(patches.mean(-2))[..., 0]
+        # The product of a word and what it saw learns soon what goes together; the heads alone take far longer.
+        match = ((self.word_match(words) * self.patch_match(seen)).sum(-1) * there).sum(-1) / there.sum(-1)
+        found: torch.Tensor = match + self.head(summed)[..., 0] + self.look(patches.mean(-2))[..., 0]
         return found
 
     def forward(self, images: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:

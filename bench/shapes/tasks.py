@@ -235,18 +235,15 @@ VOTE_CAPTIONS = 3_000
 HELD_OUT_VOTE_CAPTIONS = 500
 
 
-OTHERS = 8
-"""Images of other captions that each caption's voters compare with its own four."""
-
-
 def train_preference(
-    out: Path, data: tuple[Any, ...], *, steps: int = 3_000, batch: int = 24, **loop: Any
+    out: Path, data: tuple[Any, ...], *, steps: int = 2_200, batch: int = 24, **loop: Any
 ) -> tuple[Any, dict[str, float]]:
-    """The preference model: Bradley-Terry loss on votes about pairs of images of one caption.
+    """The preference model, on two kinds of votes by the same utility: Bradley-Terry's, and Plackett-Luce's.
 
-    Half of the loss is on all six pairs of the caption's own four images, half on each of them against images that
-    were made for other captions; without those, whether caption and image belong together is never learnt. `data`
-    is what `votes.pool` returns. A vote is drawn anew each time it is shown, as from another voter.
+    A voter compares every pair of a caption's own four images (Bradley-Terry), and names the best of all the images
+    in the batch for each caption (its generalisation to many, Plackett-Luce's first choice); without the second,
+    whether caption and image belong together is hardly ever learnt. `data` is what `votes.pool` returns. A vote is
+    drawn anew each time it is shown, as from another voter.
     """
     import torch
     from torch.nn import functional as F
@@ -274,20 +271,21 @@ def train_preference(
         difference = (own[:, pairs[:, 0]] - own[:, pairs[:, 1]]).reshape(-1)
         within = F.binary_cross_entropy_with_logits(difference, target)
         right = ((difference > 0) == (target > 0.5)).float().mean()
-        i, k = np.repeat(np.arange(batch), OTHERS), rng.integers(0, 4, batch * OTHERS)
-        j, m = rng.integers(0, batch, batch * OTHERS), rng.integers(0, 4, batch * OTHERS)
-        theirs = np.array(
+        felt = torch.tensor(
             [
-                FAITH * faithfulness(captions[rows[a]], seen[rows[b]][c]) + beauty[rows[b], c]
-                for a, b, c in zip(i, j, m, strict=True)
+                [FAITH * faithfulness(captions[r], seen[q][k]) + beauty[q, k] for q in rows for k in range(4)]
+                for r in rows
             ]
         )
-        both = torch.from_numpy(np.stack([utilities[rows[i], k], theirs], 1))
-        across = F.binary_cross_entropy_with_logits(own[i, k] - scores[i, 4 * j + m], vote(both, rng))
-        return {"loss": within + across, "within": within, "across": across, "agree": right}
+        # The largest utility plus Gumbel noise is a draw from the softmax of utilities.
+        best = (felt + torch.from_numpy(rng.gumbel(size=felt.shape))).argmax(1)
+        first = F.cross_entropy(scores, best)
+        return {"loss": within + first, "within": within, "first": first, "agree": right}
 
     modules = torch.nn.ModuleDict({"model": model})
-    totals = train("preference", modules, loss, out=out, steps=steps, lr=1e-3, weight_decay=0.05, ema=0.998, **loop)
+    totals = train(
+        "preference", modules, loss, out=out, steps=steps, lr=1e-3, weight_decay=0.05, warmup=100, ema=0.998, **loop
+    )
     return model, totals
 
 
