@@ -236,7 +236,7 @@ HELD_OUT_VOTE_CAPTIONS = 500
 
 
 def train_preference(
-    out: Path, data: tuple[Any, ...], *, steps: int = 2_200, batch: int = 24, **loop: Any
+    out: Path, data: tuple[Any, ...], *, steps: int = 3_400, batch: int = 24, **loop: Any
 ) -> tuple[Any, dict[str, float]]:
     """The preference model, on two kinds of votes by the same utility: Bradley-Terry's, and Plackett-Luce's.
 
