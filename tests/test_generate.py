@@ -91,13 +91,19 @@ def test_the_batch_size_is_written_down(batched: tuple[Plan, dict[int, Ledger]])
 
 
 def test_the_batch_size_moves_no_score(batched: tuple[Plan, dict[int, Ledger]]) -> None:
+    """As far as its images are the same: matrix products round otherwise in a batch of another size, which moves single
+    pixels by one grey level, and a scorer sees that (2e-4 of a score on the machine this was written on)."""
     plan, ledgers = batched
     alone = scores(plan, ledgers[1])
     assert len(alone) == len(plan.jobs) * len(CONTINUOUS)
     for metric in CONTINUOUS:
         assert len({v for (_, m), v in alone.items() if m == metric}) > 1, f"{metric} tells no image from another"
     for n in (3, 8):
-        assert scores(plan, ledgers[n]) == pytest.approx(alone, abs=1e-4)
+        found = scores(plan, ledgers[n])
+        assert found == pytest.approx(alone, rel=1e-3)
+        digests = [{i: image.digest for i, image in ledgers[m].images().items()} for m in (1, n)]
+        same = [k for k in alone if digests[0][k[0]] == digests[1][k[0]]]
+        assert {k: found[k] for k in same} == pytest.approx({k: alone[k] for k in same}, abs=1e-4)
 
 
 @pytest.mark.parametrize("metric", CONTINUOUS)
