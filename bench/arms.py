@@ -12,9 +12,9 @@ from bench.metrics.base import MetricEntry
 from bench.prompts.base import Prompt
 from bench.score import prompt_key
 from bench.store import Image, Ledger
-from bench.suite import Suite
+from bench.suite import EVERY_PROMPT_SET, Suite
 
-POOLED = "*"
+POOLED = EVERY_PROMPT_SET
 """Stands for all prompt sets together."""
 
 Setting = tuple[str, str, int, float]
@@ -31,8 +31,8 @@ class MeasuredArm:
 
     def __init__(self, setting: Setting, method: str, prompts: str):
         self.setting, self.method, self.prompts = setting, method, prompts
-        self.cells: dict[Key, tuple[str, str | None]] = {}
-        """Pair key -> (prompt text, image digest or None where there is no image yet)."""
+        self.cells: dict[Key, str] = {}
+        """Prompt text by pair, whether its image is there yet or not."""
         self.images: dict[Key, Image] = {}
         self.scores: dict[str, dict[Key, float]] = defaultdict(dict)
         self.tags: dict[Key, str] = {}
@@ -64,7 +64,7 @@ def read_arms(ledger: Ledger, suite: Suite, entries: dict[str, MetricEntry]) -> 
         arm = found.setdefault((setting, method, prompts), MeasuredArm(setting, method, prompts))
         key = (prompts, index, seed)
         image = images.get(job_id)
-        arm.cells[key] = (text, image.digest if image else None)
+        arm.cells[key] = text
         arm.tags[key] = category
         if metadata:
             arm.described.add(key)

@@ -47,6 +47,7 @@ def compute(ledger: Ledger) -> dict[str, Any]:
     comparisons = list(_compare(arms, suite, entries, optimised))
     _adjust(comparisons)
     rows = [_arm_row(a, suite, entries, optimised) for a in arms]
+    metrics = {m: _metric(e, ledger) for m, e in entries.items()}
     run = _run(ledger)
     run["finished"] = all(r["complete"] for r in rows)
     return {
@@ -62,8 +63,8 @@ def compute(ledger: Ledger) -> dict[str, Any]:
             "command": run["provenance"].get("command"),
         },
         "run": run,
-        "notes": [*suite.notes, *_notes(arms, ledger, entries)],
-        "metrics": {m: _metric(e, ledger) for m, e in entries.items()},
+        "notes": [*suite.notes, *_notes(arms, ledger, metrics)],
+        "metrics": metrics,
         "arms": rows,
         "comparisons": comparisons,
         "tasks": [t for a in arms for m in entries if (t := _tasks(a, m))],
@@ -95,7 +96,7 @@ def _arm_row(
             metrics[name] = {"mean": None, "low": None, "high": None, "n": 0}
             continue
         keys = sorted(values)
-        interval = stats.cluster_bootstrap([values[k] for k in keys], [arm.cells[k][0] for k in keys])
+        interval = stats.cluster_bootstrap([values[k] for k in keys], [arm.cells[k] for k in keys])
         metrics[name] = {"mean": interval.estimate, **_bounds(interval), "n": len(keys)}
     return {
         **arm.labels,
@@ -152,7 +153,7 @@ def _comparison(arm: MeasuredArm, base: MeasuredArm, entry: MetricEntry, *, mark
     if not keys:
         return row
     treated, baseline = np.array([ours[k] for k in keys]), np.array([theirs[k] for k in keys])
-    clusters = [arm.cells[k][0] for k in keys]
+    clusters = [arm.cells[k] for k in keys]
     sign = 1.0 if entry.higher_is_better else -1.0
     delta = stats.paired_delta(treated, baseline, clusters)
     count = stats.outcomes(sign * treated, sign * baseline)
@@ -202,7 +203,7 @@ def _tasks(arm: MeasuredArm, metric: str) -> dict[str, Any] | None:
     keys = [k for tag in groups for k in groups[tag]]
     # A mean of task means is the mean of values that are weighted by their task's share.
     weighted = [values[k] * len(keys) / (len(groups) * len(groups[tag])) for tag in groups for k in groups[tag]]
-    overall = stats.cluster_bootstrap(weighted, [arm.cells[k][0] for k in keys])
+    overall = stats.cluster_bootstrap(weighted, [arm.cells[k] for k in keys])
     return {
         **arm.labels,
         "metric": metric,
@@ -256,7 +257,7 @@ def _pairs(arms: list[MeasuredArm], suite: Suite) -> Iterator[dict[str, Any]]:
     for i in dict.fromkeys(np.linspace(0, len(keys) - 1, min(SHOWN_PAIRS, len(keys))).astype(int).tolist()):
         key = keys[i]
         yield {
-            "prompt": base.cells[key][0],
+            "prompt": base.cells[key],
             "prompts": key[0],
             "index": key[1],
             "seed": key[2],
@@ -290,14 +291,13 @@ def _run(ledger: Ledger) -> dict[str, Any]:
     }
 
 
-def _notes(arms: list[MeasuredArm], ledger: Ledger, entries: dict[str, MetricEntry]) -> Iterator[str]:
+def _notes(arms: list[MeasuredArm], ledger: Ledger, metrics: dict[str, dict[str, Any]]) -> Iterator[str]:
     images = [i for a in arms if a.prompts != POOLED for i in a.images.values()]
     yield (
         "Times are milliseconds an image, the share of a batch; one throwaway batch a model warms up and is left out. "
         "A chosen image (best_of_n) is charged for all its candidates and their judging, wherever they were made."
     )
-    scoring = {e.title: _metric(e, ledger)["score_ms"] for e in entries.values()}
-    told = ", ".join(f"{title} {ms:.1f}" for title, ms in scoring.items() if ms is not None)
+    told = ", ".join(f"{m['title']} {m['score_ms']:.1f}" for m in metrics.values() if m["score_ms"] is not None)
     if told:
         yield (
             f"Scoring took, in milliseconds an image: {told}. "

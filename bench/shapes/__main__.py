@@ -31,7 +31,7 @@ def main() -> int:
 
     torch.set_num_threads(options.threads)
     if options.action == "evaluate":
-        print(json.dumps(evaluate(options.out, options.work), indent=1))
+        print(json.dumps(evaluate(options.out), indent=1))
         return 0
     for name in NAMES if options.name == "all" else (options.name,):
         World(options.work, options.out).train(name, options.steps)
@@ -136,7 +136,7 @@ def load_pipeline(folder: Path) -> Any:
     return pipeline
 
 
-def evaluate(out: Path, work: Path) -> dict[str, Any]:
+def evaluate(out: Path) -> dict[str, Any]:
     """Every figure of the shipped weights that needs no training data."""
     from transformers import CLIPModel
 
