@@ -20,17 +20,13 @@ from statistics import NormalDist
 from typing import Any
 
 from bench.errors import NotComparable, UserError, nearest
+from bench.suite import COSTS
+from bench.suite import EVERY_PROMPT_SET as POOLED
 
 Results = dict[str, Any]
 Row = dict[str, Any]
 
 SCHEMA = 1
-POOLED = "*"
-COSTS = {
-    "calls": "calls_total",
-    **{name: name for name in ("calls_noise", "calls_sampling", "calls_total", "encode_ms", "noise_ms", "sampling_ms",
-                               "decode_ms", "total_ms", "peak_bytes")},
-}  # fmt: skip
 _THRESHOLDS = ("delta", "win_rate", "ratio")
 _SETTING = ("model", "prompts", "sampler", "steps", "guidance")
 _FROZEN = (*_SETTING, "method", "metric", "baseline", "n", "n_prompts", "delta", "low", "high", "p", "p_holm", "win",

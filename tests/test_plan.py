@@ -172,6 +172,19 @@ def test_candidates_with_steps_of_their_own_are_shared_by_all_step_counts() -> N
     assert plan.costs()["calls"] == 5 + 5 + 10 + 20
 
 
+def test_candidates_of_equal_compute_share_the_steps_of_one_image() -> None:
+    text = HEAD + "steps: [10, 21]\nmethods: [standard, {use: best_of_n, n: 2, equal_compute: true}]\n"
+    plan = planned(text, limit=1)
+    assert sorted(job.steps for job in plan.jobs.values()) == [5, 5, 10, 10, 21]
+    # Half of 21 is 10: there the baseline's own image is one of the candidates.
+
+
+def test_best_of_n_takes_its_steps_from_one_place_only() -> None:
+    text = HEAD + "methods: [standard, {use: best_of_n, n: 2, equal_compute: true, steps: 5}]\n"
+    with pytest.raises(UserError, match="either 'steps' or 'equal_compute', got both"):
+        planned(text, limit=1)
+
+
 @pytest.mark.parametrize(
     ("lines", "seeds"),
     [

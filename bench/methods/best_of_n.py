@@ -6,9 +6,9 @@ share them all. The cost charged to the method is that of all n, wherever they c
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bench.methods.base import Candidate, Method
 from bench.methods.reseed import other_seed
@@ -23,10 +23,19 @@ class BestOfN(Method):
     chooser: str = "hpsv2"
     """Metric that picks; reports mark the method where this metric judges it."""
     steps: int | None = Field(None, ge=1, le=1000)
-    """Steps of each candidate; half the suite's with n = 2 is the equal-compute comparison."""
+    """Steps of each candidate; None takes the suite's."""
+    equal_compute: bool = False
+    """Whether the candidates share the suite's steps among them, so that all cost about what one image does."""
+
+    @model_validator(mode="after")
+    def _one_way_to_count(self) -> Self:
+        if self.equal_compute and self.steps is not None:
+            raise ValueError("give either 'steps' or 'equal_compute', got both")
+        return self
 
     def candidates(self, seed: int) -> list[Candidate]:
-        return [Candidate(other_seed(seed, k), self.steps) for k in range(self.n)]
+        divide = self.n if self.equal_compute else 1
+        return [Candidate(other_seed(seed, k), self.steps, divide) for k in range(self.n)]
 
     def judge(self) -> str | None:
         return self.chooser

@@ -30,7 +30,7 @@ class ClipSimilarity:
 
     def __init__(self, source: str | Path, device: str, *, revision: str | None = None, weight: float = 2.5):
         import torch
-        from transformers import CLIPModel, CLIPProcessor
+        from transformers import CLIPImageProcessorPil, CLIPModel, CLIPProcessor
 
         quiet_hub_libraries()
         folder = None if isinstance(source, str) else source
@@ -41,7 +41,10 @@ class ClipSimilarity:
             self.model: Any = CLIPModel.from_pretrained(
                 source, revision=revision, local_files_only=local, dtype=torch.float32
             )
-            self.processor: Any = CLIPProcessor.from_pretrained(source, revision=revision, local_files_only=local)
+            where: dict[str, Any] = {"revision": revision, "local_files_only": local}
+            self.processor: Any = CLIPProcessor.from_pretrained(source, **where)
+            # The default depends on whether torchvision happens to be installed, and the two resize differently.
+            self.processor.image_processor = CLIPImageProcessorPil.from_pretrained(source, **where)
         except Exception as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(f"the CLIP at {source} does not load: {reason}") from error

@@ -5,15 +5,16 @@ One implementation for any detector: it takes boxes and colours, and knows nothi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
 from bench.metrics.base import Value
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from bench.prompts.base import Prompt
 
 THRESHOLD = 0.3
@@ -51,13 +52,12 @@ class Detector(Protocol):
 
 def relations(a: Detection, b: Detection) -> set[str]:
     """Which of "left of", "right of", "above", "below" hold for a with respect to b; y points down."""
-    box_a, box_b = (np.asarray(d.box, float).reshape(2, 2) for d in (a, b))
-    offset = box_a.mean(0) - box_b.mean(0)
-    sizes = np.abs(box_a[1] - box_a[0]) + np.abs(box_b[1] - box_b[0])
-    shrunk = np.maximum(np.abs(offset) - POSITION_SHRINK * sizes, 0) * np.sign(offset)
-    if np.all(np.abs(shrunk) < 1e-3):
+    offset = [(a.box[i] + a.box[i + 2] - b.box[i] - b.box[i + 2]) / 2 for i in (0, 1)]
+    sizes = [abs(a.box[i + 2] - a.box[i]) + abs(b.box[i + 2] - b.box[i]) for i in (0, 1)]
+    shrunk = [max(abs(o) - POSITION_SHRINK * size, 0) for o, size in zip(offset, sizes, strict=True)]
+    if max(shrunk) < 1e-3:
         return set()
-    dx, dy = shrunk / np.linalg.norm(offset)
+    dx, dy = (math.copysign(s, o) / math.hypot(*offset) for s, o in zip(shrunk, offset, strict=True))
     named = {"left of": dx < -0.5, "right of": dx > 0.5, "above": dy < -0.5, "below": dy > 0.5}
     return {name for name, holds in named.items() if holds}
 

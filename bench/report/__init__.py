@@ -12,10 +12,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from bench.suite import EVERY_PROMPT_SET as POOLED
+
 Results = dict[str, Any]
 Row = dict[str, Any]
 
-POOLED = "*"
 ALPHA = 0.05
 MISSING = "n/a"
 

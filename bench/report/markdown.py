@@ -10,7 +10,6 @@ from urllib.parse import quote
 
 from bench.report import (
     MISSING,
-    POOLED,
     Results,
     Row,
     baseline_name,
@@ -30,6 +29,7 @@ from bench.report import (
     setting_key,
     trust,
 )
+from bench.suite import EVERY_PROMPT_SET as POOLED
 
 LIMIT = 65_000  # GitHub cuts a comment or a job summary's step at about this length
 PAIRS_SHOWN = 12

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from bench import registry
 from bench.metrics.geneval_rules import TASKS, Detection, judge
 from bench.prompts.base import Prompt
-from bench.shapes import captions
+from bench.shapes import captions, prompt_sets
 from bench.shapes.captions import (
     BUCKETS,
     PLURALS,
@@ -322,3 +323,8 @@ def test_two_different_captions_have_different_tokens() -> None:
     rng = np.random.default_rng(11)
     texts = {draw(rng, TASKS[i % 6]).prompt for i in range(2000)}
     assert len({tuple(tokens()(t)) for t in texts}) == len(texts)
+
+
+def test_the_prompt_sets_on_file_are_what_the_grammar_draws() -> None:
+
+    assert json.loads(prompt_sets.FILE.read_text()) == json.loads(json.dumps(prompt_sets.draw()))
