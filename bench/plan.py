@@ -169,7 +169,7 @@ def make_plan(suite: Suite, *, read: Callable[[str], list[Prompt]] | None = None
     choices: dict[str, Choice] = {}
     cells: list[Cell] = []
     for arm, entry, spec in _arms(suite):
-        methods = tuple(build_method(link.use, dict(link.params)) for link in spec.chain)
+        methods = tuple(build_method(link.use, dict(link.params)).for_model(entry) for link in spec.chain)
         try:
             making, choosing = split_choice(methods)
         except ValueError as error:
@@ -199,7 +199,8 @@ def make_plan(suite: Suite, *, read: Callable[[str], list[Prompt]] | None = None
                     cells.append(Cell(arm, prompt, seed, job.id))
                     continue
                 made = [
-                    replace(job, seed=chain.seed(c.seed), steps=c.steps or job.steps) for c in choosing.candidates(seed)
+                    replace(job, seed=chain.seed(c.seed), steps=c.steps_of(job.steps))
+                    for c in choosing.candidates(seed)
                 ]
                 for steps in {m.steps for m in made}:
                     sampler.check_steps(steps)

@@ -15,15 +15,23 @@ from pydantic import BaseModel, ConfigDict
 if TYPE_CHECKING:
     import torch
 
-    from bench.models.base import Denoiser
+    from bench.models.base import Denoiser, ModelEntry
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One image that a choosing method wants made: the job's own with another seed and step count."""
+    """One image that a choosing method wants made: the job's own with another seed and step count.
+
+    `steps` is a step count, else the job's own divided by `divide` and rounded down, at least one.
+    """
 
     seed: int
     steps: int | None = None
+    divide: int = 1
+
+    def steps_of(self, steps: int) -> int:
+        """The candidate's step count where the job has `steps`."""
+        return self.steps or max(1, steps // self.divide)
 
 
 @dataclass
@@ -46,6 +54,10 @@ class Method(BaseModel):
     version: ClassVar[str] = "1"
     about: ClassVar[str] = ""
     """One line for `python -m bench ls`, with the source."""
+
+    def for_model(self, entry: ModelEntry) -> Method:
+        """The method as it works with one model, such as with that model's weights; a plan asks before all else."""
+        return self
 
     def noise(self, batch: Batch, denoiser: Denoiser) -> torch.Tensor:
         """The initial latents to sample from, (B, C, h, w), unit variance."""

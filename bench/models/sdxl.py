@@ -116,6 +116,7 @@ class SDXL(Model):
             alphas_cumprod=scheduler.alphas_cumprod.tolist(),
             predict_both=predict_both,
             predict_one=lambda x, t: epsilon(x, t, cond),
+            cond=cond,
         )
         return d
 

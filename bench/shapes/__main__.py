@@ -15,18 +15,23 @@ from typing import Any
 from bench.shapes.plugin import WEIGHTS
 
 NAMES = ("vae", "clip", "unet", "preference", "aesthetic")
-STEPS = {"vae": 6000, "clip": 2800, "unet": 14_000, "preference": 3400, "aesthetic": 6000}
+STEPS = {"vae": 6000, "clip": 2800, "unet": 14_000, "preference": 10_000, "aesthetic": 6000}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.shapes", description=__doc__.splitlines()[0])
-    parser.add_argument("action", choices=["train", "evaluate"])
+    parser.add_argument("action", choices=["train", "evaluate", "captions"])
     parser.add_argument("name", choices=[*NAMES, "all"], nargs="?", default="all")
     parser.add_argument("--work", type=Path, default=Path(".training"), help="checkpoints and data sets")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="where finished weights go")
     parser.add_argument("--steps", type=int, help="training steps, for a trial")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     options = parser.parse_args()
+    if options.action == "captions":
+        from bench.shapes import prompt_sets
+
+        prompt_sets.write()
+        return 0
     import torch
 
     torch.set_num_threads(options.threads)
@@ -58,18 +63,14 @@ class World:
         if name == "clip":
             return tasks.train_clip(self.work, **wanted)
         if name == "unet":
-            vae, clip, narrow = *self.trained("vae")[:1], *self.trained("clip")[:2]
-            return tasks.train_unet(self.work, vae, *self._text_encoders(clip, narrow), **wanted)
-        data = self.votes("train", tasks.VOTE_CAPTIONS, 31)
+            from bench.shapes.package import text_encoders
+
+            encoders = text_encoders(*self.trained("clip")[:2])
+            return tasks.train_unet(self.work, self.trained("vae")[0], *encoders, **wanted)
         if name == "preference":
-            return tasks.train_preference(self.work, data, **wanted)
+            return tasks.train_preference(self.work, self.votes("train", tasks.VOTE_CAPTIONS, 31), **wanted)
+        data = self.votes("train", tasks.RATED_CAPTIONS, 31)
         return tasks.train_aesthetic(self.work, self.trained("clip")[0], data, **wanted)
-
-    @staticmethod
-    def _text_encoders(clip: Any, narrow: Any) -> tuple[Any, Any]:
-        from bench.shapes.package import text_encoders
-
-        return text_encoders(clip, narrow)
 
     def votes(self, split: str, captions: int, seed: int) -> tuple[Any, ...]:
         """Captions, images, utilities and ratings for the scorers; a quarter of the images by an earlier denoiser."""

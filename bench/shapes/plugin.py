@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
 
 from bench.metrics.base import MetricEntry, Scorer
 from bench.models.base import ModelEntry, folder_digest
 from bench.prompts.base import Prompt, PromptSet
-
-if TYPE_CHECKING:
-    from bench.shapes.captions import Caption
+from bench.shapes import prompt_sets
 
 WEIGHTS = Path(__file__).parent / "weights"
 
@@ -33,48 +27,38 @@ sdxl = ModelEntry(
 )
 
 
-def _prompts(captions: list[Caption]) -> list[Prompt]:
+TRAINING = 20_000
+
+
+def _training() -> list[Prompt]:
+    import numpy as np
+
+    from bench.shapes.captions import sample
+
+    rng = np.random.default_rng(2029)
+    # Drawn, not made distinct: of the 28,774 training captions four in five are of one task, while the evaluation
+    # sets hold every task in MIX's shares. A caption that comes again gets another seed wherever pairs are collected.
+    tags = rng.permutation([tag for tag, n in prompt_sets.MIX.items() for _ in range(n * TRAINING // 100)])
+    captions = [sample(rng, "train", str(tag)) for tag in tags]
     return [Prompt(i, c.prompt, c.tag, c.metadata()) for i, c in enumerate(captions)]
-
-
-MIX = {"single_object": 10, "two_object": 18, "counting": 18, "colors": 14, "position": 20, "color_attr": 20}
-"""Captions of each task in a set of 100."""
-
-
-def _split(split: str, counts: dict[str, int]) -> Callable[[], list[Prompt]]:
-    def read() -> list[Prompt]:
-        from bench.shapes.captions import distinct
-
-        captions = distinct(np.random.default_rng(2026), split, counts)
-        # Shuffled, so that the first N of a set (--limit) hold every task.
-        order = np.random.default_rng(2027).permutation(len(captions))
-        return _prompts([captions[i] for i in order])
-
-    return read
-
-
-def _held_out() -> list[Prompt]:
-    from bench.shapes.captions import distinct_held_out
-
-    return _prompts(distinct_held_out(np.random.default_rng(2028), 120))
 
 
 _SOURCE = "bench.shapes.captions, seeded"
 _COMPBENCH = ("color", "shape", "texture", "spatial", "3d_spatial", "non_spatial", "numeracy", "complex")
 
-pickapic = PromptSet("shapes-pickapic", 100, _split("pick-a-pic", MIX), _SOURCE, twin_of=("pick-a-pic",))
+pickapic = PromptSet("shapes-pickapic", 100, prompt_sets.reader("pick-a-pic"), _SOURCE, twin_of=("pick-a-pic",))
 drawbench = PromptSet(
     "shapes-drawbench",
     200,
-    _split("drawbench", {k: 2 * v for k, v in MIX.items()}),
+    prompt_sets.reader("drawbench"),
     _SOURCE,
     twin_of=("drawbench",),
 )
-hpd = PromptSet("shapes-hpd", 100, _split("hpd", MIX), _SOURCE, twin_of=("hpd", "hpd_full"))
+hpd = PromptSet("shapes-hpd", 100, prompt_sets.reader("hpd"), _SOURCE, twin_of=("hpd", "hpd_full"))
 geneval_prompts = PromptSet(
     "shapes-geneval",
     120,
-    _split("geneval", dict.fromkeys(MIX, 20)),
+    prompt_sets.reader("geneval"),
     _SOURCE,
     twin_of=("geneval",),
     images_per_prompt=4,
@@ -83,10 +67,18 @@ geneval_prompts = PromptSet(
 compbench = PromptSet(
     "shapes-compbench",
     120,
-    _held_out,
+    prompt_sets.reader("held-out"),
     _SOURCE,
     twin_of=("t2i-compbench", *(f"t2i-compbench_{c}" for c in _COMPBENCH)),
     about="captions that name a (shape, colour) pair no training scene has",
+)
+
+training = PromptSet(
+    "shapes-train",
+    TRAINING,
+    _training,
+    _SOURCE,
+    about="training captions in the mix of the evaluation sets, for collecting noise pairs; no evaluation set has any",
 )
 
 

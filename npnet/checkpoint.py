@@ -1,0 +1,408 @@
+"""Checkpoints of NPNet: the published files read, our own read and written.
+
+Read are:
+
+- The published `sdxl.pth`, `dreamshaper.pth`, `dit.pth`: a pickled dict with the keys `unet_svd`, `unet_embedding`,
+  `embeeding` (sic), `alpha`, `beta` (released code, commit aa7103e). Always with `weights_only=True` and on the CPU.
+- Public safetensors conversions of those. Checked against a public conversion script for ComfyUI, which flattens the
+  same names with dots and writes `text_embedding.` for `embeeding.`; both spellings are read. Not checked against a
+  downloaded file: the names in the mirror LucipherDev/Golden-Noise-NPNets were not to be seen from here. A file with
+  other names is refused with the names that differ, never guessed at.
+- Our own safetensors. Tensors are named after the modules (`svd.`, `residual.`, `text.`, `alpha`, `beta`); the
+  metadata holds `npnet` (format version), `config` and `provenance` (JSON) and `digest`, sha256 over the sorted
+  tensors' names, dtypes, shapes and bytes, which is checked whenever the file is read.
+
+The names of the released *training* solver's checkpoints do not tell whether attention was used: its variant without
+attention carries attention weights that nothing trained. They still lie where `nn.Linear` drew them, inside
++-1/sqrt(width), and `load` warns where they do.
+
+Nothing here imports torch until tensors are read: `read_provenance` does without.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import pickle
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from bench.errors import UserError
+from npnet import NPNetConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from npnet.model import NPNet
+
+FORMAT = "1"
+"""Version of our own files; raised when an older reader would misread them."""
+FILE = "npnet.safetensors"
+"""Name of the file in a folder."""
+PUBLISHED = ("unet_svd", "unet_embedding", "embeeding", "alpha", "beta")
+PREFIXES = {"unet_svd.": "svd.", "unet_embedding.": "residual.", "embeeding.": "text.", "text_embedding.": "text."}
+"""Published name -> ours."""
+PROVENANCE: dict[str, Any] = {"selected_by": [], "model": None, "teacher": None, "pairs": None, "git": None}
+"""Keys that every provenance has, and what they are where nothing is known."""
+_RESERVED = ("config", "digest", "format", "file")
+_TOKENS = 77
+"""Tokens of a published prompt; the checkpoint holds only tokens times width."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint as read: our names, fp32 on the CPU."""
+
+    path: Path
+    config: NPNetConfig
+    tensors: dict[str, Tensor]
+    provenance: dict[str, Any]
+    digest: str
+    published: bool = field(default=False)
+    """Whether the configuration was inferred from a published file rather than read."""
+
+
+def find(path: str | Path) -> Path:
+    """The checkpoint file of a path: itself, or the one safetensors, else the one .pth file of a folder."""
+    path = Path(path)
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise UserError(f"{path}: no such checkpoint; expected a .pth or .safetensors file, or a folder with one")
+    if (path / FILE).is_file():
+        return path / FILE
+    for pattern in ("*.safetensors", "*.pth"):
+        found = sorted(path.glob(pattern))
+        if len(found) > 1:
+            raise UserError(f"{path}: holds {', '.join(p.name for p in found)}; name one of them")
+        if found:
+            return found[0]
+    raise UserError(f"{path}: holds no checkpoint; expected {FILE}, or one .safetensors or .pth file")
+
+
+def read_provenance(path: str | Path) -> dict[str, Any]:
+    """What a checkpoint says of itself, read and its digest checked without torch.
+
+    Keys: `config` (dict, None for a published file), `digest` (hex sha256, of the tensors for our own files and of
+    the whole file for published ones), `format` ("npnet" or "published"), `file`, and the training provenance: at
+    least `selected_by` (metric names), `model`, `teacher`, `pairs` and `git`. Raises UserError on a broken file.
+    """
+    path = find(path)
+    data = _bytes(path)
+    if not _is_safetensors(data):
+        # Whether a pickle holds a network is not known until it is read; its identity is.
+        return {**_published(path, data), "config": None, "format": "published", "file": path.name}
+    header = _header(path, data)
+    if "npnet" not in header.metadata:
+        return {**_published(path, data), "config": None, "format": "published", "file": path.name}
+    config, provenance, digest = _own(path, header)
+    shown = config.model_dump(mode="json")
+    return {**provenance, "config": shown, "digest": digest, "format": "npnet", "file": path.name}
+
+
+def read(path: str | Path) -> Checkpoint:
+    """A checkpoint's tensors and what is said or inferred of them; UserError on a broken or foreign file."""
+    path = find(path)
+    data = _bytes(path)
+    if not _is_safetensors(data):
+        return _from_published(path, data, _unpickle(path))
+    import safetensors.torch
+
+    header = _header(path, data)
+    try:
+        tensors = safetensors.torch.load(data)
+    except Exception as error:  # SafetensorError has no public base, and a bad dtype is a KeyError
+        raise UserError(f"{path}: not a readable safetensors file ({_line(error)}); copy or make it again") from error
+    if "npnet" not in header.metadata:
+        return _from_published(path, data, tensors)
+    config, provenance, digest = _own(path, header)
+    return Checkpoint(path, config, _float(tensors), provenance, digest)
+
+
+def load(
+    path: str | Path,
+    *,
+    config: NPNetConfig | None = None,
+    attention: bool | None = None,
+    prompt: tuple[int, int] | None = None,
+) -> NPNet:
+    """A network with a checkpoint's weights, on the CPU.
+
+    `config` is the checkpoint's own unless given, and then the checkpoint must fit it. `attention` is the caller's
+    word on attention in the singular-value branch, where the checkpoint was trained otherwise: False leaves its
+    attention weights out, True adds fresh ones (for fine-tuning) where it has none. `prompt` (tokens, width) other
+    than the checkpoint's gives it a fresh text layer, to fine-tune for another model. Raises UserError on a broken
+    file, on keys and shapes that do not fit (named), and on attention that differs without the caller's word.
+    """
+    from npnet.model import NPNet
+
+    checkpoint = read(path)
+    own = checkpoint.config
+    wanted = config or own
+    if prompt is not None:
+        wanted = NPNetConfig(**{**wanted.model_dump(), "prompt": prompt})
+    if attention is not None:
+        wanted = NPNetConfig(**{**wanted.model_dump(), "attention": attention})
+    elif wanted.svd and own.svd and wanted.attention != own.attention:
+        raise UserError(
+            f"{checkpoint.path}: trained {_with(own.attention)} attention in its singular-value branch, and the "
+            f"configuration asks for a network {_with(wanted.attention)} it; set attention={own.attention} in the "
+            f"configuration, or say attention={wanted.attention} when loading if that is meant"
+        )
+    elif checkpoint.published and wanted.attention and _untouched(checkpoint.tensors):
+        warnings.warn(
+            f"{checkpoint.path}: its attention weights look as if nothing ever trained them (the released training "
+            "solver leaves attention out); it runs as the released inference code does, with attention; say "
+            "attention=False to run it as it was trained, or attention=True to keep it without this warning",
+            stacklevel=3,
+        )
+    network = NPNet(wanted)
+    tensors = dict(checkpoint.tensors)
+    present = network.state_dict()
+    if attention is False:
+        tensors = {k: v for k, v in tensors.items() if not k.startswith("svd.attention.")}
+    if attention is True and not own.attention:
+        tensors.update({k: v for k, v in present.items() if k.startswith("svd.attention.")})
+    if prompt is not None and prompt != own.prompt:
+        for key in present:
+            if key.startswith(("text.", "residual.prompt.")):
+                tensors[key] = present[key]
+    _check_fit(checkpoint.path, tensors, present)
+    network.load_state_dict(tensors)
+    network.provenance = dict(checkpoint.provenance)
+    return network.eval()
+
+
+def save(network: NPNet, path: str | Path, *, provenance: Mapping[str, Any] | None = None) -> Path:
+    """Write a network to a `.safetensors` file, or as `npnet.safetensors` into a folder; atomic. Returns the file.
+
+    `provenance` is JSON and replaces the network's own. Raises UserError where the place cannot be written to or
+    a weight is not finite.
+    """
+    import safetensors.torch
+    import torch
+
+    from bench.store import write_atomically
+
+    path = Path(path)
+    file = path if path.suffix == ".safetensors" else path / FILE
+    tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise UserError(f"{file}: not written, {name} holds NaN or infinity; the training that made it diverged")
+    told = {**PROVENANCE, **(network.provenance if provenance is None else provenance)}
+    told = {k: v for k, v in told.items() if k not in _RESERVED}
+    plain = _Header.parse(safetensors.torch.save(tensors))
+    metadata = {
+        "npnet": FORMAT,
+        "format": "pt",
+        "config": network.config.model_dump_json(),
+        "provenance": json.dumps(told, sort_keys=True),
+        "digest": plain.digest(),
+    }
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, safetensors.torch.save(tensors, metadata))
+    except OSError as error:
+        raise UserError(f"{file}: cannot be written ({error.strerror or error}); name another place") from error
+    return file
+
+
+@dataclass(frozen=True)
+class _Header:
+    """A safetensors file taken apart with plain Python: its metadata, its entries, and the bytes they point to."""
+
+    metadata: dict[str, str]
+    entries: dict[str, dict[str, Any]]
+    body: memoryview
+
+    @classmethod
+    def parse(cls, data: bytes) -> _Header:
+        """Raises ValueError, KeyError or TypeError where the bytes are not a whole safetensors file."""
+        size = int.from_bytes(data[:8], "little")
+        if len(data) < 8 + size:
+            raise ValueError(f"its header claims {size} bytes of a file of {len(data)}")
+        header = json.loads(data[8 : 8 + size])
+        metadata = dict(header.pop("__metadata__", {}))
+        body = memoryview(data)[8 + size :]
+        end = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
+        if end != len(body):
+            raise ValueError(f"its tensors take {end} bytes and {len(body)} are there")
+        return cls(metadata, header, body)
+
+    def digest(self) -> str:
+        """sha256 over the sorted tensors' names, dtypes, shapes and little-endian bytes."""
+        h = hashlib.sha256()
+        for name in sorted(self.entries):
+            entry = self.entries[name]
+            h.update(json.dumps([name, entry["dtype"], entry["shape"]]).encode() + b"\0")
+            start, end = entry["data_offsets"]
+            h.update(self.body[start:end])
+        return h.hexdigest()
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def _is_safetensors(data: bytes) -> bool:
+    """By content: eight bytes of length, then a JSON object; a zip or a pickle starts otherwise."""
+    return data[8:9] == b"{" and data[:2] != b"PK"
+
+
+def _header(path: Path, data: bytes) -> _Header:
+    try:
+        return _Header.parse(data)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise UserError(
+            f"{path}: truncated or not a safetensors file ({_line(error)}); copy or make it again"
+        ) from error
+
+
+def _own(path: Path, header: _Header) -> tuple[NPNetConfig, dict[str, Any], str]:
+    """Configuration, provenance and digest of one of our files, the digest checked against the tensors."""
+    said = header.metadata
+    if said["npnet"] != FORMAT:
+        raise UserError(f"{path}: format {said['npnet']}, and this version reads {FORMAT}; upgrade, or convert again")
+    try:
+        config = NPNetConfig.model_validate_json(said["config"])
+        provenance = {**PROVENANCE, **json.loads(said["provenance"])}
+        expected = said["digest"]
+    except (ValidationError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: its metadata cannot be read ({_line(error)}); copy or make it again") from error
+    digest = header.digest()
+    if digest != expected:
+        raise UserError(f"{path}: corrupt (digest {digest[:12]}, expected {expected[:12]}); copy or make it again")
+    return config, provenance, digest
+
+
+def _published(path: Path, data: bytes) -> dict[str, Any]:
+    """What is known of a published file: its name, its digest, and that HPSv2 selected its pairs (paper, D.1)."""
+    model = path.stem.lower() if path.stem.lower() in ("sdxl", "dreamshaper", "dit") else None
+    digest = hashlib.sha256(data).hexdigest()
+    return {**PROVENANCE, "selected_by": ["hpsv2"], "teacher": "inversion", "model": model, "digest": digest}
+
+
+def _unpickle(path: Path) -> dict[str, Tensor]:
+    """A published .pth, flattened with dots. Only tensors and plain containers are ever made of its pickle."""
+    import torch
+
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # Of torch's long message only this part says what was found; a blocked module it tells without these words.
+        said = str(error).partition("WeightsUnpickler error:")[2]
+        blocked = re.search(r"whose module \S+ is blocked", str(error))
+        if blocked or re.search(r"global|class|torch\.load|getattr", said, re.IGNORECASE):
+            raise UserError(
+                f"{path}: holds objects other than tensors, which would execute code when loaded; nothing was "
+                "executed; expected a published NPNet checkpoint: get it again from its publisher"
+            ) from error
+        raise UserError(f"{path}: its pickle is broken or not a checkpoint's; copy it again") from error
+    except Exception as error:  # zip, EOF, index, key and type errors all mean the same: these are not its bytes
+        raise UserError(
+            f"{path}: truncated, or neither a safetensors nor a PyTorch file ({_line(error)}); copy it again"
+        ) from error
+    if not isinstance(content, dict) or not set(PUBLISHED) <= set(content):
+        found = ", ".join(sorted(map(str, content))[:6]) if isinstance(content, dict) else type(content).__name__
+        raise UserError(
+            f"{path}: not a published NPNet; expected the keys {', '.join(PUBLISHED)}, found {found or '-'}"
+        )
+    flat: dict[str, Tensor] = {}
+    for key in PUBLISHED:
+        value = content[key]
+        flat.update({f"{key}.{k}": v for k, v in value.items()} if isinstance(value, Mapping) else {key: value})
+    wrong = [k for k, v in flat.items() if not isinstance(v, torch.Tensor)]
+    if wrong:
+        raise UserError(f"{path}: {wrong[0]} is no tensor; expected a published NPNet checkpoint")
+    return flat
+
+
+def _from_published(path: Path, data: bytes, tensors: Mapping[str, Tensor]) -> Checkpoint:
+    """Published names to ours, and the configuration that their shapes imply."""
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        prefix = next((p for p in PREFIXES if name.startswith(p)), "")
+        renamed[(PREFIXES[prefix] + name[len(prefix) :]) if prefix else name.removeprefix("_")] = tensor.detach()
+    try:
+        size = renamed["svd.mlp1.0.weight"].shape[1]
+        features = renamed["text.linear.weight"].shape[1]
+    except (KeyError, IndexError) as error:
+        raise UserError(
+            f"{path}: not a published NPNet, its {len(tensors)} tensors ({_first(sorted(tensors))}) "
+            f"have no {_line(error)}; expected unet_svd., unet_embedding., embeeding. or text_embedding., alpha, beta"
+        ) from error
+    if features % _TOKENS or size % 8:
+        raise UserError(
+            f"{path}: a text layer of {features} inputs and {size} singular values belong to no published NPNet; "
+            f"expected {_TOKENS} times the prompt's width (157696 for SDXL, 78848 for DiT) and 256"
+        )
+    for name in ("alpha", "beta"):
+        if name in renamed and renamed[name].numel() == 1:
+            renamed[name] = renamed[name].reshape(1)
+    config = NPNetConfig(
+        latent=(4, size // 2, size // 2),
+        prompt=(_TOKENS, features // _TOKENS),
+        attention=any(name.startswith("svd.attention.") for name in renamed),
+    )
+    known = _published(path, data)
+    digest = known.pop("digest")
+    known["source"] = {"file": path.name, "sha256": digest}
+    return Checkpoint(path, config, _float(renamed), known, digest, published=True)
+
+
+def _float(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+
+
+def _untouched(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether attention still holds nn.Linear's initial draw: its largest entry just inside 1/sqrt(width).
+
+    One AdamW step would move about half of the outermost entries across; weights without gradient are not decayed.
+    """
+    weights = [v for k, v in tensors.items() if k in ("svd.attention.qkv.weight", "svd.attention.proj.weight")]
+    largest = [float(w.abs().max()) * math.sqrt(w.shape[1]) for w in weights]
+    return bool(largest) and all(0.99 < value <= 1.0 for value in largest)
+
+
+def _check_fit(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    missing = [k for k in expected if k not in tensors]
+    unexpected = [k for k in tensors if k not in expected]
+    differing = [
+        f"{k} {tuple(v.shape)} for {tuple(expected[k].shape)}"
+        for k, v in tensors.items()
+        if k in expected and v.shape != expected[k].shape
+    ]
+    parts = [
+        f"{what}: {_first(sorted(names))}"
+        for what, names in (("missing", missing), ("unexpected", unexpected), ("other shapes", differing))
+        if names
+    ]
+    if parts:
+        raise UserError(
+            f"{path}: does not fit the configuration; {'; '.join(parts)}; give the configuration it was trained with"
+        )
+
+
+def _first(names: list[str], count: int = 3) -> str:
+    more = f" and {len(names) - count} more" if len(names) > count else ""
+    return ", ".join(names[:count]) + more
+
+
+def _with(attention: bool) -> str:
+    return "with" if attention else "without"
+
+
+def _line(error: Exception) -> str:
+    """An error's first line, or its kind where it says nothing."""
+    return (str(error).splitlines() or [""])[0][:160] or type(error).__name__

@@ -1,0 +1,177 @@
+"""The command line of `npnet`: one small function a command, no logic of its own. Imports happen inside them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bench import __version__
+from bench.errors import BenchError
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code that ARCHITECTURE.md names."""
+    options = _parser().parse_args(arguments)
+    command: Command = options.command
+    try:
+        return command(options)
+    except BenchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; what is finished is kept, run the same command again to go on", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader (`| head`) has gone; that is no fault, and Python must not complain when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except Exception:
+        traceback.print_exc()
+        print("error: this is a fault of ours, please report it with the lines above", file=sys.stderr)
+        return 4
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m npnet", description="Collect noise pairs, select among them, train an NPNet."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Command, about: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=about, description=about)
+        sub.set_defaults(command=command)
+        return sub
+
+    collect = add("collect", cmd_collect, "make noise pairs and score both images; goes on where it was stopped")
+    collect.add_argument("config", type=Path, help="a YAML file, such as npnet/configs/shapes.yaml")
+    collect.add_argument("--out", type=Path, help="the collection's folder (default: runs/pairs-NAME)")
+    collect.add_argument("--twin", action="store_true", help="collect on the embedded world")
+    _settings(collect)
+    collect.add_argument("--shard", type=_share, default=(1, 1), metavar="I/N", help="make the I-th of N shares")
+    collect.add_argument("--batch-size", type=_positive, help="pairs a batch")
+    collect.add_argument("--threads", type=_positive, help="CPU threads for torch")
+    _device(collect)
+
+    merge = add("merge", cmd_merge, "put the shares of one collection into one folder")
+    merge.add_argument("folders", type=Path, nargs="+", metavar="DIR")
+    merge.add_argument("--out", type=Path, required=True)
+
+    score = add("score", cmd_score, "add scores of a further metric from a collection's kept images")
+    score.add_argument("folder", type=Path, metavar="DIR")
+    score.add_argument("--metric", action="append", required=True, help="may be given several times")
+    _device(score)
+
+    select = add("select", cmd_select, "print filter rates by metric and threshold; with --out, write a selection")
+    select.add_argument("folder", type=Path, metavar="DIR")
+    select.add_argument("--metric", action="append", default=[], help="may be given several times (default: all)")
+    select.add_argument("--threshold", action="append", type=float, default=[], metavar="M", help="keep s0 + M < s0'")
+    select.add_argument("--mode", choices=["all", "any"], default="all", help="what of several metrics must agree")
+    select.add_argument("--out", type=Path, help="the selection's file")
+
+    train = add("train", cmd_train, "train an NPNet on noise pairs, or fine-tune one; goes on where it was stopped")
+    train.add_argument("config", type=Path, help="a YAML file")
+    train.add_argument("--out", type=Path, required=True, help="where checkpoints, curves and the log go")
+    train.add_argument("--from", dest="start", type=Path, metavar="CHECKPOINT", help="fine-tune this one")
+    _settings(train)
+    _device(train)
+
+    convert = add("convert", cmd_convert, "write a published or own checkpoint as safetensors, checked by reading it")
+    convert.add_argument("source", type=Path, help="a .pth or .safetensors file, or a folder with one")
+    convert.add_argument("target", type=Path, help="a .safetensors file, or a folder")
+    return parser
+
+
+def _settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a value of the file")
+
+
+def _device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: a GPU where there is one")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
+    return int(text)
+
+
+def _share(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise argparse.ArgumentTypeError(f"expected I/N with I from 1 to N, such as 3/16, got {text!r}")
+    return int(found[1]), int(found[2])
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def cmd_collect(options: argparse.Namespace) -> int:
+    from npnet import collect, collection, config
+
+    settings = config.load(options.config, collection.CollectConfig, overrides=options.set)
+    if options.twin:
+        overridden = {setting.partition("=")[0].split(".")[0].strip() for setting in options.set}
+        settings, notes = collection.twin(settings, overridden=overridden)
+        for note in notes:
+            _note(f"note: {note}")
+    out = options.out or Path("runs") / f"pairs-{options.config.stem}{'-twin' if options.twin else ''}"
+    collect.run(
+        settings,
+        out=out,
+        share=options.shard,
+        device=options.device,
+        batch_size=options.batch_size,
+        threads=options.threads,
+        say=_note,
+    )
+    print(out)
+    return 0
+
+
+def cmd_merge(options: argparse.Namespace) -> int:
+    from npnet import dataset
+
+    count = dataset.merge(options.folders, options.out)
+    print(f"{options.out}: {count} of {dataset.read_manifest(options.out).chunks} shards")
+    return 0
+
+
+def cmd_score(options: argparse.Namespace) -> int:
+    from npnet.rescore import score
+
+    print(f"{score(options.folder, metrics=options.metric, device=options.device)} scores added")
+    return 0
+
+
+def cmd_select(options: argparse.Namespace) -> int:
+    from npnet import select
+
+    return select.run(
+        options.folder, metrics=options.metric, thresholds=options.threshold, mode=options.mode, out=options.out
+    )
+
+
+def cmd_train(options: argparse.Namespace) -> int:
+    from npnet import config, train
+    from npnet.settings import TrainConfig
+
+    settings = config.load(options.config, TrainConfig, overrides=options.set)
+    train.run(settings, out=options.out, start=options.start, device=options.device, say=_note)
+    return 0
+
+
+def cmd_convert(options: argparse.Namespace) -> int:
+    from npnet.convert import convert
+
+    print(convert(options.source, options.target))
+    return 0

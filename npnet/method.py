@@ -1,0 +1,181 @@
+"""The `npnet` noise method: golden noise from one pass of a small network (paper, section 3.2). Imports no torch.
+
+`for_model` finds the checkpoint and pins it by its digest, which is what enters a job's id; the path it was found
+at does not. A method built again from an id finds the file by its digest.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from bench.errors import UserError, nearest
+from bench.methods.base import Batch, Method
+
+if TYPE_CHECKING:
+    import torch
+
+    from bench.models.base import Denoiser, ModelEntry
+    from npnet.model import NPNet
+
+AUTO = "auto"
+SHIPPED = Path(__file__).parent / "weights"
+_places: dict[str, Path] = {}
+"""Where checkpoints of known digests lie, for methods that are built again from a job's id."""
+_networks: dict[tuple[str, str], NPNet] = {}
+
+
+def folder() -> Path:
+    """Where checkpoints that are not shipped are looked for, such as the published `sdxl.pth`."""
+    return Path(os.environ.get("NPNET_WEIGHTS") or Path.home() / ".cache" / "bench" / "npnet")
+
+
+def known() -> dict[str, Path]:
+    """Checkpoints by name: the shipped ones, then those in `folder()`."""
+    found: dict[str, Path] = {}
+    for place in (SHIPPED, folder()):
+        for path in sorted([*place.glob("*.safetensors"), *place.glob("*.pth")]):
+            found.setdefault(path.stem, path)
+    return found
+
+
+def find(checkpoint: str) -> Path:
+    """The file of a known name, or of a path; UserError for neither."""
+    from npnet import checkpoint as checkpoints
+
+    names = known()
+    if checkpoint in names:
+        return names[checkpoint]
+    if not Path(checkpoint).exists():
+        raise UserError(
+            f"npnet: {checkpoint}: neither a file nor a known checkpoint{nearest(checkpoint, names)}; "
+            "expected a .pth or .safetensors file, or a folder with one"
+        )
+    return checkpoints.find(checkpoint)
+
+
+class NPNetMethod(Method):
+    """x + scale (NPNet(x, prompt) - x); no denoiser calls."""
+
+    about: ClassVar[str] = "a network's golden noise, no denoiser call (2411.09502, section 3.2)"
+
+    checkpoint: str = AUTO
+    """A file, or a known name; auto takes the one named after the model."""
+    digest: str | None = Field(default=None, pattern="^[0-9a-f]{8,64}$")
+    """The checkpoint's content, or how it begins: another file is refused."""
+    scale: float = Field(default=1.0, ge=-10, le=10)
+    """How far to go along the network's move; 1 is the network's own answer, 0 the source noise."""
+
+    def for_model(self, entry: ModelEntry) -> NPNetMethod:
+        """With its checkpoint found and pinned; UserError where none is there or it does not fit the model."""
+        path = self._path(entry)
+        told = _provenance(path)
+        if self.digest and not str(told["digest"]).startswith(self.digest):
+            raise UserError(f"npnet: {path} has digest {told['digest'][:12]}, and {self.digest[:12]} was asked for")
+        latent = (told["config"] or {}).get("latent")
+        if latent is not None and tuple(latent) != entry.latent:
+            raise UserError(
+                f"npnet: {path} takes latents {tuple(latent)}, and model {entry.name!r} has {entry.latent}; "
+                "give a checkpoint trained for this model"
+            )
+        return self.model_copy(update={"digest": told["digest"]})
+
+    def _path(self, entry: ModelEntry | None) -> Path:
+        if self.checkpoint != AUTO:
+            return find(self.checkpoint)
+        if entry is not None and self.digest is None:
+            return _of_model(entry.name)
+        return _of_digest(str(self.digest))
+
+    def noise(self, batch: Batch, denoiser: Denoiser) -> torch.Tensor:
+        import torch
+
+        if self.digest is None:
+            raise UserError("npnet: no checkpoint was chosen; ask for_model(entry) first, or give checkpoint a file")
+        network = _network(self.digest, str(batch.latents.device))
+        with torch.inference_mode():
+            golden = network(batch.latents, denoiser.cond.get("prompt_embeds"))
+        return golden if self.scale == 1 else batch.latents + self.scale * (golden - batch.latents)
+
+    def optimises(self) -> tuple[str, ...]:
+        """Metrics that selected its pairs or by which their teacher chose; with auto, those of all that it may take."""
+        paths = known().values() if self.checkpoint == AUTO and self.digest is None else [self._path(None)]
+        return tuple(dict.fromkeys(metric for path in paths for metric in _selected_by(path)))
+
+    def identity(self) -> dict[str, Any]:
+        """The checkpoint's content in place of its name."""
+        if self.digest is None:
+            return super().identity()
+        return {"digest": self.digest, "scale": self.scale, "version": self.version}
+
+
+def _of_model(name: str) -> Path:
+    found = known().get(name)
+    if found is None:
+        raise UserError(
+            f"npnet: no checkpoint for model {name!r}: put {name}.safetensors or {name}.pth into {_said(folder())} (or "
+            "point NPNET_WEIGHTS at its folder), or name a file with checkpoint; published ones are at the hub's "
+            "Klayand/GoldenNoiseModel"
+        )
+    return found
+
+
+def _of_digest(digest: str) -> Path:
+    if digest in _places and _places[digest].is_file():
+        return _places[digest]
+    for path in known().values():
+        if _provenance(path)["digest"].startswith(digest):
+            return path
+    raise UserError(f"npnet: no checkpoint of digest {digest[:12]} is known here; name its file with checkpoint")
+
+
+def _said(path: Path) -> str:
+    home = Path.home()
+    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
+
+
+def _provenance(path: Path) -> dict[str, Any]:
+    stat = path.stat()
+    told = _read(path, stat.st_mtime_ns, stat.st_size)
+    _places[str(told["digest"])] = path
+    return told
+
+
+@cache
+def _read(path: Path, changed: int, size: int) -> dict[str, Any]:
+    """A checkpoint's provenance, read anew when the file has changed."""
+    from npnet.checkpoint import read_provenance
+
+    return read_provenance(path)
+
+
+def _selected_by(path: Path) -> Iterator[str]:
+    told = _provenance(path)
+    yield from told["selected_by"]
+    yield from _choosers(told["teacher"])
+
+
+def _choosers(teacher: Any) -> Iterator[str]:
+    """Metrics that the teacher chose by: a link of a chain, a chain, or the chains of several collections."""
+    if isinstance(teacher, list | tuple):
+        for part in teacher:
+            yield from _choosers(part)
+    elif isinstance(teacher, dict) and isinstance(teacher.get("chooser"), str):
+        yield teacher["chooser"]
+
+
+def _network(digest: str, device: str) -> NPNet:
+    """The network of a digest, loaded once a process and device."""
+    if (digest, device) not in _networks:
+        from npnet.model import NPNet
+
+        path = _of_digest(digest)
+        if not _provenance(path)["digest"].startswith(digest):
+            raise UserError(f"npnet: {path} has changed since the run was planned; run it again")
+        _networks[digest, device] = NPNet.from_pretrained(path).to(device)
+    return _networks[digest, device]

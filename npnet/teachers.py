@@ -1,0 +1,241 @@
+"""Where target noise comes from: a suite's noise methods, its choosing methods, and the best of nearby noises.
+
+A teacher is told of one batch of pairs in the making (`Work`) and of the source images, and answers with the target
+noise and the target images. What it costs is counted where it runs: denoiser calls a pair, in every shard.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from bench import noise, registry
+from bench.errors import UserError
+from bench.methods.base import Batch, Chain, Method, split_choice
+from bench.plan import build_method
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from bench.metrics.base import Scorer
+    from bench.models.base import Denoiser, Embeddings, Model, ModelEntry
+    from bench.prompts.base import Prompt
+    from bench.suite import Link
+
+
+@dataclass
+class Work:
+    """One batch of B pairs in the making."""
+
+    model: Model
+    sampler: Any
+    scheduler_config: Any
+    """As the model was loaded; sampling replaces the pipeline's scheduler."""
+    steps: int
+    guidance: float
+    prompts: Sequence[Prompt]
+    seeds: Sequence[int]
+    cond: Embeddings
+    uncond: Embeddings
+    source: torch.Tensor
+    """(B, C, h, w), fp32, on the model's device."""
+    scorers: Mapping[str, Scorer]
+
+    def draw(self, seeds: Sequence[int]) -> torch.Tensor:
+        """Latents (B, C, h, w) of the prompts with other seeds."""
+        import torch
+
+        latent = self.model.entry.latent
+        drawn = [noise.draw(p.text, s, latent) for p, s in zip(self.prompts, seeds, strict=True)]
+        return torch.stack(drawn).to(self.source.device)
+
+    def denoiser(self, steps: int) -> Denoiser:
+        """A fresh denoiser at the collection's sampler and guidance."""
+        scheduler = self.sampler.build(self.scheduler_config)
+        return self.model.denoiser(scheduler, steps, self.guidance, self.cond, self.uncond)
+
+    def images(self, latents: torch.Tensor, seeds: Sequence[int], steps: int) -> np.ndarray:
+        """(B, H, W, 3) uint8 images sampled from `latents`; `seeds` draw a stochastic sampler's noise."""
+        final = self.model.sample(
+            latents,
+            self.sampler.build(self.scheduler_config),
+            steps=steps,
+            guidance=self.guidance,
+            cond=self.cond,
+            uncond=self.uncond,
+            generators=[noise.generator(p.text, s, "sampler") for p, s in zip(self.prompts, seeds, strict=True)],
+        )
+        return self.model.decode(final)
+
+    def score(self, metric: str, images: np.ndarray) -> np.ndarray:
+        """(B,) values of a metric."""
+        import numpy as np
+
+        return np.array([v.value for v in self.scorers[metric].score(list(images), self.prompts)])
+
+    def goodness(self, metric: str, images: np.ndarray) -> np.ndarray:
+        """(B,) values of a metric, turned so that more is better."""
+        return self.score(metric, images) * (1 if registry.get("metrics", metric).higher_is_better else -1)
+
+
+class Teacher(Protocol):
+    """What `collect` asks of a source of target noise."""
+
+    @property
+    def judge(self) -> str | None:
+        """The metric that it chooses by."""
+        ...
+
+    def teach(self, work: Work, images: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
+        """Target noise (B, C, h, w) and target images (B, H, W, 3); `images` are those of the source noise."""
+        ...
+
+
+@dataclass(frozen=True)
+class Hook:
+    """The target is what a chain of noise methods makes of the source (paper, section 3.1: re-denoise sampling)."""
+
+    chain: Chain
+    judge: str | None = None
+
+    def teach(self, work: Work, images: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
+        seeds = [self.chain.seed(s) for s in work.seeds]
+        target = _hooked(self.chain, work, seeds, work.steps)
+        if target is work.source:
+            return target, images
+        return target, work.images(target, seeds, work.steps)
+
+
+@dataclass(frozen=True)
+class Chooser:
+    """The target is the noise of the best among a choosing method's candidates, such as `best_of_n`."""
+
+    chain: Chain
+    choosing: Method
+
+    @property
+    def judge(self) -> str | None:
+        return self.choosing.judge()
+
+    def teach(self, work: Work, images: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
+        best = _Best(work)
+        offered = [self.choosing.candidates(s) for s in work.seeds]
+        for column in zip(*offered, strict=True):
+            seeds = [self.chain.seed(c.seed) for c in column]
+            steps = column[0].steps_of(work.steps)
+            noises = _hooked(self.chain, work, seeds, steps)
+            known = noises is work.source and steps == work.steps
+            made = images if known else work.images(noises, seeds, steps)
+            best.offer(noises, made, work.goodness(str(self.judge), made), seeds)
+        if any(c.steps_of(work.steps) != work.steps for c in offered[0]):
+            return best.noises, work.images(best.noises, best.seeds, work.steps)
+        return best.noises, best.images
+
+
+class BestNearby(BaseModel):
+    """The best of n noises on the sphere around the source, the source itself among them.
+
+    x_k = cos(a) x_T + sin(a) z_k, z_k seeded, made orthogonal to x_T and as long, so that every x_k has the source's
+    norm and lies at angle a from it. Best of n seeds, but matched to the source: what a network can hope to learn is
+    a move. On a tie the source stays.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    version: ClassVar[str] = "1"
+
+    n: int = Field(default=4, ge=2, le=1024)
+    """Images sampled for a pair, the source's among them: as many as best_of_n's."""
+    angle: float = Field(default=0.5, gt=0, le=math.pi)
+    """Radians between the source and each variation."""
+    chooser: str = "hpsv2"
+    """Metric that picks."""
+
+    @property
+    def judge(self) -> str | None:
+        return self.chooser
+
+    def identity(self) -> dict[str, Any]:
+        """What enters the collection's protocol."""
+        return {**self.model_dump(mode="json"), "version": self.version}
+
+    def teach(self, work: Work, images: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
+        best = _Best(work)
+        best.offer(work.source, images, work.goodness(self.chooser, images), work.seeds)
+        for k in range(1, self.n):
+            noises = self.variation(work.source, [p.text for p in work.prompts], work.seeds, k)
+            made = work.images(noises, work.seeds, work.steps)
+            best.offer(noises, made, work.goodness(self.chooser, made), work.seeds)
+        return best.noises, best.images
+
+    def variation(self, source: torch.Tensor, prompts: Sequence[str], seeds: Sequence[int], k: int) -> torch.Tensor:
+        """The k-th noises near `source` (B, C, h, w), k from 1; a pure function of prompt, seed and k."""
+        import torch
+
+        shape = source.shape[1:]
+        drawn = [
+            torch.randn(shape, generator=noise.generator(p, s, f"nearby-{k}"))
+            for p, s in zip(prompts, seeds, strict=True)
+        ]
+        x, z = source.flatten(1).double(), torch.stack(drawn).to(source.device).flatten(1).double()
+        z = z - x * (z * x).sum(1, keepdim=True) / (x * x).sum(1, keepdim=True)
+        z = z * x.norm(dim=1, keepdim=True) / z.norm(dim=1, keepdim=True)
+        return (math.cos(self.angle) * x + math.sin(self.angle) * z).float().reshape(source.shape)
+
+
+TEACHERS: dict[str, type[BestNearby]] = {"best_nearby": BestNearby}
+"""Teachers that are no noise methods: what they need is the source noise and images of it, not another seed."""
+
+
+def build(links: Sequence[Link], entry: ModelEntry) -> tuple[Teacher, tuple[dict[str, Any], ...]]:
+    """A teacher, and what identifies it in a collection's protocol: {"use": name, **identity} a link.
+
+    `entry` is the model that the collection is made with. Raises UserError for chains that mean nothing.
+    """
+    if any(link.use in TEACHERS for link in links):
+        if len(links) > 1:
+            raise UserError(f"teacher {links[0].use!r} starts from the source noise; it cannot stand in a chain")
+        nearby = TEACHERS[links[0].use](**links[0].params)
+        return nearby, ({"use": links[0].use, **nearby.identity(), **_judged(nearby.judge)},)
+    methods = tuple(build_method(link.use, link.params).for_model(entry) for link in links)
+    try:
+        making, choosing = split_choice(methods)
+    except ValueError as error:
+        raise UserError(f"teacher: {error}") from error
+    identity = tuple(
+        {"use": link.use, **m.identity(), **_judged(m.judge())} for link, m in zip(links, methods, strict=True)
+    )
+    chain = Chain(links=making)
+    return (Chooser(chain, choosing) if choosing else Hook(chain)), identity
+
+
+def _judged(metric: str | None) -> dict[str, str]:
+    return {"judge_digest": registry.get("metrics", metric).digest()} if metric else {}
+
+
+def _hooked(chain: Chain, work: Work, seeds: Sequence[int], steps: int) -> torch.Tensor:
+    latents = work.source if list(seeds) == list(work.seeds) else work.draw(seeds)
+    batch = Batch(latents, [p.text for p in work.prompts], seeds)
+    return chain.noise(batch, work.denoiser(steps)) if chain.links else latents
+
+
+class _Best:
+    """The best noise of each pair so far, with its image; the first of equals stays."""
+
+    def __init__(self, work: Work):
+        self.noises, self.seeds = work.source.clone(), list(work.seeds)
+        self.images: Any = None
+        self.values: Any = None
+
+    def offer(self, noises: torch.Tensor, images: np.ndarray, values: np.ndarray, seeds: Sequence[int]) -> None:
+        if self.values is None:
+            self.noises, self.images, self.values = noises.clone(), images.copy(), values.copy()
+            self.seeds = list(seeds)
+            return
+        for i in (values > self.values).nonzero()[0].tolist():
+            self.noises[i], self.images[i], self.values[i] = noises[i], images[i], values[i]
+            self.seeds[i] = seeds[i]
