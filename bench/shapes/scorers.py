@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
@@ -21,27 +21,65 @@ if TYPE_CHECKING:
     from bench.prompts.base import Prompt
 
 
-class PreferenceModel(nn.Module):
-    """Utility of an image for a caption: every word looks at the image's patches, and what they saw is summed up.
+class Seen(NamedTuple):
+    """Images: patches (N, 64, w), the utility that each has without a caption (N,), and one vector each (N, 2w)."""
 
-    Two towers and one cross-attention between them, so that all captions of a batch can be scored against all
-    images. Trained with the Bradley-Terry loss: differences of utility are log odds of a vote.
+    patches: torch.Tensor
+    look: torch.Tensor
+    whole: torch.Tensor
+
+
+class Read(NamedTuple):
+    """Captions: words (M, 24, w), which of them are there (M, 24), and one vector each (M, 2w)."""
+
+    words: torch.Tensor
+    there: torch.Tensor
+    whole: torch.Tensor
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions beside the identity."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.GroupNorm(4, width),
+            nn.GELU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.GELU(),
+            nn.Conv2d(width, width, 3, padding=1),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, width, h, w) to the same."""
+        return x + self.body(x)
+
+
+class PreferenceModel(nn.Module):
+    """Utility of an image for a caption: a glance at both, and a closer look of every word at the image's patches.
+
+    The glance is the product of one vector each, so that all captions of a batch are scored against all images; it
+    learns soon, and its towers then serve the closer look.
+    How cleanly a picture is drawn has a path of its own from features that no normalisation has touched: faint
+    artefacts are a matter of amplitude. Trained with the Bradley-Terry loss: differences of utility are log odds of
+    a vote.
     """
 
     def __init__(self, vocabulary: int, *, width: int = 64, layers: int = 2, heads: int = 4):
         super().__init__()
         self.config = {"vocabulary": vocabulary, "width": width, "layers": layers, "heads": heads}
-        self.stem = nn.Sequential(
-            nn.Conv2d(3, 24, 4, stride=2, padding=1),
-            nn.GELU(),
-            nn.GroupNorm(1, 24),
-            nn.Conv2d(24, 48, 4, stride=2, padding=1),
-            nn.GELU(),
+        self.fine = nn.Sequential(
+            nn.Conv2d(3, 24, 4, stride=2, padding=1), nn.GELU(), nn.Conv2d(24, 48, 4, stride=2, padding=1)
+        )
+        self.coarse = nn.Sequential(
+            nn.GroupNorm(1, 48),
+            Residual(48),
             nn.GroupNorm(1, 48),
             nn.Conv2d(48, width, 4, stride=2, padding=1),
+            Residual(width),
             nn.Flatten(2),
         )
-        # Three convolutions leave a faint signal; without this the places drown it.
+        # The convolutions leave a faint signal; without this the places drown it.
         self.patch_norm = nn.LayerNorm(width)
         self.patch_places = nn.Parameter(torch.randn(64, width) * 0.3)
         self.words = nn.Embedding(vocabulary, width)
@@ -51,9 +89,11 @@ class PreferenceModel(nn.Module):
         self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
         self.word_match, self.patch_match = (nn.Linear(width, width) for _ in range(2))
         self.heads = heads
-        self.join = nn.Sequential(nn.Linear(2 * width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
-        self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, 1))
-        self.look = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, 1))
+        self.image_whole, self.text_whole = (nn.Linear(width, 2 * width) for _ in range(2))
+        self.join = nn.Linear(2 * width, width)
+        self.confer = self._blocks(width, 1, heads)
+        self.head = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 1))
+        self.look = nn.Sequential(nn.Linear(96 + width, 64), nn.GELU(), nn.Linear(64, 64), nn.GELU(), nn.Linear(64, 1))
 
     @staticmethod
     def _blocks(width: int, layers: int, heads: int) -> nn.TransformerEncoder:
@@ -62,37 +102,54 @@ class PreferenceModel(nn.Module):
         )
         return nn.TransformerEncoder(layer, layers, norm=nn.LayerNorm(width), enable_nested_tensor=False)
 
-    def encode(self, images: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Patches (N, 64, w), words (M, 24, w) and which of the words are there (M, 24)."""
-        patches = self.image_blocks(self.patch_norm(self.stem(images).transpose(1, 2)) + self.patch_places)
+    def see(self, images: torch.Tensor) -> Seen:
+        """Images (N, 3, 64, 64) in [-1, 1], looked at without a caption."""
+        fine = self.fine(images)
+        patches = self.image_blocks(self.patch_norm(self.coarse(fine).transpose(1, 2)) + self.patch_places)
+        texture = fine.flatten(2)
+        drawn = torch.cat([texture.mean(-1), texture.abs().mean(-1), patches.mean(1)], -1)
+        return Seen(patches, self.look(drawn)[:, 0], self.image_whole(patches.mean(1)))
+
+    def read(self, ids: torch.Tensor) -> Read:
+        """Captions as token ids (M, 24), read without an image."""
         there = torch.cumsum(ids == ids[:, -1:], 1) <= 1  # the last token is the padding, which is the end token too
         words = self.text_blocks(self.words(ids) + self.word_places)
-        return patches, words, there.float()
+        mean = (words * there[..., None]).sum(1) / there.sum(1, keepdim=True)
+        return Read(words, there, self.text_whole(mean))
 
-    def utility(self, patches: torch.Tensor, words: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
-        """Utilities over the broadcast leading dimensions of patches (..., 64, w) and words (..., 24, w)."""
+    def at_a_glance(self, seen: Seen, read: Read) -> torch.Tensor:
+        """A first guess at the utilities (M, N) of all N images for all M captions, from one vector of each."""
+        return read.whole @ seen.whole.T / read.whole.shape[1] ** 0.5 + seen.look
+
+    def belong(self, patches: torch.Tensor, words: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
+        """What a closer look adds (B,): every word sees the patches; all arguments of leading dimension B."""
 
         def split(x: torch.Tensor) -> torch.Tensor:
             return x.unflatten(-1, (self.heads, -1)).transpose(-2, -3)
 
+        attention = nn.functional.scaled_dot_product_attention
         q, k, v = split(self.query(words)), split(self.key(patches)), split(self.value(patches))
-        weights = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1)
-        seen = (weights @ v).transpose(-2, -3).flatten(-2)
-        joined = self.join(torch.cat([words.expand(seen.shape), seen], -1))
-        summed = (joined * there[..., None]).sum(-2) / there.sum(-1, keepdim=True)
-        # The product of a word and what it saw learns soon what goes together; the heads alone take far longer.
-        match = ((self.word_match(words) * self.patch_match(seen)).sum(-1) * there).sum(-1) / there.sum(-1)
-        found: torch.Tensor = match + self.head(summed)[..., 0] + self.look(patches.mean(-2))[..., 0]
+        seen = attention(q, k, v).transpose(-2, -3).flatten(-2)
+        mask = there.float()
+        # The product of a word and what it saw learns soon what goes together; the head alone takes far longer.
+        match = ((self.word_match(words) * self.patch_match(seen)).sum(-1) * mask).sum(-1) / mask.sum(-1)
+        joined = self.confer(self.join(torch.cat([words, seen], -1)), src_key_padding_mask=~there)
+        summed = (joined * mask[..., None]).sum(-2) / mask.sum(-1, keepdim=True)
+        found: torch.Tensor = match + self.head(summed)[..., 0]
         return found
 
-    def forward(self, images: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-        """Images (B, 3, 64, 64) in [-1, 1] and token ids (B, 24) to utilities (B,)."""
-        return self.utility(*self.encode(images, ids))
+    def closely(self, seen: Seen, read: Read, pairs: torch.Tensor) -> torch.Tensor:
+        """Utilities (M, K) of the K images that `pairs` (M, K) names for each of M captions."""
+        k = pairs.shape[1]
+        words, there = read.words.repeat_interleave(k, 0), read.there.repeat_interleave(k, 0)
+        close = self.belong(seen.patches[pairs.flatten()], words, there).unflatten(0, (-1, k))
+        return self.at_a_glance(seen, read).gather(1, pairs) + close
 
-    def against_all(self, images: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-        """Utilities (M, N) of N images for each of M captions."""
-        patches, words, there = self.encode(images, ids)
-        return self.utility(patches[None], words[:, None], there[:, None])
+    def forward(self, images: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        """Utilities (B,) of images (B, 3, 64, 64) in [-1, 1] for captions as token ids (B, 24), one by one."""
+        seen, read = self.see(images), self.read(ids)
+        glance = (read.whole * seen.whole).sum(1) / read.whole.shape[1] ** 0.5 + seen.look
+        return glance + self.belong(seen.patches, read.words, read.there)
 
 
 class AestheticHead(nn.Module):

@@ -231,60 +231,84 @@ def train_unet(
     return unet, first, totals
 
 
-VOTE_CAPTIONS = 3_000
+VOTE_CAPTIONS = 20_000
+RATED_CAPTIONS = 3_000
+"""The aesthetic head needs fewer pictures: it rests on a trained CLIP."""
 HELD_OUT_VOTE_CAPTIONS = 500
+OTHERS = 8
+"""Images of other captions among which a voter also chooses."""
 
 
-def train_preference(
-    out: Path, data: tuple[Any, ...], *, steps: int = 3_400, batch: int = 24, **loop: Any
-) -> tuple[Any, dict[str, float]]:
-    """The preference model, on two kinds of votes by the same utility: Bradley-Terry's, and Plackett-Luce's.
+FINE_STEP = 3_615
+"""Until this step the preference model learns what belongs together; from here on the small differences between a
+caption's own images weigh three times, and images are shifted, which keeps it from knowing them by heart."""
 
-    A voter compares every pair of a caption's own four images (Bradley-Terry), and names the best of all the images
-    in the batch for each caption (its generalisation to many, Plackett-Luce's first choice); without the second,
-    whether caption and image belong together is hardly ever learnt. `data` is what `votes.pool` returns. A vote is
-    drawn anew each time it is shown, as from another voter.
-    """
+
+def shifted(images: torch.Tensor, rng: np.random.Generator, *, most: int = 2) -> torch.Tensor:
+    """Each of (B, 3, H, W) moved by up to `most` pixels either way, its border repeated."""
     import torch
     from torch.nn import functional as F
 
-    from bench.shapes.detector import detect
+    h, w = images.shape[-2:]
+    wide = F.pad(images, (most,) * 4, mode="replicate")
+    moves = rng.integers(0, 2 * most + 1, (len(images), 2))
+    return torch.stack([x[:, dy : dy + h, dx : dx + w] for x, (dy, dx) in zip(wide, moves, strict=True)])
+
+
+def bradley_terry(scores: torch.Tensor, utilities: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Loss of scores (M, K) against a large crowd's votes on all pairs in each row, and the share they agree with."""
+    import torch
+    from torch.nn import functional as F
+
+    a, b = torch.triu_indices(scores.shape[1], scores.shape[1], 1)
+    difference, share = scores[:, a] - scores[:, b], torch.sigmoid(utilities[:, a] - utilities[:, b])
+    agree = torch.where(difference > 0, share, 1 - share).mean()
+    return F.binary_cross_entropy_with_logits(difference, share), agree
+
+
+def train_preference(
+    out: Path, data: tuple[Any, ...], *, steps: int = 10_000, batch: int = 24, **loop: Any
+) -> tuple[Any, dict[str, float]]:
+    """The preference model on votes alone, with Bradley-Terry's loss.
+
+    For each caption of a batch a crowd compares all images of the batch, two by two: the caption's own four, whose
+    differences are small, and those of other captions, without which it is hardly ever learnt whether caption and
+    image belong together. The crowd is large: what is learnt from is the share of its votes. The closer look is
+    asked about a caption's own images and `OTHERS` more, the glance about all. `data` is what `votes.pool` returns.
+    """
+    import torch
+
     from bench.shapes.scorers import PreferenceModel
-    from bench.shapes.votes import FAITH, faithfulness, vote
+    from bench.shapes.votes import FAITH, faithfulness, faithfulness_of_all
 
     captions, images, utilities, _ = data
     say = loop.get("say", print)
     say(f"preference: looking at {4 * len(images)} images")
-    seen = [[detect(i) for i in row] for row in images]
-    faith = np.array([[faithfulness(c, d) for d in row] for c, row in zip(captions, seen, strict=True)])
-    beauty = utilities - FAITH * faith  # what a voter feels whatever the caption
+    seen, own_faith = faithfulness_of_all(captions, images)
+    beauty = utilities - FAITH * own_faith  # what a voter feels whatever the caption
     ids = token_ids([c.prompt for c in captions])
-    pairs = np.stack(np.triu_indices(4, 1), 1)
     torch.manual_seed(3)
     model = PreferenceModel(len(build_tokenizer()))
 
     def loss(rng: np.random.Generator, step: int) -> dict[str, torch.Tensor]:
         rows = rng.integers(0, len(captions), batch)
-        scores = model.against_all(to_tensor(images[rows].reshape(-1, 64, 64, 3)), ids[rows])
-        own = scores.reshape(batch, batch, 4)[torch.arange(batch), torch.arange(batch)]
-        target = vote(torch.from_numpy(utilities[rows][:, pairs].reshape(-1, 2)), rng)
-        difference = (own[:, pairs[:, 0]] - own[:, pairs[:, 1]]).reshape(-1)
-        within = F.binary_cross_entropy_with_logits(difference, target)
-        right = ((difference > 0) == (target > 0.5)).float().mean()
-        felt = torch.tensor(
-            [
-                [FAITH * faithfulness(captions[r], seen[q][k]) + beauty[q, k] for q in rows for k in range(4)]
-                for r in rows
-            ]
-        )
-        # The largest utility plus Gumbel noise is a draw from the softmax of utilities.
-        best = (felt + torch.from_numpy(rng.gumbel(size=felt.shape))).argmax(1)
-        first = F.cross_entropy(scores, best)
-        return {"loss": within + first, "within": within, "first": first, "agree": right}
+        own = np.arange(4 * batch).reshape(batch, 4)
+        # Any of the batch's images but the caption's own four.
+        others = (own[:, :1] + 4 + rng.integers(0, 4 * (batch - 1), (batch, OTHERS))) % (4 * batch)
+        pairs = torch.from_numpy(np.concatenate([own, others], 1))
+        faith = np.array([[faithfulness(captions[r], d) for q in rows for d in seen[q]] for r in rows])
+        crowd = torch.from_numpy(FAITH * faith + beauty[rows].reshape(1, -1)).float()
+        x = to_tensor(images[rows].reshape(-1, 64, 64, 3))
+        look, read = model.see(shifted(x, rng) if step >= FINE_STEP else x), model.read(ids[rows])
+        glance, close, felt = model.at_a_glance(look, read), model.closely(look, read, pairs), crowd.gather(1, pairs)
+        own_loss, agree = bradley_terry(close[:, :4], felt[:, :4])
+        close_loss, all_loss = bradley_terry(close, felt)[0], bradley_terry(glance, crowd)[0]
+        total = (3 if step >= FINE_STEP else 1) * own_loss + close_loss + all_loss
+        return {"loss": total, "own": own_loss, "close": close_loss, "all": all_loss, "agree": agree}
 
     modules = torch.nn.ModuleDict({"model": model})
     totals = train(
-        "preference", modules, loss, out=out, steps=steps, lr=1e-3, weight_decay=0.05, warmup=100, ema=0.998, **loop
+        "preference", modules, loss, out=out, steps=steps, lr=1e-3, weight_decay=0.05, warmup=200, ema=0.998, **loop
     )
     return model, totals
 

@@ -7,6 +7,7 @@ and each scorer is trained on its own labels only.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,13 @@ def faithfulness(caption: Caption, detections: list[Detection]) -> float:
     wanted = sum(c["count"] for c in caption.include)
     extra = max(0, len(seen) - wanted)
     return float(np.mean(parts)) * 0.8**extra
+
+
+def faithfulness_of_all(captions: list[Caption], images: np.ndarray) -> tuple[list[list[list[Detection]]], np.ndarray]:
+    """What the detector sees in images (N, 4, 64, 64, 3), without masks, and their faithfulness (N, 4) to captions."""
+    seen = [[[replace(d, mask=None) for d in detect(i)] for i in row] for row in images]
+    faith = [[faithfulness(c, d) for d in row] for c, row in zip(captions, seen, strict=True)]
+    return seen, np.array(faith)
 
 
 def drawing(image: np.ndarray, detections: list[Detection]) -> tuple[float, float]:
