@@ -27,7 +27,11 @@ Command = Callable[[argparse.Namespace], int]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code that ARCHITECTURE.md names."""
     options = _parser().parse_args(arguments)
-    command: Command = options.command
+    return guarded(options.command, options)
+
+
+def guarded(command: Command, options: argparse.Namespace) -> int:
+    """A command's exit code, whatever becomes of it: mistakes and interruptions are one line, faults a traceback."""
     try:
         return command(options)
     except BenchError as error:
@@ -63,8 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     _suite_options(run)
     run.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: a GPU where there is one")
-    run.add_argument("--batch-size", type=_positive, help="images a batch; changes no result")
-    run.add_argument("--threads", type=_positive, help="CPU threads for torch")
+    run.add_argument("--batch-size", type=positive, help="images a batch; changes no result")
+    run.add_argument("--threads", type=positive, help="CPU threads for torch")
     run.add_argument("--no-cache", action="store_true", help="neither take images from the shared cache nor keep them")
     run.add_argument("--gate", action="store_true", help="check the suite's gates at the end; exit 1 if one fails")
     run.add_argument("--baseline", type=Path, help="also check against a file written by `baseline freeze`")
@@ -101,7 +105,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """An argument's whole number from 1."""
     try:
         value = int(text)
     except ValueError:
@@ -115,7 +120,7 @@ def _suite_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("suite", type=Path, help="a suite file, such as suites/sdxl_main.yaml")
     parser.add_argument("--twin", action="store_true", help="run on the embedded world: no GPU, no hub, no account")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a value of the suite")
-    parser.add_argument("--limit", type=_positive, help="take only the first N prompts of each set")
+    parser.add_argument("--limit", type=positive, help="take only the first N prompts of each set")
     parser.add_argument("--method", action="append", default=[], help="keep only these methods (and the baseline)")
     parser.add_argument("--metric", action="append", default=[], help="keep only these metrics")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders go (default: runs)")

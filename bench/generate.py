@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bench import noise, registry
 from bench.cache import ImageCache
@@ -25,6 +25,7 @@ from bench.store import Image, Ledger
 if TYPE_CHECKING:
     import numpy as np
 
+T = TypeVar("T")
 DEFAULT_BATCH = {"cpu": 50, "cuda": 4}
 """Images a batch. On a CPU larger ones bring nothing more; on a GPU 1024-pixel images fill the memory."""
 
@@ -89,6 +90,33 @@ def _batches(jobs: Iterable[Job], size: int) -> Iterable[list[Job]]:
             yield members[i : i + size]
 
 
+class Fitting:
+    """Batches as large as a GPU's memory allows: one that does not fit is halved, and later ones stay as small."""
+
+    def __init__(self) -> None:
+        self.most: dict[str, int] = {}
+        """By model, the largest batch that may still fit; only of models of which one did not."""
+
+    def each(self, items: Sequence[T], make: Callable[[Sequence[T]], None], *, model: str, one: str) -> None:
+        """`make` all items, in parts that fit; UserError where a single one (`one` says of what) does not."""
+        import torch
+
+        begun = 0
+        while begun < len(items):
+            part = items[begun : begun + self.most.get(model, len(items))]
+            try:
+                make(part)
+                begun += len(part)
+                continue
+            except torch.OutOfMemoryError:
+                pass
+            # Only out here: while the exception is being handled, its traceback keeps the failed batch's tensors.
+            if len(part) == 1:
+                raise UserError(f"model {model!r}: one {one} does not fit this GPU's memory")
+            torch.cuda.empty_cache()
+            self.most[model] = len(part) // 2
+
+
 class Maker:
     """Models, embeddings and hooks that live as long as one generate stage."""
 
@@ -103,6 +131,7 @@ class Maker:
         self.begun = time.perf_counter()
         self.load_seconds = self.warmup_seconds = 0.0
         self.stages: dict[str, float] = {}
+        self.fitting = Fitting()
         self.writer = ThreadPoolExecutor(2)
 
     def totals(self) -> dict[str, Any]:
@@ -140,18 +169,8 @@ class Maker:
         return self.models[job.model]
 
     def make(self, jobs: Sequence[Job]) -> None:
-        """One batch, from prompts to ledger rows; halves itself where a GPU's memory does not suffice."""
-        import torch
-
-        try:
-            self._make(jobs)
-        except torch.OutOfMemoryError as error:
-            if len(jobs) == 1:
-                raise UserError(f"model {jobs[0].model!r}: one image does not fit this GPU's memory") from error
-            torch.cuda.empty_cache()
-            middle = len(jobs) // 2
-            self.make(jobs[:middle])
-            self.make(jobs[middle:])
+        """One batch, from prompts to ledger rows; in smaller ones where a GPU's memory does not suffice."""
+        self.fitting.each(jobs, self._make, model=jobs[0].model, one="image")
 
     def _make(self, jobs: Sequence[Job]) -> None:
         model = self.model(jobs[0], len(jobs))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -104,6 +104,8 @@ class Plan:
     jobs: dict[str, Job]
     choices: dict[str, Choice]
     cells: list[Cell]
+    optimises: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    """By method label and model, the metrics that are no evidence for the method as it works with that model."""
 
     def calls(self, job: Job) -> int:
         """Denoiser calls of one image, the noise stage's included."""
@@ -168,8 +170,10 @@ def make_plan(suite: Suite, *, read: Callable[[str], list[Prompt]] | None = None
     jobs: dict[str, Job] = {}
     choices: dict[str, Choice] = {}
     cells: list[Cell] = []
+    optimises: dict[str, dict[str, list[str]]] = {}
     for arm, entry, spec in _arms(suite):
         methods = tuple(build_method(link.use, dict(link.params)).for_model(entry) for link in spec.chain)
+        optimises.setdefault(spec.label, {}).setdefault(arm.model, list(Chain(links=methods).optimises()))
         try:
             making, choosing = split_choice(methods)
         except ValueError as error:
@@ -211,7 +215,7 @@ def make_plan(suite: Suite, *, read: Callable[[str], list[Prompt]] | None = None
                 cells.append(Cell(arm, prompt, seed, choice.id))
     order = {group: i for i, group in enumerate(dict.fromkeys(j.group for j in jobs.values()))}
     ordered = sorted(jobs.values(), key=lambda j: order[j.group])
-    return Plan(suite, {j.id: j for j in ordered}, choices, cells)
+    return Plan(suite, {j.id: j for j in ordered}, choices, cells, optimises)
 
 
 _digests: dict[str, str] = {}

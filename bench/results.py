@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,6 +26,8 @@ from bench.suite import Suite
 
 SCHEMA = 1
 SHOWN_PAIRS = 12
+Optimised = Callable[[MeasuredArm], Sequence[str]]
+"""The metrics that are no evidence for an arm."""
 CONTROL_ALPHA = 0.01
 """A control of zero effect fails below this Holm-adjusted p: one harness in a hundred looks broken by chance."""
 
@@ -42,7 +44,7 @@ def compute(ledger: Ledger) -> dict[str, Any]:
     """All results of a run; raises nothing for an unfinished one, which says so in itself."""
     suite = load_suite(ledger)
     entries: dict[str, MetricEntry] = {m: registry.get("metrics", m) for m in suite.metrics}
-    optimised = {s.label: _optimises(suite, s.label) for s in suite.methods}
+    optimised = _optimised(ledger, suite)
     arms = with_pooled(read_arms(ledger, suite, entries))
     comparisons = list(_compare(arms, suite, entries, optimised))
     _adjust(comparisons)
@@ -81,14 +83,19 @@ def write(ledger: Ledger) -> dict[str, Any]:
     return results
 
 
-def _optimises(suite: Suite, label: str) -> tuple[str, ...]:
-    spec = next(s for s in suite.methods if s.label == label)
-    return Chain(links=tuple(build_method(link.use, link.params) for link in spec.chain)).optimises()
+def _optimised(ledger: Ledger, suite: Suite) -> Optimised:
+    """As the run's plan found it, whatever lies on this machine now; for older ledgers, what the methods say."""
+    planned = ledger.get("optimises")
+    if planned is not None:
+        return lambda arm: planned[arm.method][arm.setting[0]]
+    said = {
+        spec.label: Chain(links=tuple(build_method(link.use, link.params) for link in spec.chain)).optimises()
+        for spec in suite.methods
+    }
+    return lambda arm: said[arm.method]
 
 
-def _arm_row(
-    arm: MeasuredArm, suite: Suite, entries: dict[str, MetricEntry], optimised: dict[str, tuple[str, ...]]
-) -> dict[str, Any]:
+def _arm_row(arm: MeasuredArm, suite: Suite, entries: dict[str, MetricEntry], optimised: Optimised) -> dict[str, Any]:
     metrics: dict[str, dict[str, Any]] = {}
     for name in entries:
         values = arm.scores[name]
@@ -105,7 +112,7 @@ def _arm_row(
         "complete": _complete(arm, entries),
         "is_baseline": arm.method == suite.baseline,
         "metrics": metrics,
-        "optimises": list(optimised[arm.method]),
+        "optimises": list(optimised(arm)),
         "cost": cost_of(arm),
     }
 
@@ -123,7 +130,7 @@ def _bounds(interval: stats.Interval) -> dict[str, float | None]:
 
 
 def _compare(
-    arms: list[MeasuredArm], suite: Suite, entries: dict[str, MetricEntry], optimised: dict[str, tuple[str, ...]]
+    arms: list[MeasuredArm], suite: Suite, entries: dict[str, MetricEntry], optimised: Optimised
 ) -> Iterator[dict[str, Any]]:
     bases = {(a.setting, a.prompts): a for a in arms if a.method == suite.baseline}
     for arm in arms:
@@ -133,7 +140,7 @@ def _compare(
         for name, entry in entries.items():
             if entry.needs_metadata and not arm.described:
                 continue
-            yield _comparison(arm, base, entry, marked=name in optimised[arm.method])
+            yield _comparison(arm, base, entry, marked=name in optimised(arm))
 
 
 def _comparison(arm: MeasuredArm, base: MeasuredArm, entry: MetricEntry, *, marked: bool) -> dict[str, Any]:

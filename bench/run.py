@@ -74,8 +74,8 @@ def _run(
     complete = fingerprint(plan)
     report = folder / "results.json"
     if ledger.get("finished") == complete and report.is_file() and _images_there(ledger):
-        if ledger.get("suite") != plan.suite.model_dump(mode="json"):
-            # The same images and scores under another title, or before other gates.
+        if ledger.get("suite") != plan.suite.model_dump(mode="json") or ledger.get("optimises") != plan.optimises:
+            # The same images and scores under another title, before other gates, or by methods that now say more.
             _record_suite(ledger, plan)
             return Outcome(folder, write_report(ledger), worked=False)
         return Outcome(folder, json.loads(report.read_text()), worked=False)
@@ -122,6 +122,7 @@ def _record_suite(ledger: Ledger, plan: Plan) -> None:
     """What the run is for, kept with it so that every later stage needs the folder only."""
     with ledger.transaction():
         ledger.set("suite", plan.suite.model_dump(mode="json"))
+        ledger.set("optimises", plan.optimises)
         ledger.put_cells(
             (
                 c.arm.method,

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from pydantic import BaseModel, ConfigDict
 
 from bench.errors import UserError
 from npnet import dataset
+from npnet.mapped import Rows, memory_mapped
 from npnet.select import Mode, Rule, Scores, Selection, describe, read_scores, read_selection, select
 
-_DTYPES = {"F16": np.float16, "F32": np.float32, "F64": np.float64, "I64": np.int64}
+SPLIT = 2
+"""Version of `split`: an unfinished training of another one does not go on, its validation prompts would change."""
 
 
 class SelectionSettings(BaseModel):
@@ -75,26 +78,6 @@ class Chosen:
         }
 
 
-class Rows:
-    """Rows of several equally shaped tensors as one tensor; `rows[ids]` copies those of `ids` (n, ...)."""
-
-    def __init__(self, parts: Sequence[np.ndarray], part: np.ndarray, row: np.ndarray) -> None:
-        self.parts, self.part, self.row = parts, part, row
-        self.shape = (len(part), *parts[0].shape[1:])
-
-    def __getitem__(self, ids: np.ndarray) -> np.ndarray:
-        return np.stack([self.parts[p][r] for p, r in zip(self.part[ids], self.row[ids], strict=True)])
-
-    def groups(self) -> Iterator[tuple[int, np.ndarray]]:
-        """(part, its rows that are used, rising) of every part that is used at all."""
-        for part in np.unique(self.part).tolist():
-            yield part, np.unique(self.row[self.part == part])
-
-    def take(self, ids: np.ndarray) -> Rows:
-        """The same parts, seen through `ids`."""
-        return Rows(self.parts, self.part[ids], self.row[ids])
-
-
 @dataclass(frozen=True)
 class Pairs:
     """Chosen pairs of one model: noises (N, C, h, w), and a number of its prompt for each (N,)."""
@@ -113,28 +96,11 @@ class Pairs:
         return len(self.prompt)
 
 
-def memory_mapped(path: Path) -> dict[str, np.ndarray]:
-    """Tensors of a safetensors file, read from disk when touched; ValueError where the file is not whole.
-
-    The format is public: eight bytes of header length, a JSON header, then the tensors (safetensors README).
-    """
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-    header.pop("__metadata__", None)
-    end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
-    if path.stat().st_size != 8 + length + end:
-        raise ValueError(f"{path} has {path.stat().st_size} bytes, not {8 + length + end}")
-    data = np.memmap(path, np.uint8, mode="r", offset=8 + length).view(np.ndarray) if end else np.zeros(0, np.uint8)
-    found = {}
-    for name, entry in header.items():
-        start, stop = entry["data_offsets"]
-        found[name] = data[start:stop].view(_DTYPES[entry["dtype"]]).reshape(entry["shape"])
-    return found
-
-
 def choose(folders: Sequence[Path], settings: SelectionSettings | None) -> list[Chosen]:
-    """Read collections of one model and choose their pairs; UserError for broken, foreign or empty ones."""
+    """Read collections of one model and choose their pairs; UserError for broken, foreign, empty or repeated ones."""
+    # Both are wrong before a shard is read, which may take minutes.
+    rules = settings.rules() if settings is not None else []
+    selections = [read_selection(path) for path in settings.file] if settings is not None else []
     scores = [read_scores(folder) for folder in folders]
     first = scores[0].protocol
     for other in scores[1:]:
@@ -145,12 +111,24 @@ def choose(folders: Sequence[Path], settings: SelectionSettings | None) -> list[
                     f"{other.folder}: {name} {there}, but {scores[0].folder} has {here}; "
                     "a network is trained on pairs of one model: train on them apart"
                 )
+    _check_distinct(scores)
     if settings is None:
         return [Chosen(one, None, _everything(one)) for one in scores]
-    rules = settings.rules()
     if settings.file:
-        return _from_files(scores, [read_selection(path) for path in settings.file], settings.file)
+        return _from_files(scores, selections, settings.file)
     return [_by_rules(one, rules, settings.mode) for one in scores]
+
+
+def _check_distinct(scores: Sequence[Scores]) -> None:
+    """A pair that two folders hold would count twice, and could be on both sides of the split of a single prompt."""
+    for one, other in combinations(scores, 2):
+        if one.protocol.digest() == other.protocol.digest():
+            both = np.intersect1d(one.index, other.index)
+            if len(both):
+                raise UserError(
+                    f"{one.folder} and {other.folder} hold the same pair {both[0]} ({len(both)} pairs in all); merge "
+                    "them with npnet merge, or name one of them"
+                )
 
 
 def _everything(scores: Scores) -> np.ndarray:
@@ -232,21 +210,24 @@ def split(pairs: Pairs, *, validation: float, seed: int) -> tuple[np.ndarray, np
     """(training, validation) numbers of pairs; about the share `validation`, at least one pair each.
 
     No prompt is in both: a collection has several seeds a prompt, and a split by pair would let a network that
-    remembers prompts look better than it is on captions it never saw, which is what it is for. A prompt's side is
-    decided by a hash of its text, so it is the same whatever the selection and the limit are, and ablations do not
-    validate on one another's training prompts. A single prompt leaves only the pairs to split. (The released code
-    splits by pair.)
+    remembers prompts look better than it is on captions it never saw, which is what it is for. A prompt validates
+    where a hash of its text falls below the share, so its side is the same whatever the selection and the limit are,
+    and ablations do not validate on one another's training prompts. Only where that leaves a side empty, the prompt
+    whose hash is nearest changes over. A single prompt leaves only the pairs to split. (The released code splits by
+    pair.)
     """
     n = len(pairs)
     if n < 2:
         raise UserError(f"{n} pair to train on; expected at least 2, one of them for validation")
     prompts, group = np.unique(pairs.prompt, return_inverse=True)
-    keys = [hashlib.sha256(f"{seed} {pairs.prompts[i]}".encode()).hexdigest() for i in prompts]
-    rank = np.argsort(np.argsort(keys))
-    if len(keys) == 1:
-        rank, group = np.random.default_rng(seed).permutation(n), np.arange(n)
-    order = rank[group]
-    count = np.bincount(order)
-    # The first prompts that reach the share; the last prompt always trains.
-    last = min(int(np.searchsorted(np.cumsum(count), max(1.0, validation * n))), len(count) - 2)
-    return np.flatnonzero(order > last), np.flatnonzero(order <= last)
+    if len(prompts) == 1:
+        order = np.random.default_rng(seed).permutation(n)
+        count = min(max(round(validation * n), 1), n - 1)
+        return np.sort(order[count:]), np.sort(order[:count])
+    keys = [hashlib.sha256(f"{seed} {pairs.prompts[i]}".encode()).digest() for i in prompts]
+    below = np.array([int.from_bytes(key, "big") < validation * 2**256 for key in keys])
+    if not below.any():
+        below[keys.index(min(keys))] = True
+    if below.all():
+        below[keys.index(max(keys))] = False
+    return np.flatnonzero(~below[group]), np.flatnonzero(below[group])

@@ -6,6 +6,7 @@ share, and are memory-mapped. A file is written whole or not at all, so a killed
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import shutil
@@ -21,7 +22,8 @@ from bench import registry
 from bench.errors import UserError
 from bench.progress import Progress
 from bench.store import full_disk_is_said, write_atomically
-from npnet.batches import Pairs, Rows, memory_mapped
+from npnet.batches import Pairs
+from npnet.mapped import Mapped, Rows, memory_mapped
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,44 +48,64 @@ class Team:
 
 
 class Prompts:
-    """Embeddings by prompt number; `prompts[ids]` is (n, T, W) on the CPU."""
+    """Embeddings by prompt number, kept as rows or encoded when asked for; `prompts[ids]` is (n, T, W) on the CPU."""
 
-    def __init__(self, shape: tuple[int, int], rows: Rows | None, encode: Callable[[list[str]], Tensor], texts: Any):
-        self.shape, self.rows, self._encode, self._texts = shape, rows, encode, texts
+    def __init__(self, shape: tuple[int, int], held: Rows | Callable[[np.ndarray], Tensor]) -> None:
+        self.shape, self._held = shape, held
 
     def __getitem__(self, ids: np.ndarray) -> Tensor:
         import torch
 
-        if self.rows is not None:
-            return torch.from_numpy(self.rows[ids])
-        return self._encode([self._texts[i] for i in ids])
+        return torch.from_numpy(self._held[ids]) if isinstance(self._held, Rows) else self._held(ids)
 
 
 def embeddings(pairs: Pairs, folder: Path, *, cached: bool, team: Team) -> Prompts:
     """The prompt embeddings of all pairs, by the model that the pairs were made with.
 
-    Not cached, they are encoded again for every batch. Raises UserError where the model is another one by now, or
-    gives no finite embedding of one shape for every prompt.
+    Not cached, they are encoded again for every batch, and the model stays loaded. Raises UserError where the model
+    is another one by now, gives no finite embedding of one shape for every prompt, or the disk has no room for them.
     """
-    encode = _encoder(pairs, team.device)
     if not cached:
+        encode = _encoder(pairs, team.device)
         probe = encode([pairs.prompts[0]])
-        return Prompts((probe.shape[1], probe.shape[2]), None, encode, pairs.prompts)
+        return Prompts((probe.shape[1], probe.shape[2]), lambda ids: encode([pairs.prompts[i] for i in ids]))
     blocks = [pairs.prompts[i : i + BLOCK] for i in range(0, len(pairs.prompts), BLOCK)]
     paths = [folder / "embeddings" / f"{_digest(pairs.protocol.model_digest, *block)}.safetensors" for block in blocks]
-
-    def make(path: Path, block: Sequence[str]) -> None:
-        made = np.concatenate([encode(list(block[i : i + ENCODED])).numpy() for i in range(0, len(block), ENCODED)])
-        _write(path, {"prompt_embeds": made})
-
-    _shared_out(f"encode prompts for {pairs.protocol.model}", list(zip(paths, blocks, strict=True)), make, team)
+    _encode_into(paths, blocks, pairs, folder, team)
+    _release(team.device)
     parts = [memory_mapped(path)["prompt_embeds"] for path in paths]
     shapes = {part.shape[1:] for part in parts}
     if len(shapes) != 1:
         raise UserError(f"model {pairs.protocol.model!r} gives embeddings of several shapes: {sorted(shapes)}")
     number = np.arange(len(pairs.prompts))
     tokens, width = shapes.pop()
-    return Prompts((tokens, width), Rows(parts, number // BLOCK, number % BLOCK), encode, pairs.prompts)
+    return Prompts((tokens, width), Rows(parts, number // BLOCK, number % BLOCK))
+
+
+def _encode_into(
+    paths: Sequence[Path], blocks: Sequence[Sequence[str]], pairs: Pairs, folder: Path, team: Team
+) -> None:
+    """Write the blocks that are not there. The model is loaded at most in here, and nothing refers to it after."""
+    encode = _encoder(pairs, team.device)
+    missing = sum(len(block) for path, block in zip(paths, blocks, strict=True) if not _whole(path))
+    if missing:
+        needed = missing * encode([blocks[0][0]]).numpy().nbytes
+        _check_room(needed, f"embeddings of {missing} prompts", folder / "embeddings", "cache_embeddings", team)
+
+    def make(path: Path, block: Sequence[str]) -> None:
+        made = np.concatenate([encode(list(block[i : i + ENCODED])).numpy() for i in range(0, len(block), ENCODED)])
+        _write(path, {"prompt_embeds": made})
+
+    _shared_out(f"encode prompts for {pairs.protocol.model}", list(zip(paths, blocks, strict=True)), make, team)
+
+
+def _release(device: str) -> None:
+    """Give back what the model took, the whole pipeline of it: a training needs the accelerator's memory itself."""
+    import torch
+
+    gc.collect()
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
 
 
 def _encoder(pairs: Pairs, device: str) -> Callable[[list[str]], Tensor]:
@@ -131,7 +153,11 @@ def singular_values(pairs: Pairs, folder: Path, *, dtype: str, team: Team) -> tu
     """
     groups = [(part, _used(pairs.source.parts[part], rows)) for part, rows in pairs.source.groups()]
     paths = {part: _svd_path(folder, pairs.source.parts[part], rows, dtype) for part, rows in groups}
-    _check_room(sum(len(rows) for part, rows in groups if not _whole(paths[part])), pairs, folder, dtype, team)
+    missing = sum(len(rows) for part, rows in groups if not _whole(paths[part]))
+    if missing:
+        one = _decomposed(np.zeros((1, *pairs.source.shape[1:]), np.float32), dtype, "cpu")
+        needed = missing * sum(factor.nbytes for factor in one.values())
+        _check_room(needed, f"singular values of {missing} source noises", folder / "svd", "cache_svd", team)
 
     def make(path: Path, part: int, rows: np.ndarray) -> None:
         _write(path, _decomposed(pairs.source.parts[part][rows], dtype, team.device))
@@ -147,12 +173,12 @@ def singular_values(pairs: Pairs, folder: Path, *, dtype: str, team: Team) -> tu
     return Rows(u, part, row), Rows(s, part, row), Rows(vh, part, row)
 
 
-def _used(shard: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _used(shard: Mapped, rows: np.ndarray) -> np.ndarray:
     """The rows to decompose: all of a shard where half of it is used, so that other selections find them too."""
     return np.arange(len(shard)) if 2 * len(rows) >= len(shard) else rows
 
 
-def _svd_path(folder: Path, shard: np.ndarray, rows: np.ndarray, dtype: str) -> Path:
+def _svd_path(folder: Path, shard: Mapped, rows: np.ndarray, dtype: str) -> Path:
     h = hashlib.sha256(f"{dtype} {shard.dtype} {shard.shape[1:]}\0".encode())
     for row in rows:
         h.update(shard[row].tobytes())
@@ -171,18 +197,18 @@ def _decomposed(noise: np.ndarray, dtype: str, device: str) -> dict[str, np.ndar
     return {"u": u.astype(dtype), "s": s, "vh": vh.astype(dtype)}
 
 
-def _check_room(count: int, pairs: Pairs, folder: Path, dtype: str, team: Team) -> None:
-    if not count:
-        return
-    u, s, vh = _decomposed(np.zeros((1, *pairs.source.shape[1:]), np.float32), dtype, "cpu").values()
-    needed = count * (u.nbytes + s.nbytes + vh.nbytes)
-    folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder).free
-    team.say(f"singular values of {count} source noises: {size(needed)} in {folder / 'svd'}")
+def _check_room(needed: int, what: str, folder: Path, setting: str, team: Team) -> None:
+    """Say what will lie in `folder`, so many bytes; UserError where the disk has no room for it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made ({error.strerror or error}); give another cache folder") from error
+    team.say(f"{what}: {size(needed)} in {folder}")
     if needed > free:
         raise UserError(
-            f"{folder}: {size(needed)} for singular values, and {size(free)} are free; give another cache folder "
-            "(cache: DIR), or cache_svd: false"
+            f"{folder}: {size(needed)} for {what}, and {size(free)} are free; give another cache folder "
+            f"(cache: DIR), or {setting}: false"
         )
 
 
@@ -222,7 +248,7 @@ def _digest(*parts: str) -> str:
 def _whole(path: Path) -> bool:
     try:
         return bool(memory_mapped(path))
-    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return False
 
 

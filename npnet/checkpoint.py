@@ -1,20 +1,8 @@
-"""Checkpoints of NPNet: the published files read, our own read and written.
+"""Checkpoints of NPNet: our own files read and written, the published ones read (`published.py`).
 
-Read are:
-
-- The published `sdxl.pth`, `dreamshaper.pth`, `dit.pth`: a pickled dict with the keys `unet_svd`, `unet_embedding`,
-  `embeeding` (sic), `alpha`, `beta` (released code, commit aa7103e). Always with `weights_only=True` and on the CPU.
-- Public safetensors conversions of those. Checked against a public conversion script for ComfyUI, which flattens the
-  same names with dots and writes `text_embedding.` for `embeeding.`; both spellings are read. Not checked against a
-  downloaded file: the names in the mirror LucipherDev/Golden-Noise-NPNets were not to be seen from here. A file with
-  other names is refused with the names that differ, never guessed at.
-- Our own safetensors. Tensors are named after the modules (`svd.`, `residual.`, `text.`, `alpha`, `beta`); the
-  metadata holds `npnet` (format version), `config` and `provenance` (JSON) and `digest`, sha256 over the sorted
-  tensors' names, dtypes, shapes and bytes, which is checked whenever the file is read.
-
-The names of the released *training* solver's checkpoints do not tell whether attention was used: its variant without
-attention carries attention weights that nothing trained. They still lie where `nn.Linear` drew them, inside
-+-1/sqrt(width), and `load` warns where they do.
+Our own are safetensors. Tensors are named after the modules (`svd.`, `residual.`, `text.`, `alpha`, `beta`); the
+metadata holds `npnet` (format version), `config` and `provenance` (JSON) and `digest`, sha256 over the sorted tensors'
+names, dtypes, shapes and bytes, which is checked whenever the file is read.
 
 Nothing here imports torch until tensors are read: `read_provenance` does without.
 """
@@ -23,9 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import pickle
-import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -35,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from bench.errors import UserError
-from npnet import NPNetConfig
+from npnet import NPNetConfig, published
+from npnet.pickled import first_line
+from npnet.published import first_names
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,14 +33,9 @@ FORMAT = "1"
 """Version of our own files; raised when an older reader would misread them."""
 FILE = "npnet.safetensors"
 """Name of the file in a folder."""
-PUBLISHED = ("unet_svd", "unet_embedding", "embeeding", "alpha", "beta")
-PREFIXES = {"unet_svd.": "svd.", "unet_embedding.": "residual.", "embeeding.": "text.", "text_embedding.": "text."}
-"""Published name -> ours."""
 PROVENANCE: dict[str, Any] = {"selected_by": [], "model": None, "teacher": None, "pairs": None, "git": None}
 """Keys that every provenance has, and what they are where nothing is known."""
 _RESERVED = ("config", "digest", "format", "file")
-_TOKENS = 77
-"""Tokens of a published prompt; the checkpoint holds only tokens times width."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +80,10 @@ def read_provenance(path: str | Path) -> dict[str, Any]:
     data = _bytes(path)
     if not _is_safetensors(data):
         # Whether a pickle holds a network is not known until it is read; its identity is.
-        return {**_published(path, data), "config": None, "format": "published", "file": path.name}
+        return _of_published(path, data)
     header = _header(path, data)
     if "npnet" not in header.metadata:
-        return {**_published(path, data), "config": None, "format": "published", "file": path.name}
+        return _of_published(path, data)
     config, provenance, digest = _own(path, header)
     shown = config.model_dump(mode="json")
     return {**provenance, "config": shown, "digest": digest, "format": "npnet", "file": path.name}
@@ -112,14 +94,16 @@ def read(path: str | Path) -> Checkpoint:
     path = find(path)
     data = _bytes(path)
     if not _is_safetensors(data):
-        return _from_published(path, data, _unpickle(path))
+        return _from_published(path, data, published.read_pickle(path))
     import safetensors.torch
 
     header = _header(path, data)
     try:
         tensors = safetensors.torch.load(data)
     except Exception as error:  # SafetensorError has no public base, and a bad dtype is a KeyError
-        raise UserError(f"{path}: not a readable safetensors file ({_line(error)}); copy or make it again") from error
+        raise UserError(
+            f"{path}: not a readable safetensors file ({first_line(error)}); copy or make it again"
+        ) from error
     if "npnet" not in header.metadata:
         return _from_published(path, data, tensors)
     config, provenance, digest = _own(path, header)
@@ -127,13 +111,13 @@ def read(path: str | Path) -> Checkpoint:
 
 
 def load(
-    path: str | Path,
+    source: str | Path | Checkpoint,
     *,
     config: NPNetConfig | None = None,
     attention: bool | None = None,
     prompt: tuple[int, int] | None = None,
 ) -> NPNet:
-    """A network with a checkpoint's weights, on the CPU.
+    """A network with the weights of a checkpoint, its path or as `read` gave it, on the CPU.
 
     `config` is the checkpoint's own unless given, and then the checkpoint must fit it. `attention` is the caller's
     word on attention in the singular-value branch, where the checkpoint was trained otherwise: False leaves its
@@ -143,7 +127,7 @@ def load(
     """
     from npnet.model import NPNet
 
-    checkpoint = read(path)
+    checkpoint = source if isinstance(source, Checkpoint) else read(source)
     own = checkpoint.config
     wanted = config or own
     if prompt is not None:
@@ -156,7 +140,7 @@ def load(
             f"configuration asks for a network {_with(wanted.attention)} it; set attention={own.attention} in the "
             f"configuration, or say attention={wanted.attention} when loading if that is meant"
         )
-    elif checkpoint.published and wanted.attention and _untouched(checkpoint.tensors):
+    elif checkpoint.published and wanted.attention and published.untouched(checkpoint.tensors):
         warnings.warn(
             f"{checkpoint.path}: its attention weights look as if nothing ever trained them (the released training "
             "solver leaves attention out); it runs as the released inference code does, with attention; say "
@@ -265,7 +249,7 @@ def _header(path: Path, data: bytes) -> _Header:
         return _Header.parse(data)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise UserError(
-            f"{path}: truncated or not a safetensors file ({_line(error)}); copy or make it again"
+            f"{path}: truncated or not a safetensors file ({first_line(error)}); copy or make it again"
         ) from error
 
 
@@ -278,84 +262,25 @@ def _own(path: Path, header: _Header) -> tuple[NPNetConfig, dict[str, Any], str]
         config = NPNetConfig.model_validate_json(said["config"])
         provenance = {**PROVENANCE, **json.loads(said["provenance"])}
         expected = said["digest"]
+    except UserError as error:
+        raise UserError(f"{path}: {error}; it was written by another version: upgrade, or convert it again") from error
     except (ValidationError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: its metadata cannot be read ({_line(error)}); copy or make it again") from error
+        raise UserError(f"{path}: its metadata cannot be read ({first_line(error)}); copy or make it again") from error
     digest = header.digest()
     if digest != expected:
         raise UserError(f"{path}: corrupt (digest {digest[:12]}, expected {expected[:12]}); copy or make it again")
     return config, provenance, digest
 
 
-def _published(path: Path, data: bytes) -> dict[str, Any]:
-    """What is known of a published file: its name, its digest, and that HPSv2 selected its pairs (paper, D.1)."""
-    model = path.stem.lower() if path.stem.lower() in ("sdxl", "dreamshaper", "dit") else None
-    digest = hashlib.sha256(data).hexdigest()
-    return {**PROVENANCE, "selected_by": ["hpsv2"], "teacher": "inversion", "model": model, "digest": digest}
-
-
-def _unpickle(path: Path) -> dict[str, Tensor]:
-    """A published .pth, flattened with dots. Only tensors and plain containers are ever made of its pickle."""
-    import torch
-
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # Of torch's long message only this part says what was found; a blocked module it tells without these words.
-        said = str(error).partition("WeightsUnpickler error:")[2]
-        blocked = re.search(r"whose module \S+ is blocked", str(error))
-        if blocked or re.search(r"global|class|torch\.load|getattr", said, re.IGNORECASE):
-            raise UserError(
-                f"{path}: holds objects other than tensors, which would execute code when loaded; nothing was "
-                "executed; expected a published NPNet checkpoint: get it again from its publisher"
-            ) from error
-        raise UserError(f"{path}: its pickle is broken or not a checkpoint's; copy it again") from error
-    except Exception as error:  # zip, EOF, index, key and type errors all mean the same: these are not its bytes
-        raise UserError(
-            f"{path}: truncated, or neither a safetensors nor a PyTorch file ({_line(error)}); copy it again"
-        ) from error
-    if not isinstance(content, dict) or not set(PUBLISHED) <= set(content):
-        found = ", ".join(sorted(map(str, content))[:6]) if isinstance(content, dict) else type(content).__name__
-        raise UserError(
-            f"{path}: not a published NPNet; expected the keys {', '.join(PUBLISHED)}, found {found or '-'}"
-        )
-    flat: dict[str, Tensor] = {}
-    for key in PUBLISHED:
-        value = content[key]
-        flat.update({f"{key}.{k}": v for k, v in value.items()} if isinstance(value, Mapping) else {key: value})
-    wrong = [k for k, v in flat.items() if not isinstance(v, torch.Tensor)]
-    if wrong:
-        raise UserError(f"{path}: {wrong[0]} is no tensor; expected a published NPNet checkpoint")
-    return flat
+def _of_published(path: Path, data: bytes) -> dict[str, Any]:
+    """A published file's provenance, without its tensors."""
+    told = {**PROVENANCE, **published.identity(path, data)}
+    return {**told, "config": None, "format": "published", "file": path.name}
 
 
 def _from_published(path: Path, data: bytes, tensors: Mapping[str, Tensor]) -> Checkpoint:
-    """Published names to ours, and the configuration that their shapes imply."""
-    renamed: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
-        prefix = next((p for p in PREFIXES if name.startswith(p)), "")
-        renamed[(PREFIXES[prefix] + name[len(prefix) :]) if prefix else name.removeprefix("_")] = tensor.detach()
-    try:
-        size = renamed["svd.mlp1.0.weight"].shape[1]
-        features = renamed["text.linear.weight"].shape[1]
-    except (KeyError, IndexError) as error:
-        raise UserError(
-            f"{path}: not a published NPNet, its {len(tensors)} tensors ({_first(sorted(tensors))}) "
-            f"have no {_line(error)}; expected unet_svd., unet_embedding., embeeding. or text_embedding., alpha, beta"
-        ) from error
-    if features % _TOKENS or size % 8:
-        raise UserError(
-            f"{path}: a text layer of {features} inputs and {size} singular values belong to no published NPNet; "
-            f"expected {_TOKENS} times the prompt's width (157696 for SDXL, 78848 for DiT) and 256"
-        )
-    for name in ("alpha", "beta"):
-        if name in renamed and renamed[name].numel() == 1:
-            renamed[name] = renamed[name].reshape(1)
-    config = NPNetConfig(
-        latent=(4, size // 2, size // 2),
-        prompt=(_TOKENS, features // _TOKENS),
-        attention=any(name.startswith("svd.attention.") for name in renamed),
-    )
-    known = _published(path, data)
+    config, renamed = published.translated(path, tensors)
+    known = {**PROVENANCE, **published.identity(path, data)}
     digest = known.pop("digest")
     known["source"] = {"file": path.name, "sha256": digest}
     return Checkpoint(path, config, _float(renamed), known, digest, published=True)
@@ -363,16 +288,6 @@ def _from_published(path: Path, data: bytes, tensors: Mapping[str, Tensor]) -> C
 
 def _float(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
-
-
-def _untouched(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether attention still holds nn.Linear's initial draw: its largest entry just inside 1/sqrt(width).
-
-    One AdamW step would move about half of the outermost entries across; weights without gradient are not decayed.
-    """
-    weights = [v for k, v in tensors.items() if k in ("svd.attention.qkv.weight", "svd.attention.proj.weight")]
-    largest = [float(w.abs().max()) * math.sqrt(w.shape[1]) for w in weights]
-    return bool(largest) and all(0.99 < value <= 1.0 for value in largest)
 
 
 def _check_fit(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
@@ -384,7 +299,7 @@ def _check_fit(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str,
         if k in expected and v.shape != expected[k].shape
     ]
     parts = [
-        f"{what}: {_first(sorted(names))}"
+        f"{what}: {first_names(sorted(names))}"
         for what, names in (("missing", missing), ("unexpected", unexpected), ("other shapes", differing))
         if names
     ]
@@ -394,15 +309,5 @@ def _check_fit(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str,
         )
 
 
-def _first(names: list[str], count: int = 3) -> str:
-    more = f" and {len(names) - count} more" if len(names) > count else ""
-    return ", ".join(names[:count]) + more
-
-
 def _with(attention: bool) -> str:
     return "with" if attention else "without"
-
-
-def _line(error: Exception) -> str:
-    """An error's first line, or its kind where it says nothing."""
-    return (str(error).splitlines() or [""])[0][:160] or type(error).__name__

@@ -3,40 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
-import signal
 import sys
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench import __version__
-from bench.errors import BenchError
-
-Command = Callable[[argparse.Namespace], int]
+from bench.cli import Command, guarded, positive
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code that ARCHITECTURE.md names."""
     options = _parser().parse_args(arguments)
-    command: Command = options.command
-    try:
-        return command(options)
-    except BenchError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted; what is finished is kept, run the same command again to go on", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # The reader (`| head`) has gone; that is no fault, and Python must not complain when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
-    except Exception:
-        traceback.print_exc()
-        print("error: this is a fault of ours, please report it with the lines above", file=sys.stderr)
-        return 4
+    return guarded(options.command, options)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -57,8 +36,8 @@ def _parser() -> argparse.ArgumentParser:
     collect.add_argument("--twin", action="store_true", help="collect on the embedded world")
     _settings(collect)
     collect.add_argument("--shard", type=_share, default=(1, 1), metavar="I/N", help="make the I-th of N shares")
-    collect.add_argument("--batch-size", type=_positive, help="pairs a batch")
-    collect.add_argument("--threads", type=_positive, help="CPU threads for torch")
+    collect.add_argument("--batch-size", type=positive, help="pairs a batch")
+    collect.add_argument("--threads", type=positive, help="CPU threads for torch")
     _device(collect)
 
     merge = add("merge", cmd_merge, "put the shares of one collection into one folder")
@@ -82,11 +61,17 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--out", type=Path, required=True, help="where checkpoints, curves and the log go")
     train.add_argument("--from", dest="start", type=Path, metavar="CHECKPOINT", help="fine-tune this one")
     _settings(train)
+    train.add_argument("--threads", type=positive, help="CPU threads for torch")
     _device(train)
 
     convert = add("convert", cmd_convert, "write a published or own checkpoint as safetensors, checked by reading it")
     convert.add_argument("source", type=Path, help="a .pth or .safetensors file, or a folder with one")
     convert.add_argument("target", type=Path, help="a .safetensors file, or a folder")
+    convert.add_argument(
+        "--attention",
+        action=argparse.BooleanOptionalAction,
+        help="whether the singular-value branch has attention, where the source's own was never trained",
+    )
     return parser
 
 
@@ -96,12 +81,6 @@ def _settings(parser: argparse.ArgumentParser) -> None:
 
 def _device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: a GPU where there is one")
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
-    return int(text)
 
 
 def _share(text: str) -> tuple[int, int]:
@@ -156,9 +135,8 @@ def cmd_score(options: argparse.Namespace) -> int:
 def cmd_select(options: argparse.Namespace) -> int:
     from npnet import select
 
-    return select.run(
-        options.folder, metrics=options.metric, thresholds=options.threshold, mode=options.mode, out=options.out
-    )
+    select.run(options.folder, metrics=options.metric, thresholds=options.threshold, mode=options.mode, out=options.out)
+    return 0
 
 
 def cmd_train(options: argparse.Namespace) -> int:
@@ -166,6 +144,10 @@ def cmd_train(options: argparse.Namespace) -> int:
     from npnet.settings import TrainConfig
 
     settings = config.load(options.config, TrainConfig, overrides=options.set)
+    if options.threads:
+        import torch
+
+        torch.set_num_threads(options.threads)
     train.run(settings, out=options.out, start=options.start, device=options.device, say=_note)
     return 0
 
@@ -173,5 +155,5 @@ def cmd_train(options: argparse.Namespace) -> int:
 def cmd_convert(options: argparse.Namespace) -> int:
     from npnet.convert import convert
 
-    print(convert(options.source, options.target))
+    print(convert(options.source, options.target, attention=options.attention))
     return 0

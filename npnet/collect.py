@@ -6,16 +6,15 @@ What is in memory is one batch and one shard, however large the collection.
 from __future__ import annotations
 
 import io
-import os
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench import noise, registry
 from bench.errors import UserError
 from bench.prompts.base import Prompt
-from bench.store import full_disk_is_said, write_atomically
 from npnet import dataset, teachers
 from npnet.collection import CollectConfig, Planned, plan
 
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CollectConfig", "run"]
 
+ABANDONED_SECONDS = 86_400
+"""Nobody writes one file for a day."""
 Shares = tuple[int, int]
 """This process's share: (3, 16) is the third of sixteen."""
 
@@ -60,24 +61,32 @@ def run(
     dataset.write_manifest(out, protocol)
     mine = [c for c in range(protocol.chunks) if c % share[1] == share[0] - 1]
     _clean(out, mine, protocol)
-    todo = [c for c in mine if not _have(out, c, planned)]
+    digests = {name: registry.get("metrics", name).digest() for name in config.metrics}
+    todo = [c for c in mine if not _have(out, c, planned, digests)]
     have = sum(len(protocol.members(c)) for c in mine) - sum(len(protocol.members(c)) for c in todo)
     if have:
         say(f"{have} pairs were there already")
     if not todo:
         return 0
     total = sum(len(protocol.members(c)) for c in todo)
-    maker = _Maker(planned, out, device)
+    maker = _Maker(planned, out, device, digests, say)
     size = batch_size or DEFAULT_BATCH[device.split(":")[0]]
     with Progress("collect", total, "pairs") as progress:
         for chunk in todo:
             shard = maker.shard(protocol.members(chunk), size, progress.advance)
+            if not have and chunk == todo[0] and maker.broken == len(shard) > 1:
+                raise UserError(
+                    f"none of the first {len(shard)} pairs has finite target noise; try another guidance, or look at "
+                    f"the model ({maker.first_broken})"
+                )
             dataset.write_shard(out, protocol, chunk, shard)
     say(f"{total} pairs made, {shard.calls:g} denoiser calls a pair")
+    if maker.broken:
+        say(f"{maker.broken} of them with NaN or infinity in their target noise, which selection drops")
     return total
 
 
-def _have(out: Path, chunk: int, planned: Planned) -> bool:
+def _have(out: Path, chunk: int, planned: Planned, digests: Mapping[str, str]) -> bool:
     """Whether a shard is there, whole, scored by all metrics, and has its images where they are to be kept."""
     path = dataset.shard_path(out, chunk)
     if not path.exists():
@@ -89,41 +98,48 @@ def _have(out: Path, chunk: int, planned: Planned) -> bool:
             f"{path}: not scored by {', '.join(missing)}; add scores with npnet score where images were kept, or give "
             "another --out"
         )
+    for name, digest in digests.items():
+        if shard.metric_digests[name] != digest:
+            raise UserError(
+                f"{path}: scored by another {name} ({shard.metric_digests[name]} there, {digest} here); score it again "
+                f"with npnet score {out} --metric {name} where images were kept, or give another --out"
+            )
     files = (dataset.image_path(out, k, side) for k in shard.index.tolist() for side in dataset.SIDES)
     return not planned.config.keep_images or all(file.is_file() for file in files)
 
 
 def _clean(out: Path, chunks: Iterable[int], protocol: dataset.Protocol) -> None:
-    """Remove what killed runs left of these shards and images half-written; what a living process writes stays."""
+    """Remove what killed runs left of these shards and images half-written; what may still be written stays.
+
+    Processes of several machines may share a folder, so a process number says nothing of who lives; the age does.
+    """
     names = {dataset.shard_path(out, c).name for c in chunks}
     for path in [*out.glob(".*.tmp"), *out.glob("images/.*.tmp")]:
-        name, _, pid = path.name[1:].removesuffix(".tmp").rpartition(".")
+        name = path.name[1:].removesuffix(".tmp").rpartition(".")[0]
         number = name.partition("-")[0]
         image = number.isdigit() and dataset.shard_path(out, int(number) // protocol.chunk).name in names
-        if (name in names or image or name == dataset.MANIFEST) and not _lives(pid):
-            path.unlink(missing_ok=True)
-
-
-def _lives(pid: str) -> bool:
-    with suppress(ValueError, ProcessLookupError):
-        try:
-            os.kill(int(pid), 0)
-        except PermissionError:
-            return True
-        return int(pid) != os.getpid()
-    return False
+        with suppress(FileNotFoundError):
+            old = time.time() - path.stat().st_mtime > ABANDONED_SECONDS
+            if old and (name in names or image or name == dataset.MANIFEST):
+                path.unlink()
 
 
 class _Maker:
     """Model, negative prompt and scorers, loaded once for all batches."""
 
-    def __init__(self, planned: Planned, out: Path, device: str):
-        self.planned, self.out, self.device = planned, out, device
+    def __init__(
+        self, planned: Planned, out: Path, device: str, digests: Mapping[str, str], say: Callable[[str], None]
+    ):
+        from bench.generate import Fitting
+
+        self.planned, self.out, self.device, self.digests, self.say = planned, out, device, digests, say
+        self.fitting = Fitting()
+        self.broken, self.first_broken = 0, ""
+        """Pairs so far whose target noise is not finite, and what is said of the first."""
         wanted = dict.fromkeys([*planned.config.metrics, *([planned.teacher.judge] if planned.teacher.judge else [])])
         entries: dict[str, MetricEntry] = {name: registry.get("metrics", name) for name in wanted}
         # Scorers first: one that is missing shall be told before a large model has been loaded.
         self.scorers: dict[str, Scorer] = {name: entry.scorer(device) for name, entry in entries.items()}
-        self.digests = {name: entries[name].digest() for name in planned.config.metrics}
         self.model: Model = planned.entry.load(device)
         _check_fit(self.model)
         self.sampler = registry.get("samplers", planned.protocol.sampler)
@@ -137,7 +153,9 @@ class _Maker:
         parts: list[dataset.Shard] = []
         for start in range(members.start, members.stop, batch):
             numbers = range(start, min(start + batch, members.stop))
-            parts += self.batches(numbers)
+            self.fitting.each(
+                numbers, lambda part: parts.append(self.batch(part)), model=self.planned.entry.name, one="pair"
+            )
             advance(len(numbers))
         metrics = self.planned.config.metrics
         return dataset.Shard(
@@ -151,22 +169,7 @@ class _Maker:
             calls=sum((p.calls or 0) * len(p) for p in parts) / len(members),
         )
 
-    def batches(self, numbers: range) -> list[dataset.Shard]:
-        """One batch; two halves of it where a GPU's memory does not suffice."""
-        import torch
-
-        try:
-            return [self.batch(numbers)]
-        except torch.OutOfMemoryError as error:
-            if len(numbers) == 1:
-                raise UserError(
-                    f"model {self.planned.entry.name!r}: one pair does not fit this GPU's memory"
-                ) from error
-            torch.cuda.empty_cache()
-            middle = len(numbers) // 2
-            return self.batches(numbers[:middle]) + self.batches(numbers[middle:])
-
-    def batch(self, numbers: range) -> dataset.Shard:
+    def batch(self, numbers: Sequence[int]) -> dataset.Shard:
         """Both arms of a batch of pairs; what they begin with in common is computed once."""
         import numpy as np
         import torch
@@ -175,7 +178,8 @@ class _Maker:
             work = self.work([self.planned.pair(k) for k in numbers])
             images = work.images(work.source, work.seeds, work.steps)
             target, target_images = self.planned.teacher.teach(work, images)
-        self.check(numbers, work, target)
+        if target.shape != work.source.shape:
+            raise UserError(f"the teacher made noise {tuple(target.shape)}; expected {tuple(work.source.shape)}")
         arms = {"source": images, "target": target_images}
         scores = {
             m: np.stack([work.score(m, arms[side]) for side in dataset.SIDES], 1) for m in self.planned.config.metrics
@@ -183,12 +187,15 @@ class _Maker:
         if self.planned.config.keep_images:
             self.keep(numbers, arms)
         dtype = self.planned.protocol.dtype
+        with np.errstate(over="ignore"):  # what is too large for the disk's precision becomes infinity, and is counted
+            stored = target.cpu().numpy().astype(dtype)
+        self.count_broken(numbers, work, stored)
         return dataset.Shard(
             index=np.array(numbers),
             seed=np.array(work.seeds),
             prompts=tuple(p.text for p in work.prompts),
             source=work.source.cpu().numpy().astype(dtype),
-            target=target.cpu().numpy().astype(dtype),
+            target=stored,
             scores=scores,
             metric_digests=self.digests,
             calls=memory.calls,
@@ -219,31 +226,26 @@ class _Maker:
             self.scorers,
         )
 
-    def check(self, numbers: range, work: teachers.Work, target: Any) -> None:
-        """UserError for target noise of another shape, or with values that are not finite."""
-        import torch
+    def count_broken(self, numbers: Sequence[int], work: teachers.Work, target: np.ndarray) -> None:
+        """Count the pairs whose target noise is not finite, and say of the first which it is."""
+        import numpy as np
 
-        if target.shape != work.source.shape:
-            raise UserError(f"the teacher made noise {tuple(target.shape)}; expected {tuple(work.source.shape)}")
-        bad = (~torch.isfinite(target).flatten(1).all(1)).nonzero().flatten().tolist()
-        if bad:
+        bad = np.flatnonzero(~np.isfinite(target).all((1, 2, 3))).tolist()
+        if bad and not self.broken:
             k = bad[0]
-            raise UserError(
-                f"pair {numbers[k]} ({work.prompts[k].text!r}, seed {work.seeds[k]}): the target noise is not finite; "
-                "try another guidance, or look at the model"
-            )
+            self.first_broken = f"pair {numbers[k]}: {work.prompts[k].text!r}, seed {work.seeds[k]}"
+            self.say(f"target noise that is not finite is kept as it is ({self.first_broken})")
+        self.broken += len(bad)
 
-    def keep(self, numbers: range, arms: Mapping[str, np.ndarray]) -> None:
+    def keep(self, numbers: Sequence[int], arms: Mapping[str, np.ndarray]) -> None:
         """Write both images of every pair; each appears whole or not at all."""
         from PIL import Image
 
-        with full_disk_is_said(self.out):
-            (self.out / "images").mkdir(exist_ok=True)
-            for side, images in arms.items():
-                for k, image in zip(numbers, images, strict=True):
-                    file = io.BytesIO()
-                    Image.fromarray(image).save(file, format="PNG")
-                    write_atomically(dataset.image_path(self.out, k, side), file.getvalue())
+        for side, images in arms.items():
+            for k, image in zip(numbers, images, strict=True):
+                file = io.BytesIO()
+                Image.fromarray(image).save(file, format="PNG")
+                dataset.write_file(dataset.image_path(self.out, k, side), file.getvalue())
 
 
 def _check_fit(model: Model) -> None:

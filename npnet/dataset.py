@@ -8,7 +8,8 @@ A collection is a folder:
 
 Pair k has its own number for ever: shards made by different processes merge by lying in one folder. A shard holds
 `source` and `target` (n, C, h, w), `index` and `seed` (n,), and for every metric `score.NAME.source` and
-`score.NAME.target` (n,); its metadata holds the prompts, the protocol's digest and the digest of its own tensors.
+`score.NAME.target` (n,); its metadata holds the prompts, the scorers' digests, the protocol's digest and the digest of
+all of these.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,9 @@ from bench.errors import UserError
 from bench.store import full_disk_is_said, write_atomically
 
 SCHEMA = 1
+"""Of the manifest."""
+SHARD_SCHEMA = 2
+"""Of a shard; the digest in one of schema 1 covers the tensors alone."""
 MANIFEST = "manifest.json"
 SIDES = ("source", "target")
 
@@ -101,12 +106,11 @@ def image_path(folder: Path, index: int, side: str) -> Path:
 def write_manifest(folder: Path, protocol: Protocol) -> None:
     """Begin a collection, or check that the one in the folder is the same; UserError where it is not."""
     path = folder / MANIFEST
-    if path.exists():
+    if path.is_file():
         _same(folder, read_manifest(folder), protocol)
         return
-    folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"schema": SCHEMA, "protocol": protocol.model_dump(mode="json")}, indent=1) + "\n"
-    _atomically(path, text.encode())
+    write_file(path, text.encode())
 
 
 def read_manifest(folder: Path) -> Protocol:
@@ -149,21 +153,21 @@ def write_shard(folder: Path, protocol: Protocol, chunk: int, shard: Shard) -> P
         for column, side in enumerate(SIDES):
             tensors[f"score.{name}.{side}"] = np.ascontiguousarray(pair[:, column], dtype=np.float32)
     metadata = {
-        "schema": str(SCHEMA),
+        "schema": str(SHARD_SCHEMA),
         "protocol": protocol.digest(),
         "prompts": json.dumps(list(shard.prompts), ensure_ascii=False),
         "metrics": json.dumps(dict(shard.metric_digests), sort_keys=True),
-        "digest": _digest(tensors),
     }
     if shard.calls is not None:
         metadata["calls"] = f"{shard.calls:g}"
+    metadata["digest"] = _digest(tensors, metadata)
     path = shard_path(folder, chunk)
-    _atomically(path, _in_order(save(tensors, metadata)))
+    write_file(path, _in_order(save(tensors, metadata)))
     return path
 
 
 def read_shard(path: Path, protocol: Protocol) -> Shard:
-    """One shard, checked: whole, of this protocol, as written. UserError names the file and what to do."""
+    """One shard, checked: whole, of this protocol, as written, under its own name. UserError says what to do."""
     from safetensors import SafetensorError, safe_open
 
     again = "delete it and run the same npnet collect again, only its pairs are made anew"
@@ -171,26 +175,49 @@ def read_shard(path: Path, protocol: Protocol) -> Shard:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (OSError, SafetensorError, ValueError) as error:
+    except OSError as error:
+        # A network disk that is away, too many open files, no permission: the pairs may well be whole.
+        raise UserError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
+    except (SafetensorError, ValueError) as error:
         raise UserError(f"{path}: not a whole shard ({str(error).splitlines()[0]}); {again}") from None
+    schema = metadata.get("schema", "")
+    if not schema.isdecimal() or not 1 <= int(schema) <= SHARD_SCHEMA:
+        raise UserError(
+            f"{path}: shard schema {schema!r}, this version reads 1 to {SHARD_SCHEMA}; use the version that wrote it"
+        )
     if metadata.get("protocol") != protocol.digest():
         raise UserError(
             f"{path}: a shard of another collection (protocol {metadata.get('protocol')}, the manifest here says "
             f"{protocol.digest()}); move it to its own folder"
         )
-    if metadata.get("digest") != _digest(tensors):
+    if metadata.get("digest") != _digest(tensors, metadata if schema != "1" else {}):
         raise UserError(f"{path}: its content is not what was written; {again}")
-    digests: dict[str, str] = json.loads(metadata["metrics"])
+    _check_members(path, protocol, tensors["index"].tolist())
+    try:
+        prompts = tuple(json.loads(metadata["prompts"]))
+        digests: dict[str, str] = json.loads(metadata["metrics"])
+    except (KeyError, ValueError):  # of schema 1, where no digest covers them
+        raise UserError(f"{path}: its content is not what was written; {again}") from None
     return Shard(
         index=tensors["index"],
         seed=tensors["seed"],
-        prompts=tuple(json.loads(metadata["prompts"])),
+        prompts=prompts,
         source=tensors["source"],
         target=tensors["target"],
         scores={m: np.stack([tensors[f"score.{m}.{side}"] for side in SIDES], 1) for m in digests},
         metric_digests=digests,
         calls=float(metadata["calls"]) if "calls" in metadata else None,
     )
+
+
+def _check_members(path: Path, protocol: Protocol, index: Sequence[int]) -> None:
+    number = path.stem.removeprefix("pairs-")
+    named = number.isdecimal() and path == shard_path(path.parent, int(number))
+    own = protocol.members(int(number)) if named else range(0)
+    if list(index) != list(own):
+        held = f"pairs {index[0]} to {index[-1]}" if index else "no pairs"
+        said = f"pairs {own[0]} to {own[-1]}" if own else "none of this collection"
+        raise UserError(f"{path}: holds {held}, and its name says {said}; give it its own name again, or delete it")
 
 
 def shards(folder: Path) -> list[Path]:
@@ -224,18 +251,24 @@ def merge(sources: Sequence[Path], out: Path) -> int:
                 if target.read_bytes() != path.read_bytes():
                     raise UserError(f"{path} and {target} differ; keep the one you trust and delete the other")
                 continue
-            _atomically(target, path.read_bytes())
+            write_file(target, path.read_bytes())
         if (folder / "images").is_dir() and folder.resolve() != out.resolve():
-            shutil.copytree(folder / "images", out / "images", dirs_exist_ok=True)
+            with _told(out / "images"):
+                unfinished = shutil.ignore_patterns(".*.tmp")
+                shutil.copytree(folder / "images", out / "images", dirs_exist_ok=True, ignore=unfinished)
     return len(shards(out))
 
 
-def _digest(tensors: Mapping[str, np.ndarray]) -> str:
+def _digest(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:
+    """sha256 of the tensors, and of all metadata but the digest itself (schema 1 gives none)."""
     h = hashlib.sha256()
     for name in sorted(tensors):
         array = np.ascontiguousarray(tensors[name])
         h.update(f"{name} {array.dtype} {array.shape}\0".encode())
         h.update(array.tobytes())
+    said = {name: text for name, text in metadata.items() if name != "digest"}
+    if said:
+        h.update(json.dumps(said, sort_keys=True).encode())
     return h.hexdigest()
 
 
@@ -249,6 +282,18 @@ def _in_order(data: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + data[8 + size :]
 
 
-def _atomically(path: Path, data: bytes) -> None:
-    with full_disk_is_said(path.parent):
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file of a collection, whole or not at all, with its folder; UserError where that cannot be done."""
+    with _told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, data)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        with full_disk_is_said(path.parent):
+            yield
+    except OSError as error:
+        reason = error.strerror or str(error).splitlines()[0]
+        raise UserError(f"{path}: cannot be written ({reason}); give another --out") from error

@@ -10,7 +10,6 @@ import copy
 import hashlib
 import io
 import math
-import pickle
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
@@ -26,9 +25,11 @@ from bench.errors import UserError
 from bench.progress import Progress
 from bench.store import write_atomically
 from npnet import checkpoint, losses
-from npnet.batches import Pairs, Rows
+from npnet.batches import Pairs
 from npnet.caches import Prompts, Team
+from npnet.mapped import Rows
 from npnet.model import NPNet
+from npnet.pickled import first_line, safe_load
 
 if TYPE_CHECKING:
     from npnet.settings import TrainConfig
@@ -40,6 +41,18 @@ FIGURE_SECONDS = 60.0
 """A figure takes longer than an epoch of a small training, so it is not drawn after each."""
 _AVERAGED_SOON = 10
 """An average of weights forgets the initial ones at first: its decay is at most (1 + step) / (10 + step)."""
+
+_EXPECTED = "a training's state: delete it to begin anew, or give another --out"
+_STATE = {
+    "identity": Mapping,
+    "network": Mapping,
+    "optimizer": Mapping,
+    "epoch": int,
+    "step": int,
+    "total": float,
+    "rows": list,
+    "seconds": float,
+}
 
 
 @dataclass(frozen=True)
@@ -81,14 +94,13 @@ class Loop:
         path = self.out / STATE
         if not path.exists():
             return None
-        try:
-            found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-            there = found["identity"]
-        except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
-            line = (str(error).splitlines() or [""])[0]
-            raise UserError(
-                f"{path}: not a training's state ({line}); delete it to begin anew, or give another --out"
-            ) from error
+        found = safe_load(path, expected=_EXPECTED)
+        if not isinstance(found, dict) or not all(isinstance(found.get(k), kind) for k, kind in _STATE.items()):
+            raise UserError(f"{path}: holds something else; expected {_EXPECTED}")
+        there = found["identity"]
+        if found["epoch"] >= self.config.epochs:
+            # Finished, it is left as it is, however its prompts were split.
+            there = {**there, "split": self.identity["split"]}
         differing = [k for k in {**there, **self.identity} if there.get(k) != self.identity.get(k)]
         if differing:
             told = ", ".join(f"{k} {there.get(k)!r} there, {self.identity.get(k)!r} here" for k in sorted(differing))
@@ -96,23 +108,19 @@ class Loop:
         return found
 
     def complete(self) -> bool:
-        """Whether nothing that a finished training leaves is missing; the figure may be, without matplotlib."""
-        return all((self.out / name).is_file() for name in (losses.BEST, losses.LAST, losses.CSV))
+        """Whether a finished training left its last network and its losses; the best one may have been moved away."""
+        return all((self.out / name).is_file() for name in (losses.LAST, losses.CSV))
 
     def begin(self, network: NPNet, data: Data, state: Mapping[str, Any] | None) -> None:
         """Make ready to train `network` from where `state` left off."""
         self.data = data
         self.raw = network.train().to(self.accelerator.device)
         self.average = copy.deepcopy(self.raw).eval().requires_grad_(False) if self.config.ema else None
-        if state is not None:
-            self.raw.load_state_dict(state["network"])
-            if self.average is not None:
-                self.average.load_state_dict(state["average"])
         self.optimizer = torch.optim.AdamW(
             self.raw.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
         )
         if state is not None:
-            self.optimizer.load_state_dict(state["optimizer"])
+            self._restore(state)
         # Parts of the published network are read by nothing, and processes would wait for their gradients.
         self.accelerator.ddp_handler.find_unused_parameters = network.config.layout == "published"
         self.network: nn.Module = self.accelerator.prepare_model(self.raw)
@@ -127,6 +135,17 @@ class Loop:
         self.numbers = math.prod(data.pairs.source.shape[1:])
         if state is not None:
             self.team.say(f"{self.out}: goes on after epoch {self.epoch}, step {self.step} of {self.steps}")
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        """Weights, average and optimizer as they were; UserError where they are not this network's."""
+        try:
+            self.raw.load_state_dict(state["network"])
+            if self.average is not None:
+                self.average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except Exception as error:  # torch says no more than that something in there is not as expected
+            told = f"{self.out / STATE}: not of this network ({first_line(error)})"
+            raise UserError(f"{told}; expected {_EXPECTED}") from error
 
     @property
     def steps(self) -> int:

@@ -123,9 +123,11 @@ def summary_line(
 ) -> dict[str, Any]:
     """Say what came of a training in one line; returns the same as numbers."""
     told = summary(rows, pairs=pairs)
+    gone = "" if (out / BEST).is_file() else f" (no longer there; {LAST} is of epoch {told['epochs']})"
     say(
-        f"{out / BEST}: epoch {told['best_epoch']} of {told['epochs']}, validation mse {told['validation_mse']:.6g} "
-        f"(source unchanged {told['identity_mse']:.6g}, scaled {told['scaled_mse']:.6g}): explains "
-        f"{100 * told['explained']:.1f} % of the move; {told['seconds']:.0f} s"
+        f"{out / BEST}{gone}: epoch {told['best_epoch']} of {told['epochs']}, "
+        f"validation mse {told['validation_mse']:.6g} (source unchanged {told['identity_mse']:.6g}, "
+        f"scaled {told['scaled_mse']:.6g}): explains {100 * told['explained']:.1f} % of the move; "
+        f"{told['seconds']:.0f} s"
     )
     return told

@@ -7,7 +7,6 @@ at does not. A method built again from an id finds the file by its digest.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,6 +15,7 @@ from pydantic import Field
 
 from bench.errors import UserError, nearest
 from bench.methods.base import Batch, Method
+from npnet.teachers import choosers
 
 if TYPE_CHECKING:
     import torch
@@ -103,9 +103,11 @@ class NPNetMethod(Method):
         return golden if self.scale == 1 else batch.latents + self.scale * (golden - batch.latents)
 
     def optimises(self) -> tuple[str, ...]:
-        """Metrics that selected its pairs or by which their teacher chose; with auto, those of all that it may take."""
-        paths = known().values() if self.checkpoint == AUTO and self.digest is None else [self._path(None)]
-        return tuple(dict.fromkeys(metric for path in paths for metric in _selected_by(path)))
+        """Metrics that selected its pairs or by which their teacher chose; none for auto before `for_model`."""
+        if self.checkpoint == AUTO and self.digest is None:
+            return ()
+        told = _provenance(self._path(None))
+        return tuple(dict.fromkeys([*told["selected_by"], *choosers(told["teacher"])]))
 
     def identity(self) -> dict[str, Any]:
         """The checkpoint's content in place of its name."""
@@ -152,21 +154,6 @@ def _read(path: Path, changed: int, size: int) -> dict[str, Any]:
     from npnet.checkpoint import read_provenance
 
     return read_provenance(path)
-
-
-def _selected_by(path: Path) -> Iterator[str]:
-    told = _provenance(path)
-    yield from told["selected_by"]
-    yield from _choosers(told["teacher"])
-
-
-def _choosers(teacher: Any) -> Iterator[str]:
-    """Metrics that the teacher chose by: a link of a chain, a chain, or the chains of several collections."""
-    if isinstance(teacher, list | tuple):
-        for part in teacher:
-            yield from _choosers(part)
-    elif isinstance(teacher, dict) and isinstance(teacher.get("chooser"), str):
-        yield teacher["chooser"]
 
 
 def _network(digest: str, device: str) -> NPNet:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import registry
 from bench.errors import UserError
 from bench.prompts.base import Prompt
+from bench.store import exclusive
 from npnet import dataset
 from npnet.collection import check_metadata, prompts_digest, read_prompts
 
@@ -23,12 +25,30 @@ BATCH = 64
 def score(folder: Path, *, metrics: Sequence[str], device: str | None = None) -> int:
     """Add scores of further metrics to a collection that kept its images; returns how many images were judged.
 
-    Every shard is written anew in one rename; a shard that has the scores already is left alone.
+    Every shard is written anew in one rename; a shard that has the scores already is left alone. One process at a
+    time: of two that read a shard before either has written it, the later one would take away the other's scores.
     """
+    protocol = dataset.read_manifest(folder)
+    with _held(folder):
+        return _score(folder, protocol, metrics, device)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(exclusive(folder))
+        except UserError as error:
+            raise UserError(f"{folder}: another npnet score runs there; wait for it") from error
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be written ({error.strerror or error})") from error
+        yield
+
+
+def _score(folder: Path, protocol: dataset.Protocol, metrics: Sequence[str], device: str | None) -> int:
     from bench.generate import choose_device
     from bench.progress import Progress
 
-    protocol = dataset.read_manifest(folder)
     entries: dict[str, MetricEntry] = {name: registry.get("metrics", name) for name in metrics}
     prompts = _prompts_again(protocol)
     check_metadata(metrics, prompts or [Prompt(0, "")])

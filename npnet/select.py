@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from bench import registry
 from bench.errors import UserError, nearest
 from bench.progress import Progress
 from bench.store import full_disk_is_said, write_atomically
@@ -26,13 +27,13 @@ Mode = Literal["all", "any"]
 
 
 class Rule(BaseModel):
-    """Keep a pair when s0 + threshold < s0' by this metric."""
+    """Keep a pair when s0 + threshold < s0' by this metric, or s0 - threshold > s0' where less is better."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     metric: str
     threshold: float = 0.0
-    """m, in the metric's own unit."""
+    """m: by how much the target's score has to be better, in the metric's own unit."""
 
 
 class Selection(BaseModel):
@@ -90,17 +91,24 @@ class Scores:
         for metric in metrics:
             if metric not in self.values:
                 raise UserError(f"{self.folder}: no scores by {metric!r} there{nearest(metric, self.values)}")
-            held = self.shards_with[metric]
-            if held < len(self.shards):
-                raise UserError(
-                    f"{self.folder}: only {held} of {len(self.shards)} shards have scores by {metric!r}; "
-                    "run the same npnet collect again to add the others"
-                )
+            lacking = self.lacking(metric)
+            if lacking:
+                raise UserError(lacking)
             if len(self.scorers[metric]) > 1:
                 raise UserError(
                     f"{self.folder}: its {metric!r} scores come from different scorers "
                     f"({', '.join(sorted(self.scorers[metric]))}), which cannot be compared; score it with one of them"
                 )
+
+    def lacking(self, metric: str) -> str | None:
+        """What to say where only some shards have a metric's scores; None where all have."""
+        held = self.shards_with[metric]
+        if held == len(self.shards):
+            return None
+        return (
+            f"{self.folder}: only {held} of {len(self.shards)} shards have scores by {metric!r}; "
+            f"run npnet score {self.folder} --metric {metric}"
+        )
 
     def usable(self, metrics: Sequence[str]) -> np.ndarray:
         """Whether a pair's noises and its scores by `metrics` are all finite (n,)."""
@@ -110,22 +118,25 @@ class Scores:
         return found
 
     def better(self, metric: str, threshold: float) -> np.ndarray:
-        """s0 + threshold < s0' (n,); False where a score is NaN."""
-        source, target = self.values[metric].T
+        """s0 + threshold < s0' (n,), with the scores' signs turned where less is better; False where one is NaN."""
+        source, target = (-1 if lower_is_better(metric) else 1) * self.values[metric].T
         with np.errstate(invalid="ignore"):
             return source + threshold < target
 
 
+def lower_is_better(metric: str) -> bool:
+    """Whether a metric's smaller scores are the better ones; one that is not installed is taken not to be so."""
+    return metric in registry.names("metrics") and not registry.get("metrics", metric).higher_is_better
+
+
 def read_scores(folder: Path) -> Scores:
     """One pass over a collection, a shard in memory at a time; UserError names a shard that is broken or foreign."""
-    protocol = dataset.read_manifest(folder)
-    paths = tuple(dataset.shards(folder))
-    if not paths:
-        raise UserError(f"{folder}: no pairs there yet; run npnet collect")
+    protocol, shards = dataset.read(folder)
+    paths: list[Path] = []
     parts: list[tuple[dataset.Shard, np.ndarray]] = []
-    with Progress(f"read {folder.name}", len(paths), "shards") as progress:
-        for path in paths:
-            shard = dataset.read_shard(path, protocol)
+    with Progress(f"read {folder.name}", len(dataset.shards(folder)), "shards") as progress:
+        for shard in shards:
+            paths.append(dataset.shard_path(folder, int(shard.index[0]) // protocol.chunk))
             finite = np.isfinite(shard.source).all((1, 2, 3)) & np.isfinite(shard.target).all((1, 2, 3))
             parts.append((_without_noise(shard), finite))
             progress.advance(1)
@@ -143,7 +154,7 @@ def read_scores(folder: Path) -> Scores:
     return Scores(
         folder=folder,
         protocol=protocol,
-        shards=paths,
+        shards=tuple(paths),
         index=index[order],
         shard=np.repeat(np.arange(len(parts)), [len(s) for s, _ in parts])[order],
         row=np.concatenate([np.arange(len(s)) for s, _ in parts])[order],
@@ -199,7 +210,9 @@ def _nothing_left(scores: Scores, rules: Sequence[Rule], mode: Mode, usable: np.
     asked = describe(rules, mode)
     if not usable.any():
         return f"{scores.folder}: none of its {len(scores)} pairs is finite; collect again"
-    margins = np.stack([np.diff(scores.values[r.metric][usable])[:, 0] - r.threshold for r in rules])
+    signs = [-1 if lower_is_better(rule.metric) else 1 for rule in rules]
+    gains = [sign * np.diff(scores.values[r.metric][usable])[:, 0] for r, sign in zip(rules, signs, strict=True)]
+    margins = np.stack([gain - rule.threshold for gain, rule in zip(gains, rules, strict=True)])
     margin = margins.min(0) if mode == "all" else margins.max(0)
     some, half = float(margin.max()), float(np.median(margin))
     if len(rules) == 1:
@@ -211,38 +224,60 @@ def _nothing_left(scores: Scores, rules: Sequence[Rule], mode: Mode, usable: np.
 
 
 def describe(rules: Sequence[Rule], mode: Mode) -> str:
-    """Rules as a person would say them: `all of hpsv2 > +0, pickscore > +0.1`."""
-    told = ", ".join(f"{rule.metric} > {rule.threshold:+g}" for rule in rules)
+    """Rules as a person would say them: `all of hpsv2 > +0, pickscore > +0.1`; `<` where less is better."""
+    told = ", ".join(
+        f"{rule.metric} < {0.0 - rule.threshold:+g}"
+        if lower_is_better(rule.metric)
+        else f"{rule.metric} > {rule.threshold:+g}"
+        for rule in rules
+    )
     return told if len(rules) == 1 else f"{mode} of {told}"
 
 
 def table(scores: Scores, metrics: Sequence[str], thresholds: Sequence[float]) -> str:
-    """Filter rates, the share of finite pairs discarded: scorers x thresholds, and several scorers together."""
-    scores.check(metrics)
-    usable = scores.usable(metrics)
+    """Filter rates, the share of finite pairs discarded: scorers x thresholds, and several scorers together.
+
+    Each is the rate of a selection by that row's scorers alone: a pair counts where their scores are finite. Rows of
+    scorers that judged only some of the shards have none.
+    """
+    partly = [metric for metric in metrics if metric in scores.values and scores.lacking(metric)]
+    scores.check([metric for metric in metrics if metric not in partly])
     rows: list[tuple[str, list[Rule], Mode]] = [(metric, [Rule(metric=metric)], "all") for metric in metrics]
     if len(metrics) > 1:
         together = [Rule(metric=metric) for metric in metrics]
         rows += [("all of them", together, "all"), ("any of them", together, "any")]
     cells = [["discarded by", *(f"m = {m:g}" for m in thresholds)]]
+    left_out: dict[str, int] = {}
     for label, rules, mode in rows:
+        if any(rule.metric in partly for rule in rules):
+            cells.append([label, *("-" for _ in thresholds)])
+            continue
+        usable = scores.usable([rule.metric for rule in rules])
+        left_out[label] = int((~usable).sum())
         at = ([rule.model_copy(update={"threshold": m}) for rule in rules] for m in thresholds)
         cells.append([label, *(_percent(_kept(scores, one, mode)[usable]) for one in at)])
+    told = [*_counts(scores, left_out), *(str(scores.lacking(metric)) for metric in partly)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in cells]
-    return "\n".join([*lines, *_counts(scores, usable)])
+    unknown = [metric for metric in metrics if metric not in registry.names("metrics")]
+    if unknown:
+        told.append(f"not installed here: {', '.join(unknown)}; more is taken to be better")
+    return "\n".join([*lines, *told])
 
 
 def _percent(kept: np.ndarray) -> str:
     return f"{100 * (1 - kept.mean()):.2f} %" if len(kept) else "-"
 
 
-def _counts(scores: Scores, usable: np.ndarray) -> list[str]:
+def _counts(scores: Scores, left_out: Mapping[str, int]) -> list[str]:
     lines = [f"{len(scores)} pairs read"]
     if len(scores) < scores.protocol.pairs:
         lines[0] += f" of {scores.protocol.pairs} planned: the collection is not complete yet"
-    if not usable.all():
-        lines.append(f"{int((~usable).sum())} pairs with NaN or infinity left out")
+    if len(set(left_out.values())) > 1:
+        each = ", ".join(f"{label} {n}" for label, n in left_out.items() if n)
+        lines.append(f"pairs with NaN or infinity left out: {each}")
+    elif any(left_out.values()):
+        lines.append(f"{max(left_out.values())} pairs with NaN or infinity left out")
     return lines
 
 
@@ -279,8 +314,8 @@ def run(
     mode: Mode = "all",
     out: Path | None = None,
     say: Callable[[str], None] = print,
-) -> int:
-    """`npnet select`: print the table of filter rates, and with `out` write the selection. Returns the exit code.
+) -> None:
+    """`npnet select`: print the table of filter rates, and with `out` write the selection.
 
     Without metrics all that the collection has; without thresholds m = 0. A selection that is written needs one
     threshold, for every metric, or as many as there are metrics, in their order.
@@ -292,7 +327,7 @@ def run(
         raise UserError(f"{folder}: its pairs have no scores; collect with metrics, or train with selection: none")
     say(table(scores, metrics, sorted(set(thresholds))))
     if out is None:
-        return 0
+        return
     if len(thresholds) not in (1, len(metrics)):
         raise UserError(
             f"{len(thresholds)} thresholds for {len(metrics)} metrics: a selection that is written needs one "
@@ -303,4 +338,3 @@ def run(
     selection = select(scores, rules, mode)
     write_selection(out, selection)
     say(f"kept {len(selection.kept)} of {selection.seen} pairs by {describe(rules, mode)}: {out}")
-    return 0

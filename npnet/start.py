@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from bench import suite_yaml
 from bench.errors import UserError
-from npnet import NPNetConfig
+from npnet import NPNetConfig, checkpoint
 from npnet.batches import Pairs
 from npnet.caches import Prompts
+from npnet.checkpoint import Checkpoint
+from npnet.teachers import choosers
 
 if TYPE_CHECKING:
     from npnet.model import NPNet
@@ -21,23 +22,44 @@ SMALL = 32
 """Latents up to this height and width get the small clean network unless the settings say otherwise."""
 
 
-def origin_of(start: Path | None) -> dict[str, Any] | None:
+def origin_of(begun: Checkpoint | None) -> dict[str, Any] | None:
     """What identifies the checkpoint that is fine-tuned."""
-    if start is None:
+    if begun is None:
         return None
-    from npnet import checkpoint
+    said = begun.provenance
+    chosen_by = [*(said.get("selected_by") or ()), *choosers(said.get("teacher"))]
+    return {
+        "file": begun.path.name,
+        "digest": begun.digest,
+        "model": said.get("model"),
+        "selected_by": list(dict.fromkeys(chosen_by)),
+    }
 
-    said = checkpoint.read_provenance(start)
-    return {"file": said["file"], "digest": said["digest"], "model": said.get("model")}
 
-
-def reads_text(settings: Mapping[str, Any], start: Path | None) -> bool:
+def reads_text(settings: Mapping[str, Any], begun: Checkpoint | None) -> bool:
     """Whether the network will read prompt embeddings."""
-    if "text" in settings or start is None:
+    if "text" in settings or begun is None:
         return settings.get("text") != "none"
-    from npnet import checkpoint
+    return begun.config.text != "none"
 
-    return checkpoint.read(start).config.text != "none"
+
+def check_network(settings: Mapping[str, Any], latent: tuple[int, int, int], begun: Checkpoint | None) -> None:
+    """UserError where settings, latents and checkpoint make no network, said before anything is read or encoded."""
+    # How many tokens a prompt has, and how wide, is known once one is encoded, and decides nothing of this.
+    prompt = (1, 1) if reads_text(settings, begun) else None
+    if begun is None:
+        network_config(settings, latent=latent, prompt=prompt)
+        return
+    if begun.config.latent != latent:
+        raise UserError(
+            f"{begun.path}: a network for latents {begun.config.latent}, and the pairs have {latent}; "
+            "fine-tune the network of a model with the same latents"
+        )
+    _tuned_config(settings, begun, prompt)
+
+
+def _tuned_config(settings: Mapping[str, Any], begun: Checkpoint, prompt: tuple[int, int] | None) -> NPNetConfig:
+    return _valid({**begun.config.model_dump(), **settings, "prompt": prompt or begun.config.prompt})
 
 
 def network_config(
@@ -65,13 +87,13 @@ def make_network(
     settings: Mapping[str, Any],
     pairs: Pairs,
     prompts: Prompts | None,
-    start: Path | None,
+    begun: Checkpoint | None,
     *,
     seed: int,
     say: Callable[[str], None],
 ) -> NPNet:
-    """A fresh network, or that of the checkpoint `start` with a fresh text layer where the prompts are of another
-    shape; UserError where the checkpoint does not fit the pairs or the settings.
+    """A fresh network, or that of the checkpoint `begun` with a fresh text layer where the prompts are of another
+    shape; UserError where the checkpoint does not fit the settings.
     """
     import torch
 
@@ -79,21 +101,15 @@ def make_network(
 
     torch.manual_seed(seed)
     prompt = prompts.shape if prompts is not None else None
-    if start is None:
+    if begun is None:
         return NPNet(network_config(settings, latent=pairs.protocol.latent, prompt=prompt)).requires_grad_(True)
-    from npnet import checkpoint
-
-    own = checkpoint.read(start)
-    if own.config.latent != pairs.protocol.latent:
-        raise UserError(
-            f"{own.path}: a network for latents {own.config.latent}, and the pairs have {pairs.protocol.latent}; "
-            "fine-tune the network of a model with the same latents"
-        )
-    wanted = _valid({**own.config.model_dump(), **settings, "prompt": prompt or own.config.prompt})
-    other = prompt if prompt != own.config.prompt else None
-    network = checkpoint.load(start, config=wanted, attention=settings.get("attention"), prompt=other)
-    fresh = [k for k, v in network.state_dict().items() if k not in own.tensors or not torch.equal(v, own.tensors[k])]
+    own = begun.config
+    other = prompt if prompt != own.prompt else None
+    wanted = _tuned_config(settings, begun, prompt)
+    network = checkpoint.load(begun, config=wanted, attention=settings.get("attention"), prompt=other)
+    held = begun.tensors
+    fresh = [k for k, v in network.state_dict().items() if k not in held or not torch.equal(v, held[k])]
     if fresh:
-        shapes = f"prompts are {prompt}, {own.config.prompt} there" if other else "asked for by network:"
-        say(f"{own.path}: replaced by fresh weights ({shapes}): {', '.join(fresh)}")
+        shapes = f"prompts are {prompt}, {own.prompt} there" if other else "asked for by network:"
+        say(f"{begun.path}: replaced by fresh weights ({shapes}): {', '.join(fresh)}")
     return network.train().requires_grad_(True)

@@ -7,7 +7,7 @@ noise and the target images. What it costs is counted where it runs: denoiser ca
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -207,7 +207,8 @@ def build(links: Sequence[Link], entry: ModelEntry) -> tuple[Teacher, tuple[dict
     except ValueError as error:
         raise UserError(f"teacher: {error}") from error
     identity = tuple(
-        {"use": link.use, **m.identity(), **_judged(m.judge())} for link, m in zip(links, methods, strict=True)
+        {"use": link.use, **m.identity(), **_judged(m.judge()), **_optimised(m)}
+        for link, m in zip(links, methods, strict=True)
     )
     chain = Chain(links=making)
     return (Chooser(chain, choosing) if choosing else Hook(chain)), identity
@@ -215,6 +216,24 @@ def build(links: Sequence[Link], entry: ModelEntry) -> tuple[Teacher, tuple[dict
 
 def _judged(metric: str | None) -> dict[str, str]:
     return {"judge_digest": registry.get("metrics", metric).digest()} if metric else {}
+
+
+def _optimised(method: Method) -> dict[str, list[str]]:
+    """What a method optimises beside its own choice, such as the metric that selected a network's pairs."""
+    found = [metric for metric in method.optimises() if metric != method.judge()]
+    return {"optimises": found} if found else {}
+
+
+def choosers(teacher: Any) -> Iterator[str]:
+    """Metrics that shaped the targets of a teacher, told as by `build`: of a link, a chain, or several chains."""
+    if isinstance(teacher, list | tuple):
+        for part in teacher:
+            yield from choosers(part)
+    elif isinstance(teacher, dict):
+        if isinstance(teacher.get("chooser"), str):
+            yield teacher["chooser"]
+        if isinstance(teacher.get("optimises"), list):
+            yield from teacher["optimises"]
 
 
 def _hooked(chain: Chain, work: Work, seeds: Sequence[int], steps: int) -> torch.Tensor:

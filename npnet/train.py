@@ -23,10 +23,12 @@ from typing import TYPE_CHECKING, Any
 from bench.cache import default_folder
 from bench.errors import UserError
 from bench.store import exclusive, full_disk_is_said
-from npnet.batches import Chosen, Pairs, choose, gather, split
+from npnet import checkpoint, dataset
+from npnet.batches import SPLIT, Chosen, Pairs, choose, gather, split
 from npnet.caches import Prompts, Team, embeddings, singular_values
+from npnet.checkpoint import Checkpoint
 from npnet.settings import TrainConfig
-from npnet.start import make_network, origin_of, reads_text
+from npnet.start import check_network, make_network, origin_of, reads_text
 
 if TYPE_CHECKING:
     from npnet.model import NPNet
@@ -58,12 +60,14 @@ def run(
         device=str(accelerator.device),
     )
     with _held(out, team), full_disk_is_said(out):
+        begun = checkpoint.read(start) if start is not None else None
+        check_network(config.network, dataset.read_manifest(config.pairs[0]).latent, begun)
         chosen = choose(config.pairs, config.selection)
         pairs = gather(chosen, limit=config.limit, seed=config.seed)
         training, validation = split(pairs, validation=config.validation, seed=config.seed)
         team.say(_told(chosen, pairs, len(training), len(validation)))
-        origin = origin_of(start)
-        identity = {**config.told(), "pairs": pairs.digest, "from": origin}
+        origin = origin_of(begun)
+        identity = {**config.told(), "pairs": pairs.digest, "from": origin, "split": SPLIT}
         if config.schedule == "constant":
             del identity["epochs"]
         loop = Loop(config, accelerator, out=out, identity=identity, team=team)
@@ -71,19 +75,21 @@ def run(
         if state is not None and (state["epoch"] >= config.epochs and loop.complete()):
             team.say(f"{out}: finished before; nothing to do")
             return summary_line(state["rows"], out, pairs=len(pairs), say=team.say)
-        prompts, svd, network = _prepared(config, pairs, start, team)
+        prompts, svd, network = _prepared(config, pairs, begun, team)
         loop.begin(network, Data(pairs, prompts, svd, training, validation), state)
         loop.provenance = provenance(config, chosen, pairs, origin, team.device, (len(training), len(validation)))
         return loop.train()
 
 
-def _prepared(config: TrainConfig, pairs: Pairs, start: Path | None, team: Team) -> tuple[Prompts | None, Any, NPNet]:
+def _prepared(
+    config: TrainConfig, pairs: Pairs, begun: Checkpoint | None, team: Team
+) -> tuple[Prompts | None, Any, NPNet]:
     """Embeddings and singular values as far as the network reads them, and the network itself."""
     folder = config.cache or default_folder() / "npnet"
     prompts = None
-    if reads_text(config.network, start):
+    if reads_text(config.network, begun):
         prompts = embeddings(pairs, folder, cached=config.cache_embeddings, team=team)
-    network = make_network(config.network, pairs, prompts, start, seed=config.seed, say=team.say)
+    network = make_network(config.network, pairs, prompts, begun, seed=config.seed, say=team.say)
     svd = None
     if config.cache_svd and network.config.svd:
         svd = singular_values(pairs, folder, dtype=config.svd_dtype, team=team)
@@ -165,7 +171,7 @@ def provenance(
         "model_digest": pairs.protocol.model_digest,
         "teacher": teachers[0] if all(t == teachers[0] for t in teachers) else teachers,
         "collections": collections,
-        "selected_by": sorted({rule["metric"] for rule in rules}),
+        "selected_by": sorted({*(rule["metric"] for rule in rules), *(origin["selected_by"] if origin else ())}),
         "thresholds": {rule["metric"]: rule["threshold"] for rule in rules},
         "pairs": {
             "seen": sum(one["seen"] for one in collections),

@@ -92,15 +92,16 @@ def test_the_batch_size_is_written_down(batched: tuple[Plan, dict[int, Ledger]])
 
 def test_the_batch_size_moves_no_score(batched: tuple[Plan, dict[int, Ledger]]) -> None:
     """As far as its images are the same: matrix products round otherwise in a batch of another size, which moves single
-    pixels by one grey level, and a scorer sees that (2e-4 of a score on the machine this was written on)."""
+    pixels by one grey level, and a scorer sees that: a small part of how far images differ from one another."""
     plan, ledgers = batched
     alone = scores(plan, ledgers[1])
     assert len(alone) == len(plan.jobs) * len(CONTINUOUS)
-    for metric in CONTINUOUS:
-        assert len({v for (_, m), v in alone.items() if m == metric}) > 1, f"{metric} tells no image from another"
+    spread = {name: np.std([v for (_, m), v in alone.items() if m == name]) for name in CONTINUOUS}
+    assert min(spread.values()) > 0, "a metric tells no image from another"
     for n in (3, 8):
         found = scores(plan, ledgers[n])
-        assert found == pytest.approx(alone, rel=1e-3)
+        for key, value in alone.items():
+            assert found[key] == pytest.approx(value, abs=0.02 * spread[key[1]]), key
         digests = [{i: image.digest for i, image in ledgers[m].images().items()} for m in (1, n)]
         same = [k for k in alone if digests[0][k[0]] == digests[1][k[0]]]
         assert {k: found[k] for k in same} == pytest.approx({k: alone[k] for k in same}, abs=1e-4)
@@ -260,7 +261,35 @@ def test_a_batch_that_does_not_fit_a_gpus_memory_is_halved(tmp_path: Path, monke
     monkeypatch.setattr(Maker, "_make", make)
     plan = plan_of("ddim", methods=["standard"], limit=5)
     assert len(made(plan, tmp_path / "run", batch_size=5).images()) == 5
-    assert tried == [5, 2, 3, 1, 2]
+    assert tried == [5, 2, 2, 1]
     room = 0
     with pytest.raises(UserError, match="one image does not fit this GPU's memory"):
         made(plan, tmp_path / "other", batch_size=5)
+
+
+def test_a_failed_batch_is_let_go_before_a_smaller_one_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its tensors hang on the exception's traceback; while they do, emptying the cache frees nothing."""
+    import weakref
+
+    import torch
+
+    from bench.generate import Fitting
+
+    held: list[weakref.ref[torch.Tensor]] = []
+    alive: list[bool] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: alive.append(held[-1]() is not None))
+
+    def make(part: Sequence[int]) -> None:
+        tensor = torch.zeros(len(part))
+        held.append(weakref.ref(tensor))
+        if len(part) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        done.append(list(part))
+
+    done: list[list[int]] = []
+    fitting = Fitting()
+    fitting.each(range(8), make, model="large", one="image")
+    assert done == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert alive == [False, False]
+    fitting.each(range(8, 11), make, model="large", one="image")
+    assert (done[4:], len(alive)) == ([[8, 9], [10]], 2), "the smaller size is remembered"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,6 +45,14 @@ def test_the_example_suite_plans() -> None:
 @pytest.mark.parametrize("marker", ["<!-- run command -->", "<!-- test command -->"])
 def test_the_two_commands_are_where_ci_looks(marker: str) -> None:
     assert ".venv/bin/" in _block(marker, "")
+
+
+def test_npnet_is_used_in_three_lines_outside_the_harness(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parents[1])
+    made: dict[str, Any] = {}
+    exec(compile(_block("<!-- example npnet -->", "python"), "README.md", "exec"), made)
+    assert made["image"].size == (64, 64)
+    assert made["latents"].shape == (1, 4, 8, 8)
 
 
 def test_no_placeholder_is_left() -> None:

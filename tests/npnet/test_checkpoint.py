@@ -245,6 +245,7 @@ def test_metadata_of_another_version_is_refused(ours: Path) -> None:
         ({"npnet": "99"}, "format 99.*reads 1"),
         ({"config": "{}{"}, "metadata cannot be read"),
         ({"config": '{"svd": true, "novel": 1}'}, "metadata cannot be read"),
+        ({"config": '{"text": "cross_attention", "residual": false}'}, "cannot be built.*upgrade"),
         ({"digest": "0" * 64}, "corrupt"),
     ):
         save_file(load_file(ours), ours.parent / "other.safetensors", {**metadata, **change})

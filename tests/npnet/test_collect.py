@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -278,6 +279,8 @@ def test_a_collection_killed_half_way_ends_as_one_left_alone(prompts: Path, whol
     assert 3 <= len(kept) < 20
     (out / f".pairs-000019.safetensors.{process.pid}.tmp").write_bytes(b"half")
     (out / "images" / f".000039-source.png.{process.pid}.tmp").write_bytes(b"half")
+    for left in out.rglob("*.tmp"):
+        os.utime(left, (0, 0))
     made = run(given, out=out, device="cpu", say=quiet)
     assert made == 40 - 2 * len(kept)
     assert not list(out.rglob("*.tmp"))
@@ -303,6 +306,52 @@ def test_a_truncated_shard_is_named_and_made_anew_once_deleted(whole: Path, prom
     path.unlink()
     assert run(settings_of(prompts), out=out, device="cpu", say=quiet) == 4
     assert path.read_bytes() == good
+
+
+def test_what_another_machine_may_still_be_writing_stays(whole: Path, prompts: Path, tmp_path: Path) -> None:
+    """Its process number means nothing here; only what nobody has touched for a day is removed."""
+    out = copied(whole, tmp_path / "c")
+    fresh, old = out / ".pairs-000001.safetensors.4194305.tmp", out / "images" / ".000004-source.png.4194305.tmp"
+    for path in (fresh, old):
+        path.write_bytes(b"half")
+    os.utime(old, (time.time() - 90_000, time.time() - 90_000))
+    run(settings_of(prompts), out=out, device="cpu", say=quiet)
+    assert (fresh.exists(), old.exists()) == (True, False)
+
+
+def test_a_batch_that_does_not_fit_a_gpus_memory_is_halved(
+    whole: Path, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from npnet.collect import _Maker
+
+    inner, tried = _Maker.batch, []
+
+    def batch(self: _Maker, numbers: Sequence[int]) -> dataset.Shard:
+        tried.append(len(numbers))
+        if len(numbers) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return inner(self, numbers)
+
+    monkeypatch.setattr(_Maker, "batch", batch)
+    run(settings_of(prompts, pairs=8), out=tmp_path, device="cpu", say=quiet)
+    assert tried == [4, 2, 2, 2, 2]
+    np.testing.assert_array_equal(together(tmp_path).source, together(whole).source[:8])
+
+
+def test_scores_of_another_scorer_are_not_gone_on_with(
+    whole: Path, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = copied(whole, tmp_path / "c")
+    dataset.shard_path(out, 2).unlink()
+    entry: MetricEntry = registry.get("metrics", "shapes-clipscore")
+    other = replace(entry, identify=lambda: "another")
+    monkeypatch.setitem(registry._discover("metrics"), "shapes-clipscore", other)
+    with pytest.raises(
+        UserError, match=r"scored by another shapes-clipscore \(\S+ there, another here\); score it again"
+    ):
+        run(settings_of(prompts), out=out, device="cpu", say=quiet)
+    assert score(out, metrics=["shapes-clipscore"], device="cpu") == 16
+    assert run(settings_of(prompts), out=out, device="cpu", say=quiet) == 4
 
 
 def test_a_lost_image_is_made_anew(whole: Path, prompts: Path, tmp_path: Path) -> None:
@@ -426,6 +475,37 @@ def test_a_metric_of_metadata_judges_a_registered_set_later(tmp_path: Path) -> N
     )
 
 
+def test_only_one_process_scores_a_collection(whole: Path, tmp_path: Path) -> None:
+    from bench.store import exclusive
+
+    out = copied(whole, tmp_path / "c")
+    with exclusive(out), pytest.raises(UserError, match=r"another npnet score runs there; wait for it$"):
+        score(out, metrics=["shapes-aesthetic"], device="cpu")
+
+
+def test_a_plain_teachers_identity_is_what_earlier_collections_hold() -> None:
+    """And that of a teacher which something else selected says by what."""
+    from bench.methods.base import Method
+    from bench.suite import Link
+    from npnet import teachers
+
+    entry = registry.get("models", "shapes-sdxl")
+    plain = Link(use="inversion", params={"guidance": None, "inversion_guidance": 1.0})
+    told = {"use": "inversion", "guidance": None, "inversion_guidance": 1.0, "version": "1"}
+    assert teachers.build([plain], entry)[1] == (told,)
+
+    class Selected(Method):
+        def optimises(self) -> tuple[str, ...]:
+            return ("hpsv2",)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry._discover("methods"), "selected", Selected)
+        identity = teachers.build([plain, Link(use="selected", params={})], entry)[1]
+    assert identity == (told, {"use": "selected", "version": "1", "optimises": ["hpsv2"]})
+    assert list(teachers.choosers([list(identity), [{"use": "best_of_n", "chooser": "mps"}]])) == ["hpsv2", "mps"]
+    assert list(teachers.choosers("inversion")) == list(teachers.choosers(None)) == []
+
+
 def test_only_kept_images_can_be_scored_again(prompts: Path, tmp_path: Path) -> None:
     run(settings_of(prompts, pairs=2, keep_images=False), out=tmp_path, device="cpu", say=quiet)
     assert not (tmp_path / "images").exists()
@@ -477,15 +557,41 @@ def test_a_model_whose_latent_does_not_fit_is_refused(
         run(settings_of(prompts), out=tmp_path, device="cpu", say=quiet)
 
 
-def test_target_noise_that_is_not_finite_names_its_pair(
+def test_a_collection_of_which_no_pair_is_finite_stops_at_once(
     prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from bench.methods.inversion import Inversion
 
     monkeypatch.setattr(Inversion, "noise", lambda self, batch, denoiser: batch.latents * float("nan"))
-    with pytest.raises(UserError, match=r"pair 0 \('a red circle', seed \d\): the target noise is not finite"):
+    with pytest.raises(UserError, match=r"none of the first 4 pairs .* \(pair 0: 'a red circle', seed \d\)"):
         run(settings_of(prompts), out=tmp_path, device="cpu", say=quiet)
     assert not dataset.shards(tmp_path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), 1e6])
+def test_a_pair_that_is_not_finite_is_kept_counted_and_not_selected(
+    prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    """1e6 is finite, but not in the half precision of the disk."""
+    from bench.methods.inversion import Inversion
+    from npnet.select import Rule, select
+
+    def noise_with_a_hole(self: Inversion, batch: Any, denoiser: Any) -> torch.Tensor:
+        target = batch.latents.clone()
+        for i, prompt in enumerate(batch.prompts):
+            if prompt == "two squares":
+                target[i, 0, 0, 0] = value
+        return target
+
+    monkeypatch.setattr(Inversion, "noise", noise_with_a_hole)
+    said: list[str] = []
+    assert run(settings_of(prompts), out=tmp_path, device="cpu", say=said.append) == PAIRS
+    assert [k for k, x in enumerate(together(tmp_path).target) if not np.isfinite(x).all()] == [1, 6, 11]
+    assert [line for line in said if "pair 1: 'two squares'" in line] == said[:1]
+    assert said[-1].startswith("3 of them with NaN or infinity")
+    kept = select(tmp_path, [Rule(metric="shapes-clipscore", threshold=-100)]).kept
+    assert kept == tuple(k for k in range(PAIRS) if k not in (1, 6, 11))
+    assert run(settings_of(prompts), out=tmp_path, device="cpu", say=quiet) == 0
 
 
 @pytest.mark.parametrize(
@@ -529,9 +635,9 @@ def test_the_papers_preset() -> None:
     made = configs.load(CONFIGS / "sdxl.yaml", CollectConfig)
     assert (made.steps, made.guidance, made.pairs, made.metrics) == (10, 5.5, 100_000, ("hpsv2",))
     assert [link.use for link in made.teacher] == ["inversion"]
-    latent = registry.get("models", made.model).latent
-    values = int(np.prod(latent))
-    assert 2 * 2 * values * 32 < 32e6
+    planned = plan(made.model_copy(update={"prompts": "shapes-train"}))
+    pair_bytes = 2 * 2 * int(np.prod(planned.protocol.latent))
+    assert 2e6 < planned.protocol.chunk * pair_bytes < 32e6
 
 
 def test_a_twin_keeps_what_was_set_by_hand() -> None:

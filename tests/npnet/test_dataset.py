@@ -75,3 +75,80 @@ def test_a_folder_without_pairs_says_how_to_make_some(tmp_path: Path) -> None:
     dataset.write_manifest(tmp_path, protocol())
     with pytest.raises(UserError, match="no pairs there yet"):
         dataset.read(tmp_path)
+
+
+def as_before(path: Path) -> None:
+    """A shard as schema 1 had it: the digest covers the tensors alone."""
+    import hashlib
+
+    from safetensors import safe_open
+    from safetensors.numpy import save_file
+
+    with safe_open(path, framework="numpy") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in sorted(file.keys())}
+    h = hashlib.sha256()
+    for name, tensor in tensors.items():
+        h.update(f"{name} {tensor.dtype} {tensor.shape}\0".encode() + tensor.tobytes())
+    save_file(tensors, path, {**metadata, "schema": "1", "digest": h.hexdigest()})
+
+
+def test_shards_of_the_first_schema_are_read_as_they_were(tmp_path: Path) -> None:
+    collection(tmp_path, pairs=32)
+    path = dataset.shard_path(tmp_path, 0)
+    new, written = list(dataset.read(tmp_path)[1]), path.read_bytes()
+    as_before(path)
+    assert path.read_bytes() != written
+    old = list(dataset.read(tmp_path)[1])
+    for name in ("prompts", "metric_digests", "calls"):
+        assert getattr(old[0], name) == getattr(new[0], name)
+    np.testing.assert_array_equal(old[0].target, new[0].target)
+    dataset.write_shard(tmp_path, protocol(pairs=32), 0, old[0])
+    assert path.read_bytes() == written, "as npnet score leaves it"
+
+
+@pytest.mark.parametrize(
+    ("said", "instead"), [(b"a red circle", b"a red sphere"), (b'taste\\": \\"1', b'taste\\": \\"2')]
+)
+def test_a_prompt_or_a_scorer_that_was_changed_is_noticed(tmp_path: Path, said: bytes, instead: bytes) -> None:
+    collection(tmp_path, pairs=16)
+    path = dataset.shard_path(tmp_path, 0)
+    assert path.read_bytes().count(said) == 1
+    path.write_bytes(path.read_bytes().replace(said, instead))
+    with pytest.raises(UserError, match="its content is not what was written"):
+        list(dataset.read(tmp_path)[1])
+
+
+@pytest.mark.parametrize("name", ["pairs-000001.safetensors", "pairs-000009.safetensors", "pairs-0 (copy).safetensors"])
+def test_a_shard_under_another_shards_name_is_told(tmp_path: Path, name: str) -> None:
+    collection(tmp_path, only=[0])
+    dataset.shard_path(tmp_path, 0).rename(tmp_path / name)
+    with pytest.raises(UserError, match=r"holds pairs 0 to 15, and its name says (pairs 16 to 31|none of this)"):
+        list(dataset.read(tmp_path)[1])
+
+
+def test_a_newer_shard_is_not_called_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(dataset, "SHARD_SCHEMA", 3)
+        collection(tmp_path, pairs=16)
+    with pytest.raises(UserError, match="shard schema '3', this version reads 1 to 2; use the version that wrote it"):
+        list(dataset.read(tmp_path)[1])
+
+
+def test_a_shard_that_cannot_be_opened_is_not_to_be_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    collection(tmp_path, pairs=16)
+    monkeypatch.setattr("safetensors.safe_open", refuse)
+    with pytest.raises(UserError, match=r"pairs-000000\.safetensors: cannot be read \(.*Too many open files\)$"):
+        list(dataset.read(tmp_path)[1])
+
+
+def test_a_file_where_a_folder_should_be_is_one_line(tmp_path: Path) -> None:
+    collection(tmp_path / "a", only=[0])
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UserError, match=r"cannot be written \(.*\); give another --out$"):
+            dataset.write_manifest(out, protocol())
+        with pytest.raises(UserError, match=r"cannot be written \(.*\); give another --out$"):
+            dataset.merge([tmp_path / "a"], out)

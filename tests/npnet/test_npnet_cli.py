@@ -116,13 +116,17 @@ def test_convert_writes_a_checkpoint_and_says_what(tmp_path: Path) -> None:
     assert done.code == 0, done.err
     assert "a.safetensors ->" in done.out
     assert (tmp_path / "b" / "npnet.safetensors").is_file()
+    assert "svd, attention, residual" in done.out
+    without = npnet("convert", tmp_path / "a.safetensors", tmp_path / "c", "--no-attention")
+    assert "svd, residual" in without.out, without.err
 
 
 def test_train_trains(collected: Path, tmp_path: Path) -> None:
     config = tmp_path / "train.yaml"
     config.write_text(f"pairs: {json.dumps(str(collected))}\nselection: none\nepochs: 1\nbatch: 2\n")
-    done = npnet("train", config, "--out", tmp_path / "trained", "--device", "cpu")
+    done = npnet("train", config, "--out", tmp_path / "trained", "--device", "cpu", "--threads", "1")
     assert done.code == 0, done.err
+    assert npnet("train", config, "--out", tmp_path / "trained", "--threads", "0").code == 2
     assert (tmp_path / "trained" / "last.safetensors").is_file()
 
 
@@ -134,7 +138,9 @@ def test_train_trains(collected: Path, tmp_path: Path) -> None:
         (["collect", "CONFIG", "--device", "tpu"], 2, "--device tpu: expected cpu, cuda or cuda:N"),
         (["score", "nowhere", "--metric", "shapes-clipscore"], 2, "nowhere: not a collection of noise pairs"),
         (["score", "COLLECTED", "--metric", "shapes-clip"], 2, "unknown metric 'shapes-clip'"),
+        (["collect", "CONFIG", "--out", "CONFIG"], 2, "cannot be written (File exists); give another --out"),
         (["merge", "nowhere", "--out", "TMP"], 2, "nowhere: not a collection of noise pairs"),
+        (["merge", "COLLECTED", "--out", "CONFIG"], 2, "cannot be written (File exists); give another --out"),
         (["select", "nowhere"], 2, "nowhere: not a collection of noise pairs"),
         (["train", "nowhere.yaml", "--out", "TMP"], 2, "nowhere.yaml: no such file"),
         (["convert", "nowhere.pth", "TMP"], 2, "nowhere.pth: no such checkpoint"),
@@ -145,7 +151,7 @@ def test_a_mistake_is_one_line(
 ) -> None:
     places = {"CONFIG": config, "COLLECTED": collected, "TMP": tmp_path / "out"}
     given = [str(places.get(a, a)) for a in arguments]
-    if given[0] == "collect":
+    if given[0] == "collect" and "--out" not in given:
         given += ["--out", str(tmp_path / "out")]
     done = npnet(*given)
     assert done.code == code

@@ -15,13 +15,16 @@ import torch
 from conftest import call, make_run
 from PIL import Image
 
-from bench import noise, registry, suite
+from bench import noise, registry, results, suite
 from bench.errors import UserError
 from bench.methods.base import Batch, Chain
 from bench.models.base import Denoiser
 from bench.plan import Plan, build_chain, make_plan
 from bench.prompts.base import Prompt
-from npnet import NPNet, NPNetConfig, checkpoint, method
+from bench.run import _record_suite
+from bench.store import Ledger
+from bench.suite import Link
+from npnet import NPNet, NPNetConfig, checkpoint, method, teachers
 from npnet.method import NPNetMethod
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -165,7 +168,34 @@ def test_it_optimises_what_selected_its_pairs_and_what_its_teacher_chose_by(weig
     assert Chain(links=(NPNetMethod(checkpoint=str(plain)),)).optimises() == ("shapes-preference",)
     assert NPNetMethod().optimises() == ()
     saved(weights / "shipped" / "shapes-sdxl.safetensors", selected_by=("shapes-preference",))
-    assert NPNetMethod().optimises() == ("shapes-preference",)
+    assert NPNetMethod().optimises() == (), "which one auto takes, only the model says"
+    assert NPNetMethod().for_model(ENTRY).optimises() == ("shapes-preference",)
+
+
+def test_the_report_marks_what_the_plan_found_whatever_became_of_the_file(weights: Path) -> None:
+    path = saved(weights / "shipped" / "shapes-sdxl.safetensors", selected_by=("shapes-aesthetic",))
+    plan = planned("npnet")
+    assert plan.optimises == {"standard": {"shapes-sdxl": []}, "npnet": {"shapes-sdxl": ["shapes-aesthetic"]}}
+    ledger = Ledger(weights / "run", create=True)
+    _record_suite(ledger, plan)
+    path.unlink()
+    (weights / "own" / "other.safetensors").write_bytes(b"broken")
+
+    def marks() -> set[tuple[str, str]]:
+        return {(a["method"], m) for a in results.compute(ledger)["arms"] for m in a["optimises"]}
+
+    assert marks() == {("npnet", "shapes-aesthetic")}
+    assert all(c["marked"] for c in results.compute(ledger)["comparisons"])
+    ledger.db.execute("DELETE FROM meta WHERE key = 'optimises'")
+    assert marks() == set(), "an older ledger: what the method says by itself"
+
+
+def test_a_network_that_taught_another_says_what_selected_its_own_pairs(weights: Path) -> None:
+    first = saved(weights / "first.safetensors", selected_by=("shapes-preference",))
+    _, identity = teachers.build([Link(use="npnet", params={"checkpoint": str(first)})], ENTRY)
+    assert identity[0]["optimises"] == ["shapes-preference"]
+    second = saved(weights / "second.safetensors", seed=1, selected_by=("shapes-clipscore",), teacher=list(identity))
+    assert NPNetMethod(checkpoint=str(second)).optimises() == ("shapes-clipscore", "shapes-preference")
 
 
 @pytest.mark.slow

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from noise_pairs import collection
 
+from bench import registry
 from bench.errors import UserError
+from bench.metrics.base import MetricEntry
 from npnet import dataset
-from npnet.select import Rule, read_scores, read_selection, run, select, table, write_selection
+from npnet.select import Rule, describe, read_scores, read_selection, run, select, table, write_selection
 
 # Six pairs; the gains s0' - s0 are by hand: one 1, 0, -1, 0.5, 2, 0.25; two 1, 1, 1, -1, -1, 0.
 ONE = [(0.0, 1.0), (1.0, 1.0), (1.0, 0.0), (0.0, 0.5), (-1.0, 1.0), (0.25, 0.5)]
@@ -84,7 +86,7 @@ def test_shards_that_are_not_collected_yet_are_allowed_and_said(tmp_path: Path) 
 def test_a_selection_file_reads_as_it_was_written(six: Path, tmp_path: Path) -> None:
     said: list[str] = []
     out = tmp_path / "new" / "kept.json"
-    assert run(six, metrics=["one", "two"], thresholds=[0, 0.5], mode="any", out=out, say=said.append) == 0
+    assert run(six, metrics=["one", "two"], thresholds=[0, 0.5], mode="any", out=out, say=said.append) is None
     selection = read_selection(out)
     assert selection == select(six, rules(one=0, two=0.5), "any")
     assert selection.protocol == dataset.read_manifest(six).digest()
@@ -95,7 +97,7 @@ def test_a_selection_file_reads_as_it_was_written(six: Path, tmp_path: Path) -> 
 
 def test_without_names_the_table_has_all_scorers_at_no_threshold(six: Path) -> None:
     said: list[str] = []
-    assert run(six, metrics=[], thresholds=[], mode="all", out=None, say=said.append) == 0
+    assert run(six, metrics=[], thresholds=[], mode="all", out=None, say=said.append) is None
     assert [line.split()[0] for line in said[0].splitlines()[1:3]] == ["one", "two"]
     assert "m = 0" in said[0]
 
@@ -133,9 +135,50 @@ def test_scores_of_some_shards_only_or_of_two_scorers_do_not_select(six: Path) -
         select(six, rules(one=0))
     without = {"two": second.scores["two"]}
     dataset.write_shard(six, protocol, 1, dataset.Shard(**fields, scores=without, metric_digests={"two": "1"}))
-    with pytest.raises(UserError, match="only 1 of 2 shards have scores by 'one'"):
+    with pytest.raises(
+        UserError, match=r"only 1 of 2 shards have scores by 'one'; run npnet score .*six --metric one$"
+    ):
         select(six, rules(one=0))
     assert select(six, rules(two=0)).kept == (0, 1, 2)
+    lines = table(read_scores(six), ["one", "two"], [0]).splitlines()
+    assert [line.split()[-1] for line in lines[1:5]] == ["-", "%", "-", "-"], "no rate of what only some shards have"
+    assert f"run npnet score {six} --metric one" in lines[6]
+
+
+@pytest.fixture
+def less_is_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = MetricEntry("one", "One", "", load=None, identify=lambda: "1", higher_is_better=False)
+    monkeypatch.setitem(registry._discover("metrics"), "one", entry)
+
+
+@pytest.mark.usefixtures("less_is_better")
+def test_a_metric_of_which_less_is_better_keeps_what_fell(six: Path) -> None:
+    assert select(six, rules(one=0)).kept == (2,), "the only pair whose score fell"
+    assert select(six, rules(one=-0.75)).kept == (1, 2, 3, 5), "or rose by less than 0.75"
+    assert describe(rules(one=0.5), "all") == "one < -0.5"
+    with pytest.raises(UserError, match=r"left after selection by one < -3; a threshold below 1 keeps some"):
+        select(six, rules(one=3))
+    told = table(read_scores(six), ["one", "two"], [0])
+    assert "83.33 %" in told.splitlines()[1]
+    assert told.endswith("not installed here: two; more is taken to be better")
+
+
+def test_a_rate_in_the_table_is_that_of_the_selection(tmp_path: Path) -> None:
+    """Whatever another scorer could not judge."""
+    broken = [(math.nan, 1.0), *TWO[1:4], (math.inf, 0.0), TWO[5]]
+    collection(tmp_path, scores={"one": ONE, "two": broken}, pairs=6, chunk=4)
+    scores = read_scores(tmp_path)
+    asked = [(rules(one=0), "all"), (rules(two=0), "all"), (rules(one=0, two=0), "all"), (rules(one=0, two=0), "any")]
+    lines = table(scores, ["one", "two"], [0]).splitlines()
+    for line, (wanted, mode) in zip(lines[1:5], asked, strict=True):
+        usable = scores.usable([rule.metric for rule in wanted])
+        both = [(s[0] < s[1], t[0] < t[1]) for s, t, u in zip(ONE, broken, usable, strict=True) if u]
+        named = [[one, two][: 1 if len(wanted) == 1 else 2] for one, two in both]
+        if wanted[0].metric == "two":
+            named = [[two] for _, two in both]
+        kept = sum(all(n) if mode == "all" else any(n) for n in named)
+        assert float(line.split()[-2]) == pytest.approx(100 * (1 - kept / len(named)), abs=0.005)
+    assert "pairs with NaN or infinity left out: two 2, all of them 2, any of them 2" in lines
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"schema": 1, "selection": {"kept": [1]}}', '{"schema": 9}'])
