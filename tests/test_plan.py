@@ -107,22 +107,22 @@ def test_batch_size_and_prompt_set_decide_no_image() -> None:
 
 
 def test_the_main_table_shares_its_controls_images() -> None:
-    """Six methods, two of them best of 4: six images a prompt instead of fourteen.
+    """Seven methods, two of them best of 4: seven images a prompt instead of fifteen.
 
-    Own seed, reseed's and two more candidates, and one image of each inversion.
+    Own seed, reseed's and two more candidates, and one image of each inversion and of NPNet.
     """
     loaded = suite.load(ROOT / "suites" / "sdxl_main.yaml", twin=True, limit=5)
-    assert len(loaded.methods) == 6
+    assert len(loaded.methods) == 7
     plan = make_plan(loaded)
     prompts = 3 * 5
     costs = plan.costs()
-    assert costs["cells"] == 6 * prompts
-    assert costs["images"] == len(plan.jobs) == 6 * prompts
+    assert costs["cells"] == 7 * prompts
+    assert costs["images"] == len(plan.jobs) == 7 * prompts
     assert costs["choices"] == 2 * prompts
-    # Uses of an image: four arms that make theirs and two times four candidates.
-    assert costs["shared"] == (4 + 2 * 4 - 6) * prompts
-    # Twenty steps of DDIM are the twin's default; inversion adds two calls.
-    assert costs["calls"] == (4 * 20 + 2 * 22) * prompts
+    # Uses of an image: five arms that make theirs and two times four candidates.
+    assert costs["shared"] == (5 + 2 * 4 - 7) * prompts
+    # Twenty steps of DDIM are the twin's default; inversion adds two calls, NPNet none.
+    assert costs["calls"] == (5 * 20 + 2 * 22) * prompts
     images = {c.arm.method: plan.jobs[c.job_id] for c in plan.cells if c.job_id in plan.jobs}
     for choice in plan.choices.values():
         assert len(set(choice.candidates)) == 4

@@ -619,16 +619,25 @@ def test_a_mistake_in_a_file_is_told_with_its_line(text: str, said: str) -> None
 # Presets and the embedded world's prompts ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda p: p.stem)
+PRESETS = [path for path in sorted(CONFIGS.glob("*.yaml")) if not path.stem.endswith("_train")]
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda p: p.stem)
 def test_a_preset_is_of_a_known_model_and_has_a_twin(path: Path) -> None:
     """A4: the paper collects at 10 steps for SDXL; table 14: seeds 0 to 1024."""
-    if "teacher:" not in path.read_text():
-        pytest.skip("a training preset")
     made, _ = twin(configs.load(path, CollectConfig))
     planned = plan(made)
     assert (planned.protocol.model, planned.protocol.steps, planned.protocol.seeds) == ("shapes-sdxl", 10, (0, 1024))
     assert planned.protocol.guidance == registry.get("models", "shapes-sdxl").guidance
     assert planned.protocol.prompts == "shapes-train"
+
+
+def test_the_training_preset_is_one() -> None:
+    from npnet.settings import TrainConfig
+
+    made = configs.load(CONFIGS / "shapes_train.yaml", TrainConfig, overrides=["pairs=there"])
+    assert made.selection is not None
+    assert [rule.metric for rule in made.selection.rules()] == ["shapes-preference"]
 
 
 def test_the_papers_preset() -> None:
