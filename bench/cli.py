@@ -50,17 +50,24 @@ def guarded(command: Command, options: argparse.Namespace) -> int:
         return 4
 
 
+def commands(parser: argparse.ArgumentParser) -> Callable[[str, Command, str], argparse.ArgumentParser]:
+    """Give a program its `--version` and what adds a command to it: `add(name, command, about)`."""
+    parser.add_argument("--version", action="version", version=__version__)
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Command, about: str) -> argparse.ArgumentParser:
+        sub = subparsers.add_parser(name, help=about, description=about)
+        sub.set_defaults(command=command)
+        return sub
+
+    return add
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bench", description="Does this noise method really help, by how much, at what cost?"
     )
-    parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def add(name: str, command: Command, about: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=about, description=about)
-        sub.set_defaults(command=command)
-        return sub
+    add = commands(parser)
 
     run = add(
         "run", cmd_run, "make the images of a suite, score them, and write a report; goes on where it was stopped"

@@ -8,8 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import __version__
-from bench.cli import Command, guarded, positive
+from bench.cli import commands, guarded, positive
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,13 +21,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m npnet", description="Collect noise pairs, select among them, train an NPNet."
     )
-    parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def add(name: str, command: Command, about: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=about, description=about)
-        sub.set_defaults(command=command)
-        return sub
+    add = commands(parser)
 
     collect = add("collect", cmd_collect, "make noise pairs and score both images; goes on where it was stopped")
     collect.add_argument("config", type=Path, help="a YAML file, such as npnet/configs/shapes.yaml")

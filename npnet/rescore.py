@@ -54,18 +54,19 @@ def _score(folder: Path, protocol: dataset.Protocol, metrics: Sequence[str], dev
     check_metadata(metrics, prompts or [Prompt(0, "")])
     paths = dataset.shards(folder)
     device = choose_device(device)
+    digests = {name: entry.digest() for name, entry in entries.items()}
     scorers = {name: entry.scorer(device) for name, entry in entries.items()}
     judged = 0
     with Progress("score", len(paths), "shards") as progress:
         for path in paths:
             shard = dataset.read_shard(path, protocol)
-            missing = [m for m in metrics if shard.metric_digests.get(m) != entries[m].digest()]
+            missing = [m for m in metrics if shard.metric_digests.get(m) != digests[m]]
             if missing:
                 found = _scored(folder, shard, {m: scorers[m] for m in missing}, prompts)
                 judged += 2 * len(shard) * len(missing)
-                digests = {**shard.metric_digests, **{m: entries[m].digest() for m in missing}}
+                by = {**shard.metric_digests, **{m: digests[m] for m in missing}}
                 chunk = int(shard.index[0]) // protocol.chunk
-                changed = {**vars(shard), "scores": {**shard.scores, **found}, "metric_digests": digests}
+                changed = {**vars(shard), "scores": {**shard.scores, **found}, "metric_digests": by}
                 dataset.write_shard(folder, protocol, chunk, dataset.Shard(**changed))
             progress.advance(1)
     return judged

@@ -84,6 +84,11 @@ def call(*arguments: object) -> Done:
     """`bench ARGUMENTS` in this process."""
     from bench.cli import main
 
+    return call_main(main, *arguments)
+
+
+def call_main(main: Callable[[list[str]], int], *arguments: object) -> Done:
+    """A program's `main` with ARGUMENTS, in this process."""
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         try:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
-from conftest import Done
+from conftest import Done, call_main
 
 from npnet import NPNetConfig, dataset
 from npnet.cli import main
@@ -40,13 +38,7 @@ print([m for m in ("torch", "diffusers", "transformers") if m in sys.modules], c
 
 def npnet(*arguments: object) -> Done:
     """`npnet ARGUMENTS` in this process."""
-    out, err = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err):
-        try:
-            code = main([str(a) for a in arguments])
-        except SystemExit as stop:  # argparse leaves this way
-            code = int(stop.code or 0)
-    return Done(code, out.getvalue(), err.getvalue())
+    return call_main(main, *arguments)
 
 
 @pytest.fixture(scope="module")
