@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.cli import commands, guarded, positive
+from bench.cli.program import commands, guarded, positive
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,0 +1,152 @@
+"""Commands that make things: `run` and `plan`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.cli.program import Add, positive
+
+if TYPE_CHECKING:
+    from bench.prompts.base import Prompt
+    from bench.suite import Suite
+
+
+def add_to(add: Add) -> None:
+    """Add this file's commands to the program."""
+    run = add(
+        "run", cmd_run, "make the images of a suite, score them, and write a report; goes on where it was stopped"
+    )
+    suite_options(run)
+    run.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: a GPU where there is one")
+    run.add_argument("--batch-size", type=positive, help="images a batch; changes no result")
+    run.add_argument("--threads", type=positive, help="CPU threads for torch")
+    run.add_argument("--no-cache", action="store_true", help="neither take images from the shared cache nor keep them")
+    run.add_argument("--gate", action="store_true", help="check the suite's gates at the end; exit 1 if one fails")
+    run.add_argument("--baseline", type=Path, help="also check against a file written by `baseline freeze`")
+
+    plan = add("plan", cmd_plan, "print what a run would make and cost, without making anything")
+    suite_options(plan)
+
+
+def suite_options(parser: argparse.ArgumentParser) -> None:
+    """The options of every command that takes a suite."""
+    parser.add_argument("suite", type=Path, help="a suite file, such as suites/sdxl_main.yaml")
+    parser.add_argument("--twin", action="store_true", help="run on the embedded world: no GPU, no hub, no account")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a value of the suite")
+    parser.add_argument("--limit", type=positive, help="take only the first N prompts of each set")
+    parser.add_argument("--method", action="append", default=[], help="keep only these methods (and the baseline)")
+    parser.add_argument("--metric", action="append", default=[], help="keep only these metrics")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders go (default: runs)")
+    parser.add_argument(
+        "--cache", type=Path, help="image cache shared by runs (default: BENCH_CACHE or ~/.cache/bench)"
+    )
+
+
+def load_suite(options: argparse.Namespace) -> Suite:
+    """The suite that those options name."""
+    from bench import suite
+
+    return suite.load(
+        options.suite,
+        overrides=options.set,
+        limit=options.limit,
+        twin=options.twin,
+        methods=options.method,
+        metrics=options.metric,
+    )
+
+
+def cache_folder(options: argparse.Namespace) -> Path:
+    """Where images that runs share lie."""
+    from bench.cache import default_folder
+
+    return options.cache or default_folder()
+
+
+def cmd_run(options: argparse.Namespace) -> int:
+    from bench.run import run
+
+    suite = load_suite(options)
+    for note in suite.notes:
+        print(f"note: {note}", file=sys.stderr)
+    done = run(
+        suite,
+        runs=options.runs,
+        cache=None if options.no_cache else cache_folder(options),
+        device=options.device,
+        batch_size=options.batch_size,
+        threads=options.threads,
+    )
+    from bench.cli.judge import tell, verdicts_of
+    from bench.report import sentences
+
+    if not done.worked:
+        print("finished before; nothing to do", file=sys.stderr)
+    print("\n".join(sentences(done.results)))
+    for control in done.results["controls"]:
+        if control["ok"] is False:
+            print(f"control: {control['sentence']}")
+    print(f"report: {done.folder / 'report.html'}")
+    verdicts = verdicts_of(done.results, suite, suite_gates=options.gate, baseline=options.baseline)
+    return tell(verdicts) if options.gate or options.baseline else 0
+
+
+def cmd_plan(options: argparse.Namespace) -> int:
+    from bench.cache import ImageCache
+    from bench.plan import make_plan
+
+    suite = load_suite(options)
+    for note in suite.notes:
+        print(f"note: {note}")
+    plan = make_plan(suite, read=_read_or_count)
+    cache = ImageCache(cache_folder(options))
+    cost = plan.costs({j for j in plan.jobs if cache.has(j)})
+    print(f"suite:          {suite.name} ({suite.id}){' on the embedded twin' if suite.twin else ''}")
+    print(f"methods:        {', '.join(m.label for m in suite.methods)}")
+    sets = {c.arm.prompts: 0 for c in plan.cells}
+    for name in sets:
+        sets[name] = len({c.prompt.index for c in plan.cells if c.arm.prompts == name})
+    print(f"prompts:        {', '.join(f'{name} ({n})' for name, n in sets.items())}")
+    print(f"cells:          {cost['cells']} (method x prompt x seed)")
+    print(
+        f"images:         {cost['images']} to have, {cost['cached']} of them in the cache; {cost['shared']} uses shared"
+    )
+    if cost["choices"]:
+        print(f"choices:        {cost['choices']} images chosen among candidates")
+    print(f"denoiser calls: {cost['calls']} still to make (guidance doubles the batch, not the calls)")
+    print(f"time:           {_duration(cost['seconds'], suite)}")
+    print(f"disk:           about {cost['bytes'] / 1e6:.0f} MB")
+    return 0
+
+
+def _read_or_count(name: str) -> list[Prompt]:
+    """A prompt set, or, where its file is not here yet, as many stand-ins: a plan needs their number only."""
+    from bench import registry
+    from bench.errors import UserError
+    from bench.prompts.base import Prompt
+
+    entry = registry.get("prompts", name)
+    try:
+        return list(entry.read())
+    except UserError as error:
+        print(f"note: prompts {name!r} are counted, not read: {error}")
+        return [Prompt(i, f"{name} {i}") for i in range(entry.size)]
+
+
+def _duration(seconds: float, suite: Suite) -> str:
+    from bench import registry
+
+    if seconds != seconds:
+        return "no estimate: no speed is known for " + ", ".join(suite.models)
+    on = {registry.get("models", m).call_ms_on for m in suite.models}
+    text = (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )
+    return f"about {text} of denoiser time on {' and '.join(sorted(on))}; scoring comes on top"
