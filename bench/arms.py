@@ -1,17 +1,26 @@
-"""The ledger's rows as arms: one method under one protocol, with its images, scores and costs by pair."""
+"""Ledgers as arms: one method under one protocol, its scores and costs as columns, row for row with its pairs.
+
+A pair is a prompt of a set and a seed; every method's image of a pair began from the same noise. Pairs, prompts and
+images are numbers here, so that a run of a million scores is a few arrays. Several ledgers are read as one where
+they agree on what they share.
+"""
 
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from array import array
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bench.metrics.base import MetricEntry
+from bench.errors import NotComparable
 from bench.prompts.base import Prompt
 from bench.score import prompt_key
-from bench.store import Image, Ledger
+from bench.store import Ledger
 from bench.suite import EVERY_PROMPT_SET, Suite
 
 POOLED = EVERY_PROMPT_SET
@@ -19,25 +28,70 @@ POOLED = EVERY_PROMPT_SET
 
 Setting = tuple[str, str, int, float]
 """Model, sampler, steps, guidance: what a comparison holds fixed."""
-Key = tuple[str, int, int]
-"""Prompt set, prompt index, seed: what makes a pair."""
+Place = tuple[Setting, str, str]
+"""Setting, method, prompt set: what an arm is."""
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 TIMES = ("encode_ms", "noise_ms", "sampling_ms", "decode_ms")
-CALLS = ("calls_noise", "calls_sampling", "calls_total")
+CALLS = ("calls_noise", "calls_sampling")
+_NUMBERS = (*TIMES, *CALLS, "peak_bytes", "from_cache")
+_WORDS = ("job_id", "digest", "file", "hardware", "peak_kind")
 
 
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A prompt of a set, and a seed. Pairs sort by set, index and seed."""
+
+    prompts: str
+    index: int
+    seed: int
+    text: str
+    category: str
+    described: bool
+    """Whether the prompt carries GenEval metadata."""
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        return self.prompts, self.index, self.seed
+
+
+class Images:
+    """Every image of the runs as columns: `numbers[name]` (n,), `words[name]` and the `run` that each lies in."""
+
+    def __init__(self) -> None:
+        self.words: dict[str, list[Any]] = {name: [] for name in _WORDS}
+        self.run: list[int] = []
+        self._numbers: dict[str, list[Any]] = {name: [] for name in _NUMBERS}
+        self.numbers: dict[str, Floats] = {}
+
+    def read(self, ledger: Ledger, run: int) -> dict[str, int]:
+        """Add a ledger's images; returns the row of each by its job id."""
+        before = len(self.run)
+        columns = (*_WORDS, *_NUMBERS)
+        rows = ledger.db.execute(f"SELECT {','.join(columns)} FROM images").fetchall()
+        for name, column in zip(columns, zip(*rows, strict=True), strict=bool(rows)):
+            (self.words if name in self.words else self._numbers)[name].extend(column)
+        self.run += [run] * len(rows)
+        self.numbers = {n: np.array(column, dtype=np.float64) for n, column in self._numbers.items()}
+        return {job: before + i for i, job in enumerate(self.words["job_id"][before:])}
+
+
+@dataclass
 class MeasuredArm:
-    """One method under one protocol on one prompt set, with what the ledger knows of it."""
+    """One method under one protocol on one prompt set, or on all of them; columns are sorted by pair."""
 
-    def __init__(self, setting: Setting, method: str, prompts: str):
-        self.setting, self.method, self.prompts = setting, method, prompts
-        self.cells: dict[Key, str] = {}
-        """Prompt text by pair, whether its image is there yet or not."""
-        self.images: dict[Key, Image] = {}
-        self.scores: dict[str, dict[Key, float]] = defaultdict(dict)
-        self.tags: dict[Key, str] = {}
-        self.described: set[Key] = set()
-        """Pairs whose prompt carries metadata."""
+    setting: Setting
+    method: str
+    prompts: str
+    pair: Ints
+    """Number of each pair, (n,)."""
+    image: Ints
+    """Row of its image, (n,); -1 where it is not there yet."""
+    scores: Floats
+    """(metrics, n), NaN where there is no score."""
+    asked: frozenset[str]
+    """The metrics that its run asks for."""
 
     @property
     def labels(self) -> dict[str, Any]:
@@ -51,74 +105,192 @@ class MeasuredArm:
             "method": self.method,
         }
 
-
-def read_arms(ledger: Ledger, suite: Suite, entries: dict[str, MetricEntry]) -> list[MeasuredArm]:
-    """The arms in the suite's order of methods, with images and scores joined on."""
-    images = ledger.images()
-    found: dict[tuple[Setting, str, str], MeasuredArm] = {}
-    keys: dict[tuple[str, str], list[tuple[MeasuredArm, Key]]] = defaultdict(list)
-    columns = "method, model, prompts, sampler, steps, guidance, prompt_index, seed, prompt, category, metadata, job_id"
-    for row in ledger.db.execute(f"SELECT {columns} FROM cells"):
-        method, model, prompts, sampler, steps, guidance, index, seed, text, category, metadata, job_id = row
-        setting = (model, sampler, steps, guidance)
-        arm = found.setdefault((setting, method, prompts), MeasuredArm(setting, method, prompts))
-        key = (prompts, index, seed)
-        image = images.get(job_id)
-        arm.cells[key] = text
-        arm.tags[key] = category
-        if metadata:
-            arm.described.add(key)
-        if image:
-            arm.images[key] = image
-            prompt = Prompt(index, text, category, json.loads(metadata) if metadata else None)
-            keys[image.digest, prompt_key(prompt)].append((arm, key))
-    for name, entry in entries.items():
-        rows = ledger.db.execute(
-            "SELECT digest, prompt, value FROM scores WHERE metric = ? AND scorer = ?", (name, entry.digest())
-        )
-        for digest, prompt, value in rows:
-            for arm, key in keys.get((digest, prompt), ()):
-                arm.scores[name][key] = value
-    order = {s.label: i for i, s in enumerate(suite.methods)}
-    sets = {p: i for i, p in enumerate(suite.prompts)}
-    return sorted(found.values(), key=lambda a: (a.setting, sets[a.prompts], order[a.method]))
+    def made(self) -> Ints:
+        """Rows of the images that are there."""
+        return self.image[self.image >= 0]
 
 
-def with_pooled(arms: list[MeasuredArm]) -> list[MeasuredArm]:
+@dataclass
+class Measured:
+    """All arms of one run or several, and what their numbers stand for."""
+
+    pairs: list[Pair]
+    texts: Ints
+    """The prompt text of each pair as a number; numbers are in the order of the texts."""
+    images: Images
+    metrics: list[str]
+    arms: list[MeasuredArm] = field(default_factory=list)
+    unused: dict[str, int] = field(default_factory=dict)
+    """Scores by another version of a metric's scorer, which count for nothing, by metric."""
+
+
+@dataclass
+class _Cells:
+    """The cells of one arm while they are read: job id and image row by pair, and whose they are."""
+
+    jobs: dict[int, str] = field(default_factory=dict)
+    rows: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Image row and scored unit by pair; -1 where not there."""
+    asked: set[str] = field(default_factory=set)
+
+
+class _Reader:
+    """Reads ledgers one after the other and holds what they have in common to be the same."""
+
+    def __init__(self, scorers: Mapping[str, str]):
+        self.scorers = scorers
+        self.images = Images()
+        self.pairs: dict[tuple[str, int, int], int] = {}
+        self.told: list[Pair] = []
+        self.units: dict[tuple[str, str], int] = {}
+        """What a score is of: an image's digest and a prompt key."""
+        self.cells: dict[Place, _Cells] = {}
+        self.values = [(array("q"), array("d")) for _ in scorers]
+        """Units and their values, metric by metric."""
+        self.unused: Counter[str] = Counter()
+
+    def read(self, ledger: Ledger, suite: Suite, run: int, asked: Sequence[str]) -> None:
+        rows = self.images.read(ledger, run)
+        digests, keys = self.images.words["digest"], dict[tuple[str, str | None], str]()
+        columns = "model, sampler, steps, guidance, method, prompts, prompt_index, seed, prompt, category, metadata"
+        for model, sampler, steps, guidance, method, *rest in ledger.db.execute(f"SELECT {columns}, job_id FROM cells"):
+            prompts, index, seed, text, category, metadata, job = rest
+            place = ((model, sampler, steps, guidance), method, prompts)
+            pair = self._pair(ledger, Pair(prompts, index, seed, text, category, bool(metadata)))
+            cells = self.cells.setdefault(place, _Cells())
+            if cells.jobs.setdefault(pair, job) != job:
+                raise NotComparable(
+                    f"{ledger.folder}: {method} on {model} ({prompts} {index}, seed {seed}) is another image than in "
+                    "the run before it (other weights, or another version of the method); report these runs apart"
+                )
+            cells.asked.update(asked)
+            image = rows.get(job, -1)
+            if image < 0:
+                cells.rows.setdefault(pair, (-1, -1))
+                continue
+            if (text, metadata) not in keys:
+                prompt = Prompt(index, text, category, json.loads(metadata) if metadata else None)
+                keys[text, metadata] = prompt_key(prompt)
+            unit = self.units.setdefault((digests[image], keys[text, metadata]), len(self.units))
+            if cells.rows.get(pair, (-1, -1))[0] < 0:
+                cells.rows[pair] = (image, unit)
+        self._scores(ledger)
+
+    def _pair(self, ledger: Ledger, pair: Pair) -> int:
+        number = self.pairs.setdefault(pair.key, len(self.pairs))
+        if number == len(self.told):
+            self.told.append(pair)
+        elif self.told[number].text != pair.text:
+            raise NotComparable(
+                f"{ledger.folder}: prompt {pair.index} of {pair.prompts} is another text than in the run before it; "
+                "the prompt set has changed, report these runs apart"
+            )
+        return number
+
+    def _scores(self, ledger: Ledger) -> None:
+        number = {name: i for i, name in enumerate(self.scorers)}
+        for digest, prompt, metric, scorer, value in ledger.db.execute(
+            "SELECT digest, prompt, metric, scorer, value FROM scores"
+        ):
+            unit = self.units.get((digest, prompt))
+            if unit is None or metric not in number:
+                continue
+            if scorer != self.scorers[metric]:
+                self.unused[metric] += 1
+            else:
+                units, values = self.values[number[metric]]
+                units.append(unit)
+                values.append(value)
+
+    def measured(self) -> Measured:
+        """What was read, with pairs numbered in their order."""
+        order = sorted(range(len(self.told)), key=lambda i: self.told[i].key)
+        pairs = [self.told[i] for i in order]
+        rank = np.empty(len(order), np.int64)
+        rank[order] = np.arange(len(order))
+        number = {text: i for i, text in enumerate(sorted({p.text for p in pairs}))}
+        texts = np.array([number[p.text] for p in pairs], dtype=np.int64)
+        # One column more than there are units: what has no image has no score.
+        scores = np.full((len(self.scorers), len(self.units) + 1), np.nan)
+        for i, (units, values) in enumerate(self.values):
+            scores[i, np.frombuffer(units, np.int64)] = np.frombuffer(values, np.float64)
+        result = Measured(pairs, texts, self.images, list(self.scorers), unused=dict(self.unused))
+        for (setting, method, prompts), cells in self.cells.items():
+            at = rank[list(cells.rows)]
+            image, unit = np.array(list(cells.rows.values()), dtype=np.int64).T[:, np.argsort(at)]
+            asked = frozenset(cells.asked)
+            result.arms.append(MeasuredArm(setting, method, prompts, np.sort(at), image, scores[:, unit], asked))
+        return result
+
+
+def read_arms(runs: Sequence[tuple[Ledger, Suite, Sequence[str]]], scorers: Mapping[str, str]) -> Measured:
+    """The arms of runs given as (ledger, suite, metrics asked for), in the order of settings, sets and methods.
+
+    `scorers` names the metrics to read and the digest of each one's scorer. Raises NotComparable where two runs have
+    different images, or different prompts, under one name.
+    """
+    reader = _Reader(scorers)
+    for number, (ledger, suite, asked) in enumerate(runs):
+        reader.read(ledger, suite, number, asked)
+    found = reader.measured()
+    methods, sets = (
+        _ranks(s.label for _, suite, _ in runs for s in suite.methods),
+        _ranks(p for _, suite, _ in runs for p in suite.prompts),
+    )
+    found.arms.sort(key=lambda a: (a.setting, sets[a.prompts], methods[a.method]))
+    return found
+
+
+def _ranks(names: Any) -> dict[str, int]:
+    return {name: i for i, name in enumerate(dict.fromkeys(names))}
+
+
+def with_pooled(arms: Sequence[MeasuredArm]) -> list[MeasuredArm]:
     """The arms, and for every setting and method one over all prompt sets."""
-    pooled: dict[tuple[Setting, str], MeasuredArm] = {}
+    groups: dict[tuple[Setting, str], list[MeasuredArm]] = {}
     for arm in arms:
-        one = pooled.setdefault((arm.setting, arm.method), MeasuredArm(arm.setting, arm.method, POOLED))
-        one.cells |= arm.cells
-        one.images |= arm.images
-        one.tags |= arm.tags
-        one.described |= arm.described
-        for metric, values in arm.scores.items():
-            one.scores[metric] |= values
-    return [*arms, *pooled.values()]
+        groups.setdefault((arm.setting, arm.method), []).append(arm)
+    return [*arms, *(_pooled(some) for some in groups.values())]
 
 
-def expected(arm: MeasuredArm, entry: MetricEntry) -> int:
-    """How many scores a complete arm has; GenEval judges only prompts with metadata."""
-    return len(arm.described if entry.needs_metadata else arm.cells)
+def _pooled(arms: Sequence[MeasuredArm]) -> MeasuredArm:
+    pair = np.concatenate([a.pair for a in arms])
+    order = np.argsort(pair)
+    return MeasuredArm(
+        arms[0].setting,
+        arms[0].method,
+        POOLED,
+        pair[order],
+        np.concatenate([a.image for a in arms])[order],
+        np.concatenate([a.scores for a in arms], axis=1)[:, order],
+        frozenset().union(*(a.asked for a in arms)),
+    )
 
 
-def cost_of(arm: MeasuredArm) -> dict[str, Any]:
+def cost_of(arm: MeasuredArm, images: Images) -> dict[str, Any]:
     """Means an image. Times count only images made on the hardware that made most of them."""
-    images = list(arm.images.values())
-    cost: dict[str, Any] = {name: None for name in (*TIMES, "total_ms", *CALLS, "peak_bytes", "peak_kind", "hardware")}
-    cost |= {"from_cache": 0, "n_timed": 0}
-    if not images:
+    cost: dict[str, Any] = dict.fromkeys((*TIMES, "total_ms", *CALLS, "calls_total", "peak_bytes", "peak_kind"))
+    cost |= {"hardware": None, "from_cache": 0, "n_timed": 0}
+    made, timed = arm.made(), timed_rows(arm, images)
+    if not len(made):
         return cost
-    hardware = Counter(i.hardware for i in images).most_common(1)[0][0]
-    timed = [i for i in images if i.hardware == hardware]
-    cost |= {name: float(np.mean([getattr(i, name) for i in timed])) for name in TIMES}
+    cost |= {name: float(np.mean(images.numbers[name][timed])) for name in TIMES}
     cost["total_ms"] = sum(cost[name] for name in TIMES)
-    for name in CALLS[:2]:
-        cost[name] = float(np.mean([getattr(i, name) for i in images]))
+    cost |= {name: float(np.mean(images.numbers[name][made])) for name in CALLS}
     cost["calls_total"] = cost["calls_noise"] + cost["calls_sampling"]
-    cost["peak_bytes"] = max(i.peak_bytes or 0 for i in timed) or None
-    cost["peak_kind"] = timed[0].peak_kind
-    cost["from_cache"] = sum(i.from_cache for i in images)
-    cost["n_timed"], cost["hardware"] = len(timed), hardware
+    peaks = images.numbers["peak_bytes"][timed]
+    cost["peak_bytes"] = int(np.nanmax(peaks)) or None if np.isfinite(peaks).any() else None
+    cost["peak_kind"] = images.words["peak_kind"][timed[0]]
+    cost["from_cache"] = int(images.numbers["from_cache"][made].sum())
+    cost["n_timed"], cost["hardware"] = len(timed), images.words["hardware"][timed[0]]
     return cost
+
+
+def timed_rows(arm: MeasuredArm, images: Images) -> Ints:
+    """Rows of the arm's images made on the hardware that made most of them."""
+    made = arm.made()
+    hardware = [images.words["hardware"][i] for i in made]
+    if not hardware:
+        return made
+    most = Counter(hardware).most_common(1)[0][0]
+    return made[np.array([h == most for h in hardware])]

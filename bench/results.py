@@ -1,33 +1,35 @@
-"""Ledger -> results: every number that a report, a gate or a person reads, as one JSON document.
+"""Ledgers -> results: every number that a report, a gate or a person reads, as one JSON document.
 
 All comparisons are on pairs (same model, protocol, prompt and seed) and clustered by prompt text. `"*"` in place
-of a prompt set means all sets pooled.
+of a prompt set means all sets pooled. `schemas/results.schema.json` describes the document.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bench import registry, stats
-from bench.arms import POOLED, Key, MeasuredArm, cost_of, expected, read_arms, with_pooled
-from bench.errors import UserError
+from bench.arms import POOLED, Measured, MeasuredArm, read_arms, with_pooled
+from bench.comparisons import Optimised, Tabulation
+from bench.errors import NotComparable, UserError
 from bench.methods.base import Chain
 from bench.metrics.base import MetricEntry
-from bench.metrics.geneval_rules import TASKS
 from bench.plan import build_method
 from bench.store import Ledger, write_atomically
-from bench.suite import Suite
+from bench.suite import MethodSpec, Suite
 
-SCHEMA = 1
-SHOWN_PAIRS = 12
-Optimised = Callable[[MeasuredArm], Sequence[str]]
-"""The metrics that are no evidence for an arm."""
+SCHEMA = 2
+BROWSABLE_PAIRS = 2_000
+"""Pairs that results carry for a person to look at, evenly spaced over all; `bench serve` shows every one."""
 CONTROL_ALPHA = 0.01
 """A control of zero effect fails below this Holm-adjusted p: one harness in a hundred looks broken by chance."""
 
@@ -40,189 +42,136 @@ def load_suite(ledger: Ledger) -> Suite:
     return Suite.model_validate(written)
 
 
-def compute(ledger: Ledger) -> dict[str, Any]:
-    """All results of a run; raises nothing for an unfinished one, which says so in itself."""
-    suite = load_suite(ledger)
-    entries: dict[str, MetricEntry] = {m: registry.get("metrics", m) for m in suite.metrics}
-    optimised = _optimised(ledger, suite)
-    arms = with_pooled(read_arms(ledger, suite, entries))
-    comparisons = list(_compare(arms, suite, entries, optimised))
-    _adjust(comparisons)
-    rows = [_arm_row(a, suite, entries, optimised) for a in arms]
-    metrics = {m: _metric(e, ledger) for m, e in entries.items()}
-    run = _run(ledger)
-    run["finished"] = all(r["complete"] for r in rows)
+def metrics_of(ledger: Ledger, suite: Suite) -> list[str]:
+    """The suite's metrics, and those that `bench score` added to the run since."""
+    return list(dict.fromkeys([*suite.metrics, *(ledger.get("added_metrics") or [])]))
+
+
+def compute(*ledgers: Ledger, folder: Path | None = None) -> dict[str, Any]:
+    """All results of one run, or of several that are comparable; an unfinished one says so in itself.
+
+    `folder` is where the report will lie (default: the run's own folder); the images' places are told from there.
+    Raises NotComparable where runs differ in what a common table must hold fixed.
+    """
+    suites = [load_suite(ledger) for ledger in ledgers]
+    suite = _joined(suites)
+    asked = [metrics_of(*run) for run in zip(ledgers, suites, strict=True)]
+    entries: dict[str, MetricEntry] = {m: registry.get("metrics", m) for m in dict.fromkeys(chain.from_iterable(asked))}
+    scorers = {m: e.digest() for m, e in entries.items()}
+    measured = read_arms(list(zip(ledgers, suites, asked, strict=True)), scorers)
+    arms = with_pooled(measured.arms)
+    _check_baselines(arms, suite)
+    optimised = _optimised(ledgers, suites)
+    found = Tabulation(measured, arms, entries, baseline=suite.baseline, optimised=optimised).tables()
+    ms = _score_ms(ledgers)
+    metrics = {m: _metric(e, ms.get((m, scorers[m]))) for m, e in entries.items()}
+    runs = [_run(ledger, s, folder or ledgers[0].folder) for ledger, s in zip(ledgers, suites, strict=True)]
+    for run in runs:
+        run["finished"] = all(r["complete"] for r in found.arms)
+    settings = list(dict.fromkeys(a.setting for a in arms))
+    pairs = list(_pairs(measured, settings))
     return {
         "schema": SCHEMA,
         "suite": {
             "name": suite.name,
             "title": suite.title,
-            "id": suite.id,
+            "id": suite.id if len(suites) == 1 else _joint_id(suites),
             "reproduces": suite.reproduces or None,
             "twin": suite.twin,
             "baseline": suite.baseline,
             "limit": suite.limit,
-            "command": run["provenance"].get("command"),
+            "command": runs[0]["provenance"].get("command"),
         },
-        "run": run,
-        "notes": [*suite.notes, *_notes(arms, ledger, metrics)],
+        "run": {key: value for key, value in runs[0].items() if key not in ("path", "suite", "id")},
+        "runs": runs,
+        "notes": [*suite.notes, *_notes(measured, ledgers, metrics)],
         "metrics": metrics,
-        "arms": rows,
-        "comparisons": comparisons,
-        "tasks": [t for a in arms for m in entries if (t := _tasks(a, m))],
-        "controls": list(_controls(comparisons, suite)),
-        "pairs": list(_pairs(arms, suite)),
+        "arms": found.arms,
+        "comparisons": found.comparisons,
+        "tasks": found.tasks,
+        "controls": list(_controls(found.comparisons, suite)),
+        "seeds": found.seeds,
+        "categories": found.categories,
+        "settings": [dict(zip(("model", "sampler", "steps", "guidance"), s, strict=True)) for s in settings],
+        "pairs": pairs,
+        "pairs_total": sum(len({*np.concatenate([a.pair for a in measured.arms if a.setting == s])}) for s in settings),
     }
 
 
-def write(ledger: Ledger) -> dict[str, Any]:
-    """Compute, and keep as `results.json` in the run folder."""
-    results = compute(ledger)
+def write(*ledgers: Ledger, folder: Path | None = None) -> dict[str, Any]:
+    """Compute, and keep as `results.json` in `folder`, or in the run's own."""
+    results = compute(*ledgers, folder=folder)
     text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
-    write_atomically(ledger.folder / "results.json", text.encode())
+    target = folder or ledgers[0].folder
+    target.mkdir(parents=True, exist_ok=True)
+    write_atomically(target / "results.json", text.encode())
     return results
 
 
-def _optimised(ledger: Ledger, suite: Suite) -> Optimised:
-    """As the run's plan found it, whatever lies on this machine now; for older ledgers, what the methods say."""
-    planned = ledger.get("optimises")
-    if planned is not None:
-        return lambda arm: planned[arm.method][arm.setting[0]]
-    said = {
-        spec.label: Chain(links=tuple(build_method(link.use, link.params) for link in spec.chain)).optimises()
-        for spec in suite.methods
-    }
-    return lambda arm: said[arm.method]
+def _joined(suites: Sequence[Suite]) -> Suite:
+    """The first suite with the methods, prompt sets, controls and names of all; what must agree is held to agree."""
+    first = suites[0]
+    for other in suites[1:]:
+        for word, ours, theirs in (
+            ("baseline", first.baseline, other.baseline),
+            ("world", "embedded twin" if first.twin else "real", "embedded twin" if other.twin else "real"),
+        ):
+            if ours != theirs:
+                raise NotComparable(
+                    f"the runs have another {word}: {first.name} ({first.id}) has {ours!r}, {other.name} ({other.id}) "
+                    f"has {theirs!r}; report them apart"
+                )
+    if len(suites) == 1:
+        return first
+    reproduces = list(dict.fromkeys(s.reproduces for s in suites))
+    return first.model_copy(
+        update={
+            "name": " + ".join(dict.fromkeys(s.name for s in suites)),
+            "title": "; ".join(dict.fromkeys(s.title or s.name for s in suites)),
+            "reproduces": reproduces[0] if len(reproduces) == 1 else "",
+            "limit": first.limit if len({s.limit for s in suites}) == 1 else None,
+            "notes": tuple(dict.fromkeys(n for s in suites for n in s.notes)),
+            "controls": {label: control for s in reversed(suites) for label, control in s.controls.items()},
+        }
+    )
 
 
-def _arm_row(arm: MeasuredArm, suite: Suite, entries: dict[str, MetricEntry], optimised: Optimised) -> dict[str, Any]:
-    metrics: dict[str, dict[str, Any]] = {}
-    for name in entries:
-        values = arm.scores[name]
-        if not values:
-            metrics[name] = {"mean": None, "low": None, "high": None, "n": 0}
-            continue
-        keys = sorted(values)
-        interval = stats.cluster_bootstrap([values[k] for k in keys], [arm.cells[k] for k in keys])
-        metrics[name] = {"mean": interval.estimate, **_bounds(interval), "n": len(keys)}
-    return {
-        **arm.labels,
-        "n_expected": len(arm.cells),
-        "n": len(arm.images),
-        "complete": _complete(arm, entries),
-        "is_baseline": arm.method == suite.baseline,
-        "metrics": metrics,
-        "optimises": list(optimised(arm)),
-        "cost": cost_of(arm),
-    }
+def _joint_id(suites: Sequence[Suite]) -> str:
+    return hashlib.sha256(" ".join(sorted(s.id for s in suites)).encode()).hexdigest()[:10]
 
 
-def _complete(arm: MeasuredArm, entries: dict[str, MetricEntry]) -> bool:
-    return len(arm.images) == len(arm.cells) and all(len(arm.scores[n]) == expected(arm, e) for n, e in entries.items())
+def _says(spec: MethodSpec) -> list[str]:
+    return list(Chain(links=tuple(build_method(link.use, link.params) for link in spec.chain)).optimises())
 
 
-def _bounds(interval: stats.Interval) -> dict[str, float | None]:
-    """JSON has no infinity; an interval that says nothing (one prompt) has no bounds."""
-    return {
-        "low": interval.low if np.isfinite(interval.low) else None,
-        "high": interval.high if np.isfinite(interval.high) else None,
-    }
-
-
-def _compare(
-    arms: list[MeasuredArm], suite: Suite, entries: dict[str, MetricEntry], optimised: Optimised
-) -> Iterator[dict[str, Any]]:
-    bases = {(a.setting, a.prompts): a for a in arms if a.method == suite.baseline}
+def _check_baselines(arms: Sequence[MeasuredArm], suite: Suite) -> None:
+    """An arm without the baseline of its setting has nothing to be paired with."""
+    bases = {(a.setting, a.prompts) for a in arms if a.method == suite.baseline}
     for arm in arms:
-        if arm.method == suite.baseline:
-            continue
-        base = bases[arm.setting, arm.prompts]
-        for name, entry in entries.items():
-            if entry.needs_metadata and not arm.described:
-                continue
-            yield _comparison(arm, base, entry, marked=name in optimised(arm))
+        if (arm.setting, arm.prompts) not in bases:
+            model, sampler, steps, guidance = arm.setting
+            raise NotComparable(
+                f"{arm.method} on {model} ({sampler}, {steps} steps, g {guidance}, {arm.prompts}) has no "
+                f"{suite.baseline} beside it in these runs; add a run that has"
+            )
 
 
-def _comparison(arm: MeasuredArm, base: MeasuredArm, entry: MetricEntry, *, marked: bool) -> dict[str, Any]:
-    ours, theirs = arm.scores[entry.name], base.scores[entry.name]
-    keys = sorted(ours.keys() & theirs.keys())
-    complete = bool(keys) and len(keys) == max(expected(arm, entry), expected(base, entry))
-    row: dict[str, Any] = {
-        **arm.labels,
-        "baseline": base.method,
-        "metric": entry.name,
-        "n": len(keys),
-        "complete": complete,
-        "marked": marked,
-    }
-    empty = ("n_prompts", "delta", "low", "high", "p", "p_holm", "win", "tie", "loss")
-    row |= dict.fromkeys((*empty, "win_rate", "win_low", "win_high", "detectable"))
-    if not keys:
-        return row
-    treated, baseline = np.array([ours[k] for k in keys]), np.array([theirs[k] for k in keys])
-    clusters = [arm.cells[k] for k in keys]
-    sign = 1.0 if entry.higher_is_better else -1.0
-    delta = stats.paired_delta(treated, baseline, clusters)
-    count = stats.outcomes(sign * treated, sign * baseline)
-    rate = stats.win_rate(sign * treated, sign * baseline, clusters)
-    detectable = stats.smallest_detectable(treated - baseline, clusters)
-    return row | {
-        "n_prompts": len(set(clusters)),
-        "delta": delta.estimate,
-        **_bounds(delta),
-        "p": stats.sign_flip_p(treated - baseline, clusters) if complete else None,
-        "win": count.win,
-        "tie": count.tie,
-        "loss": count.loss,
-        "win_rate": rate.estimate,
-        "win_low": rate.low,
-        "win_high": rate.high,
-        "detectable": detectable if np.isfinite(detectable) else None,
-    }
+def _optimised(ledgers: Sequence[Ledger], suites: Sequence[Suite]) -> Optimised:
+    """As each run's plan found it, whatever lies on this machine now; for older ledgers, what the methods say."""
+    known: dict[str, dict[str, list[str]] | list[str]] = {}
+    for ledger, suite in zip(ledgers, suites, strict=True):
+        planned = ledger.get("optimises")
+        for spec in suite.methods:
+            said: Any = planned[spec.label] if planned else _says(spec)
+            before = known.setdefault(spec.label, said)
+            if isinstance(before, dict) and isinstance(said, dict):
+                known[spec.label] = {m: sorted({*before.get(m, []), *said.get(m, [])}) for m in {*before, *said}}
 
+    def of(arm: MeasuredArm) -> Sequence[str]:
+        said = known[arm.method]
+        return said.get(arm.setting[0], []) if isinstance(said, dict) else said
 
-def _adjust(comparisons: list[dict[str, Any]]) -> None:
-    """Holm's correction over two families: all pooled comparisons, and all on single prompt sets.
-
-    Marked comparisons and incomplete ones are no evidence and belong to neither.
-    """
-    for pooled in (True, False):
-        family = [
-            c
-            for c in comparisons
-            if (c["prompts"] == POOLED) is pooled and not c["marked"] and c["complete"] and c["p"] is not None
-        ]
-        if not family:
-            continue
-        for row, p in zip(family, stats.holm([c["p"] for c in family]), strict=True):
-            row["p_holm"] = float(p)
-
-
-def _tasks(arm: MeasuredArm, metric: str) -> dict[str, Any] | None:
-    """GenEval's six task means and their mean, for a metric that judges by metadata."""
-    values = arm.scores[metric]
-    groups: dict[str, list[Key]] = defaultdict(list)
-    for key in sorted(values):
-        if arm.tags[key] in TASKS:
-            groups[arm.tags[key]].append(key)
-    if not groups or not registry.get("metrics", metric).needs_metadata:
-        return None
-    keys = [k for tag in groups for k in groups[tag]]
-    # A mean of task means is the mean of values that are weighted by their task's share.
-    weighted = [values[k] * len(keys) / (len(groups) * len(groups[tag])) for tag in groups for k in groups[tag]]
-    overall = stats.cluster_bootstrap(weighted, [arm.cells[k] for k in keys])
-    return {
-        **arm.labels,
-        "metric": metric,
-        "overall": overall.estimate,
-        "overall_low": overall.low if np.isfinite(overall.low) else None,
-        "overall_high": overall.high if np.isfinite(overall.high) else None,
-        "tasks": {
-            t: {"mean": float(np.mean([values[k] for k in groups[t]])), "n": len(groups[t])}
-            for t in TASKS
-            if t in groups
-        },
-    }
+    return of
 
 
 def _controls(comparisons: list[dict[str, Any]], suite: Suite) -> Iterator[dict[str, Any]]:
@@ -256,25 +205,51 @@ def _control(row: dict[str, Any], effect: str, p: float | None) -> dict[str, Any
     return told | {"ok": ok, "sentence": f"{row['method']} on {row['metric']} must show a gain: {seen}: {said}"}
 
 
-def _pairs(arms: list[MeasuredArm], suite: Suite) -> Iterator[dict[str, Any]]:
-    """Evenly spaced prompts of the first setting, not picked by looking."""
-    pooled = [a for a in arms if a.prompts == POOLED and a.setting == arms[0].setting]
-    base = next(a for a in pooled if a.method == suite.baseline)
-    keys = sorted(k for k in base.cells if all(k in a.images for a in pooled))
-    for i in dict.fromkeys(np.linspace(0, len(keys) - 1, min(SHOWN_PAIRS, len(keys))).astype(int).tolist()):
-        key = keys[i]
-        yield {
-            "prompt": base.cells[key],
-            "prompts": key[0],
-            "index": key[1],
-            "seed": key[2],
-            "images": {a.method: a.images[key].file for a in pooled},
-            "scores": {a.method: {m: v[key] for m, v in a.scores.items() if key in v} for a in pooled},
-        }
+def _pairs(measured: Measured, settings: Sequence[Any]) -> Iterator[dict[str, Any]]:
+    """Evenly spaced pairs of every setting, not picked by looking; those whose images are all there."""
+    share = max(1, BROWSABLE_PAIRS // max(len(settings), 1))
+    for number, setting in enumerate(settings):
+        # One method's arms over all sets, as image rows by pair.
+        rows: dict[str, dict[int, tuple[int, Any]]] = {}
+        for arm in (a for a in measured.arms if a.setting == setting):
+            columns = arm.pair.tolist(), arm.image.tolist(), arm.scores.T
+            rows.setdefault(arm.method, {}).update((p, (i, v)) for p, i, v in zip(*columns, strict=True))
+        shared = sorted(set.intersection(*(set(m) for m in rows.values())))
+        whole = [p for p in shared if all(m[p][0] >= 0 for m in rows.values())]
+        for i in dict.fromkeys(np.linspace(0, len(whole) - 1, min(share, len(whole))).astype(int).tolist()):
+            yield {"setting": number} | _pair(measured, whole[i], {name: m[whole[i]] for name, m in rows.items()})
 
 
-def _metric(entry: MetricEntry, ledger: Ledger) -> dict[str, Any]:
-    query = "SELECT AVG(ms) FROM scores WHERE metric = ? AND scorer = ?"
+def _pair(measured: Measured, number: int, shown: dict[str, tuple[int, Any]]) -> dict[str, Any]:
+    pair, images = measured.pairs[number], measured.images
+    return {
+        "prompt": pair.text,
+        "prompts": pair.prompts,
+        "index": pair.index,
+        "seed": pair.seed,
+        "category": pair.category,
+        "images": {name: images.words["file"][row] for name, (row, _) in shown.items()},
+        "runs": {name: images.run[row] for name, (row, _) in shown.items()},
+        "scores": {
+            name: {m: float(v) for m, v in zip(measured.metrics, values, strict=True) if not np.isnan(v)}
+            for name, (_, values) in shown.items()
+        },
+    }
+
+
+def _score_ms(ledgers: Sequence[Ledger]) -> dict[tuple[str, str], float]:
+    """Mean milliseconds an image by metric and scorer digest."""
+    sums: dict[tuple[str, str], list[float]] = {}
+    for ledger in ledgers:
+        query = "SELECT metric, scorer, SUM(ms), COUNT(ms) FROM scores GROUP BY metric, scorer"
+        for metric, scorer, ms, n in ledger.db.execute(query):
+            total = sums.setdefault((metric, scorer), [0.0, 0.0])
+            total[0] += ms or 0.0
+            total[1] += n
+    return {key: ms / n for key, (ms, n) in sums.items() if n}
+
+
+def _metric(entry: MetricEntry, score_ms: float | None) -> dict[str, Any]:
     return {
         "title": entry.title,
         "unit": entry.unit,
@@ -282,15 +257,19 @@ def _metric(entry: MetricEntry, ledger: Ledger) -> dict[str, Any]:
         "scale": entry.scale,
         "digest": entry.digest(),
         "twin_of": list(entry.twin_of),
-        "score_ms": ledger.db.execute(query, (entry.name, entry.digest())).fetchone()[0],
+        "score_ms": score_ms,
     }
 
 
-def _run(ledger: Ledger) -> dict[str, Any]:
+def _run(ledger: Ledger, suite: Suite, folder: Path) -> dict[str, Any]:
     rows = ledger.db.execute("SELECT started, provenance, stages FROM sessions ORDER BY id").fetchall()
     stages = [json.loads(s) for _, _, s in rows if s]
+    here = ledger.folder.resolve()
     return {
         "folder": ledger.folder.name,
+        "path": Path(os.path.relpath(here, folder.resolve())).as_posix(),
+        "suite": suite.name,
+        "id": suite.id,
         "created": rows[0][0] if rows else datetime.now(UTC).isoformat(timespec="seconds"),
         "provenance": json.loads(rows[-1][1]) if rows else {},
         "sessions": len(rows),
@@ -298,8 +277,8 @@ def _run(ledger: Ledger) -> dict[str, Any]:
     }
 
 
-def _notes(arms: list[MeasuredArm], ledger: Ledger, metrics: dict[str, dict[str, Any]]) -> Iterator[str]:
-    images = [i for a in arms if a.prompts != POOLED for i in a.images.values()]
+def _notes(measured: Measured, ledgers: Sequence[Ledger], metrics: dict[str, dict[str, Any]]) -> Iterator[str]:
+    images = measured.images
     yield (
         "Times are milliseconds an image, the share of a batch; one throwaway batch a model warms up and is left out. "
         "A chosen image (best_of_n) is charged for all its candidates and their judging, wherever they were made."
@@ -310,15 +289,20 @@ def _notes(arms: list[MeasuredArm], ledger: Ledger, metrics: dict[str, dict[str,
             f"Scoring took, in milliseconds an image: {told}. "
             "It is no part of a method's time unless the method chooses."
         )
-    hardware = {i.hardware for i in images}
+    for name, n in measured.unused.items():
+        yield f"{n} scores of {metrics[name]['title']} are by another version of its scorer and count for nothing."
+    used = np.unique(np.concatenate([a.made() for a in measured.arms])) if measured.arms else np.array([], int)
+    hardware = {images.words["hardware"][i] for i in used}
     if len(hardware) > 1:
         yield (
             f"Images come from {len(hardware)} kinds of hardware; "
             f"times count only the most frequent: {sorted(hardware)}"
         )
-    cached = sum(i.from_cache for i in images)
+    cells = np.concatenate([a.made() for a in measured.arms]) if measured.arms else used
+    cached = int(images.numbers["from_cache"][cells].sum()) if len(cells) else 0
     if cached:
-        yield f"{cached} of {len(images)} images came from the cache, with the times measured when they were made."
-    sessions = ledger.db.execute("SELECT COUNT(*) FROM sessions").fetchone()[0]
-    if sessions > 1:
-        yield f"The run was made in {sessions} sessions; provenance is the last one's."
+        yield f"{cached} of {len(cells)} images came from the cache, with the times measured when they were made."
+    for ledger in ledgers:
+        sessions = ledger.db.execute("SELECT COUNT(*) FROM sessions").fetchone()[0]
+        if sessions > 1:
+            yield f"{ledger.folder.name} was made in {sessions} sessions; provenance is the last one's."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -105,13 +106,55 @@ def _run(
     return Outcome(folder, found, worked=True)
 
 
-def write_report(ledger: Ledger) -> dict[str, Any]:
-    """results.json, report.md and report.html of a run folder, from its ledger alone."""
+def write_report(*ledgers: Ledger, folder: Path | None = None, formats: Sequence[str] | None = None) -> dict[str, Any]:
+    """results.json and the report of a run folder, or of several runs into `folder`, from their ledgers alone."""
     from bench import report
 
-    found = results.write(ledger)
-    report.write(found, ledger.folder)
+    found = results.write(*ledgers, folder=folder)
+    report.write(found, folder or ledgers[0].folder, formats=formats)
     return found
+
+
+def add_scores(
+    folder: Path, metrics: Sequence[str], *, votes: Sequence[Path] = (), device: str | None = None
+) -> dict[str, Any]:
+    """Judge the images of a run by more metrics, or by people's votes, and write its report again."""
+    from bench.metrics.human import NAME
+
+    if votes and NAME not in metrics:
+        raise UserError(f"--votes are read by the metric {NAME!r}; give --metric {NAME} too")
+    if NAME in metrics and not votes:
+        raise UserError(f"metric {NAME!r} is read from files that report.html exports; give --votes FILE")
+    ledger = Ledger(folder)
+    suite = results.load_suite(ledger)
+    computed = [m for m in dict.fromkeys(metrics) if m != NAME]
+    for name in computed:
+        entry: MetricEntry = registry.get("metrics", name)
+        if entry.load is None:
+            entry.scorer("cpu")
+    with full_disk_is_said(folder), exclusive(folder):
+        if computed:
+            from bench import generate, score
+
+            chosen = generate.choose_device(device)
+            score.score({name: score.of_run(ledger, name) for name in computed}, ledger, device=chosen)
+            added = [m for m in computed if m not in suite.metrics]
+            ledger.set("added_metrics", list(dict.fromkeys([*(ledger.get("added_metrics") or []), *added])))
+        if votes:
+            from bench.votes import add_votes
+
+            counted = add_votes(ledger, votes, baseline=suite.baseline)
+            left = [f"{n} {what}" for n, what in ((counted.elsewhere, "on cells that are not in this run"),
+                    (counted.aside, f"without {suite.baseline}")) if n]  # fmt: skip
+            ignored = f"; ignored: {', '.join(left)}" if left else ""
+            print(f"votes: {counted.used} on {counted.pairs} pairs{ignored}", file=sys.stderr)
+        return write_report(ledger)
+
+
+def merged_folder(ledgers: Sequence[Ledger]) -> Path:
+    """Where the report of several runs goes unless told: beside the first one, named after all of them."""
+    ids = content_hash(sorted(str(ledger.folder.resolve()) for ledger in ledgers))
+    return ledgers[0].folder.resolve().parent / f"merged-{ids[:10]}"
 
 
 def _images_there(ledger: Ledger) -> bool:

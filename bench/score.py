@@ -7,18 +7,15 @@ import json
 import time
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench import registry
-from bench.errors import UserError
+from bench.images import read_png
 from bench.metrics.base import MetricEntry
 from bench.plan import Choice, Plan
 from bench.progress import Progress
 from bench.prompts.base import Prompt
 from bench.store import Image, Ledger
-
-if TYPE_CHECKING:
-    import numpy as np
 
 BATCH = 64
 
@@ -53,6 +50,17 @@ def arms(plan: Plan) -> dict[str, list[Pair]]:
     return found
 
 
+def of_run(ledger: Ledger, metric: str) -> list[Pair]:
+    """What a metric judges in a run that is there: every cell's image, or those of prompts with metadata."""
+    entry: MetricEntry = registry.get("metrics", metric)
+    query = "SELECT job_id, prompt_index, prompt, category, metadata FROM cells ORDER BY rowid"
+    return [
+        (job_id, Prompt(index, text, category, json.loads(metadata) if metadata else None))
+        for job_id, index, text, category, metadata in ledger.db.execute(query)
+        if metadata or not entry.needs_metadata
+    ]
+
+
 def score(work: dict[str, list[Pair]], ledger: Ledger, *, device: str) -> dict[str, float]:
     """Score what is missing; returns seconds by metric. A killed run keeps every finished batch."""
     images = ledger.images()
@@ -82,7 +90,8 @@ def _score_one(
         for i in range(0, len(items), BATCH):
             batch = items[i : i + BATCH]
             begun = time.perf_counter()
-            pixels = [_load(ledger, image) for _, (image, _) in batch]
+            mend = "delete it and run again, it will be made anew"
+            pixels = [read_png(ledger.folder / image.file, mend=mend) for _, (image, _) in batch]
             values = scorer.score(pixels, [prompt for _, (_, prompt) in batch])
             ms = 1000 * (time.perf_counter() - begun) / len(batch)
             ledger.put_scores(
@@ -90,18 +99,6 @@ def _score_one(
                 for (key, _), v in zip(batch, values, strict=True)
             )
             progress.advance(len(batch))
-
-
-def _load(ledger: Ledger, image: Image) -> np.ndarray:
-    import numpy as np
-    from PIL import Image as Pillow
-
-    path = ledger.folder / image.file
-    try:
-        with Pillow.open(path) as opened:
-            return np.asarray(opened.convert("RGB"))
-    except (OSError, SyntaxError) as error:  # Pillow's word for a broken PNG is SyntaxError
-        raise UserError(f"{path}: not a whole PNG ({error}); delete it and run again, it will be made anew") from error
 
 
 def choose(plan: Plan, ledger: Ledger) -> int:

@@ -13,29 +13,15 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Floats = NDArray[np.float64]
-
-RESAMPLES = 10_000
-LEVEL = 0.95
-EXACT_CLUSTERS = 13  # 2**13 sign patterns: fewer than the Monte Carlo default
-CHUNK_DRAWS = 2**18  # draws held at once: three arrays of 2 MiB, which stay in cache
-ROUNDING = 1e-12  # of the largest possible sum: well above float noise, well below any real difference
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate and its two-sided confidence interval, in the unit of the values."""
-
-    estimate: float
-    low: float
-    high: float
+from bench import resampling
+from bench.resampling import LEVEL, RESAMPLES, ROUNDING, Floats, Interval
 
 
 @dataclass(frozen=True)
@@ -123,9 +109,13 @@ def win_rate(
     """
     columns, codes = _check(clusters, treated=treated, baseline=baseline)
     sums, counts = _totals((_signs(*columns, tie=tie) + 1) / 2, codes)
-    interval = _bootstrap(sums, counts, resamples=resamples, level=level, seed=seed)
+    return settled_rate(_bootstrap(sums, counts, resamples=resamples, level=level, seed=seed), len(sums), level=level)
+
+
+def settled_rate(interval: Interval, clusters: int, *, level: float = LEVEL) -> Interval:
+    """A rate's bootstrap interval as `win_rate` gives it: Wilson's where it has no width, never outside 0 to 1."""
     if interval.high - interval.low <= ROUNDING:
-        return _wilson(interval.estimate, len(sums), level=level)
+        return _wilson(interval.estimate, clusters, level=level)
     return Interval(interval.estimate, max(interval.low, 0.0), min(interval.high, 1.0))
 
 
@@ -150,6 +140,47 @@ def ratio(
     return _bootstrap(tops, bottoms, resamples=resamples, level=level, seed=seed)
 
 
+def unpaired_ratio(
+    numerator: ArrayLike,
+    numerator_clusters: Iterable[Hashable],
+    denominator: ArrayLike,
+    denominator_clusters: Iterable[Hashable],
+    *,
+    level: float = LEVEL,
+) -> Interval:
+    """mean(numerator) / mean(denominator) of two independent sets of measurements, such as latencies in ms.
+
+    Unlike scores, times are not paired: images of one batch share one measurement, so a cluster is a batch. The
+    interval is Welch's on the logarithm (delta method), with Student's t for the few batches there may be; one cluster
+    on either side gives (0, inf). Raises ValueError also where a value is not above zero.
+    Source: Welch (1947), Biometrika 34; Oehlert (1992), The American Statistician 46 (delta method).
+    """
+    from scipy.special import stdtrit
+
+    _check_fraction(level=level)
+    means, shares, freedom = [], [], []
+    for name, values, clusters in (
+        ("numerator", numerator, numerator_clusters), ("denominator", denominator, denominator_clusters)
+    ):  # fmt: skip
+        columns, codes = _check(clusters, **{name: values})
+        if columns[0].min() <= 0:
+            raise ValueError(f"{name} has {columns[0].min():g}; every value must be above zero")
+        sums, counts = _totals(columns[0], codes)
+        means.append(float(sums.sum() / counts.sum()))
+        error = standard_error(sums, counts)
+        shares.append((error / means[-1]) ** 2)
+        freedom.append(len(sums) - 1)
+    ratio = means[0] / means[1]
+    if 0 in freedom:
+        return Interval(ratio, 0.0, math.inf)
+    variance = sum(shares)
+    if variance == 0:
+        return Interval(ratio, ratio, ratio)
+    degrees = variance**2 / sum(share**2 / df for share, df in zip(shares, freedom, strict=True))
+    reach = math.exp(float(stdtrit(degrees, (1 + level) / 2)) * math.sqrt(variance))
+    return Interval(ratio, ratio / reach, ratio * reach)
+
+
 def sign_flip_p(deltas: ArrayLike, clusters: Iterable[Hashable], *, permutations: int = 10_000, seed: int = 0) -> float:
     """Two-sided p-value that the mean of `deltas` (n,) is zero, by flipping the signs of whole `clusters` (n,).
 
@@ -162,17 +193,7 @@ def sign_flip_p(deltas: ArrayLike, clusters: Iterable[Hashable], *, permutations
         raise ValueError(f"permutations is {permutations}; at least 1 is needed")
     columns, codes = _check(clusters, deltas=deltas)
     sums, _ = _totals(columns[0], codes)
-    k = len(sums)
-    threshold = abs(sums.sum()) - ROUNDING * np.abs(sums).sum()
-    if k <= EXACT_CLUSTERS:
-        flips = np.arange(2**k)[:, None] >> np.arange(k) & 1
-        return float((_flipped(sums, flips) >= threshold).mean())
-    rng = np.random.default_rng(seed)
-    hits = 0
-    for start, stop in _chunks(permutations, k):
-        flips = rng.integers(0, 2, size=(stop - start, k), dtype=np.int8)
-        hits += int((_flipped(sums, flips) >= threshold).sum())
-    return (hits + 1) / (permutations + 1)
+    return float(resampling.sign_flips(sums[:, None], permutations=permutations, seed=seed)[0])
 
 
 def holm(p_values: ArrayLike) -> Floats:
@@ -205,13 +226,21 @@ def smallest_detectable(
     """
     _check_fraction(alpha=alpha, power=power)
     columns, codes = _check(clusters, deltas=deltas)
-    sums, counts = _totals(columns[0], codes)
-    k, n = len(sums), counts.sum()
+    return detectable(standard_error(*_totals(columns[0], codes)), alpha=alpha, power=power)
+
+
+def standard_error(sums: Floats, counts: Floats) -> float:
+    """Cluster-robust standard error of the mean, from each cluster's sum and count (k,); inf for one cluster."""
+    k, n = len(sums), float(counts.sum())
     if k == 1:
         return math.inf
     residuals = sums - counts * (sums.sum() / n)
-    standard_error = math.sqrt(float(residuals @ residuals) * k / (k - 1)) / float(n)
-    return (NormalDist().inv_cdf(1 - alpha / 2) + NormalDist().inv_cdf(power)) * standard_error
+    return math.sqrt(float(residuals @ residuals) * k / (k - 1)) / n
+
+
+def detectable(error: float, *, alpha: float = 0.05, power: float = 0.8) -> float:
+    """The smallest true mean that a two-sided test finds with this power, given the mean's standard error."""
+    return (NormalDist().inv_cdf(1 - alpha / 2) + NormalDist().inv_cdf(power)) * error
 
 
 def clusters_needed(
@@ -290,31 +319,13 @@ def _signs(treated: Floats, baseline: Floats, *, tie: float) -> Floats:
     return np.where(np.abs(difference) <= tie, 0.0, np.sign(difference))
 
 
-def _chunks(rows: int, width: int) -> Iterator[tuple[int, int]]:
-    """Cut `rows` of `width` draws into (start, stop) of CHUNK_DRAWS at most, or of one row."""
-    step = max(1, CHUNK_DRAWS // width)
-    for start in range(0, rows, step):
-        yield start, min(start + step, rows)
-
-
 def _bootstrap(tops: Floats, bottoms: Floats, *, resamples: int, level: float, seed: int) -> Interval:
     """sum(tops) / sum(bottoms), (k,) each, and its percentile interval over resampled clusters."""
     _check_fraction(level=level)
     if resamples < 1:
         raise ValueError(f"resamples is {resamples}; at least 1 is needed")
-    k = len(tops)
-    estimate = float(tops.sum() / bottoms.sum())
-    if k == 1:
-        return Interval(estimate, -math.inf, math.inf)
-    rng = np.random.default_rng(seed)
-    equal = bool((bottoms == bottoms[0]).all())
-    ratios = np.empty(resamples)
-    for start, stop in _chunks(resamples, k):
-        picked = rng.integers(0, k, size=(stop - start, k))
-        divisors = k * bottoms[0] if equal else bottoms.take(picked).sum(axis=1)
-        ratios[start:stop] = tops.take(picked).sum(axis=1) / divisors
-    low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(estimate, float(low), float(high))
+    columns = tops[:, None], bottoms[:, None]
+    return resampling.bootstrap(*columns, resamples=resamples, level=level, seed=seed)[0]
 
 
 def _wilson(rate: float, n: int, *, level: float) -> Interval:
@@ -323,8 +334,3 @@ def _wilson(rate: float, n: int, *, level: float) -> Interval:
     centre = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * math.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
     return Interval(rate, max(centre - half, 0.0), min(centre + half, 1.0))
-
-
-def _flipped(sums: Floats, flips: NDArray[np.integer]) -> Floats:
-    """|sum of the cluster sums (k,)| with the clusters marked 1 in `flips` (r, k) turned round, (r,)."""
-    return np.abs((1 - 2 * flips) @ sums)

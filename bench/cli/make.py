@@ -1,4 +1,4 @@
-"""Commands that make things: `run` and `plan`."""
+"""Commands that make things: `run`, `plan` and `score`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.cli.judge import check_options, gate_options, tell, verdicts_of
 from bench.cli.program import Add, positive
 
 if TYPE_CHECKING:
@@ -26,14 +27,25 @@ def add_to(add: Add) -> None:
     run.add_argument("--no-cache", action="store_true", help="neither take images from the shared cache nor keep them")
     run.add_argument("--gate", action="store_true", help="check the suite's gates at the end; exit 1 if one fails")
     run.add_argument("--baseline", type=Path, help="also check against a file written by `baseline freeze`")
+    gate_options(run)
 
     plan = add("plan", cmd_plan, "print what a run would make and cost, without making anything")
     suite_options(plan)
 
+    score = add("score", cmd_score, "judge a run's images by more metrics, or by people's votes")
+    score.add_argument("run", type=Path)
+    score.add_argument("--metric", action="append", required=True, help="a metric as `ls metrics` names it; repeatable")
+    score.add_argument(
+        "--votes", action="append", default=[], type=Path, help="a file that report.html's blind mode exported"
+    )
+    score.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: a GPU where there is one")
 
-def suite_options(parser: argparse.ArgumentParser) -> None:
+
+def suite_options(
+    parser: argparse.ArgumentParser, *, suite: str = "a suite file, such as suites/sdxl_main.yaml"
+) -> None:
     """The options of every command that takes a suite."""
-    parser.add_argument("suite", type=Path, help="a suite file, such as suites/sdxl_main.yaml")
+    parser.add_argument("suite", type=Path, help=suite)
     parser.add_argument("--twin", action="store_true", help="run on the embedded world: no GPU, no hub, no account")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a value of the suite")
     parser.add_argument("--limit", type=positive, help="take only the first N prompts of each set")
@@ -69,6 +81,7 @@ def cache_folder(options: argparse.Namespace) -> Path:
 def cmd_run(options: argparse.Namespace) -> int:
     from bench.run import run
 
+    check_options(options)
     suite = load_suite(options)
     for note in suite.notes:
         print(f"note: {note}", file=sys.stderr)
@@ -80,7 +93,6 @@ def cmd_run(options: argparse.Namespace) -> int:
         batch_size=options.batch_size,
         threads=options.threads,
     )
-    from bench.cli.judge import tell, verdicts_of
     from bench.report import sentences
 
     if not done.worked:
@@ -90,8 +102,22 @@ def cmd_run(options: argparse.Namespace) -> int:
         if control["ok"] is False:
             print(f"control: {control['sentence']}")
     print(f"report: {done.folder / 'report.html'}")
-    verdicts = verdicts_of(done.results, suite, suite_gates=options.gate, baseline=options.baseline)
-    return tell(verdicts) if options.gate or options.baseline else 0
+    if not (options.gate or options.baseline):
+        return 0
+    judged = verdicts_of(
+        done.results, suite, suite_gates=options.gate, baseline=options.baseline, run=done.folder, options=options
+    )
+    return tell(judged, done.results, options)
+
+
+def cmd_score(options: argparse.Namespace) -> int:
+    from bench.report import sentences
+    from bench.run import add_scores
+
+    found = add_scores(options.run, options.metric, votes=options.votes, device=options.device)
+    print("\n".join(sentences(found)))
+    print(f"report: {options.run / 'report.html'}")
+    return 0
 
 
 def cmd_plan(options: argparse.Namespace) -> int:

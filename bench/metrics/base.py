@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from bench.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
     from bench.prompts.base import Prompt
 
@@ -30,6 +31,15 @@ class Scorer(Protocol):
         ...
 
 
+@runtime_checkable
+class Differentiable(Protocol):
+    """What a scorer may have beside `score`: values that a gradient flows through, for what climbs a metric."""
+
+    def differentiable(self, images: torch.Tensor, prompts: Sequence[Prompt]) -> torch.Tensor:
+        """(B,) values of images (B, 3, H, W), fp32 in [0, 1]; of whole grey levels they are `score`'s, to rounding."""
+        ...
+
+
 @dataclass(frozen=True)
 class MetricEntry:
     """A metric by name. `load(device)` is None for a metric of the catalogue whose scorer is not built yet."""
@@ -45,6 +55,8 @@ class MetricEntry:
     """How the paper prints the metric."""
     needs_metadata: bool = False
     """Whether it judges only prompts that carry GenEval metadata."""
+    partial: bool = False
+    """Whether it judges a part of the pairs only, as people do: what it has not judged is not missing."""
     twin_of: tuple[str, ...] = ()
     about: str = ""
 
@@ -53,6 +65,11 @@ class MetricEntry:
 
     def scorer(self, device: str) -> Scorer:
         """The loaded scorer; UserError where there is none yet."""
+        if self.load is None and self.partial:
+            raise UserError(
+                f"metric {self.name!r} is not computed; leave it out of the suite, and give a run's votes to "
+                f"`python -m bench score RUN --metric {self.name} --votes FILE`"
+            )
         if self.load is None:
             raise UserError(
                 f"metric {self.name!r} is in the catalogue but its scorer is not built yet; "

@@ -1,0 +1,300 @@
+"""Arms -> the rows of a results table: means, paired deltas, win rates, tests, cost ratios; by set, seed and category.
+
+Every interval and test of a run is asked of one `Batch`, so that they share their resamples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bench import stats
+from bench.arms import CALLS, POOLED, TIMES, Floats, Ints, Measured, MeasuredArm, Setting, cost_of, timed_rows
+from bench.metrics.base import MetricEntry
+from bench.metrics.geneval_rules import TASKS
+from bench.resampling import Asked, Batch, Interval
+
+Row = dict[str, Any]
+Optimised = Callable[[MeasuredArm], Sequence[str]]
+"""The metrics that are no evidence for an arm."""
+
+
+def bounds(interval: Interval, *, low: str = "low", high: str = "high") -> Row:
+    """JSON has no infinity; an interval that says nothing (one prompt) has no bounds."""
+    return {
+        low: interval.low if math.isfinite(interval.low) else None,
+        high: interval.high if math.isfinite(interval.high) else None,
+    }
+
+
+class _Totals(NamedTuple):
+    """Values summed over prompts: (k,) each."""
+
+    sums: Floats
+    counts: Floats
+
+
+def _totals(values: Floats, texts: Ints) -> _Totals:
+    _, codes = np.unique(texts, return_inverse=True)
+    return _Totals(np.bincount(codes, weights=values).astype(np.float64), np.bincount(codes).astype(np.float64))
+
+
+@dataclass
+class Tables:
+    """Every row that `results.json` holds of arms and comparisons."""
+
+    arms: list[Row]
+    comparisons: list[Row]
+    tasks: list[Row]
+    seeds: list[Row]
+    categories: list[Row]
+
+
+class Tabulation:
+    """All rows of some arms against the baseline among them."""
+
+    def __init__(
+        self,
+        measured: Measured,
+        arms: Sequence[MeasuredArm],
+        entries: Mapping[str, MetricEntry],
+        *,
+        baseline: str,
+        optimised: Optimised,
+    ):
+        self.measured, self.arms, self.entries = measured, arms, entries
+        self.baseline, self.optimised = baseline, optimised
+        self.bases: dict[tuple[Setting, str], MeasuredArm] = {
+            (a.setting, a.prompts): a for a in arms if a.method == baseline
+        }
+        self.described = np.array([p.described for p in measured.pairs])
+        self.seed = np.array([p.seed for p in measured.pairs])
+        self.category = np.array([p.category for p in measured.pairs])
+        self.batch = Batch()
+        self.later: list[Callable[[], None]] = []
+        """What is filled in when the batch has run."""
+
+    def tables(self) -> Tables:
+        """Ask, resample, fill in."""
+        found = Tables(
+            arms=[self._arm(a) for a in self.arms],
+            comparisons=[row for a in self.arms for row in self._compare(a)],
+            tasks=[row for a in self.arms for m in self.entries if (row := self._tasks(a, m))],
+            seeds=list(self._split("seed", self.seed, [a for a in self.arms if a.prompts == POOLED])),
+            categories=list(self._split("category", self.category, [a for a in self.arms if a.prompts != POOLED])),
+        )
+        self.batch.run()
+        for fill in self.later:
+            fill()
+        adjust(found.comparisons)
+        return found
+
+    # Arms ------------------------------------------------------------------------------------------------------------
+
+    def _arm(self, arm: MeasuredArm) -> Row:
+        metrics = {name: self._mean(values, arm.pair) for name, values in self._columns(arm)}
+        base = self.bases[arm.setting, arm.prompts]
+        return {
+            **arm.labels,
+            "n_expected": len(arm.pair),
+            "n": len(arm.made()),
+            "complete": self._complete(arm),
+            "is_baseline": arm is base,
+            "metrics": metrics,
+            "optimises": list(self.optimised(arm)),
+            "cost": cost_of(arm, self.measured.images) | {"ratios": self._ratios(arm, base)},
+        }
+
+    def _columns(self, arm: MeasuredArm) -> Iterable[tuple[str, Floats]]:
+        return zip(self.entries, arm.scores, strict=True)
+
+    def _mean(self, values: Floats, pairs: Ints) -> Row:
+        there = ~np.isnan(values)
+        row: Row = {"mean": None, "low": None, "high": None, "n": int(there.sum())}
+        if there.any():
+            asked = self._interval(_totals(values[there], self.measured.texts[pairs[there]]))
+            self._fill(row, asked, "mean")
+        return row
+
+    def _interval(self, totals: _Totals) -> Asked:
+        return self.batch.interval(totals.sums, totals.counts)
+
+    def _fill(self, row: Row, asked: Asked, name: str, low: str = "low", high: str = "high") -> None:
+        self.later.append(lambda: row.update({name: asked.answer.estimate, **bounds(asked.answer, low=low, high=high)}))
+
+    def _complete(self, arm: MeasuredArm) -> bool:
+        if len(arm.made()) != len(arm.pair):
+            return False
+        return all(
+            int((~np.isnan(values)).sum()) == self._expected(arm, name, values)
+            for name, values in self._columns(arm)
+            if name in arm.asked
+        )
+
+    def _expected(self, arm: MeasuredArm, metric: str, values: Floats) -> int:
+        """How many scores a complete arm has: GenEval judges only prompts with metadata, people what they voted on."""
+        entry = self.entries[metric]
+        if entry.partial:
+            return int((~np.isnan(values)).sum())
+        return int(self.described[arm.pair].sum()) if entry.needs_metadata else len(arm.pair)
+
+    def _ratios(self, arm: MeasuredArm, base: MeasuredArm) -> Row:
+        """Each cost as a multiple of the baseline's, times with intervals; null where it was not measured alike."""
+        images = self.measured.images
+        ours, theirs = (self._fresh(a) for a in (arm, base))
+        hardware = [images.words["hardware"][rows[0]] if len(rows) else None for rows in (ours, theirs)]
+        alike = hardware[0] is not None and hardware[0] == hardware[1]
+        found: Row = {}
+        for name in (*TIMES, "total_ms"):
+            found[name] = self._time_ratio(name, ours, theirs) if alike and arm is not base else None
+        for name, columns in (("calls_noise", CALLS[:1]), ("calls_sampling", CALLS[1:]), ("calls_total", CALLS)):
+            means = [float(sum(images.numbers[c][a.made()].mean() for c in columns)) if len(a.made()) else 0.0
+                     for a in (arm, base)]  # fmt: skip
+            value = means[0] / means[1] if all(means) and arm is not base else None
+            found[name] = value and {"ratio": value, "low": value, "high": value}
+        peaks = [
+            np.nanmax(np.nan_to_num(images.numbers["peak_bytes"][rows])) if len(rows) else 0 for rows in (ours, theirs)
+        ]
+        measured = alike and all(peaks) and arm is not base
+        found["peak_bytes"] = {"ratio": float(peaks[0] / peaks[1]), "low": None, "high": None} if measured else None
+        return found
+
+    def _fresh(self, arm: MeasuredArm) -> Ints:
+        """Rows timed in these runs, on the hardware that made most: a cached image was timed on another day."""
+        rows = timed_rows(arm, self.measured.images)
+        return rows[self.measured.images.numbers["from_cache"][rows] == 0]
+
+    def _time_ratio(self, name: str, ours: Ints, theirs: Ints) -> Row | None:
+        numbers = self.measured.images.numbers
+        columns = TIMES if name == "total_ms" else (name,)
+        values = [np.sum([numbers[c][rows] for c in columns], axis=0) for rows in (ours, theirs)]
+        if any(np.any(v <= 0) for v in values):
+            return None
+        # Images of one batch have one time, shared out: it is as good as a batch's name.
+        batches = [numbers["sampling_ms"][rows] for rows in (ours, theirs)]
+        ratio = stats.unpaired_ratio(values[0], batches[0], values[1], batches[1])
+        return {"ratio": ratio.estimate, "low": ratio.low or None, "high": bounds(ratio)["high"]}
+
+    # Comparisons -----------------------------------------------------------------------------------------------------
+
+    def _compare(self, arm: MeasuredArm) -> Iterator[Row]:
+        if arm.method == self.baseline:
+            return
+        base = self.bases[arm.setting, arm.prompts]
+        pairs, ours, theirs = np.intersect1d(arm.pair, base.pair, assume_unique=True, return_indices=True)
+        for number, (name, entry) in enumerate(self.entries.items()):
+            if name not in arm.asked | base.asked or (entry.needs_metadata and not self.described[arm.pair].any()):
+                continue
+            treated, control = arm.scores[number], base.scores[number]
+            row = {**arm.labels, "baseline": base.method, "metric": name}
+            both = ~np.isnan(treated[ours]) & ~np.isnan(control[theirs])
+            wanted = max(self._expected(arm, name, treated), self._expected(base, name, control))
+            complete = bool(both.any()) and (int(both.sum()) == wanted or entry.partial)
+            row |= {"n": int(both.sum()), "complete": complete, "marked": name in self.optimised(arm)}
+            yield self._comparison(row, entry, treated[ours][both], control[theirs][both], pairs[both])
+
+    def _comparison(self, row: Row, entry: MetricEntry, treated: Floats, control: Floats, pairs: Ints) -> Row:
+        empty = ("n_prompts", "delta", "low", "high", "p", "p_holm", "win", "tie", "loss")
+        row |= dict.fromkeys((*empty, "win_rate", "win_low", "win_high", "detectable", "sd"))
+        if not row["n"]:
+            return row
+        deltas, texts = treated - control, self.measured.texts[pairs]
+        totals = _totals(deltas, texts)
+        clusters, error = len(totals.sums), stats.standard_error(*totals)
+        sign = 1.0 if entry.higher_is_better else -1.0
+        count = stats.outcomes(sign * treated, sign * control)
+        known = math.isfinite(error)
+        row |= {
+            "n_prompts": clusters,
+            "win": count.win,
+            "tie": count.tie,
+            "loss": count.loss,
+            "detectable": stats.detectable(error) if known else None,
+            "sd": error * math.sqrt(clusters) if known else None,
+        }
+        self._fill(row, self._interval(totals), "delta")
+        self._fill_rate(row, sign * deltas, texts)
+        if row["complete"]:
+            tested = self.batch.test(totals.sums)
+            self.later.append(lambda: row.update(p=tested.answer))
+        return row
+
+    def _fill_rate(self, row: Row, gains: Floats, texts: Ints) -> None:
+        totals = _totals((np.sign(gains) + 1) / 2, texts)
+        asked = self._interval(totals)
+
+        def fill() -> None:
+            rate = stats.settled_rate(asked.answer, len(totals.sums))
+            row.update(win_rate=rate.estimate, win_low=rate.low, win_high=rate.high)
+
+        self.later.append(fill)
+
+    # Parts -----------------------------------------------------------------------------------------------------------
+
+    def _split(self, word: str, labels: Any, arms: Sequence[MeasuredArm]) -> Iterator[Row]:
+        """Arms by seed or by category, where there is more than one: mean, paired delta and win rate of each part."""
+        for arm in arms:
+            parts = np.unique(labels[arm.pair])
+            if len(parts) < 2:
+                continue
+            base = self.bases[arm.setting, arm.prompts]
+            pairs, ours, theirs = np.intersect1d(arm.pair, base.pair, assume_unique=True, return_indices=True)
+            for part in parts.tolist():
+                within = labels[pairs] == part
+                for number, (name, entry) in enumerate(self.entries.items()):
+                    treated, control = arm.scores[number][ours][within], base.scores[number][theirs][within]
+                    row = {**arm.labels, word: part, "metric": name}
+                    if (~np.isnan(treated)).any():
+                        yield self._part(row, entry, treated, control if arm is not base else None, pairs[within])
+
+    def _part(self, row: Row, entry: MetricEntry, treated: Floats, control: Floats | None, pairs: Ints) -> Row:
+        both = ~np.isnan(treated) if control is None else ~np.isnan(treated) & ~np.isnan(control)
+        texts = self.measured.texts[pairs]
+        row |= {"n": int(both.sum()), "n_prompts": len(np.unique(texts[both])), "mean": float(np.nanmean(treated))}
+        row |= dict.fromkeys(("delta", "low", "high", "win_rate", "win_low", "win_high"))
+        if control is not None and both.any():
+            deltas = (treated - control)[both]
+            self._fill(row, self._interval(_totals(deltas, texts[both])), "delta")
+            self._fill_rate(row, deltas if entry.higher_is_better else -deltas, texts[both])
+        return row
+
+    def _tasks(self, arm: MeasuredArm, metric: str) -> Row | None:
+        """GenEval's six task means and their mean, for a metric that judges by metadata."""
+        if not self.entries[metric].needs_metadata:
+            return None
+        values = arm.scores[self.measured.metrics.index(metric)]
+        tags = self.category[arm.pair]
+        there = ~np.isnan(values) & np.isin(tags, TASKS)
+        groups = {str(t): (tags == t) & there for t in TASKS if ((tags == t) & there).any()}
+        if not groups:
+            return None
+        # A mean of task means is the mean of values that are weighted by their task's share.
+        weight = np.zeros(len(values))
+        for group in groups.values():
+            weight[group] = there.sum() / (len(groups) * group.sum())
+        asked = self._interval(_totals((values * weight)[there], self.measured.texts[arm.pair[there]]))
+        row: Row = {**arm.labels, "metric": metric, "overall": None, "overall_low": None, "overall_high": None}
+        row["tasks"] = {t: {"mean": float(values[g].mean()), "n": int(g.sum())} for t, g in groups.items()}
+        self._fill(row, asked, "overall", "overall_low", "overall_high")
+        return row
+
+
+def adjust(comparisons: list[Row]) -> None:
+    """Holm's correction over two families: all pooled comparisons, and all on single prompt sets.
+
+    Marked comparisons and incomplete ones are no evidence and belong to neither.
+    """
+    for pooled in (True, False):
+        family = [
+            c
+            for c in comparisons
+            if (c["prompts"] == POOLED) is pooled and not c["marked"] and c["complete"] and c["p"] is not None
+        ]
+        if not family:
+            continue
+        for row, p in zip(family, stats.holm([c["p"] for c in family]), strict=True):
+            row["p_holm"] = float(p)

@@ -1,0 +1,158 @@
+"""Resampling whole clusters, for many columns at once: the bootstrap of ratios of sums, and sign flips.
+
+A column is what one number of a report rests on: its sum over each of k clusters, (k,). Draws follow from the seed
+and k alone, so all columns with as many clusters share them: asked together or one by one, the answers are the same,
+but a table of hundreds of columns costs little more than one.
+
+Sources: Davison & Hinkley (1997), Bootstrap Methods and their Application, ch. 3.8; Field & Welsh (2007),
+Bootstrapping clustered data; Winkler et al. (2014), NeuroImage 92 (sign flips of whole blocks).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+One = TypeVar("One")
+
+RESAMPLES = 10_000
+LEVEL = 0.95
+EXACT_CLUSTERS = 13  # 2**13 sign patterns: fewer than the Monte Carlo default
+CHUNK_DRAWS = 2**18  # draws held at once: a few arrays of 2 MiB, which stay in cache
+COLUMNS = 256  # columns resampled together: a bound on memory, 20 MB at 10,000 resamples
+ROUNDING = 1e-12  # of the largest possible sum: well above float noise, well below any real difference
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and its two-sided confidence interval, in the unit of the values."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+def bootstrap(
+    tops: Floats, bottoms: Floats, *, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0
+) -> list[Interval]:
+    """sum(tops) / sum(bottoms) of every column, (k, c) each, with the percentile interval over resampled clusters.
+
+    One cluster says nothing about another: its interval is (-inf, inf). Where all clusters agree the interval has no
+    width.
+    """
+    k, columns = tops.shape
+    estimates = tops.sum(axis=0) / bottoms.sum(axis=0)
+    if k == 1:
+        return [Interval(float(e), -math.inf, math.inf) for e in estimates]
+    if (bottoms == bottoms[:, :1]).all():
+        bottoms = bottoms[:, :1]  # the usual case, complete arms: one product instead of as many as there are columns
+    found = np.empty((resamples, columns))
+    rng = np.random.default_rng(seed)
+    for start, stop in _chunks(resamples, k):
+        picked = rng.integers(0, k, size=(stop - start, k))
+        picked += np.arange(stop - start)[:, None] * k
+        times = np.bincount(picked.ravel(), minlength=picked.size).reshape(picked.shape).astype(np.float64)
+        found[start:stop] = (times @ tops) / (times @ bottoms)
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    # A matrix product rounds differently from draw to draw; clusters that agree must not look as if they did not.
+    agree = np.abs(tops - estimates * bottoms).max(axis=0) <= ROUNDING * np.abs(tops).max(axis=0)
+    low, high = np.where(agree, estimates, low), np.where(agree, estimates, high)
+    return [Interval(*map(float, row)) for row in zip(estimates, low, high, strict=True)]
+
+
+def sign_flips(sums: Floats, *, permutations: int = RESAMPLES, seed: int = 0) -> Floats:
+    """Two-sided p-values (c,) that the mean behind each column of `sums` (k, c) is zero.
+
+    Exact, over all 2**k sign patterns, for up to 13 clusters; above that Monte Carlo, (hits + 1) / (permutations + 1).
+    Sums equal up to float noise are ties, which count as hits.
+    """
+    k = len(sums)
+    threshold = np.abs(sums.sum(axis=0)) - ROUNDING * np.abs(sums).sum(axis=0)
+    if k <= EXACT_CLUSTERS:
+        flips = np.arange(2**k)[:, None] >> np.arange(k) & 1
+        return np.asarray((_flipped(sums, flips) >= threshold).mean(axis=0))
+    rng = np.random.default_rng(seed)
+    hits = np.zeros(sums.shape[1])
+    for start, stop in _chunks(permutations, k):
+        flips = rng.integers(0, 2, size=(stop - start, k), dtype=np.int8)
+        hits += (_flipped(sums, flips) >= threshold).sum(axis=0)
+    return (hits + 1) / (permutations + 1)
+
+
+def _flipped(sums: Floats, flips: NDArray[np.integer]) -> Floats:
+    """|sums of the cluster sums (k, c)| with the clusters marked 1 in `flips` (r, k) turned round, (r, c)."""
+    signs = flips.astype(np.float64)
+    signs *= -2
+    signs += 1
+    return np.abs(signs @ sums)
+
+
+def _chunks(rows: int, width: int) -> Iterator[tuple[int, int]]:
+    """Cut `rows` of `width` draws into (start, stop) of CHUNK_DRAWS at most, or of one row."""
+    step = max(1, CHUNK_DRAWS // width)
+    for start in range(0, rows, step):
+        yield start, min(start + step, rows)
+
+
+@dataclass(eq=False)
+class Asked:
+    """An interval that was asked for; `answer` is there after `Batch.run`."""
+
+    tops: Floats
+    bottoms: Floats
+    answer: Interval = field(default=Interval(math.nan, -math.inf, math.inf))
+
+
+@dataclass(eq=False)
+class Tested:
+    """A p-value that was asked for; `answer` is there after `Batch.run`."""
+
+    sums: Floats
+    answer: float = math.nan
+
+
+class Batch:
+    """Intervals and tests gathered over a whole table and answered together."""
+
+    def __init__(self, *, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0):
+        self.resamples, self.level, self.seed = resamples, level, seed
+        self._intervals: list[Asked] = []
+        self._tests: list[Tested] = []
+
+    def interval(self, tops: Floats, bottoms: Floats) -> Asked:
+        """Ask for sum(tops) / sum(bottoms) of cluster sums (k,) each."""
+        self._intervals.append(Asked(tops, bottoms))
+        return self._intervals[-1]
+
+    def test(self, sums: Floats) -> Tested:
+        """Ask for the sign-flip p-value of cluster sums (k,)."""
+        self._tests.append(Tested(sums))
+        return self._tests[-1]
+
+    def run(self) -> None:
+        """Answer everything that was asked."""
+        for some in _alike(self._intervals, lambda a: len(a.tops)):
+            tops, bottoms = np.stack([a.tops for a in some], 1), np.stack([a.bottoms for a in some], 1)
+            found = bootstrap(tops, bottoms, resamples=self.resamples, level=self.level, seed=self.seed)
+            for asked, answer in zip(some, found, strict=True):
+                asked.answer = answer
+        for tests in _alike(self._tests, lambda t: len(t.sums)):
+            for tested, p in zip(tests, sign_flips(np.stack([t.sums for t in tests], 1), seed=self.seed), strict=True):
+                tested.answer = float(p)
+        self._intervals, self._tests = [], []
+
+
+def _alike(asked: list[One], size: Callable[[One], int]) -> Iterator[list[One]]:
+    """Those with as many clusters together, `COLUMNS` at most."""
+    groups: dict[int, list[One]] = {}
+    for one in asked:
+        groups.setdefault(size(one), []).append(one)
+    for group in groups.values():
+        for start in range(0, len(group), COLUMNS):
+            yield group[start : start + COLUMNS]

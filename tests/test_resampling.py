@@ -1,0 +1,98 @@
+"""Many columns resampled at once are what each one is alone."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from bench import stats
+from bench.resampling import COLUMNS, Batch, Interval, bootstrap, sign_flips
+
+
+def plain_bootstrap(tops: np.ndarray, bottoms: np.ndarray, *, resamples: int, seed: int) -> tuple[float, float]:
+    """The definition: draw clusters, divide sums by counts, take quantiles."""
+    rng = np.random.default_rng(seed)
+    picked = rng.integers(0, len(tops), size=(resamples, len(tops)))
+    found = [tops[row].sum() / bottoms[row].sum() for row in picked]
+    low, high = np.quantile(found, [0.025, 0.975])
+    return float(low), float(high)
+
+
+@pytest.mark.parametrize("equal", [True, False])
+def test_every_column_is_the_plain_bootstrap(equal: bool) -> None:
+    rng = np.random.default_rng(1)
+    tops = rng.normal(size=(37, 5))
+    bottoms = np.ones((37, 5)) * 3 if equal else rng.integers(1, 5, size=(37, 5)).astype(float)
+    for column, found in enumerate(bootstrap(tops, bottoms, resamples=500, seed=4)):
+        low, high = plain_bootstrap(tops[:, column], bottoms[:, column], resamples=500, seed=4)
+        assert found.low == pytest.approx(low, rel=1e-12)
+        assert found.high == pytest.approx(high, rel=1e-12)
+        assert found.estimate == pytest.approx(tops[:, column].sum() / bottoms[:, column].sum())
+
+
+@pytest.mark.parametrize("clusters", [5, 13, 14, 200])
+def test_a_batch_answers_what_single_questions_answer(clusters: int) -> None:
+    """More columns than are resampled together, of two sizes, in mixed order."""
+    rng = np.random.default_rng(2)
+    batch, asked = Batch(resamples=300), []
+    for number in range(COLUMNS + 20):
+        k = clusters if number % 2 else clusters + 1
+        sums = rng.normal(size=k)
+        asked.append((sums, batch.interval(sums, np.ones(k)), batch.test(sums)))
+    batch.run()
+    for sums, interval, test in asked[:: len(asked) // 9]:
+        alone = stats.cluster_bootstrap(sums, range(len(sums)), resamples=300)
+        assert interval.answer.low == pytest.approx(alone.low, rel=1e-9)
+        assert interval.answer.high == pytest.approx(alone.high, rel=1e-9)
+        assert test.answer == stats.sign_flip_p(sums, range(len(sums)))
+
+
+def test_clusters_that_agree_leave_no_width() -> None:
+    """0.1 has no exact sum: a matrix product alone would give an interval of a few last digits."""
+    values = np.full((50, 1), 0.1) * np.arange(1, 51)[:, None]
+    found = bootstrap(values, np.arange(1.0, 51)[:, None], resamples=200)[0]
+    assert found.low == found.estimate == found.high
+
+
+def test_one_cluster_says_nothing() -> None:
+    assert bootstrap(np.array([[3.0]]), np.array([[2.0]])) == [Interval(1.5, -math.inf, math.inf)]
+    assert sign_flips(np.array([[3.0]])) == 1
+
+
+def test_an_unpaired_ratio_is_welchs_on_logarithms() -> None:
+    """One image a batch: the textbook's Welch interval of log means, by the delta method."""
+    from scipy import stats as scipy
+
+    rng = np.random.default_rng(3)
+    ours, theirs = rng.lognormal(0.5, 0.1, 12), rng.lognormal(0.0, 0.2, 9)
+    found = stats.unpaired_ratio(ours, range(12), theirs, range(9))
+    shares = [x.var(ddof=1) / len(x) / x.mean() ** 2 for x in (ours, theirs)]
+    degrees = sum(shares) ** 2 / (shares[0] ** 2 / 11 + shares[1] ** 2 / 8)
+    reach = math.exp(scipy.t.ppf(0.975, degrees) * math.sqrt(sum(shares)))
+    ratio = ours.mean() / theirs.mean()
+    assert found.estimate == pytest.approx(ratio)
+    assert (found.low, found.high) == pytest.approx((ratio / reach, ratio * reach))
+
+
+def test_an_unpaired_ratio_covers_the_truth_as_often_as_it_says() -> None:
+    """Eight batches of four images each, whose images share a time: 95 % of intervals hold the true ratio."""
+    rng = np.random.default_rng(4)
+    hits, trials = 0, 400
+    batches = np.repeat(np.arange(8), 4)
+    for _ in range(trials):
+        ours, theirs = (np.repeat(mean * rng.lognormal(0, 0.1, 8), 4) for mean in (2.4, 2.0))
+        found = stats.unpaired_ratio(ours, batches, theirs, batches)
+        hits += found.low <= 1.2 <= found.high
+    assert abs(hits / trials - 0.95) < 3.5 * math.sqrt(0.95 * 0.05 / trials)
+
+
+def test_times_of_one_batch_have_no_interval() -> None:
+    found = stats.unpaired_ratio([2.0, 2.0], [0, 0], [1.0, 1.0, 1.0], [0, 1, 2])
+    assert (found.estimate, found.low, found.high) == (2.0, 0.0, math.inf)
+
+
+def test_a_time_of_zero_is_refused() -> None:
+    with pytest.raises(ValueError, match="denominator has 0; every value must be above zero"):
+        stats.unpaired_ratio([1.0], [0], [0.0], [0])

@@ -1,0 +1,270 @@
+"""results.json: its schema, its numbers against pandas and the definitions, and several runs read as one."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+from conftest import Bench, Run
+from ledgers import write_ledger
+
+from bench import results, stats
+from bench.errors import NotComparable
+from bench.store import Ledger
+
+SCHEMA = json.loads((Path(results.__file__).parent / "schemas" / "results.schema.json").read_text())
+
+
+def valid(found: dict[str, Any]) -> dict[str, Any]:
+    jsonschema.Draft202012Validator(SCHEMA).validate(json.loads(json.dumps(found, allow_nan=False)))
+    return found
+
+
+def luck(*parts: int) -> float:
+    """A number in [-1, 1) that follows from its parts."""
+    return float(np.random.default_rng(parts).uniform(-1, 1))
+
+
+def fixed(text: str) -> int:
+    return sum(ord(c) * 31**i for i, c in enumerate(text)) % 2**32
+
+
+def noisy(method: str, prompts: str, index: int, seed: int, metric: str) -> float:
+    """A prompt's difficulty, a seed's luck, and a gain of 0.5 for every method but the baseline."""
+    own = luck(fixed(method), fixed(prompts), index, seed, fixed(metric))
+    return luck(fixed(prompts), index) + 0.3 * own + (0.0 if method == "standard" else 0.5)
+
+
+def row(rows: list[dict[str, Any]], **labels: Any) -> dict[str, Any]:
+    found = [r for r in rows if all(r[k] == v for k, v in labels.items())]
+    assert len(found) == 1, (labels, len(found))
+    return found[0]
+
+
+# The document --------------------------------------------------------------------------------------------------------
+
+
+def test_a_real_runs_results_fit_the_committed_schema(finished: Run) -> None:
+    valid(finished.results())
+
+
+def test_the_schema_refuses_what_is_not_a_result(finished: Run) -> None:
+    found = finished.results()
+    found["comparisons"][0]["delta"] = "much"
+    with pytest.raises(jsonschema.ValidationError, match="much"):
+        valid(found)
+
+
+def test_an_empty_run_has_empty_results(tmp_path: Path) -> None:
+    ledger = write_ledger(tmp_path / "run", noisy, prompts=0)
+    found = valid(results.compute(ledger))
+    assert (found["arms"], found["comparisons"], found["pairs"], found["pairs_total"]) == ([], [], [], 0)
+
+
+# Numbers -------------------------------------------------------------------------------------------------------------
+
+
+def test_arms_and_deltas_are_those_of_pandas_on_the_exported_tables(tmp_path: Path) -> None:
+    import pandas as pd
+
+    from bench.store import export
+
+    sets, seeds, metrics = ("shapes-drawbench", "shapes-hpd"), (0, 1, 2), ("shapes-preference", "shapes-aesthetic")
+    ledger = write_ledger(
+        tmp_path / "run", noisy, methods=("standard", "a", "b"), sets=sets, seeds=seeds, metrics=metrics
+    )
+    found = valid(results.compute(ledger))
+    export(ledger, tmp_path / "tables")
+    cells, images, scores = (
+        pd.read_parquet(tmp_path / "tables" / f"{t}.parquet") for t in ("cells", "images", "scores")
+    )
+    scores = scores.rename(columns={"prompt": "key"})
+    joined = cells.merge(images, on="job_id").merge(scores, on="digest")
+    wide = joined.pivot_table(index=["metric", "prompts", "prompt_index", "seed"], columns="method", values="value")
+    for metric in metrics:
+        for prompts in (*sets, "*"):
+            some = wide.loc[metric] if prompts == "*" else wide.loc[metric].xs(prompts, level="prompts")
+            for method in ("a", "b"):
+                told = row(found["comparisons"], method=method, metric=metric, prompts=prompts)
+                deltas = some[method] - some["standard"]
+                assert told["delta"] == pytest.approx(deltas.mean(), rel=1e-12)
+                assert told["n"] == len(some)
+                assert told["win"] == int((deltas > 0).sum())
+                arm = row(found["arms"], method=method, prompts=prompts)
+                assert arm["metrics"][metric]["mean"] == pytest.approx(some[method].mean(), rel=1e-12)
+
+
+def test_intervals_and_tests_are_those_of_the_single_functions(tmp_path: Path) -> None:
+    ledger = write_ledger(tmp_path / "run", noisy, methods=("standard", "a"), seeds=(0, 1), prompts=30)
+    told = row(results.compute(ledger)["comparisons"], prompts="*")
+    keys = [(i, s) for i in range(30) for s in (0, 1)]
+    ours, theirs = (
+        [noisy(m, "shapes-drawbench", i, s, "shapes-preference") for i, s in keys] for m in ("a", "standard")
+    )
+    texts = [f"a circle, take {i} of shapes-drawbench" for i, _ in keys]
+    delta, rate = stats.paired_delta(ours, theirs, texts), stats.win_rate(ours, theirs, texts)
+    assert (told["low"], told["high"]) == pytest.approx((delta.low, delta.high), rel=1e-9)
+    assert (told["win_rate"], told["win_low"], told["win_high"]) == pytest.approx((rate.estimate, rate.low, rate.high))
+    assert told["p"] == stats.sign_flip_p(np.subtract(ours, theirs), texts)
+    assert told["detectable"] == pytest.approx(stats.smallest_detectable(np.subtract(ours, theirs), texts))
+    assert told["sd"] / math.sqrt(30) * 2.8015852 == pytest.approx(told["detectable"], rel=1e-6)
+
+
+def test_seeds_have_their_own_rows_where_there_are_several(tmp_path: Path) -> None:
+    ledger = write_ledger(tmp_path / "run", noisy, methods=("standard", "a"), seeds=(3, 8))
+    found = valid(results.compute(ledger))
+    assert {r["seed"] for r in found["seeds"]} == {3, 8}
+    told = row(found["seeds"], method="a", seed=8)
+    ours, theirs = (
+        [noisy(m, "shapes-drawbench", i, 8, "shapes-preference") for i in range(20)] for m in ("a", "standard")
+    )
+    assert told["delta"] == pytest.approx(np.mean(np.subtract(ours, theirs)), rel=1e-12)
+    assert told["low"] < told["delta"] < told["high"]
+    assert row(found["seeds"], method="standard", seed=8)["delta"] is None
+    assert results.compute(write_ledger(tmp_path / "one", noisy))["seeds"] == []
+
+
+def test_categories_have_their_own_rows_where_there_are_several(tmp_path: Path) -> None:
+    """The gain is in one category only."""
+
+    def gain(method: str, prompts: str, index: int, seed: int, metric: str) -> float:
+        return luck(index) + (0.5 if method == "a" and index % 2 else 0.0)
+
+    ledger = write_ledger(tmp_path / "run", gain, methods=("standard", "a"), category=lambda i: ("even", "odd")[i % 2])
+    found = valid(results.compute(ledger))
+    told = {r["category"]: r for r in found["categories"] if r["method"] == "a"}
+    assert told["even"]["delta"] == 0
+    assert told["odd"]["delta"] == pytest.approx(0.5)
+    assert (told["odd"]["n"], told["odd"]["n_prompts"]) == (10, 10)
+
+
+def test_geneval_judges_described_prompts_and_its_tasks_are_told(tmp_path: Path) -> None:
+    def right(method: str, prompts: str, index: int, seed: int, metric: str) -> float:
+        return float(index % 4 == 0 if method == "standard" else index % 2 == 0)
+
+    ledger = write_ledger(
+        tmp_path / "run", right, metrics=("shapes-geneval",), described=True, category=lambda i: "single_object"
+    )
+    found = valid(results.compute(ledger))
+    told = row(found["tasks"], method="reseed", prompts="*")
+    assert told["overall"] == pytest.approx(0.5)
+    assert told["tasks"] == {"single_object": {"mean": 0.5, "n": 20}}
+
+
+def test_an_arm_with_a_missing_image_is_incomplete_and_its_pairs_are_left_out(tmp_path: Path) -> None:
+    ledger = write_ledger(tmp_path / "run", noisy, missing=lambda method, index: method == "reseed" and index == 7)
+    found = valid(results.compute(ledger))
+    told = row(found["comparisons"], prompts="*")
+    assert (told["n"], told["complete"], told["p"]) == (19, False, None)
+    assert not found["run"]["finished"]
+    assert 7 not in [p["index"] for p in found["pairs"]]
+    assert len(found["pairs"]) == 19
+
+
+# Costs ---------------------------------------------------------------------------------------------------------------
+
+
+def test_times_are_compared_by_batches_and_only_where_they_were_measured_alike(tmp_path: Path) -> None:
+    def times(method: str, number: int) -> dict[str, Any]:
+        batch = number // 4
+        return {"sampling_ms": (30.0 if method == "standard" else 60.0) * (1 + 0.01 * (batch * 7 % 5))}
+
+    found = valid(results.compute(write_ledger(tmp_path / "run", noisy, times=times, prompts=40)))
+    ratio = row(found["arms"], method="reseed", prompts="*")["cost"]["ratios"]
+    assert ratio["sampling_ms"]["ratio"] == pytest.approx(2.0, rel=0.02)
+    assert ratio["sampling_ms"]["low"] < 2.0 < ratio["sampling_ms"]["high"] < 2.1
+    assert ratio["calls_total"] == {"ratio": 1.0, "low": 1.0, "high": 1.0}
+    assert ratio["peak_bytes"] == {"ratio": 1.0, "low": None, "high": None}
+
+    def cached(method: str, number: int) -> dict[str, Any]:
+        return times(method, number) | {"from_cache": int(method == "reseed")}
+
+    found = valid(results.compute(write_ledger(tmp_path / "cached", noisy, times=cached, prompts=40)))
+    assert row(found["arms"], method="reseed", prompts="*")["cost"]["ratios"]["sampling_ms"] is None
+
+
+# Pairs ---------------------------------------------------------------------------------------------------------------
+
+
+def test_pairs_to_look_at_are_evenly_spaced_and_no_more_than_a_page_can_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "BROWSABLE_PAIRS", 5)
+    found = valid(results.compute(write_ledger(tmp_path / "run", noisy, prompts=21)))
+    assert [p["index"] for p in found["pairs"]] == [0, 5, 10, 15, 20]
+    assert found["pairs_total"] == 21
+
+
+# Several runs --------------------------------------------------------------------------------------------------------
+
+
+def test_runs_that_share_a_baseline_are_one_table(tmp_path: Path) -> None:
+    one = write_ledger(tmp_path / "one", noisy, methods=("standard", "a"))
+    two = write_ledger(tmp_path / "two", noisy, methods=("standard", "b"))
+    found = valid(results.compute(one, two, folder=tmp_path / "merged"))
+    assert [a["method"] for a in found["arms"] if a["prompts"] == "*"] == ["standard", "a", "b"]
+    alone = row(results.compute(two)["comparisons"], method="b", prompts="*")
+    together = row(found["comparisons"], method="b", prompts="*")
+    same = ("delta", "low", "high", "p", "n", "win_rate")
+    assert {k: together[k] for k in same} == {k: alone[k] for k in same}
+    assert together["p_holm"] >= alone["p_holm"]  # there are more comparisons now
+    assert [r["path"] for r in found["runs"]] == ["../one", "../two"]
+    assert found["pairs"][0]["runs"] == {"standard": 0, "a": 0, "b": 1}
+
+
+def test_runs_of_other_settings_lie_side_by_side(tmp_path: Path) -> None:
+    ledgers = [write_ledger(tmp_path / str(steps), noisy, steps=steps) for steps in (10, 20)]
+    found = valid(results.compute(*ledgers))
+    assert [s["steps"] for s in found["settings"]] == [10, 20]
+    assert {c["steps"] for c in found["comparisons"]} == {10, 20}
+
+
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [
+        ({"version": "2"}, "standard on shapes-sdxl (shapes-drawbench 0, seed 0) is another image"),
+        ({"text": "a square, take {index}"}, "prompt 0 of shapes-drawbench is another text"),
+    ],
+)
+def test_runs_that_disagree_on_what_they_share_are_refused(tmp_path: Path, other: dict[str, Any], reason: str) -> None:
+    one = write_ledger(tmp_path / "one", noisy)
+    two = write_ledger(tmp_path / "two", noisy, **other)
+    with pytest.raises(NotComparable) as error:
+        results.compute(one, two)
+    assert reason in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_run_of_another_baseline_is_refused(tmp_path: Path) -> None:
+    one, two = (write_ledger(tmp_path / name, noisy) for name in ("one", "two"))
+    written = two.get("suite")
+    two.set("suite", {**written, "baseline": "reseed"})
+    with pytest.raises(NotComparable, match=r"another baseline: .*'standard'.*'reseed'"):
+        results.compute(one, two)
+
+
+def test_several_runs_are_reported_from_the_command_line(tmp_path: Path, bench: Bench) -> None:
+    for name, method in (("one", "a"), ("two", "b")):
+        write_ledger(tmp_path / name, noisy, methods=("standard", method)).close()
+    done = bench("report", tmp_path / "one", tmp_path / "two", "--format", "md")
+    assert done.code == 0, done.err
+    merged = next(tmp_path.glob("merged-*"))
+    assert "| a |" in (merged / "report.md").read_text()
+    assert "| b |" in (merged / "report.md").read_text()
+    write_ledger(tmp_path / "three", noisy, methods=("standard", "a"), version="2").close()
+    done = bench("report", tmp_path / "one", tmp_path / "three", "--out", tmp_path / "out")
+    assert (done.code, done.err.count("\n")) == (3, 1)
+    assert not (tmp_path / "out" / "report.md").exists()
+
+
+def test_scores_by_an_older_scorer_are_said_and_not_used(tmp_path: Path) -> None:
+    ledger = write_ledger(tmp_path / "run", noisy)
+    ledger.db.execute("UPDATE scores SET scorer = 'old'")
+    found = results.compute(Ledger(tmp_path / "run"))
+    assert "40 scores of Preference are by another version of its scorer and count for nothing." in found["notes"]
+    assert not found["run"]["finished"]
