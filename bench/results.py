@@ -6,7 +6,6 @@ of a prompt set means all sets pooled. `schemas/results.schema.json` describes t
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -20,7 +19,8 @@ import numpy as np
 from bench import registry, stats
 from bench.arms import POOLED, Measured, MeasuredArm, read_arms, with_pooled
 from bench.comparisons import Optimised, Tabulation
-from bench.errors import NotComparable, UserError
+from bench.errors import UserError
+from bench.merging import check_baselines, joined, joint_id
 from bench.methods.base import Chain
 from bench.metrics.base import MetricEntry
 from bench.plan import build_method
@@ -54,13 +54,13 @@ def compute(*ledgers: Ledger, folder: Path | None = None) -> dict[str, Any]:
     Raises NotComparable where runs differ in what a common table must hold fixed.
     """
     suites = [load_suite(ledger) for ledger in ledgers]
-    suite = _joined(suites)
+    suite = joined(suites)
     asked = [metrics_of(*run) for run in zip(ledgers, suites, strict=True)]
     entries: dict[str, MetricEntry] = {m: registry.get("metrics", m) for m in dict.fromkeys(chain.from_iterable(asked))}
     scorers = {m: e.digest() for m, e in entries.items()}
     measured = read_arms(list(zip(ledgers, suites, asked, strict=True)), scorers)
     arms = with_pooled(measured.arms)
-    _check_baselines(arms, suite)
+    check_baselines(arms, suite)
     optimised = _optimised(ledgers, suites)
     found = Tabulation(measured, arms, entries, baseline=suite.baseline, optimised=optimised).tables()
     ms = _score_ms(ledgers)
@@ -75,7 +75,7 @@ def compute(*ledgers: Ledger, folder: Path | None = None) -> dict[str, Any]:
         "suite": {
             "name": suite.name,
             "title": suite.title,
-            "id": suite.id if len(suites) == 1 else _joint_id(suites),
+            "id": suite.id if len(suites) == 1 else joint_id(suites),
             "reproduces": suite.reproduces or None,
             "twin": suite.twin,
             "baseline": suite.baseline,
@@ -108,54 +108,6 @@ def write(*ledgers: Ledger, folder: Path | None = None) -> dict[str, Any]:
     return results
 
 
-def _joined(suites: Sequence[Suite]) -> Suite:
-    """The first suite with the methods, prompt sets, controls and names of all; what must agree is held to agree."""
-    first = suites[0]
-    for other in suites[1:]:
-        for word, ours, theirs in (
-            ("baseline", first.baseline, other.baseline),
-            ("world", "embedded twin" if first.twin else "real", "embedded twin" if other.twin else "real"),
-        ):
-            if ours != theirs:
-                raise NotComparable(
-                    f"the runs have another {word}: {first.name} ({first.id}) has {ours!r}, {other.name} ({other.id}) "
-                    f"has {theirs!r}; report them apart"
-                )
-    if len(suites) == 1:
-        return first
-    reproduces = list(dict.fromkeys(s.reproduces for s in suites))
-    return first.model_copy(
-        update={
-            "name": " + ".join(dict.fromkeys(s.name for s in suites)),
-            "title": "; ".join(dict.fromkeys(s.title or s.name for s in suites)),
-            "reproduces": reproduces[0] if len(reproduces) == 1 else "",
-            "limit": first.limit if len({s.limit for s in suites}) == 1 else None,
-            "notes": tuple(dict.fromkeys(n for s in suites for n in s.notes)),
-            "controls": {label: control for s in reversed(suites) for label, control in s.controls.items()},
-        }
-    )
-
-
-def _joint_id(suites: Sequence[Suite]) -> str:
-    return hashlib.sha256(" ".join(sorted(s.id for s in suites)).encode()).hexdigest()[:10]
-
-
-def _says(spec: MethodSpec) -> list[str]:
-    return list(Chain(links=tuple(build_method(link.use, link.params) for link in spec.chain)).optimises())
-
-
-def _check_baselines(arms: Sequence[MeasuredArm], suite: Suite) -> None:
-    """An arm without the baseline of its setting has nothing to be paired with."""
-    bases = {(a.setting, a.prompts) for a in arms if a.method == suite.baseline}
-    for arm in arms:
-        if (arm.setting, arm.prompts) not in bases:
-            model, sampler, steps, guidance = arm.setting
-            raise NotComparable(
-                f"{arm.method} on {model} ({sampler}, {steps} steps, g {guidance}, {arm.prompts}) has no "
-                f"{suite.baseline} beside it in these runs; add a run that has"
-            )
-
-
 def _optimised(ledgers: Sequence[Ledger], suites: Sequence[Suite]) -> Optimised:
     """As each run's plan found it, whatever lies on this machine now; for older ledgers, what the methods say."""
     known: dict[str, dict[str, list[str]] | list[str]] = {}
@@ -172,6 +124,10 @@ def _optimised(ledgers: Sequence[Ledger], suites: Sequence[Suite]) -> Optimised:
         return said.get(arm.setting[0], []) if isinstance(said, dict) else said
 
     return of
+
+
+def _says(spec: MethodSpec) -> list[str]:
+    return list(Chain(links=tuple(build_method(link.use, link.params) for link in spec.chain)).optimises())
 
 
 def _controls(comparisons: list[dict[str, Any]], suite: Suite) -> Iterator[dict[str, Any]]:

@@ -33,14 +33,21 @@ def make(folder: Path, *, prompts: int, seeds: int, methods: int) -> int:
     from bench.store import Image, Ledger
 
     labels = ["standard", *(f"method-{i}" for i in range(1, methods))]
-    lines = [f"  - {{use: reseed, name: {name}}}" for name in labels[1:]]
     metrics = [*METRICS, *TWINS]
-    given = suite.parse(
-        f"name: scale\nmodels: [sdxl]\nprompts: [{', '.join(SETS)}]\nsamplers: [ddim]\n"
-        f"steps: 50\nguidance: 5.5\nbaseline: standard\nseeds: {list(range(seeds))}\nmetrics: [{', '.join(metrics)}]\nmethods:\n  - standard\n"
-        + "\n".join(lines),
-        file="scale",
-    )
+    text = f"""
+name: scale
+models: [sdxl]
+prompts: [{", ".join(SETS)}]
+samplers: [ddim]
+steps: 50
+guidance: 5.5
+baseline: standard
+seeds: {list(range(seeds))}
+metrics: [{", ".join(metrics)}]
+methods:
+  - standard
+"""
+    given = suite.parse(text + "".join(f"  - {{use: reseed, name: {m}}}\n" for m in labels[1:]), file="scale")
     scorers = {m: registry.get("metrics", m).digest() for m in metrics}
     ledger = Ledger(folder, create=True)
     ledger.set("suite", given.model_dump(mode="json"))
@@ -79,17 +86,15 @@ def make(folder: Path, *, prompts: int, seeds: int, methods: int) -> int:
 def stage(name: str, folder: Path) -> None:
     """One stage, timed from after its imports; prints JSON."""
     begun = time.perf_counter()
-    from bench.results import compute
+    from bench.results import compute, write
     from bench.store import Ledger
 
     imported = time.perf_counter()
-    results = compute(Ledger(folder))
-    found = {"compute": time.perf_counter() - imported, "import": imported - begun}
+    results = (write if name == "report" else compute)(Ledger(folder))
+    found = {"import": imported - begun, "compute": time.perf_counter() - imported}
     if name == "report":
         from bench import report
-        from bench.results import write
 
-        write(Ledger(folder))
         at = time.perf_counter()
         report.write(results, folder)
         found["write"] = time.perf_counter() - at
