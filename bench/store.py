@@ -75,13 +75,16 @@ _IMAGE_COLUMNS = [f.name for f in fields(Image)]
 class Ledger:
     """The run's SQLite file."""
 
-    def __init__(self, folder: Path, *, create: bool = False):
+    def __init__(self, folder: Path, *, create: bool = False, read_only: bool = False):
+        """Open or `create` it; `read_only` opens it so that SQLite itself refuses to change anything."""
         self.folder = folder
         path = folder / "ledger.sqlite"
         if not create and not path.is_file():
             raise UserError(f"{folder}: no run there (no ledger.sqlite); expected a folder made by `bench run`")
-        folder.mkdir(parents=True, exist_ok=True)
-        self.db = sqlite3.connect(path, timeout=30, isolation_level=None)
+        if not read_only:
+            folder.mkdir(parents=True, exist_ok=True)
+        where = f"{path.absolute().as_uri()}?mode=ro" if read_only else path
+        self.db = sqlite3.connect(where, timeout=30, isolation_level=None, uri=read_only)
         try:
             found = self._schema()
         except sqlite3.DatabaseError as error:

@@ -1,18 +1,45 @@
-"""Commands that show what is there: `report`, `export`, `ls`, `doctor`, `cache`."""
+"""Commands that show what is there: `report`, `compare`, `power`, `serve`, `export`, `ls`, `doctor`, `cache`."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from bench.cli.make import cache_folder
-from bench.cli.program import Add
+from bench.cli.make import cache_folder, load_suite, suite_options
+from bench.cli.program import Add, positive
+
+FORMS = ("json", "markdown", "html")
 
 
 def add_to(add: Add) -> None:
     """Add this file's commands to the program."""
-    report = add("report", cmd_report, "write results.json, report.md and report.html of a run folder again")
-    report.add_argument("run", type=Path)
+    report = add("report", cmd_report, "write the report of a run folder again, or one report of several runs")
+    report.add_argument("runs", type=Path, nargs="+", metavar="RUN")
+    report.add_argument(
+        "--out", type=Path, help="default: the run's folder; of several runs, a folder beside the first"
+    )
+    report.add_argument("--format", action="append", metavar="md|html|tex|figures", help="write only these; repeatable")
+
+    compare = add("compare", cmd_compare, "compare two runs cell by cell: deltas, times, calls, and what differs")
+    compare.add_argument("a", type=Path, metavar="A", help="a run folder, such as the one before a change")
+    compare.add_argument("b", type=Path, metavar="B", help="the run folder whose change against A is told")
+    compare.add_argument("--out", type=Path, help="a folder for comparison.json, comparison.md and comparison.html")
+    for form in FORMS:
+        compare.add_argument(f"--{form}", type=Path, metavar="FILE", help=f"write the comparison as {form} there")
+
+    power = add("power", cmd_power, "say how many prompts and seeds a delta needs, from a run's own variance")
+    suite_options(power, suite="a run folder, or the suite file of a run in --runs")
+    power.add_argument("--delta", type=float, required=True, help="the true mean delta to find, in the metric's unit")
+    power.add_argument("--power", type=float, default=0.8, help="the chance to find it (default: 0.8)")
+    power.add_argument("--alpha", type=float, default=0.05, help="the two-sided level of the test (default: 0.05)")
+    power.add_argument("--comparisons", type=positive, default=1, help="how many tests share that level (default: 1)")
+    power.add_argument(
+        "--seeds-per-prompt", type=positive, nargs="+", default=[1, 2, 4, 8], metavar="N", help="default: 1 2 4 8"
+    )
+
+    serve = add("serve", cmd_serve, "show a folder of runs as local web pages: read-only, on this machine only")
+    serve.add_argument("runs", type=Path, nargs="?", default=Path("runs"), help="default: runs")
+    serve.add_argument("--port", type=int, default=8765, help="default: 8765; 0 takes any that is free")
 
     export = add("export", cmd_export, "write a run's ledger as Parquet and CSV")
     export.add_argument("run", type=Path)
@@ -30,15 +57,67 @@ def add_to(add: Add) -> None:
 
 def cmd_report(options: argparse.Namespace) -> int:
     from bench.report import sentences
-    from bench.run import write_report
+    from bench.run import merged_folder, write_report
     from bench.store import Ledger, exclusive, full_disk_is_said
 
-    ledger = Ledger(options.run)
-    with full_disk_is_said(options.run), exclusive(options.run):
-        found = write_report(ledger)
+    ledgers = [Ledger(run) for run in options.runs]
+    folder = options.out or (ledgers[0].folder if len(ledgers) == 1 else merged_folder(ledgers))
+    with full_disk_is_said(folder), exclusive(folder):
+        found = write_report(*ledgers, folder=folder, formats=options.format)
     print("\n".join(sentences(found)))
-    print(f"report: {options.run / 'report.html'}")
+    print(f"report: {folder / 'report.html'}")
     return 0
+
+
+def cmd_compare(options: argparse.Namespace) -> int:
+    from bench.compare import compare
+    from bench.errors import NotComparable
+    from bench.report import comparison
+
+    found = compare(options.a, options.b)
+    written = comparison.write(found, options.out, files={form: getattr(options, form) for form in FORMS})
+    print("\n".join(comparison.sentences(found)))
+    for path in written:
+        print(f"wrote {path}")
+    if not found["metrics"]:
+        reasons = "; ".join(f"{row['metric']}: {row['reason']}" for row in found["not_compared"])
+        raise NotComparable(
+            f"{options.a} and {options.b}: no metric could be compared ({reasons or 'none was measured'})"
+        )
+    return 0
+
+
+def cmd_power(options: argparse.Namespace) -> int:
+    from bench.errors import UserError
+    from bench.power import Goal, lines, power
+
+    goal = Goal(
+        delta=options.delta,
+        power=options.power,
+        alpha=options.alpha,
+        comparisons=options.comparisons,
+        seeds=tuple(options.seeds_per_prompt),
+    )
+    folder = options.suite
+    if not folder.is_dir():
+        # Filters choose rows here: the run may have been made with all methods and metrics.
+        whole = argparse.Namespace(**{**vars(options), "method": [], "metric": []})
+        wanted = [load_suite(given) for given in (options, whole)]
+        made = [path for suite in wanted for path in sorted(options.runs.glob(f"*-{suite.id}")) if path.is_dir()]
+        if not made:
+            raise UserError(
+                f"{options.suite}: no run of this suite ({wanted[-1].id}) in {options.runs}; run it first, "
+                "or give a run folder"
+            )
+        folder = made[0]
+    print("\n".join(lines(power(folder, goal, methods=options.method, metrics=options.metric))))
+    return 0
+
+
+def cmd_serve(options: argparse.Namespace) -> int:
+    from bench.serve import serve
+
+    return serve(options.runs, port=options.port)
 
 
 def cmd_export(options: argparse.Namespace) -> int:

@@ -1,0 +1,305 @@
+"""Two runs, cell by cell: B - A on the same model, protocol, method, prompt and seed. Imports no torch.
+
+Other protocols are said, never averaged: what only one run has is counted and named, and a metric that two different
+scorers judged is not compared. Deltas, win rates and tests are on pairs and clustered by prompt text, as in `results`;
+`"*"` in place of a prompt set means all sets pooled.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench import registry, stats
+from bench.comparisons import adjust, bounds
+from bench.costs import costs
+from bench.differences import differences
+from bench.errors import NotComparable, UserError
+from bench.metrics.base import MetricEntry
+from bench.pairing import Floats, Rows, Source, alike, in_common, joined, setting_of
+from bench.plan import Arm
+from bench.resampling import Batch
+from bench.suite import EVERY_PROMPT_SET as POOLED
+
+SCHEMA = 1
+KIND = "noisebench comparison"
+_PROTOCOL = ("model", "sampler", "steps", "guidance")
+_FIELDS = {"model": "models", "prompts": "prompt sets", "sampler": "samplers", "steps": "steps", "guidance": "guidance",
+           "method": "methods"}  # fmt: skip
+
+Row = dict[str, Any]
+
+
+def compare(a: Path, b: Path) -> dict[str, Any]:
+    """All that two run folders say of each other, as one JSON document; unfinished runs by what they have so far.
+
+    Raises UserError where a folder holds no readable run, NotComparable where the runs have no finished cell in common.
+    """
+    if a.resolve() == b.resolve():
+        raise UserError(f"{a} and {b}: the same run folder twice; expected two runs")
+    with Source(a) as one, Source(b) as two:
+        return _Comparison(one, two).document()
+
+
+@dataclass(frozen=True)
+class _Both:
+    """An arm's rows in A and in B, paired row for row, and how many cells there were to pair."""
+
+    arm: Arm
+    a: Rows
+    b: Rows
+    n_a: int
+    n_b: int
+    changed: int
+    """Places whose prompt, or its metadata, is another one in the other run."""
+
+
+class _Comparison:
+    def __init__(self, a: Source, b: Source):
+        self.a, self.b = a, b
+        self.batch = Batch()
+        self.later: list[Callable[[], None]] = []
+        """What is filled in when the batch has run."""
+        self.entries: dict[str, MetricEntry] = {}
+        self.scorers: dict[str, str] = {}
+        self.not_compared: list[Row] = []
+
+    def document(self) -> dict[str, Any]:
+        shared = self._shared_arms()
+        self._choose_metrics()
+        arms: list[Row] = []
+        comparisons: list[Row] = []
+        for both in self._pairs(shared):
+            arms.append(self._arm(both))
+            comparisons += self._compare(both)
+        self._refuse_nothing(arms)
+        self.batch.run()
+        for fill in self.later:
+            fill()
+        adjust(comparisons)
+        only_a, only_b = ([arm for arm in x.arms if arm not in y.arms] for x, y in self._directions())
+        return {
+            "schema": SCHEMA,
+            "kind": KIND,
+            "a": _about(self.a),
+            "b": _about(self.b),
+            "metrics": {name: _metric(entry, self.scorers[name]) for name, entry in self.entries.items()},
+            "not_compared": self.not_compared,
+            "arms": arms,
+            "comparisons": comparisons,
+            "only_a": [_labels(arm) | {"cells": self.a.arms[arm]} for arm in only_a],
+            "only_b": [_labels(arm) | {"cells": self.b.arms[arm]} for arm in only_b],
+            "different_protocol": list(_near(only_a, only_b)),
+            "differences": differences(self.a, self.b),
+            "notes": list(self._notes(arms)),
+        }
+
+    def _directions(self) -> tuple[tuple[Source, Source], tuple[Source, Source]]:
+        return (self.a, self.b), (self.b, self.a)
+
+    # What is compared ------------------------------------------------------------------------------------------------
+
+    def _shared_arms(self) -> list[Arm]:
+        apart = f"{self.a.folder} and {self.b.folder} have nothing in common"
+        negative = [run.suite.negative_prompt for run in (self.a, self.b)]
+        if negative[0] != negative[1]:
+            raise NotComparable(f"{apart}: negative prompt {negative[0]!r} against {negative[1]!r}")
+        shared = [arm for arm in self.a.arms if arm in self.b.arms]
+        if shared:
+            return shared
+        said = []
+        for field, word in _FIELDS.items():
+            values = [dict.fromkeys(getattr(arm, field) for arm in run.arms) for run in (self.a, self.b)]
+            if not values[0].keys() & values[1].keys():
+                said.append(f"{word} {' against '.join(', '.join(map(str, some)) for some in values)}")
+        raise NotComparable(f"{apart}: {'; '.join(said) or 'no model, protocol, prompt set and method are in both'}")
+
+    def _refuse_nothing(self, arms: list[Row]) -> None:
+        if any(arm["n"] for arm in arms):
+            return
+        apart = f"{self.a.folder} and {self.b.folder} have no finished image in common"
+        if any(arm["n_expected"] for arm in arms):
+            lacking = [str(run.folder) for run in (self.a, self.b) if not run.n_images]
+            said = f"{' and '.join(lacking)} has no image yet" if lacking else "they have made other parts so far"
+            raise NotComparable(f"{apart}: {said}; finish the runs first")
+        if any(arm["changed_prompts"] for arm in arms):
+            raise NotComparable(f"{apart}: every prompt is another text; their prompt sets are different versions")
+        seeds = [", ".join(map(str, run.suite.seeds[:8])) for run in (self.a, self.b)]
+        raise NotComparable(f"{apart}: seeds {seeds[0]} against {seeds[1]}, or other prompts of their sets")
+
+    def _choose_metrics(self) -> None:
+        """The metrics that one scorer judged in both runs; the others are told with the reason."""
+        asked = [run.metrics for run in (self.a, self.b)]
+        for name in dict.fromkeys((*asked[0], *asked[1])):
+            scorer, reason = self._scorer(name)
+            if scorer is None:
+                self.not_compared.append({"metric": name, "reason": reason})
+                continue
+            self.entries[name] = registry.get("metrics", name)
+            self.scorers[name] = scorer
+
+    def _scorer(self, metric: str) -> tuple[str | None, str]:
+        if metric not in registry.names("metrics"):
+            return None, "no plugin of this name is installed here, so its direction is not known"
+        for name, run, other in (("A", self.a, self.b), ("B", self.b, self.a)):
+            if metric not in run.metrics:
+                return None, f"not measured in {name}"
+            if run.scorer(metric) is None:
+                return None, f"no score in {name} yet" + (" nor in the other" if other.scorer(metric) is None else "")
+        mine, theirs = self.a.scorer(metric), self.b.scorer(metric)
+        if mine == theirs:
+            return mine, ""
+        common = [s for s in self.a.scorers[metric] if s in self.b.scorers[metric]]
+        if common:
+            return max(common, key=lambda s: min(run.scorers[metric][s] for run in (self.a, self.b))), ""
+        return None, f"another scorer: digest {str(mine)[:12]} in A, {str(theirs)[:12]} in B"
+
+    def _pairs(self, shared: list[Arm]) -> Iterator[_Both]:
+        """The shared arms, and after the last prompt set of a setting and method all of its sets as one."""
+        groups: dict[tuple[Any, ...], list[Arm]] = {}
+        for arm in shared:
+            groups.setdefault((setting_of(arm), arm.method), []).append(arm)
+        for group in groups.values():
+            parts = []
+            for arm in group:
+                a, b = self.a.rows(arm, self.scorers), self.b.rows(arm, self.scorers)
+                left, right, changed = in_common(a, b)
+                parts.append(_Both(arm, a.take(left), b.take(right), len(a), len(b), changed))
+                yield parts[-1]
+            n_a, n_b, changed = (sum(getattr(p, name) for p in parts) for name in ("n_a", "n_b", "changed"))
+            whole = joined([p.a for p in parts]), joined([p.b for p in parts])
+            yield _Both(replace(group[0], prompts=POOLED), *whole, n_a, n_b, changed)
+
+    # Rows of the tables ----------------------------------------------------------------------------------------------
+
+    def _arm(self, both: _Both) -> Row:
+        made = both.a.made & both.b.made
+        a, b = both.a.take(made), both.b.take(made)
+        return _labels(both.arm) | {
+            "n_a": both.n_a,
+            "n_b": both.n_b,
+            "n_expected": len(both.a),
+            "n": len(a),
+            "complete": bool(len(a)) and len(a) == len(both.a),
+            "changed_prompts": both.changed,
+            "identical": int(alike(a.words["digest"], b.words["digest"]).sum()),
+            "same_noise": int(alike(a.words["latent_digest"], b.words["latent_digest"]).sum()),
+            "cost": costs(a, b),
+        }
+
+    def _compare(self, both: _Both) -> Iterator[Row]:
+        texts = np.unique(both.a.texts, return_inverse=True)[1] if len(both.a) else np.empty(0, np.int64)
+        marked = {*self.a.marked(both.arm), *self.b.marked(both.arm)}
+        for name, entry in self.entries.items():
+            expected = int(both.a.described.sum()) if entry.needs_metadata else len(both.a)
+            if not expected:
+                continue
+            there = ~np.isnan(both.a.scores[name]) & ~np.isnan(both.b.scores[name])
+            n = int(there.sum())
+            row = _labels(both.arm) | {"metric": name, "n": n, "n_expected": expected}
+            row |= {"complete": bool(n) and (n == expected or entry.partial), "marked": name in marked}
+            yield self._measure(row, entry, both.a.scores[name][there], both.b.scores[name][there], texts[there])
+
+    def _measure(self, row: Row, entry: MetricEntry, a: Floats, b: Floats, texts: Any) -> Row:
+        row |= dict.fromkeys(("n_prompts", "mean_a", "mean_b", "delta", "low", "high", "p", "p_holm", "win", "tie",
+                              "loss", "win_rate", "win_low", "win_high", "detectable"))  # fmt: skip
+        if not row["n"]:
+            return row
+        better = 1.0 if entry.higher_is_better else -1.0
+        count, (sums, counts) = stats.outcomes(better * b, better * a), _totals(b - a, texts)
+        error = stats.standard_error(sums, counts)
+        row |= {"n_prompts": len(sums), "mean_a": float(a.mean()), "mean_b": float(b.mean())}
+        row |= {"win": count.win, "tie": count.tie, "loss": count.loss}
+        row["detectable"] = stats.detectable(error) if math.isfinite(error) else None
+        delta = self.batch.interval(sums, counts)
+        rate = self.batch.interval(*_totals((np.sign(better * (b - a)) + 1) / 2, texts))
+        tested = self.batch.test(sums) if row["complete"] else None
+
+        def fill() -> None:
+            settled = stats.settled_rate(rate.answer, len(sums))
+            row.update({"delta": delta.answer.estimate, **bounds(delta.answer)}, p=tested.answer if tested else None)
+            row.update(win_rate=settled.estimate, win_low=settled.low, win_high=settled.high)
+
+        self.later.append(fill)
+        return row
+
+    # Words -----------------------------------------------------------------------------------------------------------
+
+    def _notes(self, arms: list[Row]) -> Iterator[str]:
+        for name, run in (("A", self.a), ("B", self.b)):
+            if not run.finished:
+                yield f"{name} is not finished ({run.n_images} of {run.n_cells} images): this is what it has so far."
+            if len(run.sessions) > 1:
+                yield f"{name} was made in {len(run.sessions)} sessions; its provenance is the last one's."
+            if run.provenance.get("dirty"):
+                yield f"{name} was made by code with uncommitted changes."
+        pooled = [arm for arm in arms if arm["prompts"] == POOLED]
+        for name, run in (("a", self.a), ("b", self.b)):
+            lost = run.lost()
+            if lost:
+                yield (
+                    f"{lost} image files of {name.upper()} are gone from its folder; their scores, digests and times "
+                    "are still in its ledger."
+                )
+            cached = sum(arm["cost"][f"from_cache_{name}"] for arm in pooled)
+            if cached:
+                yield (
+                    f"{cached} of {sum(arm['n'] for arm in pooled)} images of {name.upper()} came from the cache "
+                    "and keep the times they were made with."
+                )
+        shared = sum(arm["cost"]["n_shared"] for arm in pooled)
+        if shared:
+            yield f"{shared} pairs are one image, timed once: they say nothing of speed and are left out of times."
+        sizes = [sorted({n for arm in pooled for n in arm["cost"][f"batches_{x}"]}) for x in "ab"]
+        if sizes[0] != sizes[1] and all(sizes):
+            said = " against ".join(", ".join(map(str, some)) for some in sizes)
+            yield f"Images were made in batches of {said}; an image's time is its share of the batch's."
+
+
+def _totals(values: Floats, texts: Any) -> tuple[Floats, Floats]:
+    """Sum and count of the values of each prompt, (k,) each."""
+    _, codes = np.unique(texts, return_inverse=True)
+    return np.bincount(codes, weights=values).astype(np.float64), np.bincount(codes).astype(np.float64)
+
+
+def _labels(arm: Arm) -> Row:
+    return {name: getattr(arm, name) for name in ("model", "prompts", "sampler", "steps", "guidance", "method")}
+
+
+def _about(run: Source) -> Row:
+    return {
+        "folder": run.folder.name,
+        "path": run.folder.as_posix(),
+        "suite": run.suite.name,
+        "id": run.suite.id,
+        "title": run.suite.title,
+        "baseline": run.suite.baseline,
+        "created": run.sessions[0][0] if run.sessions else None,
+        "sessions": len(run.sessions),
+        "finished": run.finished,
+        "cells": run.n_cells,
+        "images": run.n_images,
+        "provenance": run.provenance,
+    }
+
+
+def _metric(entry: MetricEntry, scorer: str) -> Row:
+    told = {name: getattr(entry, name) for name in ("title", "unit", "higher_is_better", "scale")}
+    return told | {"digest": scorer}
+
+
+def _near(only_a: list[Arm], only_b: list[Arm]) -> Iterator[Row]:
+    """Arms of A and of B that are the same but for one value of their protocol."""
+    for field in _PROTOCOL:
+        rest = {name: None for name in _PROTOCOL if name == field}
+        others: dict[tuple[Any, ...], list[Arm]] = {}
+        for arm in only_b:
+            others.setdefault(tuple((_labels(arm) | rest).values()), []).append(arm)
+        for arm in only_a:
+            for other in others.get(tuple((_labels(arm) | rest).values()), ()):
+                yield {"differs": field, "a": _labels(arm), "b": _labels(other)}

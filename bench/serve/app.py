@@ -1,0 +1,148 @@
+"""The pages as a Flask application: GET and HEAD only, loopback names only, nothing but the runs' own files."""
+
+from __future__ import annotations
+
+import traceback
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from flask import Flask, Response, abort, request, send_file
+from werkzeug.exceptions import HTTPException
+
+from bench.compare import compare
+from bench.errors import BenchError, NotComparable, UserError
+from bench.pairing import Source
+from bench.report import comparison
+from bench.serve.listing import Folder
+from bench.serve.pairs import Wanted, page
+
+_PAGE = "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'; form-action 'self'"
+_REPORT = (
+    # A report is a file that someone may have sent: its scripts run in an origin of their own, which can read no other
+    # page from here, and can load nothing but the images beside it.
+    "default-src 'none'; img-src 'self' data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "form-action 'none'; sandbox allow-scripts allow-downloads"
+)
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-cache",
+}
+
+
+def make_app(root: Path) -> Flask:
+    """The application over a folder of runs; it opens ledgers read-only and writes nothing."""
+    app = Flask("bench.serve", static_folder=None)
+    # Names that can only mean this machine: a foreign name that resolves to 127.0.0.1 (DNS rebinding) is refused.
+    app.config["TRUSTED_HOSTS"] = ["127.0.0.1", "localhost"]
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
+    runs = Folder(root)
+
+    @app.get("/")
+    def index() -> str:
+        return _render("index.html.j2", title="Runs", root=str(root), runs=runs.runs())
+
+    @app.get("/run/<name>/")
+    def pairs(name: str) -> str:
+        wanted = Wanted(
+            prompts=request.args.get("prompts", ""),
+            method=request.args.get("method", ""),
+            setting=_whole("setting"),
+            text=request.args.get("text", ""),
+            page=_whole("page") or 1,
+        )
+        return _render("pairs.html.j2", title=name, name=name, found=page(runs.folder(name), wanted))
+
+    @app.get("/run/<name>/report.html")
+    def report(name: str) -> Response:
+        file = runs.folder(name) / "report.html"
+        if not file.is_file():
+            raise UserError(f"{name} has no report.html yet; it is written when the run ends, or by `bench report`")
+        found = send_file(file.absolute(), mimetype="text/html", conditional=True)
+        found.headers["Content-Security-Policy"] = _REPORT
+        return found
+
+    @app.get("/run/<name>/images/<job_id>.png")
+    def image(name: str, job_id: str) -> Response:
+        folder = runs.folder(name).resolve()
+        with Source(folder) as run:
+            row = run.db.execute("SELECT file FROM images WHERE job_id = ?", (job_id,)).fetchone()
+        file = (folder / row[0]).resolve() if row else None
+        # A ledger is a file like any other: what it names must lie in its own folder.
+        if file is None or not file.is_relative_to(folder) or file.suffix != ".png" or not file.is_file():
+            abort(404, "no such image: it is not made yet, or its file was deleted")
+        found = send_file(file, mimetype="image/png", conditional=True)
+        # The report's own origin (see _REPORT) is another one than this page's.
+        found.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+        return found
+
+    @app.get("/compare")
+    def compared() -> str:
+        names = [request.args.get(side, "") for side in ("a", "b")]
+        if not all(names):
+            raise UserError("two runs are needed to compare; pick an A and a B in the list")
+        a, b = map(runs.folder, names)
+        found = runs.kept(("compare", *names), [a, b], lambda: compare(a, b))
+        return _render("compared.html.j2", **comparison.page(found))
+
+    @app.get("/favicon.ico")
+    def icon() -> Response:
+        # Browsers ask for one on every site, from the report's own origin too.
+        return Response(status=204, headers={"Cross-Origin-Resource-Policy": "cross-origin"})
+
+    @app.after_request
+    def guard(response: Response) -> Response:
+        response.headers.setdefault("Content-Security-Policy", f"{_PAGE}; base-uri 'none'; frame-ancestors 'none'")
+        for name, value in _HEADERS.items():
+            response.headers.setdefault(name, value)
+        return response
+
+    @app.errorhandler(Exception)
+    def failed(error: Exception) -> tuple[str, int]:
+        return _failed(error)
+
+    return app
+
+
+def _failed(error: Exception) -> tuple[str, int]:
+    """One line, as on the terminal; only a fault of ours leaves a traceback there."""
+    if isinstance(error, HTTPException):
+        code, said = error.code or 500, error.description or error.name
+    elif isinstance(error, BenchError):
+        code = 409 if isinstance(error, NotComparable) else 404 if isinstance(error, UserError) else 500
+        said = str(error)
+    else:
+        traceback.print_exception(error)
+        code, said = 500, f"this is a fault of ours ({type(error).__name__}); the terminal has the details"
+    return _render("error.html.j2", title="That did not work", said=said), code
+
+
+def _whole(name: str) -> int | None:
+    """A whole number of the address; one that is none is as good as not given."""
+    return request.args.get(name, type=int)
+
+
+def _render(template: str, **told: Any) -> str:
+    text: str = _templates().get_template(template).render(browser=None, **told)
+    # A prompt may hold half a surrogate pair, which UTF-8 cannot.
+    return text.encode("utf-8", "replace").decode()
+
+
+@cache
+def _templates() -> Any:
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=ChoiceLoader([PackageLoader("bench.serve"), PackageLoader("bench.report", ".")]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["zip"] = zip
+    environment.filters["enumerate"] = enumerate
+    return environment

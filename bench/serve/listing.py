@@ -1,0 +1,111 @@
+"""The runs of a folder: what each is, how far it has come, and its verdict in one line."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bench.errors import BenchError, UserError
+from bench.pairing import Source
+from bench.report import headline
+
+T = TypeVar("T")
+_WATCHED = ("ledger.sqlite", "ledger.sqlite-wal", "results.json", "report.html")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One run in the list; `error` is all that is known of a broken one."""
+
+    name: str
+    suite: str = ""
+    title: str = ""
+    created: str = ""
+    state: str = ""
+    finished: bool = False
+    headline: str = ""
+    has_report: bool = False
+    error: str = ""
+
+
+class Folder:
+    """A folder of runs, or a single run's folder. Answers are kept until a run's files change."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self._kept: dict[Any, tuple[Any, Any]] = {}
+
+    def folders(self) -> dict[str, Path]:
+        """Run folders by name."""
+        if (self.root / "ledger.sqlite").is_file():
+            return {self.root.absolute().name: self.root}
+        return {p.name: p for p in sorted(self.root.iterdir()) if (p / "ledger.sqlite").is_file()}
+
+    def folder(self, name: str) -> Path:
+        """The folder of that name, found in the list rather than by joining paths; UserError where there is none."""
+        found = self.folders().get(name)
+        if found is None:
+            raise UserError(f"no run is called {name!r} here; it may have been moved or deleted")
+        return found
+
+    def runs(self) -> list[Listed]:
+        """Every run, the newest first and broken ones last."""
+        found = [self.kept(("run", name), [path], partial(_listed, path)) for name, path in self.folders().items()]
+        return sorted(found, key=lambda run: (not run.error, run.created), reverse=True)
+
+    def kept(self, key: Any, folders: list[Path], make: Callable[[], T]) -> T:
+        """`make()`, or what it gave before if no file of these runs has changed since."""
+        stamp = [_stamp(folder / name) for folder in folders for name in _WATCHED]
+        if key not in self._kept or self._kept[key][0] != stamp:
+            self._kept[key] = (stamp, make())
+        found: T = self._kept[key][1]
+        return found
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        told = path.stat()
+    except OSError:
+        return None
+    return told.st_mtime_ns, told.st_size
+
+
+def _listed(folder: Path) -> Listed:
+    """A run as it stands; one that cannot be read says why and takes nothing else down with it."""
+    name = folder.absolute().name
+    try:
+        with Source(folder) as run:
+            finished = run.finished
+            return Listed(
+                name,
+                suite=run.suite.name,
+                title=run.suite.title,
+                created=run.sessions[0][0] if run.sessions else "",
+                state="finished" if finished else f"{run.n_images} of {run.n_cells} images",
+                finished=finished,
+                headline=_headline(folder),
+                has_report=(folder / "report.html").is_file(),
+            )
+    except BenchError as error:
+        return Listed(name, error=_line(error))
+    except (OSError, sqlite3.Error, ValueError, KeyError, TypeError) as error:
+        # A ledger or suite of another version, or a damaged one.
+        return Listed(name, error=f"not readable: {type(error).__name__}: {_line(error)}")
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _headline(folder: Path) -> str:
+    try:
+        return headline(json.loads((folder / "results.json").read_text()))
+    except FileNotFoundError:
+        return "No results yet."
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
+        return "results.json is not readable; `bench report` writes it again."
