@@ -7,23 +7,21 @@ scorers judged is not compared. Deltas, win rates and tests are on pairs and clu
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench import registry, stats
-from bench.comparisons import adjust, bounds
+from bench import registry
 from bench.costs import costs
 from bench.differences import differences
 from bench.errors import NotComparable, UserError
 from bench.metrics.base import MetricEntry
-from bench.pairing import Floats, Rows, Source, alike, in_common, joined, setting_of
+from bench.paired import Asking, adjust
+from bench.pairing import Rows, Source, alike, in_common, joined, setting_of
 from bench.plan import Arm
-from bench.resampling import Batch
 from bench.suite import EVERY_PROMPT_SET as POOLED
 
 SCHEMA = 1
@@ -62,9 +60,7 @@ class _Both:
 class _Comparison:
     def __init__(self, a: Source, b: Source):
         self.a, self.b = a, b
-        self.batch = Batch()
-        self.later: list[Callable[[], None]] = []
-        """What is filled in when the batch has run."""
+        self.asking = Asking()
         self.entries: dict[str, MetricEntry] = {}
         self.scorers: dict[str, str] = {}
         self.not_compared: list[Row] = []
@@ -78,9 +74,7 @@ class _Comparison:
             arms.append(self._arm(both))
             comparisons += self._compare(both)
         self._refuse_nothing(arms)
-        self.batch.run()
-        for fill in self.later:
-            fill()
+        self.asking.answer()
         adjust(comparisons)
         only_a, only_b = ([arm for arm in x.arms if arm not in y.arms] for x, y in self._directions())
         return {
@@ -203,30 +197,9 @@ class _Comparison:
             n = int(there.sum())
             row = _labels(both.arm) | {"metric": name, "n": n, "n_expected": expected}
             row |= {"complete": bool(n) and (n == expected or entry.partial), "marked": name in marked}
-            yield self._measure(row, entry, both.a.scores[name][there], both.b.scores[name][there], texts[there])
-
-    def _measure(self, row: Row, entry: MetricEntry, a: Floats, b: Floats, texts: Any) -> Row:
-        row |= dict.fromkeys(("n_prompts", "mean_a", "mean_b", "delta", "low", "high", "p", "p_holm", "win", "tie",
-                              "loss", "win_rate", "win_low", "win_high", "detectable"))  # fmt: skip
-        if not row["n"]:
-            return row
-        better = 1.0 if entry.higher_is_better else -1.0
-        count, (sums, counts) = stats.outcomes(better * b, better * a), _totals(b - a, texts)
-        error = stats.standard_error(sums, counts)
-        row |= {"n_prompts": len(sums), "mean_a": float(a.mean()), "mean_b": float(b.mean())}
-        row |= {"win": count.win, "tie": count.tie, "loss": count.loss}
-        row["detectable"] = stats.detectable(error) if math.isfinite(error) else None
-        delta = self.batch.interval(sums, counts)
-        rate = self.batch.interval(*_totals((np.sign(better * (b - a)) + 1) / 2, texts))
-        tested = self.batch.test(sums) if row["complete"] else None
-
-        def fill() -> None:
-            settled = stats.settled_rate(rate.answer, len(sums))
-            row.update({"delta": delta.answer.estimate, **bounds(delta.answer)}, p=tested.answer if tested else None)
-            row.update(win_rate=settled.estimate, win_low=settled.low, win_high=settled.high)
-
-        self.later.append(fill)
-        return row
+            a, b = both.a.scores[name][there], both.b.scores[name][there]
+            row |= {"mean_a": float(a.mean()) if n else None, "mean_b": float(b.mean()) if n else None}
+            yield self.asking.compare(row, entry, b, a, texts[there])
 
     # Words -----------------------------------------------------------------------------------------------------------
 
@@ -259,12 +232,6 @@ class _Comparison:
         if sizes[0] != sizes[1] and all(sizes):
             said = " against ".join(", ".join(map(str, some)) for some in sizes)
             yield f"Images were made in batches of {said}; an image's time is its share of the batch's."
-
-
-def _totals(values: Floats, texts: Any) -> tuple[Floats, Floats]:
-    """Sum and count of the values of each prompt, (k,) each."""
-    _, codes = np.unique(texts, return_inverse=True)
-    return np.bincount(codes, weights=values).astype(np.float64), np.bincount(codes).astype(np.float64)
 
 
 def _labels(arm: Arm) -> Row:

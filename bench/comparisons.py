@@ -1,14 +1,13 @@
 """Arms -> the rows of a results table: means, paired deltas, win rates, tests, cost ratios; by set, seed and category.
 
-Every interval and test of a run is asked of one `Batch`, so that they share their resamples.
+Every interval and test of a run is asked of one `Asking`, so that they share their resamples.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -16,31 +15,11 @@ from bench import stats
 from bench.arms import CALLS, POOLED, TIMES, Floats, Ints, Measured, MeasuredArm, Setting, cost_of, timed_rows
 from bench.metrics.base import MetricEntry
 from bench.metrics.geneval_rules import TASKS
-from bench.resampling import Asked, Batch, Interval
+from bench.paired import Asking, adjust, bounds
 
 Row = dict[str, Any]
 Optimised = Callable[[MeasuredArm], Sequence[str]]
 """The metrics that are no evidence for an arm."""
-
-
-def bounds(interval: Interval, *, low: str = "low", high: str = "high") -> Row:
-    """JSON has no infinity; an interval that says nothing (one prompt) has no bounds."""
-    return {
-        low: interval.low if math.isfinite(interval.low) else None,
-        high: interval.high if math.isfinite(interval.high) else None,
-    }
-
-
-class _Totals(NamedTuple):
-    """Values summed over prompts: (k,) each."""
-
-    sums: Floats
-    counts: Floats
-
-
-def _totals(values: Floats, texts: Ints) -> _Totals:
-    _, codes = np.unique(texts, return_inverse=True)
-    return _Totals(np.bincount(codes, weights=values).astype(np.float64), np.bincount(codes).astype(np.float64))
 
 
 @dataclass
@@ -74,9 +53,7 @@ class Tabulation:
         self.described = np.array([p.described for p in measured.pairs])
         self.seed = np.array([p.seed for p in measured.pairs])
         self.category = np.array([p.category for p in measured.pairs])
-        self.batch = Batch()
-        self.later: list[Callable[[], None]] = []
-        """What is filled in when the batch has run."""
+        self.asking = Asking()
 
     def tables(self) -> Tables:
         """Ask, resample, fill in."""
@@ -87,9 +64,7 @@ class Tabulation:
             seeds=list(self._split("seed", self.seed, [a for a in self.arms if a.prompts == POOLED])),
             categories=list(self._split("category", self.category, [a for a in self.arms if a.prompts != POOLED])),
         )
-        self.batch.run()
-        for fill in self.later:
-            fill()
+        self.asking.answer()
         adjust(found.comparisons)
         return found
 
@@ -116,15 +91,8 @@ class Tabulation:
         there = ~np.isnan(values)
         row: Row = {"mean": None, "low": None, "high": None, "n": int(there.sum())}
         if there.any():
-            asked = self._interval(_totals(values[there], self.measured.texts[pairs[there]]))
-            self._fill(row, asked, "mean")
+            self.asking.mean(row, "mean", values[there], self.measured.texts[pairs[there]])
         return row
-
-    def _interval(self, totals: _Totals) -> Asked:
-        return self.batch.interval(totals.sums, totals.counts)
-
-    def _fill(self, row: Row, asked: Asked, name: str, low: str = "low", high: str = "high") -> None:
-        self.later.append(lambda: row.update({name: asked.answer.estimate, **bounds(asked.answer, low=low, high=high)}))
 
     def _complete(self, arm: MeasuredArm) -> bool:
         if len(arm.made()) != len(arm.pair):
@@ -195,43 +163,8 @@ class Tabulation:
             wanted = max(self._expected(arm, name, treated), self._expected(base, name, control))
             complete = bool(both.any()) and (int(both.sum()) == wanted or entry.partial)
             row |= {"n": int(both.sum()), "complete": complete, "marked": name in self.optimised(arm)}
-            yield self._comparison(row, entry, treated[ours][both], control[theirs][both], pairs[both])
-
-    def _comparison(self, row: Row, entry: MetricEntry, treated: Floats, control: Floats, pairs: Ints) -> Row:
-        empty = ("n_prompts", "delta", "low", "high", "p", "p_holm", "win", "tie", "loss")
-        row |= dict.fromkeys((*empty, "win_rate", "win_low", "win_high", "detectable", "sd"))
-        if not row["n"]:
-            return row
-        deltas, texts = treated - control, self.measured.texts[pairs]
-        totals = _totals(deltas, texts)
-        clusters, error = len(totals.sums), stats.standard_error(*totals)
-        sign = 1.0 if entry.higher_is_better else -1.0
-        count = stats.outcomes(sign * treated, sign * control)
-        known = math.isfinite(error)
-        row |= {
-            "n_prompts": clusters,
-            "win": count.win,
-            "tie": count.tie,
-            "loss": count.loss,
-            "detectable": stats.detectable(error) if known else None,
-            "sd": error * math.sqrt(clusters) if known else None,
-        }
-        self._fill(row, self._interval(totals), "delta")
-        self._fill_rate(row, sign * deltas, texts)
-        if row["complete"]:
-            tested = self.batch.test(totals.sums)
-            self.later.append(lambda: row.update(p=tested.answer))
-        return row
-
-    def _fill_rate(self, row: Row, gains: Floats, texts: Ints) -> None:
-        totals = _totals((np.sign(gains) + 1) / 2, texts)
-        asked = self._interval(totals)
-
-        def fill() -> None:
-            rate = stats.settled_rate(asked.answer, len(totals.sums))
-            row.update(win_rate=rate.estimate, win_low=rate.low, win_high=rate.high)
-
-        self.later.append(fill)
+            texts = self.measured.texts[pairs[both]]
+            yield self.asking.compare(row, entry, treated[ours][both], control[theirs][both], texts)
 
     # Parts -----------------------------------------------------------------------------------------------------------
 
@@ -258,8 +191,8 @@ class Tabulation:
         row |= dict.fromkeys(("delta", "low", "high", "win_rate", "win_low", "win_high"))
         if control is not None and both.any():
             deltas = (treated - control)[both]
-            self._fill(row, self._interval(_totals(deltas, texts[both])), "delta")
-            self._fill_rate(row, deltas if entry.higher_is_better else -deltas, texts[both])
+            self.asking.mean(row, "delta", deltas, texts[both])
+            self.asking.win_rate(row, deltas if entry.higher_is_better else -deltas, texts[both])
         return row
 
     def _tasks(self, arm: MeasuredArm, metric: str) -> Row | None:
@@ -276,25 +209,8 @@ class Tabulation:
         weight = np.zeros(len(values))
         for group in groups.values():
             weight[group] = there.sum() / (len(groups) * group.sum())
-        asked = self._interval(_totals((values * weight)[there], self.measured.texts[arm.pair[there]]))
         row: Row = {**arm.labels, "metric": metric, "overall": None, "overall_low": None, "overall_high": None}
         row["tasks"] = {t: {"mean": float(values[g].mean()), "n": int(g.sum())} for t, g in groups.items()}
-        self._fill(row, asked, "overall", "overall_low", "overall_high")
+        texts = self.measured.texts[arm.pair[there]]
+        self.asking.mean(row, "overall", (values * weight)[there], texts, low="overall_low", high="overall_high")
         return row
-
-
-def adjust(comparisons: list[Row]) -> None:
-    """Holm's correction over two families: all pooled comparisons, and all on single prompt sets.
-
-    Marked comparisons and incomplete ones are no evidence and belong to neither.
-    """
-    for pooled in (True, False):
-        family = [
-            c
-            for c in comparisons
-            if (c["prompts"] == POOLED) is pooled and not c["marked"] and c["complete"] and c["p"] is not None
-        ]
-        if not family:
-            continue
-        for row, p in zip(family, stats.holm([c["p"] for c in family]), strict=True):
-            row["p_holm"] = float(p)

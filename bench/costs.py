@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench import stats
-from bench.comparisons import bounds
+from bench.paired import bounds
 from bench.pairing import CALLS, TIMES, Rows, alike
 
 Row = dict[str, Any]

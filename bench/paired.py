@@ -1,0 +1,119 @@
+"""Paired comparisons asked together: deltas, win rates and tests of a whole table from one set of resamples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bench import stats
+from bench.arms import POOLED, Floats, Ints
+from bench.metrics.base import MetricEntry
+from bench.resampling import Batch, Interval
+
+Row = dict[str, Any]
+
+
+def bounds(interval: Interval, *, low: str = "low", high: str = "high") -> Row:
+    """JSON has no infinity; an interval that says nothing (one prompt) has no bounds."""
+    return {
+        low: interval.low if math.isfinite(interval.low) else None,
+        high: interval.high if math.isfinite(interval.high) else None,
+    }
+
+
+class _Totals(NamedTuple):
+    """Values summed over prompts: (k,) each."""
+
+    sums: Floats
+    counts: Floats
+
+
+def _totals(values: Floats, texts: Ints) -> _Totals:
+    _, codes = np.unique(texts, return_inverse=True)
+    return _Totals(np.bincount(codes, weights=values).astype(np.float64), np.bincount(codes).astype(np.float64))
+
+
+class Asking:
+    """Rows that are filled in when all of a table's intervals and tests have been answered together.
+
+    `texts` (n,) tells the prompts of values (n,) apart; numbers in the order of the texts give `stats`' own draws.
+    """
+
+    def __init__(self) -> None:
+        self._batch = Batch()
+        self._later: list[Callable[[], None]] = []
+
+    def answer(self) -> None:
+        """Resample, and fill in every row."""
+        self._batch.run()
+        for fill in self._later:
+            fill()
+        self._later = []
+
+    def mean(self, row: Row, name: str, values: Floats, texts: Ints, *, low: str = "low", high: str = "high") -> None:
+        """`row[name]` becomes the mean of values (n,), `low` and `high` its interval."""
+        asked = self._batch.interval(*_totals(values, texts))
+        self._later.append(
+            lambda: row.update({name: asked.answer.estimate, **bounds(asked.answer, low=low, high=high)})
+        )
+
+    def win_rate(self, row: Row, gains: Floats, texts: Ints) -> None:
+        """`win_rate`, `win_low` and `win_high` of gains (n,), ties counted half."""
+        totals = _totals((np.sign(gains) + 1) / 2, texts)
+        asked = self._batch.interval(*totals)
+
+        def fill() -> None:
+            rate = stats.settled_rate(asked.answer, len(totals.sums))
+            row.update(win_rate=rate.estimate, win_low=rate.low, win_high=rate.high)
+
+        self._later.append(fill)
+
+    def compare(self, row: Row, entry: MetricEntry, treated: Floats, control: Floats, texts: Ints) -> Row:
+        """All that paired scores (n,) say of treated against control; nulls where there are none.
+
+        The test is made only where `row["complete"]` says that no pair is missing.
+        """
+        empty = ("n_prompts", "delta", "low", "high", "p", "p_holm", "win", "tie", "loss")
+        row |= dict.fromkeys((*empty, "win_rate", "win_low", "win_high", "detectable", "sd"))
+        if not len(treated):
+            return row
+        deltas = treated - control
+        totals = _totals(deltas, texts)
+        clusters, error = len(totals.sums), stats.standard_error(*totals)
+        sign = 1.0 if entry.higher_is_better else -1.0
+        count = stats.outcomes(sign * treated, sign * control)
+        known = math.isfinite(error)
+        row |= {
+            "n_prompts": clusters,
+            "win": count.win,
+            "tie": count.tie,
+            "loss": count.loss,
+            "detectable": stats.detectable(error) if known else None,
+            "sd": error * math.sqrt(clusters) if known else None,
+        }
+        self.mean(row, "delta", deltas, texts)
+        self.win_rate(row, sign * deltas, texts)
+        if row["complete"]:
+            tested = self._batch.test(totals.sums)
+            self._later.append(lambda: row.update(p=tested.answer))
+        return row
+
+
+def adjust(comparisons: list[Row]) -> None:
+    """Holm's correction over two families: all pooled comparisons, and all on single prompt sets.
+
+    Marked comparisons and incomplete ones are no evidence and belong to neither.
+    """
+    for pooled in (True, False):
+        family = [
+            c
+            for c in comparisons
+            if (c["prompts"] == POOLED) is pooled and not c["marked"] and c["complete"] and c["p"] is not None
+        ]
+        if not family:
+            continue
+        for row, p in zip(family, stats.holm([c["p"] for c in family]), strict=True):
+            row["p_holm"] = float(p)
