@@ -1,0 +1,270 @@
+// The list of pairs: filters, sorting, pages, keys. Data comes in as text and goes out as text, never as markup.
+const WINDOW = 50; // pairs on the page at a time
+const LISTED = 5; // metrics of a pair in the list; an opened pair shows all
+
+const $ = (name) => document.getElementById(`browser-${name}`);
+const data = JSON.parse($("data").textContent);
+const { methods, metrics, marks, sets, categories, settings, images } = data;
+const BASELINE = 0;
+
+const pairs = data.pairs.map(([setting, set, category, index, seed, prompt, shown, scores], at) => ({
+  at, setting, set, category, index, seed, prompt, shown, scores,
+  key: [setting, sets[set], index, seed].map((part) => encodeURIComponent(wellFormed(String(part)))).join("/"),
+  text: [prompt, sets[set], categories[category]].join("\n").toLowerCase(),
+}));
+
+// Half a surrogate pair cannot be part of an address.
+function wellFormed(text, instead = "\uFFFD") {
+  return text.replace(/[\uD800-\uDBFF](?![\uDC00-\uDFFF])|(?<![\uD800-\uDBFF])[\uDC00-\uDFFF]/g, instead);
+}
+
+function make(tag, given = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(given)) {
+    if (name === "text") element.textContent = value;
+    else if (name === "click") element.addEventListener("click", value);
+    else if (value === true) element.setAttribute(name, "");
+    else if (value !== false && value !== null) element.setAttribute(name, value);
+  }
+  element.append(...children.filter(Boolean));
+  return element;
+}
+
+// Numbers ------------------------------------------------------------------------------------------------------------
+
+function score(pair, method, metric) {
+  const value = pair.scores[method] && pair.scores[method][metric];
+  return value === undefined ? null : value;
+}
+
+function delta(pair, method, metric) {
+  const mine = score(pair, method, metric), base = score(pair, BASELINE, metric);
+  return mine === null || base === null ? null : mine - base;
+}
+
+// Which side won by the metric's own direction; equal scores tie.
+function winner(pair, method, metric) {
+  const difference = delta(pair, method, metric);
+  if (difference === null) return null;
+  return difference === 0 ? "tie" : difference * metrics[metric].sign > 0 ? "method" : "baseline";
+}
+
+function number(value, digits, signed = false) {
+  if (value === null) return "n/a";
+  const text = Math.abs(value).toFixed(digits);
+  const zero = Number(text) === 0;
+  return (value < 0 && !zero ? "-" : signed && !zero ? "+" : "") + text;
+}
+
+function optimises(pair, method, metric) {
+  return Boolean(marks[pair.setting] && marks[pair.setting][method].includes(metric));
+}
+
+// One image with its scores ------------------------------------------------------------------------------------------
+
+const absent = (why) => make("span", { class: "browser-absent", text: why });
+
+// The address of an image file; half a surrogate pair in its name becomes what Python makes of it, a question mark.
+function address(root, name) {
+  return data.roots[root] + wellFormed(name, "?").split("/").map(encodeURIComponent).join("/");
+}
+
+// [file, thumbnail, width in pixels] of an image; an empty text for what there is not.
+function sources(at) {
+  const [root, name, thumb, width] = at < 0 ? [0, "", "", 0] : images[at];
+  return [name && address(root, name), thumb, width];
+}
+
+// A thumbnail where one is embedded, else the file. Large: the file as soon as it has come, the thumbnail until then.
+function picture(at, alt, large = false) {
+  const [link, thumb, width] = sources(at);
+  if (!link && !thumb) return absent("no image");
+  const image = make("img", { alt, loading: thumb ? null : "lazy", decoding: "async", class: width > 0 && width <= 128 ? "pixels" : null });
+  image.addEventListener("error", () => image.replaceWith(absent("image file not found")));
+  image.src = thumb || link;
+  if (large && thumb && link) {
+    const whole = new Image();
+    whole.addEventListener("load", () => { image.src = link; });
+    whole.src = link;
+  }
+  return image;
+}
+
+function scoreRow(pair, method, metric, chosen) {
+  const { title, digits, sign } = metrics[metric];
+  const change = method === BASELINE ? null : delta(pair, method, metric);
+  const tone = change === null || change === 0 ? null : change * sign > 0 ? "better" : "worse";
+  const mark = optimises(pair, method, metric) ? " †" : "";
+  return make("div", { class: chosen ? "chosen" : null },
+    make("dt", { text: title + mark, title: mark ? "this method optimises this metric" : null }),
+    make("dd", {}, number(score(pair, method, metric), digits),
+      change === null ? null : make("span", { text: number(change, digits, true), class: tone, title: tone })));
+}
+
+function card(pair, method, which, { large, click }) {
+  const image = picture(pair.shown[method], `${methods[method]}: ${pair.prompt}`, large);
+  const name = make("bdi", { text: methods[method] });
+  const { metric } = filters();
+  return make("figure", { "data-method": method },
+    make("button", { type: "button", class: "browser-shot", tabindex: large ? null : -1, click }, image),
+    make("figcaption", {}, name, method === BASELINE ? make("small", { text: " baseline" }) : null),
+    make("dl", {}, ...which.filter((m) => score(pair, method, m) !== null).map((m) => scoreRow(pair, method, m, m === metric))));
+}
+
+const methodsOf = (pair) => methods.map((_, method) => method).filter((m) => pair.shown[m] >= 0 || pair.scores[m]);
+
+function place(pair) {
+  const parts = [make("bdi", { text: sets[pair.set] }), `, prompt ${pair.index}, seed ${pair.seed}`];
+  if (categories[pair.category]) parts.push(", ", make("bdi", { text: categories[pair.category] }));
+  if (settings.length > 1 && settings[pair.setting]) parts.push(" · ", make("bdi", { text: settings[pair.setting].label }));
+  return parts;
+}
+
+// Filters and sorting ------------------------------------------------------------------------------------------------
+
+const choice = (name) => ($(name).value === "" ? null : Number($(name).value));
+
+function filters() {
+  return {
+    words: $("search").value.toLowerCase().split(/\s+/).filter(Boolean),
+    set: choice("set"), category: choice("category"), setting: choice("setting"),
+    metric: choice("metric"), method: choice("method") ?? BASELINE,
+    won: $("won").value, least: Math.abs(parseFloat($("least").value)) || 0, sort: $("sort").value,
+  };
+}
+
+// What says nothing about scores: a blind vote draws from these.
+function placed({ words, set, category, setting }) {
+  return pairs.filter((pair) =>
+    (set === null || pair.set === set) && (category === null || pair.category === category) &&
+    (setting === null || pair.setting === setting) && words.every((word) => pair.text.includes(word)));
+}
+
+function selected(given) {
+  const { metric, method, won, least, sort } = given;
+  const change = (pair) => (metric === null ? null : delta(pair, method, metric));
+  const found = placed(given).filter((pair) =>
+    (!won || (metric !== null && winner(pair, method, metric) === won)) &&
+    (least === 0 || (change(pair) !== null && Math.abs(change(pair)) >= least)));
+  const value = {
+    gain: (pair) => change(pair) * metrics[metric].sign,
+    loss: (pair) => -change(pair) * metrics[metric].sign,
+    size: (pair) => Math.abs(change(pair)),
+  }[sort];
+  if (!value || metric === null) return found;
+  // Pairs that the metric did not score come last; equal ones stay in prompt order.
+  const known = found.filter((pair) => change(pair) !== null);
+  return [...known.sort((a, b) => value(b) - value(a) || a.at - b.at), ...found.filter((pair) => change(pair) === null)];
+}
+
+// The list -----------------------------------------------------------------------------------------------------------
+
+let list = pairs; // the pairs that the filters leave, in their order
+let start = 0; // the first one on the page
+let cursor = -1; // the one that j and k last went to
+
+function listedMetrics() {
+  const all = metrics.map((_, metric) => metric), { metric } = filters();
+  return all.length <= LISTED || metric < LISTED ? all.slice(0, LISTED) : [...all.slice(0, LISTED - 1), metric];
+}
+
+function row(pair, which) {
+  const open = () => openPair(pair);
+  return make("li", { class: "browser-row", tabindex: -1, "data-key": pair.key },
+    make("div", {},
+      make("h3", { class: "browser-text" }, make("button", { type: "button", text: pair.prompt || "(no prompt)", dir: "auto", click: open })),
+      make("p", { class: "browser-meta" }, ...place(pair))),
+    make("div", { class: "browser-cards" }, ...methodsOf(pair).map((method) => card(pair, method, which, { click: open }))));
+}
+
+function show(first) {
+  start = first;
+  const end = Math.min(start + WINDOW, list.length), which = listedMetrics();
+  $("list").replaceChildren(...list.slice(start, end).map((pair) => row(pair, which)));
+  $("pager").hidden = list.length <= WINDOW;
+  $("back").disabled = start === 0;
+  $("forward").disabled = end === list.length;
+  $("page").textContent = list.length ? `${start + 1} to ${end} of ${list.length}` : "";
+}
+
+function update() {
+  const given = filters();
+  list = selected(given);
+  cursor = -1;
+  show(0);
+  const more = data.total > pairs.length ? ` (evenly spaced among ${data.total} of the run)` : "";
+  $("count").textContent = `${list.length} of ${pairs.length} pairs${more}`;
+  tellMarked(given);
+}
+
+function tellMarked({ metric, method, setting }) {
+  const told = metric !== null && marks.some((mark, at) => (setting === null || at === setting) && mark[method].includes(metric));
+  $("marked").hidden = !told;
+  $("marked").textContent = told ? `† ${methods[method]} optimises ${metrics[metric].title}: winning there is no evidence.` : "";
+}
+
+function turn(first) {
+  show(first);
+  cursor = -1;
+  $("list").scrollIntoView({ block: "start" });
+}
+
+// Focus on the pair of this number in the whole list, turning the page where needed.
+function go(to) {
+  if (to < 0 || to >= list.length) return;
+  const first = Math.floor(to / WINDOW) * WINDOW;
+  if (first !== start) show(first);
+  cursor = to;
+  $("list").children[to - start].focus();
+}
+
+function step(by) {
+  const held = document.activeElement && document.activeElement.closest(".browser-list > li");
+  const at = held ? start + [...$("list").children].indexOf(held) : cursor;
+  go(at < 0 ? start : at + by);
+}
+
+// Keys ---------------------------------------------------------------------------------------------------------------
+
+const listKeys = {
+  j: () => step(1),
+  k: () => step(-1),
+  Enter: () => { if (cursor >= 0 && document.activeElement === $("list").children[cursor - start]) openPair(list[cursor]); },
+  "/": () => { $("search").focus(); $("search").select(); },
+  b: () => { if (!$("vote").hidden) openBlind(); },
+};
+
+function typing(target) {
+  return target instanceof HTMLElement && target.matches("select, textarea, input:not([type=checkbox])");
+}
+
+function pressed(event) {
+  if (event.ctrlKey || event.altKey || event.metaKey || event.defaultPrevented || typing(event.target)) return;
+  if (event.key.length === 1 && !$("letters").checked) return;
+  const keys = $("blind").open ? blindKeys : $("pair").open ? pairKeys : $("keys").open ? {} : listKeys;
+  const act = event.key === "?" ? openKeys : Object.hasOwn(keys, event.key) ? keys[event.key] : null;
+  if (!act) return;
+  // Enter on a button is the button's.
+  if (event.key === "Enter" && event.target.closest("button, a")) return;
+  event.preventDefault();
+  act();
+}
+
+function openKeys() {
+  if (!$("keys").open) $("keys").showModal();
+}
+
+function begin() {
+  $("app").hidden = false;
+  $("controls").addEventListener("input", update);
+  $("controls").addEventListener("submit", (event) => event.preventDefault());
+  $("controls").addEventListener("reset", () => setTimeout(update)); // the fields are empty only after this event
+  $("back").addEventListener("click", () => turn(start - WINDOW));
+  $("forward").addEventListener("click", () => turn(start + WINDOW));
+  $("help").addEventListener("click", openKeys);
+  $("keys-close").addEventListener("click", () => $("keys").close());
+  document.addEventListener("keydown", pressed);
+  update();
+  beginPair();
+  beginBlind();
+}

@@ -1,0 +1,87 @@
+"""A browser for all tests of pages, and one report to look at."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from . import many_pairs, samples
+from .tab import Open, Results, Tab, write
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+         "--disable-sync", "--no-first-run"]  # fmt: skip
+
+
+def binary() -> str | None:
+    """The browser to test in: BENCH_BROWSER, else the first of the usual names on PATH."""
+    return os.environ.get("BENCH_BROWSER") or next((found for name in NAMES if (found := shutil.which(name))), None)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """One headless Chromium for all tests, with a profile of its own."""
+    driven = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
+    path = binary()
+    if path is None:
+        pytest.skip(f"needs a browser: none of {', '.join(NAMES)} is on PATH, and BENCH_BROWSER is not set")
+    with driven.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium: Any) -> Iterator[Open]:
+    """Opens a page; at the end of the test none has logged or thrown anything, and nothing but files was asked for."""
+    tabs: list[Tab] = []
+
+    def go(file: Path, fragment: str = "", **given: Any) -> Tab:
+        tabs.append(Tab(chromium, file.as_uri() + fragment, **given))
+        return tabs[-1]
+
+    yield go
+    for tab in tabs:
+        assert tab.faults == []
+        assert tab.requests
+        assert [url for url in tab.requests if not url.startswith(("file:", "data:"))] == []
+        tab.context.close()
+
+
+@pytest.fixture(scope="session")
+def results() -> Results:
+    return many_pairs.results(130)
+
+
+@pytest.fixture(scope="session")
+def page(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of 130 pairs of four methods, with its images."""
+    folder = tmp_path_factory.mktemp("report")
+    many_pairs.draw_images(folder, results)
+    return write(folder, results)
+
+
+@pytest.fixture(scope="session")
+def artefacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where screenshots are kept."""
+    given = os.environ.get("BENCH_ARTIFACTS")
+    folder = Path(given) / "report" if given else tmp_path_factory.mktemp("screenshots")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture
+def small() -> Results:
+    """Two methods beside the baseline, one of them clearly better."""
+    return samples.small()
+
+
+@pytest.fixture
+def example(tmp_path: Path) -> Results:
+    """The committed example, with its images in `tmp_path`."""
+    return samples.example(tmp_path)
