@@ -205,12 +205,7 @@ class Tabulation:
         groups = {str(t): (tags == t) & there for t in TASKS if ((tags == t) & there).any()}
         if not groups:
             return None
-        # A mean of task means is the mean of values that are weighted by their task's share.
-        weight = np.zeros(len(values))
-        for group in groups.values():
-            weight[group] = there.sum() / (len(groups) * group.sum())
         row: Row = {**arm.labels, "metric": metric, "overall": None, "overall_low": None, "overall_high": None}
         row["tasks"] = {t: {"mean": float(values[g].mean()), "n": int(g.sum())} for t, g in groups.items()}
-        texts = self.measured.texts[arm.pair[there]]
-        self.asking.mean(row, "overall", (values * weight)[there], texts, low="overall_low", high="overall_high")
+        self.asking.mean_of_means(row, "overall", values[there], tags[there], self.measured.texts[arm.pair[there]])
         return row

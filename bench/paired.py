@@ -60,6 +60,21 @@ class Asking:
             lambda: row.update({name: asked.answer.estimate, **bounds(asked.answer, low=low, high=high)})
         )
 
+    def mean_of_means(self, row: Row, name: str, values: Floats, groups: Any, texts: Ints) -> None:
+        """`row[name]` becomes the mean over the groups (n,) of their means, `NAME_low` and `NAME_high` its interval."""
+        names, number = np.unique(groups, return_inverse=True)
+        clusters, codes = np.unique(texts, return_inverse=True)
+        shape = (len(clusters), len(names))
+        at = codes * len(names) + number
+        sums = np.bincount(at, weights=values, minlength=shape[0] * shape[1]).reshape(shape).astype(np.float64)
+        counts = np.bincount(at, minlength=shape[0] * shape[1]).reshape(shape).astype(np.float64)
+        asked = self._batch.interval(sums, counts)
+
+        def fill() -> None:
+            row.update({name: asked.answer.estimate, **bounds(asked.answer, low=f"{name}_low", high=f"{name}_high")})
+
+        self._later.append(fill)
+
     def win_rate(self, row: Row, gains: Floats, texts: Ints) -> None:
         """`win_rate`, `win_low` and `win_high` of gains (n,), ties counted half."""
         totals = _totals((np.sign(gains) + 1) / 2, texts)

@@ -43,13 +43,19 @@ def bootstrap(
 ) -> list[Interval]:
     """sum(tops) / sum(bottoms) of every column, (k, c) each, with the percentile interval over resampled clusters.
 
-    One cluster says nothing about another: its interval is (-inf, inf). Where all clusters agree the interval has no
-    width.
+    With a third axis, (k, c, t), it is the mean of t such ratios, as of task means; a ratio of which a resample has
+    nothing is left out of its mean. One cluster says nothing about another: its interval is (-inf, inf). Where all
+    clusters agree the interval has no width.
     """
-    k, columns = tops.shape
-    estimates = tops.sum(axis=0) / bottoms.sum(axis=0)
+    if tops.ndim == 2:
+        tops, bottoms = tops[..., None], bottoms[..., None]
+    k, columns, _ = tops.shape
+    estimates = _means(tops.sum(axis=0), bottoms.sum(axis=0))
     if k == 1:
         return [Interval(float(e), -math.inf, math.inf) for e in estimates]
+    # A matrix product rounds differently from draw to draw; clusters that agree must not look as if they did not.
+    parts = tops.sum(axis=0) / np.maximum(bottoms.sum(axis=0), 1e-300)
+    agree = np.abs(tops - parts * bottoms).max(axis=(0, 2)) <= ROUNDING * np.abs(tops).max(axis=(0, 2))
     if (bottoms == bottoms[:, :1]).all():
         bottoms = bottoms[:, :1]  # the usual case, complete arms: one product instead of as many as there are columns
     found = np.empty((resamples, columns))
@@ -58,12 +64,19 @@ def bootstrap(
         picked = rng.integers(0, k, size=(stop - start, k))
         picked += np.arange(stop - start)[:, None] * k
         times = np.bincount(picked.ravel(), minlength=picked.size).reshape(picked.shape).astype(np.float64)
-        found[start:stop] = (times @ tops) / (times @ bottoms)
+        found[start:stop] = _means(np.tensordot(times, tops, 1), np.tensordot(times, bottoms, 1))
     low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    # A matrix product rounds differently from draw to draw; clusters that agree must not look as if they did not.
-    agree = np.abs(tops - estimates * bottoms).max(axis=0) <= ROUNDING * np.abs(tops).max(axis=0)
     low, high = np.where(agree, estimates, low), np.where(agree, estimates, high)
     return [Interval(*map(float, row)) for row in zip(estimates, low, high, strict=True)]
+
+
+def _means(tops: Floats, bottoms: Floats) -> Floats:
+    """The mean over the last axis of tops / bottoms, of those that have a bottom: (..., t) to (...)."""
+    if tops.shape[-1] == 1:
+        return np.asarray(tops[..., 0] / bottoms[..., 0])
+    there = bottoms > 0
+    ratios = np.divide(tops, bottoms, out=np.zeros(np.broadcast_shapes(tops.shape, bottoms.shape)), where=there)
+    return np.asarray(ratios.sum(axis=-1) / there.sum(axis=-1))
 
 
 def sign_flips(sums: Floats, *, permutations: int = RESAMPLES, seed: int = 0) -> Floats:
@@ -126,7 +139,7 @@ class Batch:
         self._tests: list[Tested] = []
 
     def interval(self, tops: Floats, bottoms: Floats) -> Asked:
-        """Ask for sum(tops) / sum(bottoms) of cluster sums (k,) each."""
+        """Ask for sum(tops) / sum(bottoms) of cluster sums (k,) each, or the mean of t such ratios of (k, t)."""
         self._intervals.append(Asked(tops, bottoms))
         return self._intervals[-1]
 
@@ -137,22 +150,22 @@ class Batch:
 
     def run(self) -> None:
         """Answer everything that was asked."""
-        for some in _alike(self._intervals, lambda a: len(a.tops)):
+        for some in _alike(self._intervals, lambda a: a.tops.shape):
             tops, bottoms = np.stack([a.tops for a in some], 1), np.stack([a.bottoms for a in some], 1)
             found = bootstrap(tops, bottoms, resamples=self.resamples, level=self.level, seed=self.seed)
             for asked, answer in zip(some, found, strict=True):
                 asked.answer = answer
-        for tests in _alike(self._tests, lambda t: len(t.sums)):
+        for tests in _alike(self._tests, lambda t: t.sums.shape):
             for tested, p in zip(tests, sign_flips(np.stack([t.sums for t in tests], 1), seed=self.seed), strict=True):
                 tested.answer = float(p)
         self._intervals, self._tests = [], []
 
 
-def _alike(asked: list[One], size: Callable[[One], int]) -> Iterator[list[One]]:
+def _alike(asked: list[One], shape: Callable[[One], tuple[int, ...]]) -> Iterator[list[One]]:
     """Those with as many clusters together, `COLUMNS` at most."""
-    groups: dict[int, list[One]] = {}
+    groups: dict[tuple[int, ...], list[One]] = {}
     for one in asked:
-        groups.setdefault(size(one), []).append(one)
+        groups.setdefault(shape(one), []).append(one)
     for group in groups.values():
         for start in range(0, len(group), COLUMNS):
             yield group[start : start + COLUMNS]

@@ -56,6 +56,21 @@ def test_clusters_that_agree_leave_no_width() -> None:
     assert found.low == found.estimate == found.high
 
 
+def test_a_mean_of_means_is_resampled_as_one() -> None:
+    """Two tasks of unlike size: in every resample each task's own mean, then the mean of both; never above 1."""
+    rng = np.random.default_rng(7)
+    task = np.array([0] * 9 + [1] * 31)
+    values = (rng.random(40) < 0.97).astype(float)
+    tops, bottoms = np.zeros((40, 1, 2)), np.zeros((40, 1, 2))
+    tops[np.arange(40), 0, task], bottoms[np.arange(40), 0, task] = values, 1
+    found = bootstrap(tops, bottoms, resamples=400, seed=3)[0]
+    picked = np.random.default_rng(3).integers(0, 40, size=(400, 40))
+    plain = [np.mean([values[row][task[row] == t].mean() for t in (0, 1) if (task[row] == t).any()]) for row in picked]
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(plain, [0.025, 0.975])))
+    assert found.estimate == pytest.approx((values[:9].mean() + values[9:].mean()) / 2)
+    assert found.high <= 1
+
+
 def test_one_cluster_says_nothing() -> None:
     assert bootstrap(np.array([[3.0]]), np.array([[2.0]])) == [Interval(1.5, -math.inf, math.inf)]
     assert sign_flips(np.array([[3.0]])) == 1

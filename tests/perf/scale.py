@@ -104,6 +104,7 @@ def stage(name: str, folder: Path) -> None:
         at = time.perf_counter()
         gate.check(results, [gate.Rule(metric="hpsv2", delta=-0.05), gate.Rule(metric="noise_ms", ratio=20.0)])
         found["check"] = time.perf_counter() - at
+    found["cpu"] = time.process_time()
     found["seconds"] = time.perf_counter() - begun
     found["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     found["torch"] = "torch" in sys.modules
