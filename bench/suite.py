@@ -10,33 +10,22 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
-from bench import registry, suite_yaml
+from bench import registry, suite_gates, suite_yaml
 from bench.errors import UserError, nearest
+from bench.suite_gates import COSTS as COSTS
+from bench.suite_gates import EVERY_PROMPT_SET as EVERY_PROMPT_SET
+from bench.suite_gates import Gate as Gate
+from bench.suite_gates import Gates, Text
 from bench.suite_yaml import Document, Fault, fault, faults, shown
 
-_MEASURED = ("calls_noise", "calls_sampling", "calls_total", "encode_ms", "noise_ms", "sampling_ms", "decode_ms")
-COSTS = {"calls": "calls_total"} | {name: name for name in (*_MEASURED, "total_ms", "peak_bytes")}
-"""What a gate may name beside the suite's metrics, and its name in results; judged as a ratio to the baseline's."""
-
-EVERY_PROMPT_SET = "*"
 MAX_SEEDS = 100_000  # a range is written in two numbers; this keeps a slip from filling the memory
 _SINGULAR = {"models": "model", "prompts": "prompt set", "metrics": "metric"}
 
 
-Text = Annotated[str, Field(strict=True)]
 Steps = Annotated[int, Field(strict=True, ge=1, le=1000)]
 Guidance = Annotated[float, Field(strict=True, ge=0, le=100)]
 Seed = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]
@@ -74,35 +63,6 @@ class Control(_Record):
     """The one metric this is expected of; None: all of the suite's."""
 
 
-class Gate(_Record):
-    """A rule that a run must keep; exactly one of `delta`, `win_rate` and `ratio` is set."""
-
-    metric: Text
-    """A metric of the suite, or one of COSTS."""
-    method: Text | None = None
-    """A method's label; None: every method but the baseline."""
-    delta: Annotated[float, Field(strict=True)] | None = None
-    """The lower bound of the paired delta must reach this."""
-    win_rate: Annotated[float, Field(strict=True, ge=0, le=1)] | None = None
-    """The win rate against the baseline must reach this."""
-    ratio: Annotated[float, Field(strict=True, gt=0)] | None = None
-    """The ratio to the baseline must keep to this."""
-    two_sided: Annotated[bool, Field(strict=True)] = False
-    """Whether a change for the better fails as well."""
-    prompts: Text = EVERY_PROMPT_SET
-    """One prompt set, or "*" for all of them pooled."""
-
-    @model_validator(mode="after")
-    def _one_rule(self) -> Self:
-        given = [rule for rule in ("delta", "win_rate", "ratio") if getattr(self, rule) is not None]
-        if len(given) != 1:
-            said = " and ".join(given) or "none"
-            fault(f"a gate needs exactly one of delta, win_rate and ratio, got {said}")
-        if self.metric in COSTS and given != ["ratio"]:
-            fault(f"{self.metric} is a cost: its gate should be a ratio, got {given[0]}", given[0])
-        return self
-
-
 class _Fields(_Record):
     """The fields that are kept as they were written."""
 
@@ -120,7 +80,7 @@ class _Fields(_Record):
     """For every prompt."""
     batch_size: Count | None = None
     """Images at once; it decides no pixel. None: the model's own."""
-    gates: tuple[Gate, ...] = ()
+    gates: Gates = ()
     """The rules of `bench gate`."""
 
 
@@ -214,7 +174,7 @@ def parse(
         document.override(setting)
     document.data.setdefault("name", Path(file).stem)
     written = _validated(document)
-    document.refuse(_unmatched(written))
+    document.refuse(_unmatched(written, document))
     fields = {key: getattr(written, key) for key in _Written.model_fields}
     suite = Suite(**fields, limit=limit, twin=twin, source_text=text)
     suite = _filtered(suite, methods=methods, metrics=metrics)
@@ -393,7 +353,7 @@ def _phrased(document: Document, error: ValidationError) -> Iterable[Fault]:
         yield (), f"missing key{'s' * (len(absent) > 1)} {', '.join(map(repr, absent))}"
 
 
-def _unmatched(written: _Written) -> Iterable[Fault]:
+def _unmatched(written: _Written, document: Document) -> Iterable[Fault]:
     """What names another part of the suite that is not there."""
     baseline = written.baseline
     labels = [method.label for method in written.methods]
@@ -404,11 +364,11 @@ def _unmatched(written: _Written) -> Iterable[Fault]:
         path = ("controls", label)
         yield from _absent("method", label, among=labels, path=path, baseline=baseline)
         yield from _absent("metric", control.metric, among=written.metrics, path=(*path, "metric"))
-    for at, gate in enumerate(written.gates):
-        yield from _absent("metric", gate.metric, among=measured, path=("gates", at, "metric"))
-        yield from _absent("method", gate.method, among=labels, path=("gates", at, "method"), baseline=baseline)
+    for at, gate in zip(suite_gates.paths(document.data.get("gates")), written.gates, strict=True):
+        yield from _absent("metric", gate.metric, among=measured, path=(*at, "metric"))
+        yield from _absent("method", gate.method, among=labels, path=(*at, "method"), baseline=baseline)
         if gate.prompts != EVERY_PROMPT_SET:
-            yield from _absent("prompt set", gate.prompts, among=written.prompts, path=("gates", at, "prompts"))
+            yield from _absent("prompt set", gate.prompts, among=written.prompts, path=(*at, "prompts"))
 
 
 def _absent(

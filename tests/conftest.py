@@ -69,6 +69,7 @@ def own_surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
         patch.setenv("BENCH_DATA", str(tmp_path_factory.mktemp("data")))
         patch.setenv("HF_HUB_OFFLINE", "1")
         patch.setenv("OMP_NUM_THREADS", "1")
+        patch.delenv("GITHUB_STEP_SUMMARY", raising=False)
         yield
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import math
 import xml.etree.ElementTree as ET
+from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
+from pydantic import ValidationError
+from scipy import stats as scipy_stats
 
 from bench import gate
-from bench.errors import NotComparable, UserError
-from bench.gate import Rule
+from bench.gate import Judgement, Rule
 
 SETTING = {"model": "shapes-sdxl", "prompts": "*", "sampler": "ddim", "steps": 25, "guidance": 5.5}
 
@@ -29,8 +34,9 @@ def results(
     """The least that a gate reads."""
     metric = {"title": "Preference", "unit": "logit", "higher_is_better": higher, "digest": "sha256:aa"}
     suite = {"name": "table2", "id": "ab12", "baseline": "standard"}
-    return {"schema": 1, "suite": suite, "metrics": {"preference": metric}, "comparisons": list(comparisons),
-            "arms": arms or []}  # fmt: skip
+    run = {"folder": "table2-ab12"}
+    return {"schema": 2, "suite": suite, "metrics": {"preference": metric}, "comparisons": list(comparisons),
+            "arms": arms or [], "run": run}  # fmt: skip
 
 
 def arm(method: str, *, complete: bool = True, **cost: Any) -> dict[str, Any]:
@@ -47,7 +53,7 @@ def arm(method: str, *, complete: bool = True, **cost: Any) -> dict[str, Any]:
 
 def one(found: dict[str, Any], **rule: Any) -> gate.Verdict:
     """The only verdict of one rule."""
-    verdicts = gate.check(found, [Rule.parse({"metric": "preference", **rule})])
+    verdicts = gate.check(found, [Rule(**{"metric": "preference", **rule})])
     assert len(verdicts) == 1
     return verdicts[0]
 
@@ -72,7 +78,7 @@ def test_lower_is_better_turns_the_sign() -> None:
     assert one(results(row), delta=-0.05).ok
     verdict = one(results(row, higher=False), delta=-0.05)
     assert not verdict.ok
-    assert "delta -0.1 [-0.14, -0.06] (sign turned: lower is better), shown to be below -0.05" in verdict.sentence
+    assert "delta -0.1 [-0.1402, -0.05983] (sign turned: lower is better), shown to be below -0.05" in verdict.sentence
 
 
 def test_two_sided_also_fails_a_gain() -> None:
@@ -96,25 +102,29 @@ def test_two_sided_win_rate_mirrors_at_one_half() -> None:
 
 
 def test_more_looks_widen_the_interval() -> None:
-    """Two checks: z(1 - 0.025 / 2) / z(0.975) = 2.241403 / 1.959964, so a half-width of 0.04 becomes 0.045744."""
+    """Two checks: sqrt(400 / 399) t[399](1 - 0.025 / 2) / z(0.975) = 2.2534 / 1.9600 times the half-width of 0.04."""
+    half = 0.04 * math.sqrt(400 / 399) * scipy_stats.t.ppf(1 - 0.0125, 399) / scipy_stats.norm.ppf(0.975)
+    assert half == pytest.approx(0.0460, abs=5e-5)
     found = results(comparison(-0.094, -0.134, -0.054))
-    rule = Rule("preference", delta=-0.05)
+    rule = Rule(metric="preference", delta=-0.05)
     assert not gate.check(found, [rule])[0].ok
-    both = gate.check(found, [rule, Rule("preference", win_rate=0.1)])
+    both = gate.check(found, [rule, Rule(metric="preference", win_rate=0.1)])
     assert [verdict.ok for verdict in both] == [True, True]
-    assert "[-0.1397, -0.04826]" in both[0].sentence
+    assert both[0].low == pytest.approx(-0.094 - half)
+    assert both[0].high == pytest.approx(-0.094 + half)
+    assert both[0].level == pytest.approx(0.975)
 
 
 def test_cost_rules_do_not_count_as_looks() -> None:
     arms = [arm("standard", total_ms=500.0), arm("npnet", total_ms=510.0)]
     found = results(comparison(-0.094, -0.134, -0.054), arms=arms)
-    verdicts = gate.check(found, [Rule("preference", delta=-0.05), Rule("total_ms", ratio=1.2)])
+    verdicts = gate.check(found, [Rule(metric="preference", delta=-0.05), Rule(metric="total_ms", ratio=1.2)])
     assert [verdict.ok for verdict in verdicts] == [False, True]
 
 
 def test_rule_without_a_method_holds_for_all() -> None:
     rows = [comparison(0, -0.1, 0.1), comparison(-1, -1.1, -0.9, method="inversion")]
-    verdicts = gate.check(results(*rows), [Rule("preference", delta=-0.5)])
+    verdicts = gate.check(results(*rows), [Rule(metric="preference", delta=-0.5)])
     assert {verdict.method: verdict.ok for verdict in verdicts} == {"npnet": True, "inversion": False}
 
 
@@ -171,8 +181,8 @@ def test_missing_comparison_names_the_nearest() -> None:
 
 
 def test_exit_codes() -> None:
-    good, bad = Rule("preference", delta=-2.0), Rule("preference", delta=2.0)
-    absent = Rule("pick", delta=0.0)
+    good, bad = Rule(metric="preference", delta=-2.0), Rule(metric="preference", delta=2.0)
+    absent = Rule(metric="pick", delta=0.0)
     found = results(comparison(0, -1, 1))
     codes = [gate.exit_code(gate.check(found, rules)) for rules in ([good], [bad], [absent], [good, absent], [])]
     assert codes == [0, 1, 3, 3, 3]
@@ -184,93 +194,116 @@ def test_exit_codes() -> None:
     [
         ({"metric": "x"}, "exactly one of delta, win_rate and ratio"),
         ({"metric": "x", "delta": 0.1, "ratio": 2}, "exactly one"),
-        ({"metric": "x", "detla": 0.1}, "did you mean 'delta'"),
-        ({"delta": 0.1}, "needs a metric"),
-        ({"metric": "x", "delta": "low"}, "must be a number"),
-        ({"metric": "x", "delta": True}, "must be a number"),
-        ({"metric": "x", "delta": float("nan")}, "must be a number"),
-        ({"metric": "x", "win_rate": 40}, "between 0 and 1"),
+        ({"metric": "x", "detla": 0.1}, "Extra inputs"),
+        ({"delta": 0.1}, "missing key 'metric'"),
+        ({"metric": "x", "delta": "low"}, "valid number"),
+        ({"metric": "x", "delta": True}, "valid number"),
+        ({"metric": "x", "delta": float("nan")}, "finite number"),
+        ({"metric": "x", "win_rate": 40}, "less than or equal to 1"),
         ({"metric": "total_m", "ratio": 1.2}, "did you mean 'total_ms'"),
-        ({"metric": "total_ms", "ratio": 0}, "must be positive"),
-        ({"metric": "x", "delta": 0.1, "two_sided": "yes"}, "two_sided of a rule must be bool"),
-        (["metric"], "a rule is a mapping"),
+        ({"metric": "total_ms", "ratio": 0}, "greater than 0"),
+        ({"metric": "total_ms", "ratio": 1.2, "two_sided": True}, "a ratio cannot be two_sided"),
+        ({"metric": "x", "delta": 0.1, "two_sided": "yes"}, "valid boolean"),
+        ({"metric": "x", "delta": 0.1, "require": "proof"}, "'plausible' or 'shown'"),
     ],
 )
-def test_bad_rules(given: Any, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        Rule.parse(given)
+def test_bad_rules(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Rule(**given)
 
 
-# Frozen baselines ----------------------------------------------------------------------------------------------------
-
-
-def test_freeze_then_the_same_run_passes() -> None:
-    found = results(
-        comparison(0.1, 0.06, 0.14),
-        comparison(9.0, 8.9, 9.1, marked=True, method="best_of_4"),
-        comparison(0.1, 0.0, 0.2, prompts="drawbench"),
-        comparison(0.1, 0.0, 0.2, method="half", complete=False),
-    )
-    frozen = gate.freeze(found, rules=[Rule("preference", delta=-0.05)])
-    assert [row["method"] for row in frozen["comparisons"]] == ["npnet"]
-    assert frozen["suite"] == "table2"
-    assert [Rule.parse(rule) for rule in frozen["rules"]] == [Rule("preference", delta=-0.05)]
-    verdicts = gate.against_baseline(found, frozen)
-    assert [(verdict.method, verdict.ok) for verdict in verdicts] == [("npnet", True)]
+# What is required, and of which metric ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("delta", "low", "high", "tolerance", "ok"),
+    ("low", "high", "two_sided", "plausible", "shown"),
     [
-        (0.00, -0.04, 0.04, 0.0, False),  # wholly below [0.06, 0.14]
-        (0.00, -0.04, 0.04, 0.03, True),
-        (0.04, -0.01, 0.07, 0.0, True),  # lower, but the intervals overlap
-        (0.30, 0.26, 0.34, 0.0, True),
+        (-0.04, 0.04, False, True, True),  # wholly at or above -0.05
+        (-0.06, 0.04, False, True, False),  # may be below -0.05: not contradicted, not shown
+        (-0.14, -0.06, False, False, False),
+        (-0.04, 0.06, True, True, False),  # may be above 0.05
+        (-0.04, 0.04, True, True, True),  # shown to be equivalent within 0.05
     ],
 )
-def test_against_baseline_is_decided_on_overlap(
-    delta: float, low: float, high: float, tolerance: float, ok: bool
+def test_shown_asks_for_the_whole_interval(
+    low: float, high: float, two_sided: bool, plausible: bool, shown: bool
 ) -> None:
-    frozen = gate.freeze(results(comparison(0.1, 0.06, 0.14)))
-    (verdict,) = gate.against_baseline(results(comparison(delta, low, high)), frozen, tolerance=tolerance)
-    assert (verdict.ok, verdict.comparable) == (ok, True)
+    # 100,000 prompts: Student's quantile is the normal one, so the interval stays as it is.
+    found = results(comparison((low + high) / 2, low, high, n_prompts=100_000))
+    for require, ok in (("plausible", plausible), ("shown", shown)):
+        assert one(found, delta=-0.05, two_sided=two_sided, require=require).ok is ok
+    verdict = one(found, delta=-0.05, two_sided=two_sided, require="shown")
+    assert ("not shown to be at least -0.05" in verdict.sentence) is not shown
 
 
-def test_against_baseline_where_lower_is_better() -> None:
-    frozen = gate.freeze(results(comparison(-0.1, -0.14, -0.06), higher=False))
-    (verdict,) = gate.against_baseline(results(comparison(0.0, -0.04, 0.04), higher=False), frozen)
-    assert not verdict.ok
+def test_a_win_rate_without_a_metric_is_of_the_first_that_the_method_does_not_optimise() -> None:
+    rows = [
+        comparison(0, -1, 1, marked=True, win_rate=0.9, win_low=0.88, win_high=0.92),
+        comparison(0, -1, 1, metric="clip", win_rate=0.3, win_low=0.28, win_high=0.32),
+        comparison(0, -1, 1, metric="geneval", win_rate=0.6, win_low=0.58, win_high=0.62),
+    ]
+    found = results(*rows[::-1])
+    found["metrics"] |= {"clip": {"higher_is_better": True}, "geneval": {"higher_is_better": True}}
+    (verdict,) = gate.check(found, [Rule(win_rate=0.5)])
+    assert (verdict.metric, verdict.outcome, verdict.rule) == ("clip", "failed", "win_rate >= 0.5")
+    (verdict,) = gate.check(results(rows[0]), [Rule(win_rate=0.5)])
+    assert verdict.outcome == "not comparable"
+    assert verdict.sentence == "there is no comparison on a metric that the method does not optimise"
 
 
-@pytest.mark.parametrize("change", [{"name": "table3"}, {"id": "cd34"}, {"baseline": "inversion"}])
-def test_another_suite_is_not_comparable(change: dict[str, str]) -> None:
-    frozen = gate.freeze(results(comparison(0, -1, 1)))
-    other = results(comparison(0, -1, 1))
-    other["suite"] |= change
-    with pytest.raises(NotComparable, match="freeze it again"):
-        gate.against_baseline(other, frozen)
+# Costs with intervals ------------------------------------------------------------------------------------------------
 
 
-def test_missing_or_incomplete_now_is_not_comparable() -> None:
-    frozen = gate.freeze(results(comparison(0, -1, 1)))
-    for found in (results(), results(comparison(0, -1, 1, complete=False)), results(comparison(None, None, None))):
-        verdicts = gate.against_baseline(found, frozen)
-        assert [(verdict.ok, verdict.comparable) for verdict in verdicts] == [(False, False)]
-        assert gate.exit_code(verdicts) == 3
+def timed(ratio: float, low: Any, high: Any, **more: Any) -> dict[str, Any]:
+    """Results whose method has a measured ratio of noise_ms."""
+    ratios = {"noise_ms": {"ratio": ratio, "low": low, "high": high}}
+    return results(arms=[arm("standard", noise_ms=10.0), arm("npnet", noise_ms=10 * ratio, ratios=ratios, **more)])
 
 
-def test_another_scorer_is_not_comparable() -> None:
-    frozen = gate.freeze(results(comparison(0, -1, 1)))
-    found = results(comparison(0, -1, 1))
-    found["metrics"]["preference"]["digest"] = "sha256:bb"
-    (verdict,) = gate.against_baseline(found, frozen)
-    assert not verdict.comparable
-    assert "digest has changed" in verdict.sentence
+@pytest.mark.parametrize(
+    ("ratio", "low", "high", "plausible", "shown"),
+    [
+        (1.25, 1.15, 1.36, True, False),  # above 1.2, but that is not shown
+        (1.30, 1.22, 1.39, False, False),
+        (1.10, 1.05, 1.15, True, True),
+        (1.15, 1.08, 1.22, True, False),
+    ],
+)
+def test_a_ratio_with_an_interval_fails_on_its_lower_bound(
+    ratio: float, low: float, high: float, plausible: bool, shown: bool
+) -> None:
+    found = timed(ratio, low, high)
+    assert one(found, metric="noise_ms", ratio=1.2).ok is plausible
+    assert one(found, metric="noise_ms", ratio=1.2, require="shown").ok is shown
+    assert "times standard" in one(found, metric="noise_ms", ratio=1.2).sentence
 
 
-def test_nothing_to_freeze() -> None:
-    with pytest.raises(NotComparable, match="nothing to freeze"):
-        gate.freeze(results(comparison(0, -1, 1, complete=False)))
+def test_a_ratio_with_an_interval_is_a_look() -> None:
+    """Two looks widen the logarithm's half-width by z(1 - 0.0125) / z(0.975) = 1.1436."""
+    found = timed(1.3, 1.205, 1.4)
+    assert not one(found, metric="noise_ms", ratio=1.2).ok
+    rules = [Rule(metric="noise_ms", ratio=1.2)] * 2
+    verdicts = gate.check(found, rules)
+    assert [verdict.outcome for verdict in verdicts] == ["passed", "passed"]
+    assert verdicts[0].low == pytest.approx(1.3 * (1.205 / 1.3) ** 1.1436, rel=1e-4)
+
+
+def test_one_time_without_an_interval_shows_nothing() -> None:
+    verdict = one(timed(1.1, None, None), metric="noise_ms", ratio=1.2, require="shown")
+    assert verdict.outcome == "not comparable"
+    assert "without an interval, so nothing is shown" in verdict.sentence
+    assert one(timed(1.1, None, None), metric="noise_ms", ratio=1.2).ok
+    calls = results(arms=[arm("standard", calls_total=25), arm("npnet", calls_total=27)])
+    assert one(calls, metric="calls", ratio=1.2, require="shown").ok, "a count needs no interval"
+
+
+def test_times_of_two_machines_have_no_ratio() -> None:
+    arms = [arm("standard", total_ms=1.0, calls_total=5, hardware="A100"),
+            arm("npnet", total_ms=1.0, calls_total=5, hardware="T4")]  # fmt: skip
+    verdict = one(results(arms=arms), metric="total_ms", ratio=2)
+    assert verdict.outcome == "not comparable"
+    assert "measured on T4, the baseline on A100" in verdict.sentence
+    assert one(results(arms=arms), metric="calls", ratio=2).ok
 
 
 # Output --------------------------------------------------------------------------------------------------------------
@@ -278,20 +311,27 @@ def test_nothing_to_freeze() -> None:
 
 def test_markdown_puts_failures_first() -> None:
     found = results(comparison(0, -1, 1), comparison(0, -1, 1, method="<b>|`x`\n"))
-    rules = [Rule("preference", method="npnet", delta=-2.0), Rule("preference", method="<b>|`x`\n", delta=4.0)]
-    text = gate.markdown(gate.check(found, rules))
+    rules = [
+        Rule(metric="preference", method="npnet", delta=-2.0),
+        Rule(metric="preference", method="<b>|`x`\n", delta=4.0),
+    ]
+    text = gate.markdown(Judgement(gate.check(found, rules)))
     assert text.startswith("## Gate: failed\n\n1 passed, 0 not comparable, 1 failed.\n\n| outcome | rule |")
     assert text.splitlines()[6].startswith("| failed | preference delta >= +4 | &lt;b>\\|\\`x\\` |")
     assert text.splitlines()[7].startswith("| passed | preference delta >= -2 | npnet |")
 
 
 def test_markdown_without_rules() -> None:
-    assert "No rule was checked." in gate.markdown([])
+    assert "No rule was checked." in gate.markdown(Judgement())
 
 
 def test_junit_parses_and_counts() -> None:
     found = results(comparison(0, -1, 1), comparison(0, -1, 1, method="<b>\x00"))
-    rules = [Rule("preference", delta=-4.0), Rule("preference", method="npnet", delta=4.0), Rule("pick", delta=0.0)]
+    rules = [
+        Rule(metric="preference", delta=-4.0),
+        Rule(metric="preference", method="npnet", delta=4.0),
+        Rule(metric="pick", delta=0.0),
+    ]
     root = ET.fromstring(gate.junit(gate.check(found, rules)).encode())
     assert (root.get("tests"), root.get("failures"), root.get("errors")) == ("4", "1", "1")
     cases = [(case.get("classname"), next(iter(case)).tag) for case in root.iter("testcase")]
@@ -299,3 +339,37 @@ def test_junit_parses_and_counts() -> None:
     failure = root.find(".//failure")
     assert failure is not None
     assert "shown to be below 4" in str(failure.get("message"))
+
+
+def test_junit_of_no_rule_is_an_error() -> None:
+    root = ET.fromstring(gate.junit([]).encode())
+    assert (root.get("tests"), root.get("errors")) == ("1", "1")
+
+
+def test_notes_stand_below_the_table_and_act_as_nothing() -> None:
+    text = gate.markdown(Judgement(notes=["weights of <b>|x` have changed"]))
+    assert text.endswith("\n- weights of &lt;b>\\|x\\` have changed\n")
+
+
+SCHEMAS = Path(gate.__file__).parents[1] / "schemas"
+
+
+@pytest.mark.parametrize(("name", "model"), [("gate", gate.Report), ("baseline", gate.Frozen)])
+def test_the_committed_schema_is_of_what_is_written(name: str, model: Any) -> None:
+    held = json.loads((SCHEMAS / f"{name}.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(held)
+    made = {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema()}
+    assert held == made, f"write it again: json.dumps of the schema of bench.gate.{model.__name__}"
+
+
+@pytest.mark.parametrize("threshold", [-2.0, 2.0, None])
+def test_json_keeps_to_its_schema(threshold: float | None) -> None:
+    rules = [] if threshold is None else [Rule(metric="preference", delta=threshold), Rule(metric="pick", delta=0.0)]
+    found = results(comparison(0, -1, 1))
+    told = gate.as_json(Judgement(gate.check(found, rules), ["a note"]), found)
+    held = json.loads((SCHEMAS / "gate.schema.json").read_text())
+    jsonschema.Draft202012Validator(held).validate(json.loads(json.dumps(told, allow_nan=False)))
+    assert told["outcome"] == {-2.0: "not comparable", 2.0: "failed", None: "not comparable"}[threshold]
+    assert told["exit_code"] == {-2.0: 3, 2.0: 1, None: 3}[threshold]
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.Draft202012Validator(held).validate({**told, "outcome": "maybe"})

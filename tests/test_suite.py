@@ -394,7 +394,7 @@ def test_a_mistake_in_a_method(written: str, expected: str) -> None:
             "metric 'hpsv' is not in this suite; did you mean 'hpsv2'?",
         ),
         ("controls: [inversion]", "'controls' should be a mapping, got ['inversion']"),
-        ("gates: {metric: hpsv2}", "'gates' should be a list, got {'metric': 'hpsv2'}"),
+        ("gates: hpsv2", "'gates' should be a list, or a mapping by metric, got 'hpsv2'"),
         ("gates: [hpsv2]", "'gates.0' should be a mapping, got 'hpsv2'"),
         ("gates: [{delta: 0}]", "missing key 'metric'"),
         ("gates: [{metric: hpsv2}]", "a gate needs exactly one of delta, win_rate and ratio, got none"),

@@ -49,3 +49,8 @@ def test_the_report_template_is_inside_and_tests_are_not(wheel: zipfile.ZipFile)
     names = wheel.namelist()
     assert "bench/report/template.html.j2" in names
     assert not [n for n in names if n.startswith("tests/")]
+
+
+def test_the_papers_numbers_are_inside(wheel: zipfile.ZipFile) -> None:
+    # bench.report.paper looks beside the package in a checkout, and here in an installation.
+    assert wheel.read("bench/baselines/paper/tables.csv") == (ROOT / "baselines" / "paper" / "tables.csv").read_bytes()

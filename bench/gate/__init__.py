@@ -1,0 +1,39 @@
+"""Results against rules, or against a frozen baseline: verdicts, and the exit code they add up to.
+
+A gate must neither pass what was not measured nor fire on noise. So a rule fails only when the data show a regression,
+the whole interval of the paired delta or win rate lying beyond the threshold (with `require: shown` also when any of
+it does); and where an interval is missing or over an incomplete set of pairs the answer is "not comparable", never
+"passed". Several looks at noise find something sooner than one, so intervals are widened for their number.
+
+rules.py judges a suite's rules, frozen.py writes and reads baselines, against.py pairs a run with one, intervals.py
+has the bounds that decide, forms.py what a gate hands back.
+"""
+
+from bench.gate.against import against_baseline, tolerances
+from bench.gate.forms import Report, as_json, junit, markdown
+from bench.gate.frozen import Frozen, dump, freeze, load
+from bench.gate.rules import check
+from bench.gate.samples import Samples
+from bench.gate.verdicts import Judgement, Verdict, counted, exit_code, overall
+from bench.suite_gates import Gate as Rule
+
+__all__ = [
+    "Frozen",
+    "Judgement",
+    "Report",
+    "Rule",
+    "Samples",
+    "Verdict",
+    "against_baseline",
+    "as_json",
+    "check",
+    "counted",
+    "dump",
+    "exit_code",
+    "freeze",
+    "junit",
+    "load",
+    "markdown",
+    "overall",
+    "tolerances",
+]

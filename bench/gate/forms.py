@@ -1,0 +1,106 @@
+"""What a gate hands back: Markdown for people, JUnit XML for CI, JSON (bench/schemas/gate.schema.json) for programs."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from bench.gate.verdicts import Judgement, Outcome, Results, Verdict, counted, exit_code, overall
+
+_ORDER: tuple[Outcome, ...] = ("failed", "not comparable", "passed")
+
+
+class Report(BaseModel):
+    """A gate's answer as JSON."""
+
+    model_config = ConfigDict(
+        title="The verdicts of noisebench's gate", extra="forbid", populate_by_name=True, use_attribute_docstrings=True
+    )
+
+    schema_version: Literal[1] = Field(alias="schema")
+    kind: Literal["noisebench gate"]
+    outcome: Outcome
+    """Failed where any verdict failed; passed where all passed; a gate without verdicts is not comparable."""
+    exit_code: Literal[0, 1, 3]
+    run: str
+    """Name of the run folder."""
+    suite: str
+    suite_id: str
+    baseline: str | None
+    """Name of the frozen baseline's file, where there is one."""
+    counts: dict[Outcome, int]
+    notes: list[str]
+    """What a reader must know beside the verdicts, such as weights that have changed since the baseline."""
+    verdicts: list[Verdict]
+
+
+def as_json(judgement: Judgement, results: Results) -> dict[str, Any]:
+    """The whole answer, after bench/schemas/gate.schema.json."""
+    report = Report(
+        schema=1,
+        kind="noisebench gate",
+        outcome=overall(judgement.verdicts),
+        exit_code=exit_code(judgement.verdicts),  # type: ignore[arg-type]
+        run=results["run"]["folder"],
+        suite=results["suite"]["name"],
+        suite_id=results["suite"]["id"],
+        baseline=judgement.baseline,
+        counts=counted(judgement.verdicts),
+        notes=judgement.notes,
+        verdicts=judgement.verdicts,
+    )
+    return report.model_dump(mode="json", by_alias=True)
+
+
+def markdown(judgement: Judgement) -> str:
+    """A summary: the counts, one row a verdict with failures first, and what else must be known."""
+    rows = sorted(judgement.verdicts, key=lambda verdict: _ORDER.index(verdict.outcome))
+    counts = ", ".join(f"{number} {name}" for name, number in counted(rows).items())
+    lines = ["| outcome | rule | method | finding |", "| --- | --- | --- | --- |"]
+    lines += [f"| {' | '.join(map(_escape, (row.outcome, row.rule, row.method, row.sentence)))} |" for row in rows]
+    table = "\n" + "\n".join(lines) + "\n" if rows else "\nNo rule was checked.\n"
+    notes = "".join(f"\n- {_escape(note)}" for note in judgement.notes)
+    return f"## Gate: {overall(rows)}\n\n{counts}.\n{table}{notes and notes + chr(10)}"
+
+
+def _escape(text: str) -> str:
+    """Names come from files that others write: nothing in them may act as Markdown or html."""
+    line = re.sub(r"[\s\x00-\x1f\x7f]+", " ", text).strip().replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"([\\|`*_~]|\](?=[(\[:]))", r"\\\1", line)
+
+
+def junit(verdicts: Sequence[Verdict]) -> str:
+    """JUnit XML: a failure where a rule failed, an error where nothing could be compared (exit code 3 is no pass).
+
+    A gate that checked nothing is one error, so that no reader of the file takes an empty one for a pass.
+    """
+    rows = list(verdicts) or [
+        Verdict(
+            check="rule", rule="gate", method="any method", outcome="not comparable", sentence="no rule was checked"
+        )
+    ]
+    number = counted(rows)
+    counts = {"tests": len(rows), "failures": number["failed"], "errors": number["not comparable"]}
+    root = ET.Element("testsuites", {name: str(count) for name, count in counts.items()})
+    suite = ET.SubElement(
+        root, "testsuite", {"name": "bench.gate", **{key: str(value) for key, value in counts.items()}}
+    )
+    for row in rows:
+        case = ET.SubElement(suite, "testcase", {"classname": _xml(row.method), "name": _xml(row.rule), "time": "0"})
+        if row.ok:
+            ET.SubElement(case, "system-out").text = _xml(row.sentence)
+        else:
+            kind, word = ("failure", "Regression") if row.comparable else ("error", "NotComparable")
+            ET.SubElement(case, kind, {"type": word, "message": _xml(row.sentence)})
+    ET.indent(root)
+    # Declared by hand: ElementTree would name the locale's encoding, and the file is written in UTF-8.
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{ET.tostring(root, encoding="unicode")}\n'
+
+
+def _xml(text: str) -> str:
+    """Without the control characters that XML cannot hold."""
+    return re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "?", text)

@@ -1,0 +1,245 @@
+"""A frozen baseline: one run's scores, sample by sample, with all that decides whether another may be paired with it.
+
+Scores stand as one array an arm and metric, in the order of (prompt set, index, seed), rounded to six significant
+digits; the prompts themselves are kept as one digest a set. JSON, schema in bench/schemas/baseline.schema.json.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bench.arms import POOLED, Floats
+from bench.errors import NotComparable, UserError
+from bench.gate.samples import Samples, jobs_of
+from bench.gate.verdicts import SETTING, Results, Row, setting_of
+
+SCHEMA = 2
+KIND = "noisebench baseline"
+DIGITS = 6
+_COMPARED = (*SETTING, "prompts", "method", "metric", "baseline", "n", "n_prompts", "delta", "low", "high", "p_holm",
+             "win_rate", "win_low", "win_high", "marked")  # fmt: skip
+_AGAIN = "freeze it again: python -m bench baseline freeze RUN"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+class FrozenSuite(_Part):
+    """Which suite was run."""
+
+    name: str
+    id: str
+    """Digest of all that decides its results."""
+    title: str = ""
+    baseline: str
+    """The method that all others are compared with."""
+    twin: bool
+    limit: int | None = None
+
+
+class FrozenMetric(_Part):
+    """What a score is."""
+
+    title: str
+    unit: str
+    higher_is_better: bool
+    digest: str
+    """Of the scorer: scores of another are another quantity."""
+
+
+class FrozenSet(_Part):
+    """The pairs of one prompt set."""
+
+    n: int = Field(ge=1)
+    """Prompts times seeds."""
+    digest: str
+    """Of every index, seed and prompt text, in order."""
+
+
+class FrozenArm(_Part):
+    """One method under one protocol over all prompt sets."""
+
+    model: str
+    sampler: str
+    steps: int
+    guidance: float
+    method: str
+    optimises: list[str]
+    """Metrics that are no evidence for this method, and are not gated."""
+    jobs: str
+    """Digest of its job ids: of every weight, version and parameter that decided its images."""
+    cost: dict[str, Any]
+    metrics: dict[str, dict[str, float | int | None]]
+    """Mean, interval and n by metric."""
+    scores: dict[str, list[float | None]]
+    """By metric, in the order of the pairs; null where the metric does not judge a prompt."""
+
+
+class Frozen(_Part):
+    """A whole baseline file."""
+
+    model_config = ConfigDict(title="A frozen baseline of noisebench", populate_by_name=True)
+
+    schema_version: Literal[2] = Field(alias="schema")
+    kind: Literal["noisebench baseline"]
+    suite: FrozenSuite
+    protocol: dict[str, Any]
+    """All of the suite that decides results."""
+    created: str
+    """When the run began."""
+    provenance: dict[str, Any]
+    """Commit, versions, command, hardware and weights' digests of the run."""
+    hardware: list[str]
+    """What the times in `cost` were measured on."""
+    metrics: dict[str, FrozenMetric]
+    pairs: dict[str, FrozenSet]
+    """By prompt set, in the order of the scores."""
+    arms: list[FrozenArm] = Field(min_length=1)
+    comparisons: list[dict[str, Any]]
+    """The run's paired deltas and win rates over all prompt sets, for a reader; the gate goes by the scores."""
+
+
+def freeze(results: Results, samples: Samples) -> dict[str, Any]:
+    """A finished run as the content of a baseline file; raises NotComparable for an unfinished or empty one."""
+    rows = [row for row in results["arms"] if row["prompts"] == POOLED]
+    if not rows or not any(row["n"] for row in rows):
+        raise NotComparable("nothing to freeze: the run has no images yet; run the suite first")
+    for row in rows:
+        if not row["complete"]:
+            there = f"has {row['n']} of {row['n_expected']} images"
+            said = there if row["n"] < row["n_expected"] else "lacks scores"
+            raise NotComparable(f"nothing to freeze: {row['method']} {said}; run the suite again to finish it")
+    suite, provenance = results["suite"], results["run"]["provenance"]
+    asked = [name for name in samples.suite.metrics if name not in samples.partial]
+    metrics = {name: results["metrics"][name] for name in asked}
+    content = {
+        "schema": SCHEMA,
+        "kind": KIND,
+        "suite": {key: suite[key] for key in FrozenSuite.model_fields},
+        "protocol": json.loads(samples.suite.canonical()),
+        "created": results["run"]["created"],
+        "provenance": provenance,
+        "hardware": sorted({row["cost"]["hardware"] for row in rows if row["cost"].get("hardware")}),
+        "metrics": {name: {key: of[key] for key in FrozenMetric.model_fields} for name, of in metrics.items()},
+        "pairs": pairs_of(samples),
+        "arms": [_arm(row, samples, asked) for row in rows],
+        "comparisons": [
+            {key: _short(row.get(key)) for key in _COMPARED}
+            for row in results["comparisons"]
+            if row["prompts"] == POOLED and row["metric"] in asked
+        ],
+    }
+    Frozen.model_validate(content)
+    return content
+
+
+def pairs_of(samples: Samples) -> dict[str, dict[str, Any]]:
+    """Number and digest of each prompt set's pairs."""
+    found = {}
+    for prompts, some in groupby(samples.measured.pairs, key=lambda pair: pair.prompts):
+        told = [[pair.index, pair.seed, pair.text] for pair in some]
+        found[prompts] = {"n": len(told), "digest": _digest(told)}
+    return found
+
+
+def rounded(values: Iterable[float]) -> Floats:
+    """Values as a baseline holds them, so that the same scores differ by exactly nothing."""
+    return np.array([float(f"{value:.{DIGITS}g}") for value in values], dtype=np.float64)
+
+
+def jobs_digest(samples: Samples, row: Row) -> str | None:
+    """Digest of all that decided an arm's images; None where there is no such arm."""
+    arm = samples.arm(setting_of(row), row["method"], POOLED)
+    return None if arm is None else _digest(list(jobs_of(samples, arm)))
+
+
+def _arm(row: Row, samples: Samples, metrics: Iterable[str]) -> dict[str, Any]:
+    arm = samples.arm(setting_of(row), row["method"], POOLED)
+    assert arm is not None, "results and samples are of one ledger"
+    if len(arm.pair) != len(samples.measured.pairs):
+        raise NotComparable(f"nothing to freeze: {row['method']} does not have every pair of its run; run it again")
+    scores = {name: rounded(samples.scores(arm, name)) for name in metrics}
+    return {
+        **{key: row[key] for key in (*SETTING, "method", "optimises")},
+        "jobs": jobs_digest(samples, row),
+        "cost": {key: _short(value) for key, value in row["cost"].items() if not isinstance(value, dict)},
+        "metrics": {n: {key: _short(value) for key, value in row["metrics"][n].items()} for n in scores},
+        "scores": {n: [None if np.isnan(v) else float(v) for v in values] for n, values in scores.items()},
+    }
+
+
+def _short(value: Any) -> Any:
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+
+
+def _digest(told: Any) -> str:
+    return hashlib.sha256(json.dumps(told, separators=(",", ":")).encode()).hexdigest()[:32]
+
+
+# The file ------------------------------------------------------------------------------------------------------------
+
+
+def dump(content: dict[str, Any]) -> str:
+    """JSON with a line for every array or mapping of plain values, so that a change can be read in a diff."""
+    return "".join(_lines(content, "")) + "\n"
+
+
+def _lines(value: Any, indent: str) -> Iterator[str]:
+    inner = list(value.values() if isinstance(value, dict) else value) if isinstance(value, dict | list) else []
+    if not any(isinstance(entry, dict | list) for entry in inner):
+        yield json.dumps(value, ensure_ascii=False, allow_nan=False)
+        return
+    named = isinstance(value, dict)
+    yield "{" if named else "["
+    for number, (key, entry) in enumerate(value.items() if named else enumerate(value)):
+        yield f"{',' if number else ''}\n{indent} "
+        if named:
+            yield f"{json.dumps(key, ensure_ascii=False)}: "
+        yield from _lines(entry, indent + " ")
+    yield f"\n{indent}{'}' if named else ']'}"
+
+
+def load(path: Path) -> Frozen:
+    """Read a baseline file; UserError for what is none, NotComparable for one of an older schema."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such baseline; {_AGAIN.replace('freeze it again', 'freeze a run')}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        said = " ".join(str(getattr(error, "strerror", None) or error).split())
+        raise UserError(f"{path}: not a readable baseline ({said}); {_AGAIN}") from None
+    schema = data.get("schema") if isinstance(data, dict) else None
+    if not isinstance(schema, int) or isinstance(schema, bool) or not ("kind" in data or "suite_id" in data):
+        raise UserError(f"{path}: not a baseline; expected a file written by `baseline freeze`")
+    if schema < SCHEMA:
+        raise NotComparable(f"{path}: an older baseline (schema {schema}) without scores of each sample; {_AGAIN}")
+    if schema > SCHEMA:
+        raise UserError(f"{path}: written by a newer version (baseline schema {schema}, read up to {SCHEMA}); upgrade")
+    try:
+        frozen = Frozen.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the file"
+        raise UserError(f"{path}: not a readable baseline ({place}: {first['msg'].lower()}); {_AGAIN}") from None
+    _check_lengths(path, frozen)
+    return frozen
+
+
+def _check_lengths(path: Path, frozen: Frozen) -> None:
+    n = sum(one.n for one in frozen.pairs.values())
+    for arm in frozen.arms:
+        for name, values in arm.scores.items():
+            if len(values) != n or name not in frozen.metrics:
+                said = f"{arm.method} has {len(values)} scores of {name}, expected {n}"
+                raise UserError(f"{path}: not a readable baseline ({said}); {_AGAIN}")

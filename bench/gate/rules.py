@@ -1,0 +1,209 @@
+"""A suite's rules on the results of one run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from bench.errors import nearest
+from bench.gate.intervals import Look, Looks
+from bench.gate.samples import Samples
+from bench.gate.verdicts import (
+    Limits,
+    Results,
+    Row,
+    Verdict,
+    finite,
+    higher_is_better,
+    interval,
+    labels_of,
+    setting_of,
+    turned,
+    where,
+)
+from bench.resampling import Interval
+from bench.suite_gates import COSTS
+from bench.suite_gates import Gate as Rule
+
+Pending = Callable[[], Verdict]
+"""A verdict that waits for the interval of its look."""
+
+
+def check(results: Results, rules: Sequence[Rule], samples: Samples | None = None) -> list[Verdict]:
+    """Every rule on every comparison or arm that it names; a rule that finds none is not comparable.
+
+    With `samples` the intervals are taken anew from the pairs, at Bonferroni's level for as many looks as there are
+    (a rule that names no method is a look for each method and setting); without, the 95 % intervals of the results
+    are widened as if they were normal. A cost without an interval is a number, not a look.
+    """
+    looks = Looks()
+    pending = [one for rule in rules for one in _pending(results, rule, samples, looks)]
+    looks.run()
+    return [verdict() for verdict in pending]
+
+
+def _pending(results: Results, rule: Rule, samples: Samples | None, looks: Looks) -> list[Pending]:
+    rows = _rows_for(results, rule)
+    if not rows:
+        verdict = _cannot(rule, {"method": rule.method or "any method"}, _absent(results, rule))
+        return [lambda: verdict]
+    if rule.kind == "ratio":
+        return [_cost(results, rule, row, looks) for row in rows]
+    return [_bound(results, rule, row, samples, looks) for row in rows]
+
+
+def _rows_for(results: Results, rule: Rule) -> list[Row]:
+    """The comparisons, or for a ratio the arms, that a rule speaks of."""
+    rows = [
+        row
+        for row in results.get("arms" if rule.kind == "ratio" else "comparisons") or []
+        if row.get("prompts") == rule.prompts and rule.method in (None, row.get("method"))
+    ]
+    if rule.kind == "ratio":
+        return [row for row in rows if not row.get("is_baseline")]
+    if rule.metric is not None:
+        return [row for row in rows if row.get("metric") == rule.metric]
+    first: dict[Any, Row] = {}
+    order = list(results.get("metrics") or {})
+    for row in sorted(rows, key=lambda row: order.index(row["metric"])):
+        if not row.get("marked"):
+            first.setdefault((setting_of(row), row["method"]), row)
+    return list(first.values())
+
+
+def _absent(results: Results, rule: Rule) -> str:
+    rows = results.get("arms" if rule.kind == "ratio" else "comparisons") or []
+    for name, wanted in (("method", rule.method), ("prompts", rule.prompts), ("metric", rule.metric)):
+        known = {str(row.get(name)) for row in rows if row.get(name) is not None}
+        if known and wanted is not None and wanted not in known and (name != "metric" or rule.kind != "ratio"):
+            return f"there is no comparison with {name} {wanted!r}{nearest(wanted, known)}"
+    if rule.metric is None and rows:
+        return "there is no comparison on a metric that the method does not optimise"
+    return "there is no such comparison in these results"
+
+
+def _bound(results: Results, rule: Rule, row: Row, samples: Samples | None, looks: Looks) -> Pending:
+    """A delta or win rate, decided on the bound of its interval."""
+    look = _look(results, rule, row, samples, looks)
+    most = {"delta": abs(rule.threshold), "win_rate": 1 - rule.threshold}[rule.kind] if rule.two_sided else None
+    limits = Limits(rule.threshold, most, rule.require)
+    flipped = rule.kind == "delta" and not higher_is_better(results, row["metric"])
+
+    def verdict() -> Verdict:
+        found = look.answer if look else None
+        if not row.get("complete"):
+            return _cannot(rule, row, f"{where(row)}: incomplete, n = {row.get('n')}")
+        if found is None:
+            return _cannot(rule, row, f"{where(row)}: no {rule.kind} with an interval was measured")
+        outcome, said = limits.decide(found)
+        value = f"delta {found.estimate:+.4g}" if rule.kind == "delta" else f"win rate {found.estimate:.4g}"
+        notes = (" (sign turned: lower is better)" if flipped else "") + (
+            " († the method optimises it)" if row.get("marked") else ""
+        )
+        sentence = f"{where(row)}: {value} [{found.low:.4g}, {found.high:.4g}]{notes}, {said}; n = {row.get('n')}"
+        return _verdict(rule, row, outcome=outcome, sentence=sentence, found=found, level=looks.level)
+
+    return verdict
+
+
+def _look(results: Results, rule: Rule, row: Row, samples: Samples | None, looks: Looks) -> Look | None:
+    """What decides: an interval from the pairs themselves where they are at hand, else the results' own, widened."""
+    if not row.get("complete"):
+        return None
+    sign = 1 if higher_is_better(results, row["metric"]) else -1
+    if samples is not None:
+        pairs = samples.paired(row)
+        if pairs is None:
+            return None
+        if rule.kind == "delta":
+            return looks.mean(sign * (pairs.treated - pairs.baseline), pairs.clusters)
+        return looks.win_rate(sign * pairs.treated, sign * pairs.baseline, pairs.clusters)
+    if rule.kind == "win_rate":
+        found = interval(row, "win_rate", "win_low", "win_high")
+    else:
+        found = interval(row, "delta", "low", "high")
+        found = turned(found) if found and sign < 0 else found
+    prompts = row.get("n_prompts")
+    return None if found is None else looks.known(found, prompts if isinstance(prompts, int) else None)
+
+
+# Costs ---------------------------------------------------------------------------------------------------------------
+
+
+def _cost(results: Results, rule: Rule, arm: Row, looks: Looks) -> Pending:
+    """A cost as a multiple of the baseline arm's in the same run; with its interval where one was measured."""
+    metric = str(rule.metric)
+    name, place = COSTS[metric], where(arm, metric)
+    base = next((row for row in results.get("arms") or [] if row.get("is_baseline") and _same(row, arm)), None)
+    problem = _no_ratio(name, arm, base)
+    if problem or base is None:
+        verdict = _cannot(rule, arm, f"{place}: {problem}")
+        return lambda: verdict
+    ours, theirs = (finite(row["cost"][name]) or 0.0 for row in (arm, base))
+    given = ((arm["cost"].get("ratios") or {}).get(name)) or {}
+    measured = interval(given, "ratio", "low", "high")
+    found = measured or Interval(ours / theirs, ours / theirs, ours / theirs)
+    look = looks.known(found, None, logarithmic=True)
+    limits = Limits(None, rule.threshold, rule.require)
+    said = f"times {base['method']} ({ours:.4g} against {theirs:.4g})"
+
+    def decided() -> Verdict:
+        bounds = look.answer or found
+        if rule.require == "shown" and measured is None and not name.startswith("calls_"):
+            return _cannot(rule, arm, f"{place}: {found.estimate:.3g} {said}, without an interval, so nothing is shown")
+        outcome, why = limits.decide(bounds)
+        if bounds.low == bounds.high:
+            why = f"{'within' if outcome == 'passed' else 'above'} {rule.threshold:g}"
+            return _verdict(rule, arm, outcome=outcome, sentence=f"{place}: {bounds.estimate:.3g} {said}, {why}",
+                            found=bounds)  # fmt: skip
+        spread = f"[{bounds.low:.3g}, {bounds.high:.3g}]"
+        sentence = f"{place}: {bounds.estimate:.3g} {spread} {said}, {why}"
+        return _verdict(rule, arm, outcome=outcome, sentence=sentence, found=bounds, level=looks.level)
+
+    return decided
+
+
+def _no_ratio(name: str, arm: Row, base: Row | None) -> str | None:
+    """Why there is no ratio of two arms' costs; None where there is one."""
+    if base is None:
+        return "there is no baseline arm in this setting"
+    for row in (arm, base):
+        if not row.get("complete"):
+            return f"{row['method']} is incomplete, n = {row.get('n')}"
+    costs = [row.get("cost") or {} for row in (arm, base)]
+    value, reference = (finite(cost.get(name)) for cost in costs)
+    if value is None:
+        return f"{arm['method']} has no {name}, so there is no ratio"
+    if not reference or reference < 0:
+        return f"the baseline's {name} is {reference}, so there is no ratio"
+    hardware = [cost.get("hardware") for cost in costs]
+    if hardware[0] != hardware[1] and not name.startswith("calls_"):
+        return f"measured on {hardware[0]}, the baseline on {hardware[1]}; only one machine's times are compared"
+    return None
+
+
+def _same(left: Row, right: Row) -> bool:
+    return setting_of(left) == setting_of(right) and left.get("prompts") == right.get("prompts")
+
+
+def _verdict(
+    rule: Rule, row: Row, *, outcome: Any, sentence: str, found: Interval | None = None, level: float | None = None
+) -> Verdict:
+    bounds = {"estimate": found.estimate, "low": found.low, "high": found.high, "level": level} if found else {}
+    return Verdict(
+        **{
+            "check": "rule",
+            "rule": str(rule),
+            "method": row["method"],
+            "outcome": outcome,
+            "sentence": sentence,
+            "quantity": rule.kind,
+            **labels_of(row),
+            "metric": row.get("metric") or rule.metric,
+            **bounds,
+        }
+    )
+
+
+def _cannot(rule: Rule, row: Row, sentence: str) -> Verdict:
+    return _verdict(rule, row, outcome="not comparable", sentence=sentence)

@@ -1,0 +1,165 @@
+"""What one look at the data says, what many add up to, and how results' rows are named."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from bench.resampling import Interval
+
+Results = dict[str, Any]
+Row = dict[str, Any]
+Outcome = Literal["passed", "failed", "not comparable"]
+
+SETTING = ("model", "sampler", "steps", "guidance")
+_LABELS = ("model", "prompts", "sampler", "steps", "guidance", "metric", "n", "n_prompts")
+
+
+class Verdict(BaseModel):
+    """What one rule says of one method, or one comparison with a frozen baseline."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    check: Literal["rule", "baseline"]
+    """Whether a rule of the suite was checked, or the run was paired with a frozen one."""
+    rule: str
+    """What was asked, such as `clipscore delta >= -0.01`."""
+    method: str
+    outcome: Outcome
+    sentence: str
+    """The whole finding in words."""
+    model: str | None = None
+    prompts: str | None = None
+    """Prompt set, or "*" for all of them pooled."""
+    sampler: str | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    metric: str | None = None
+    """A metric, or the name of a cost."""
+    quantity: Literal["delta", "win_rate", "ratio", "change", "effect_change"] | None = None
+    """`delta`, `win_rate`, `ratio`: against the run's own baseline arm. `change`: new minus frozen scores of one arm.
+    `effect_change`: new minus frozen delta to the baseline arm. Deltas and changes are turned so that more is better.
+    """
+    estimate: float | None = None
+    low: float | None = None
+    high: float | None = None
+    """`low` and `high` bound the interval that decided, after correction for the number of looks."""
+    level: float | None = None
+    """Its confidence level, such as 0.9875 for one of four looks."""
+    n: int | None = None
+    """Pairs."""
+    n_prompts: int | None = None
+
+    @property
+    def ok(self) -> bool:
+        """False too where nothing could be compared."""
+        return self.outcome == "passed"
+
+    @property
+    def comparable(self) -> bool:
+        """Whether there was anything to decide on."""
+        return self.outcome != "not comparable"
+
+
+@dataclass
+class Judgement:
+    """All verdicts on a run, and what a reader must know beside them."""
+
+    verdicts: list[Verdict] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    baseline: str | None = None
+    """Name of the frozen baseline's file."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Where a quantity must lie; None: no limit on that side."""
+
+    least: float | None
+    most: float | None
+    require: Literal["plausible", "shown"] = "plausible"
+
+    def decide(self, found: Interval) -> tuple[Outcome, str]:
+        """The outcome for an interval, and why."""
+        if self.require == "shown":
+            return self._shown(found)
+        if self.least is not None and found.high < self.least:
+            return "failed", f"shown to be below {self.least:g}"
+        if self.most is not None and found.low > self.most:
+            return "failed", f"shown to be above {self.most:g}"
+        return "passed", f"not shown to be {self._said('below', 'above', ' or ')}"
+
+    def _shown(self, found: Interval) -> tuple[Outcome, str]:
+        below = self.least is not None and found.low < self.least
+        above = self.most is not None and found.high > self.most
+        asked = self._said("at least", "at most", " and ")
+        return ("failed", f"not shown to be {asked}") if below or above else ("passed", f"shown to be {asked}")
+
+    def _said(self, least: str, most: str, joined: str) -> str:
+        parts = [f"{least} {self.least:g}"] if self.least is not None else []
+        return joined.join(parts + ([f"{most} {self.most:g}"] if self.most is not None else []))
+
+
+def exit_code(verdicts: Sequence[Verdict]) -> int:
+    """0 all passed; 1 any failed; 3 where nothing, or not everything, could be compared and nothing failed."""
+    if any(verdict.outcome == "failed" for verdict in verdicts):
+        return 1
+    return 0 if verdicts and all(verdict.ok for verdict in verdicts) else 3
+
+
+def overall(verdicts: Sequence[Verdict]) -> Outcome:
+    """The one outcome of many verdicts, as `exit_code` has it."""
+    return ("passed", "failed", "failed", "not comparable")[exit_code(verdicts)]  # type: ignore[return-value]
+
+
+def counted(verdicts: Iterable[Verdict]) -> dict[Outcome, int]:
+    """How many verdicts have each outcome."""
+    outcomes = [verdict.outcome for verdict in verdicts]
+    return {name: outcomes.count(name) for name in ("passed", "not comparable", "failed")}
+
+
+# Rows of results -----------------------------------------------------------------------------------------------------
+
+
+def finite(value: Any) -> float | None:
+    """A number that can be compared; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def interval(row: Row, *names: str) -> Interval | None:
+    """A row's (estimate, low, high) by those names, or None where one was not measured."""
+    middle, low, high = (finite(row.get(name)) for name in names)
+    return None if middle is None or low is None or high is None else Interval(middle, low, high)
+
+
+def turned(found: Interval) -> Interval:
+    """The interval of minus the quantity."""
+    return Interval(-found.estimate, -found.high, -found.low)
+
+
+def higher_is_better(results: Results, metric: str) -> bool:
+    """Whether more of a metric is better."""
+    return ((results.get("metrics") or {}).get(metric) or {}).get("higher_is_better") is not False
+
+
+def setting_of(row: Row) -> tuple[Any, ...]:
+    """What a comparison holds fixed, as `bench.arms.Setting`."""
+    return tuple(row.get(name) for name in SETTING)
+
+
+def labels_of(row: Row) -> dict[str, Any]:
+    """A row's names and counts as the fields of a verdict."""
+    return {name: row[name] for name in _LABELS if row.get(name) is not None}
+
+
+def where(row: Row, metric: str | None = None) -> str:
+    """`npnet on clipscore, sdxl (ddim, 50 steps, g 5.5)`."""
+    sets = "" if row.get("prompts") in (None, "*") else f", {row['prompts']}"
+    protocol = f"{row.get('model')} ({row.get('sampler')}, {row.get('steps')} steps, g {row.get('guidance')})"
+    return f"{row.get('method')} on {metric or row.get('metric')}, {protocol}{sets}"

@@ -1,0 +1,157 @@
+"""Tables that take the results apart: cost stage by stage, seeds one by one, prompt categories."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bench.report.tables import Cell, Table, has_settings, label_headers, labels_of, metric_header
+from bench.report.words import (
+    MISSING,
+    Results,
+    Row,
+    baseline_name,
+    distinct,
+    finite,
+    interval,
+    number,
+    places,
+    pooled,
+    prompts_name,
+    setting,
+    setting_key,
+)
+
+STAGES = ("encode", "noise", "sampling", "decode")
+LONG = 60  # rows; a longer breakdown is folded away
+
+# Cost ----------------------------------------------------------------------------------------------------------------
+
+
+def cost_table(results: Results) -> Table:
+    """What an image costs, stage by stage; a method's cost is a result."""
+    arms = pooled(results.get("arms") or [])
+    base = {(setting_key(arm), arm["prompts"]): arm.get("cost") or {} for arm in arms if arm.get("is_baseline")}
+    headers = ["calls: noise", "sampling", "total", *(f"{stage} ms" for stage in STAGES), "total ms", "peak memory",
+               "timed", "from cache"]  # fmt: skip
+    several = has_settings(results)
+    rows = [
+        [*labels_of(results, arm, several=several), *_cost(arm, base.get((setting_key(arm), arm["prompts"]), {}))]
+        for arm in arms
+    ]
+    kinds = distinct((arm.get("cost") or {}).get("peak_kind") for arm in arms)
+    kind = ", ".join(str(name) for name in kinds if name) or MISSING
+    notes = [
+        "Per image. Calls are denoiser calls; timed is the number of images that the times are means of; from cache is "
+        f"the number taken over from earlier runs. × is against {baseline_name(results)}. Peak memory: {kind}."
+    ]
+    if any(_ratios(arm) for arm in arms):
+        notes.append(
+            "× with an interval: the ratio of the two means over pairs of images that were made on the same hardware, "
+            "neither from an earlier run, with its 95 % interval; nothing where no pair was timed so."
+        )
+    return Table("Cost", [*label_headers(results), *headers], len(label_headers(results)), rows, notes)
+
+
+def _ratios(arm: Row) -> dict[str, Row]:
+    """The ratios that were measured, by the name of what they compare."""
+    given = (arm.get("cost") or {}).get("ratios") or {}
+    return {name: row for name, row in given.items() if row and finite(row.get("ratio")) is not None}
+
+
+def _cost(arm: Row, base: Row) -> list[Cell]:
+    cost, known = arm.get("cost") or {}, "ratios" in (arm.get("cost") or {})
+
+    def ratio(name: str) -> str:
+        if arm.get("is_baseline"):
+            return ""
+        if row := _ratios(arm).get(name):
+            said, bounds = number(row["ratio"], 2), interval(row.get("low"), row.get("high"), 2)
+            # A count that every pair agrees on has no interval worth a line.
+            return f"× {said} {'' if bounds == f'[{said}, {said}]' else bounds}".rstrip()
+        value, reference = finite(cost.get(name)), finite(base.get(name))
+        # Results without ratios still tell how the two means of the whole image's time compare.
+        return f"× {value / reference:.2f}" if name == "total_ms" and not known and value and reference else ""
+
+    peak = finite(cost.get("peak_bytes"))
+    return [
+        *(Cell(_count(cost.get(name))) for name in ("calls_noise", "calls_sampling")),
+        Cell(_count(cost.get("calls_total")), ratio("calls_total")),
+        *(Cell(number(cost.get(f"{stage}_ms"), 1), ratio(f"{stage}_ms")) for stage in STAGES),
+        Cell(number(cost.get("total_ms"), 1), ratio("total_ms")),
+        Cell(MISSING if peak is None else f"{peak / 2**20:,.0f} MiB", ratio("peak_bytes")),
+        *(Cell(_count(cost.get(name))) for name in ("n_timed", "from_cache")),
+    ]
+
+
+def _count(value: Any) -> str:
+    known = finite(value)
+    return MISSING if known is None else f"{known:,.4g}" if known < 1000 else f"{known:,.0f}"
+
+
+# Seeds and categories ------------------------------------------------------------------------------------------------
+
+
+def seed_table(results: Results) -> Table:
+    """Every seed alone, on all prompts: whether an effect hangs on the seeds (the paper's table 14)."""
+    rows, names = _parts(results, "seeds", ("model", "sampler", "steps", "guidance", "method", "seed"))
+    extra = ["setting"] if has_settings(results) else []
+    laid = [
+        [Cell(str(key[0])), *([Cell(setting(first))] if extra else []), Cell(str(key[4])), Cell(str(key[5])), *cells]
+        for key, first, cells in rows
+    ]
+    notes = [
+        "All prompt sets pooled. Mean; then the paired delta against "
+        f"{baseline_name(results)} on the same seed with its 95 % interval. No correction for looking at many seeds: "
+        "read the spread, not single rows."
+    ]
+    headers = ["model", *extra, "method", "seed", *(metric_header(results, name) for name in names)]
+    return Table("Seeds", headers, 3 + len(extra), laid, notes, folded=len(laid) > LONG)
+
+
+def category_table(results: Results) -> Table:
+    """Prompt sets by their own categories."""
+    rows, names = _parts(
+        results, "categories", ("model", "sampler", "steps", "guidance", "prompts", "category", "method")
+    )
+    extra = ["setting"] if has_settings(results) else []
+    laid = [
+        [Cell(str(key[0])), *([Cell(setting(first))] if extra else []), Cell(prompts_name(str(key[4]))),
+         Cell(str(key[5]) or "no category"), Cell(str(key[6]), f"n {first['n']}" if first.get("n") else ""), *cells]
+        for key, first, cells in rows
+    ]  # fmt: skip
+    notes = [
+        f"Mean; then the paired delta against {baseline_name(results)} with its 95 % interval. No correction for "
+        "looking at many categories: where one matters, test it in a run of its own."
+    ]
+    headers = ["model", *extra, "prompts", "category", "method", *(metric_header(results, name) for name in names)]
+    return Table("Categories", headers, 4 + len(extra), laid, notes, folded=True)
+
+
+def _parts(
+    results: Results, part: str, columns: tuple[str, ...]
+) -> tuple[list[tuple[tuple[Any, ...], Row, list[Cell]]], list[str]]:
+    """((key, its first row, one cell a metric) a table row, metrics); rows of one key have one metric each."""
+    groups: dict[tuple[Any, ...], dict[str, Row]] = {}
+    for row in results.get(part) or []:
+        groups.setdefault(tuple(row.get(name) for name in columns), {})[str(row["metric"])] = row
+    found = {name for group in groups.values() for name in group}
+    names = [name for name in results.get("metrics") or {} if name in found]
+    digits = {name: places(results, name) for name in names}
+    optimised = {(arm["method"], name) for arm in results.get("arms") or [] for name in arm.get("optimises") or []}
+    laid = []
+    for key, group in groups.items():
+        first = next(iter(group.values()))
+        cells = [
+            _part(group.get(name) or {}, digits[name], marked=(first.get("method"), name) in optimised)
+            for name in names
+        ]
+        laid.append((key, first, cells))
+    return laid, names
+
+
+def _part(row: Row, digits: int, *, marked: bool) -> Cell:
+    text = number(row.get("mean"), digits) + (" †" if marked and row else "")
+    if finite(row.get("delta")) is None:
+        return Cell(text)
+    bounds = interval(row.get("low"), row.get("high"), digits, sign=True)
+    return Cell(text, f"{number(row['delta'], digits, sign=True)} {bounds}".rstrip())

@@ -1,0 +1,202 @@
+"""The report's tables, for every form of it to lay out: quality, win rates, GenEval's tasks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.report.words import (
+    MISSING,
+    POOLED,
+    Results,
+    Row,
+    baseline_name,
+    distinct,
+    effect,
+    finite,
+    higher_is_better,
+    interval,
+    number,
+    p_value,
+    percent,
+    places,
+    pooled,
+    prompts_name,
+    setting,
+    setting_key,
+)
+
+GENEVAL_TASKS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
+GLYPHS = {"better": " ▲", "worse": " ▼"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell: a value, a smaller second line, and how both are to be read."""
+
+    text: str
+    sub: str = ""
+    tone: str = ""
+    strong: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that every form of the report lays out: `labels` columns of words first, then numbers."""
+
+    title: str
+    headers: list[str]
+    labels: int
+    rows: list[list[Cell]]
+    notes: list[str] = field(default_factory=list)
+    folded: bool = False
+    """Detail that a page folds away and a short form leaves out."""
+
+
+def metric_table(results: Results, *, detail: bool = True) -> Table:
+    """The paper's layout: model, prompt set and method in rows, metrics in columns."""
+    arms, names = _rows(results, "arms", detail=detail), list(results.get("metrics") or {})
+    comparisons, several = compared_at(results), has_settings(results)
+    best, digits = _best(results, arms, comparisons), {name: places(results, name) for name in names}
+    rows = []
+    for arm in arms:
+        cells = [
+            _mean(results, arm, name, comparisons.get((*place(arm), name)), best=best, digits=digits[name])
+            for name in names
+        ]
+        rows.append([*labels_of(results, arm, several=several), *cells])
+    notes = [
+        f"Mean with its 95 % interval for {baseline_name(results)}; for the others the mean, then the paired delta "
+        f"against {baseline_name(results)} with its 95 % interval. ▲ clearly better, ▼ clearly worse.",
+        "Bold: the best complete method in its column, only where it is clearly better than the baseline; "
+        "methods are not tested against each other.",
+    ]
+    if any(row.get("marked") for row in results.get("comparisons") or []):
+        notes.append("† The method optimises this metric: not ranked, not counted as evidence.")
+    return Table("Quality", [*label_headers(results), *(metric_header(results, name) for name in names)],
+                 len(label_headers(results)), rows, notes)  # fmt: skip
+
+
+def win_table(results: Results, *, detail: bool = True) -> Table:
+    """Win rates against the baseline, with wins, ties and losses and the adjusted p-value of the delta."""
+    arms = [arm for arm in _rows(results, "arms", detail=detail) if not arm.get("is_baseline")]
+    names, comparisons, several = list(results.get("metrics") or {}), compared_at(results), has_settings(results)
+    rows = [
+        [*labels_of(results, arm, several=several),
+         *(_win(arm, comparisons.get((*place(arm), name))) for name in names)] for arm in arms
+    ]  # fmt: skip
+    notes = ["Share of pairs won, ties counted half, with its 95 % interval; then wins/ties/losses and the "
+             "Holm-adjusted p of the delta."]  # fmt: skip
+    headers = [*label_headers(results), *(metric_title(results, name) for name in names)]
+    return Table(f"Win rate against {baseline_name(results)}", headers, len(label_headers(results)), rows, notes)
+
+
+def task_table(results: Results) -> Table:
+    """GenEval: the share of images that pass, task by task, and the mean over the tasks."""
+    given = _rows(results, "tasks", detail=True)
+    seen = distinct(name for row in given for name in row.get("tasks") or {})
+    tasks = [name for name in GENEVAL_TASKS if name in seen] + [name for name in seen if name not in GENEVAL_TASKS]
+    arms, several = {place(arm): arm for arm in results.get("arms") or []}, has_settings(results)
+    rows = []
+    for row in given:
+        scores = [(row.get("tasks") or {}).get(name) or {} for name in tasks]
+        overall = Cell(number(row.get("overall"), 3), interval(row.get("overall_low"), row.get("overall_high"), 3))
+        marked = row.get("metric") in (arms.get(place(row), {}).get("optimises") or [])
+        cells = [Cell(number(score.get("mean"), 2), f"n {score['n']}" if score.get("n") else "") for score in scores]
+        labels = labels_of(results, {**arms.get(place(row), {}), **row}, marked=marked, several=several)
+        rows.append([*labels, overall, *cells])
+    notes = ["Overall is the mean over the task means, with its 95 % interval."]
+    headers = [*label_headers(results), "overall", *(name.replace("_", " ") for name in tasks)]
+    return Table("GenEval tasks", headers, len(label_headers(results)), rows, notes)
+
+
+def place(row: Row) -> tuple[Any, ...]:
+    """What makes an arm: its setting, its prompt set, its method."""
+    return (*setting_key(row), row.get("prompts"), row.get("method"))
+
+
+def compared_at(results: Results) -> dict[tuple[Any, ...], Row]:
+    """Comparisons by place and metric."""
+    return {(*place(row), row["metric"]): row for row in results.get("comparisons") or []}
+
+
+def _rows(results: Results, key: str, *, detail: bool) -> list[Row]:
+    """Rows of every set with the pooled ones last; only the pooled ones without `detail` or with a single set."""
+    rows = results.get(key) or []
+    if not detail or len({row["prompts"] for row in rows} - {POOLED}) < 2:
+        return pooled(rows)
+    groups: dict[tuple[Any, ...], dict[str, list[Row]]] = {}
+    for row in rows:
+        groups.setdefault(setting_key(row), {}).setdefault(str(row["prompts"]), []).append(row)
+    return [row for sets in groups.values() for name in sorted(sets, key=POOLED.__eq__) for row in sets[name]]
+
+
+def has_settings(results: Results) -> bool:
+    """Whether rows must say their sampler, steps and guidance."""
+    return len({setting(row) for row in results.get("arms") or []}) > 1
+
+
+def label_headers(results: Results) -> list[str]:
+    """Headers of the columns that say whose numbers a row has."""
+    return ["model", *(["setting"] if has_settings(results) else []), "prompts", "method"]
+
+
+def labels_of(results: Results, row: Row, *, marked: bool = False, several: bool | None = None) -> list[Cell]:
+    """The cells under `label_headers`; an incomplete arm says so. `several` is what `has_settings` said, if known."""
+    state = "" if row.get("complete", True) else f"incomplete: {row.get('n')} of {row.get('n_expected')}"
+    extra = [Cell(setting(row))] if (has_settings(results) if several is None else several) else []
+    method = Cell(row["method"] + (" †" if marked else ""), state, "incomplete" if state else "")
+    return [Cell(row["model"]), *extra, Cell(prompts_name(row["prompts"])), method]
+
+
+def metric_title(results: Results, name: str) -> str:
+    """A metric's name for readers."""
+    return str(results["metrics"][name].get("title") or name)
+
+
+def metric_header(results: Results, name: str) -> str:
+    """A metric's name with its unit and an arrow where lower is better."""
+    unit = results["metrics"][name].get("unit")
+    arrow = "" if higher_is_better(results, name) else " ↓"
+    return f"{metric_title(results, name)}{f' ({unit})' if unit else ''}{arrow}"
+
+
+def _best(results: Results, arms: list[Row], comparisons: dict[tuple[Any, ...], Row]) -> set[tuple[Any, ...]]:
+    """Places in bold: of the complete, unmarked arms of a setting and set the best one, if it is clearly better."""
+    found = set()
+    for name in results.get("metrics") or {}:
+        sign = 1 if higher_is_better(results, name) else -1
+        groups: dict[tuple[Any, ...], list[tuple[float, tuple[Any, ...]]]] = {}
+        for arm in arms:
+            key, mean = (*place(arm), name), finite(((arm.get("metrics") or {}).get(name) or {}).get("mean"))
+            ranked = arm.get("complete") and name not in (arm.get("optimises") or [])
+            if ranked and mean is not None and not comparisons.get(key, {}).get("marked"):
+                groups.setdefault(key[:-2], []).append((sign * mean, key))
+        for group in groups.values():
+            top = max(group, key=lambda pair: pair[0])[1]
+            if top in comparisons and effect(results, comparisons[top]) == "better":
+                found.add(top)
+    return found
+
+
+def _mean(results: Results, arm: Row, name: str, row: Row | None, *, best: set[tuple[Any, ...]], digits: int) -> Cell:
+    value = (arm.get("metrics") or {}).get(name) or {}
+    marked = name in (arm.get("optimises") or []) or bool(row and row.get("marked"))
+    text = number(value.get("mean"), digits) + (" †" if marked else "")
+    if arm.get("is_baseline"):
+        return Cell(text, interval(value.get("low"), value.get("high"), digits))
+    # An incomplete arm's delta would be over other pairs than its neighbours': its mean is shown, nothing is ranked.
+    if not row or not row.get("complete") or not arm.get("complete") or finite(row.get("delta")) is None:
+        return Cell(text)
+    tone = "" if marked else effect(results, row)
+    delta = f"{number(row['delta'], digits, sign=True)} {interval(row['low'], row['high'], digits, sign=True)}"
+    return Cell(text, delta.strip() + GLYPHS.get(tone, ""), tone, strong=(*place(arm), name) in best)
+
+
+def _win(arm: Row, row: Row | None) -> Cell:
+    if not row or not row.get("complete") or not arm.get("complete") or finite(row.get("win_rate")) is None:
+        return Cell(MISSING)
+    text = percent(row["win_rate"], row.get("win_low"), row.get("win_high")) + (" †" if row.get("marked") else "")
+    counts = f"{row.get('win')}/{row.get('tie')}/{row.get('loss')}"
+    p = p_value(row.get("p_holm"))
+    return Cell(text, f"{counts}, {p}" if p else counts)

@@ -1,0 +1,116 @@
+"""The words of a report: how a number is printed, what a comparison is called, when an effect counts as shown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from statistics import median
+from typing import Any
+
+from bench.suite import EVERY_PROMPT_SET
+
+Results = dict[str, Any]
+Row = dict[str, Any]
+
+POOLED = EVERY_PROMPT_SET
+ALPHA = 0.05
+MISSING = "n/a"
+
+# Numbers ------------------------------------------------------------------------------------------------------------
+
+
+def finite(value: Any) -> float | None:
+    """The number, or None where nothing was measured (null, NaN, infinity)."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def number(value: Any, places: int, *, sign: bool = False) -> str:
+    """A number to `places` decimals, `n/a` where it was not measured; never a negative zero."""
+    known = finite(value)
+    if known is None:
+        return MISSING
+    rounded = round(known, places) + 0.0
+    return f"{rounded:+,.{places}f}" if sign and rounded else f"{rounded:,.{places}f}"
+
+
+def interval(low: Any, high: Any, places: int, *, sign: bool = False) -> str:
+    """`[low, high]`, or nothing where no interval is known."""
+    if finite(low) is None or finite(high) is None:
+        return ""
+    return f"[{number(low, places, sign=sign)}, {number(high, places, sign=sign)}]"
+
+
+def percent(value: Any, low: Any = None, high: Any = None) -> str:
+    """A share as `51.2 % [48.0, 54.3]`."""
+    share, low, high = (None if finite(part) is None else 100 * part for part in (value, low, high))
+    if share is None:
+        return MISSING
+    return f"{number(share, 1)} % {interval(low, high, 1)}".rstrip()
+
+
+def p_value(value: Any) -> str:
+    """`p < 0.001`, `p = 0.012`, or nothing where none is known."""
+    known = finite(value)
+    if known is None:
+        return ""
+    return "p < 0.001" if known < 0.001 else f"p = {known:.3f}" if known < 0.1 else f"p = {known:.2f}"
+
+
+def places(results: Results, metric: str) -> int:
+    """Decimals for a metric: two significant digits of its typical half-width, the same throughout the report."""
+    rows = [row for row in results.get("comparisons") or [] if row.get("metric") == metric]
+    rows += [arm["metrics"][metric] for arm in results.get("arms") or [] if (arm.get("metrics") or {}).get(metric)]
+    bounds = [(finite(row.get("low")), finite(row.get("high"))) for row in rows]
+    widths = [(high - low) / 2 for low, high in bounds if low is not None and high is not None and high > low]
+    return min(6, max(0, 1 - math.floor(math.log10(median(widths))))) if widths else 3
+
+
+# What was compared ---------------------------------------------------------------------------------------------------
+
+
+def distinct(rows: Iterable[Any]) -> list[Any]:
+    """Each value once, in the order of its first appearance."""
+    return list(dict.fromkeys(rows))
+
+
+def setting_key(row: Row) -> tuple[Any, ...]:
+    """What is held fixed between a method and its baseline, apart from the prompts."""
+    return row.get("model"), row.get("sampler"), row.get("steps"), row.get("guidance")
+
+
+def setting(row: Row) -> str:
+    """`ddim, 50 steps, g 5.5`: the sampler's side of a setting in words."""
+    return f"{row.get('sampler')}, {row.get('steps')} steps, g {row.get('guidance')}"
+
+
+def prompts_name(prompts: str) -> str:
+    """A prompt set's name; the pooled sets are called all sets."""
+    return "all sets" if prompts == POOLED else prompts
+
+
+def baseline_name(results: Results) -> str:
+    """The method that all others are paired with."""
+    return str(results.get("suite", {}).get("baseline") or "standard")
+
+
+def higher_is_better(results: Results, metric: str) -> bool:
+    """A metric's direction; True unless it says otherwise."""
+    return (results.get("metrics", {}).get(metric) or {}).get("higher_is_better") is not False
+
+
+def pooled(rows: list[Row]) -> list[Row]:
+    """The rows over all prompt sets; where a setting has no such row, those of its single sets."""
+    with_pool = {setting_key(row) for row in rows if row.get("prompts") == POOLED}
+    return [row for row in rows if row.get("prompts") == POOLED or setting_key(row) not in with_pool]
+
+
+def effect(results: Results, row: Row) -> str:
+    """`better`, `worse`, `none` shown, or `unknown`: shown means an interval without zero and a Holm p <= 0.05."""
+    low, high, p = finite(row.get("low")), finite(row.get("high")), finite(row.get("p_holm"))
+    if not row.get("complete") or low is None or high is None:
+        return "unknown"
+    if p is None or p > ALPHA or low <= 0 <= high:
+        return "none"
+    return "better" if (low > 0) == higher_is_better(results, str(row["metric"])) else "worse"

@@ -1,0 +1,218 @@
+"""The report as a page, without a browser: well-formed, self-contained, inert; and what `write` leaves behind."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from bench import report
+from bench.errors import UserError
+from bench.report import html, markdown
+
+from .samples import HOSTILE, SETTING, Page, spoil
+
+
+def test_html_is_well_formed_and_whole(example: dict[str, Any], tmp_path: Path) -> None:
+    page = Page(html.render(example, tmp_path))
+    assert page.open == []
+    for method in {row["method"] for row in example["arms"]}:
+        assert method in page.text
+    for title in ("Verdict", "How far to trust this", "Quality", "GenEval tasks", "Cost", "Image pairs", "Provenance"):
+        assert title in page.text
+    assert "three green triangles" in page.text
+    assert "† The method optimises this metric" in page.text
+    assert "incomplete: 320 of 400" in page.text
+
+
+def test_html_asks_for_nothing(example: dict[str, Any], tmp_path: Path) -> None:
+    text = html.render(spoil(example), tmp_path)
+    page = Page(text)
+    policy = [tag["content"] for tag in page.all("meta") if tag.get("http-equiv") == "Content-Security-Policy"]
+    (parts,) = [dict(part.strip().split(" ", 1) for part in str(one).split(";")) for one in policy]
+    assert (parts["default-src"], parts["base-uri"], parts["form-action"]) == ("'none'", "'none'", "'none'")
+    assert set(parts["img-src"].split()) <= {"data:", "file:", "'self'"}
+    scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    digests = [base64.b64encode(hashlib.sha256(code.encode()).digest()).decode() for code in scripts]
+    assert parts["script-src"].split() == [f"'sha256-{digest}'" for digest in digests], "no script but the page's own"
+    addresses = [str(tag[key]) for _, tag in page.tags for key in ("src", "href", "xlink:href", "action") if key in tag]
+    assert addresses
+    assert all(address.startswith(("data:image/", "images/", "#")) for address in addresses)
+    assert all(tag in ({}, {"type": "application/json", "id": "browser-data"}) for tag in page.all("script"))
+    assert not [key for _, tag in page.tags for key in tag if key.startswith("on")]
+    assert "url(" not in text
+    assert "@import" not in text
+
+
+def test_plain_example_names_no_address(example: dict[str, Any], tmp_path: Path) -> None:
+    assert not re.search(r"https?://", html.render(example, tmp_path))
+
+
+def test_hostile_text_is_shown_as_text(example: dict[str, Any], tmp_path: Path) -> None:
+    page = Page(html.render(spoil(example), tmp_path))
+    assert page.open == []
+    assert HOSTILE in page.text
+    assert f"standard: {HOSTILE}" in [tag["alt"] for tag in page.all("img")]
+
+
+def test_images_are_embedded_as_they_are(example: dict[str, Any], tmp_path: Path) -> None:
+    sources = [str(tag["src"]) for tag in Page(html.render(example, tmp_path)).all("img")]
+    first = tmp_path / example["pairs"][0]["images"]["standard"]
+    assert len(sources) == sum(len(pair["images"]) for pair in example["pairs"])
+    assert sources[0] == "data:image/png;base64," + base64.b64encode(first.read_bytes()).decode()
+
+
+def test_large_images_are_reduced(example: dict[str, Any], tmp_path: Path) -> None:
+    path = example["pairs"][0]["images"]["standard"]
+    Image.effect_noise((1024, 1024), 80).save(tmp_path / path)
+    source = str(Page(html.render(example, tmp_path)).all("img")[0]["src"])
+    assert source.startswith("data:image/")
+    assert len(source) < 200_000
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n\x00\x00", None])
+def test_broken_image_does_not_break_the_report(example: dict[str, Any], tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / example["pairs"][0]["images"]["standard"]
+    file.unlink() if content is None else file.write_bytes(content)
+    page = Page(html.render(example, tmp_path))
+    assert len(page.all("img")) == sum(len(pair["images"]) for pair in example["pairs"]) - 1
+
+
+def test_link_out_of_the_folder_is_not_followed(example: dict[str, Any], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    Image.new("RGB", (64, 64)).save(tmp_path / "secret.png")
+    (folder / "images").mkdir()
+    (folder / "images" / "a.png").symlink_to(tmp_path / "secret.png")
+    example["pairs"] = [example["pairs"][0] | {"images": {"standard": "images/a.png"}}]
+    assert Page(html.render(example, folder)).all("img") == []
+
+
+def test_calls_replace_missing_times(small: dict[str, Any], tmp_path: Path) -> None:
+    assert "delta against ms per image" in html.render(small, tmp_path)
+    small["arms"][0]["cost"]["total_ms"] = None
+    assert "delta against denoiser calls per image" in html.render(small, tmp_path)
+
+
+def test_write_leaves_what_it_says_and_no_scraps(example: dict[str, Any], tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="figures are an optional extra")
+    paths = report.write(example, tmp_path)
+    names = [path.relative_to(tmp_path).as_posix() for path in paths]
+    drawn = [
+        f"figures/{name}.{kind}" for name in ("win_rates", "quality_cost", "stage_split") for kind in ("png", "svg")
+    ]
+    assert names == ["report.md", "report.html", "report.tex", *drawn]
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert {name for name in left if not name.startswith("images/")} == set(names)
+
+
+@pytest.mark.parametrize("formats", [["md"], ["html", "tex"], [], ("tex",)])
+def test_formats_are_chosen(example: dict[str, Any], tmp_path: Path, formats: list[str]) -> None:
+    folder = tmp_path / "new" / "folder"
+    assert [path.name for path in report.write(example, folder, formats=formats)] == [
+        f"report.{name}" for name in formats
+    ]
+    assert {path.name for path in folder.iterdir()} == {f"report.{name}" for name in formats}
+
+
+def test_unknown_format_is_the_users_mistake(example: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="unknown report format 'latex'; did you mean 'tex'"):
+        report.write(example, tmp_path, formats=["md", "latex"])
+    with pytest.raises(UserError, match="unknown report format 'pdf'; known: figures, html, md, tex"):
+        report.write(example, tmp_path, formats=["pdf"])
+    assert not (tmp_path / "report.md").exists()
+
+
+def test_half_a_surrogate_pair_in_a_prompt(example: dict[str, Any], tmp_path: Path) -> None:
+    example["pairs"][0]["prompt"] = example["suite"]["title"] = "half \ud83d a face"
+    for path in report.write(example, tmp_path, formats=["md", "html", "tex"]):
+        path.read_text(encoding="utf-8")
+
+
+def test_run_whose_images_were_deleted_still_reports(example: dict[str, Any], tmp_path: Path) -> None:
+    folder = tmp_path / "empty"
+    report.write(example, folder, formats=["md", "html", "tex"])
+    page = Page((folder / "report.html").read_text())
+    assert page.all("img") == []
+    assert "no image" in page.text
+    assert "Quality" in page.text
+
+
+def test_older_results_still_report(example: dict[str, Any], tmp_path: Path) -> None:
+    """Schema 1 had no runs, settings, seeds, categories or ratios."""
+    for name in ("runs", "settings", "seeds", "categories", "pairs_total"):
+        example.pop(name, None)
+    for row in example["arms"]:
+        row["cost"].pop("ratios", None)
+    for pair in example["pairs"]:
+        for name in ("setting", "category", "runs"):
+            pair.pop(name, None)
+    page = Page(html.render(example, tmp_path))
+    assert "three green triangles" in page.text
+    assert len(markdown.render(example)) > 5000
+
+
+def test_breakdowns_are_shown_and_long_ones_folded(small: dict[str, Any], tmp_path: Path) -> None:
+    labels = {**SETTING, "method": "npnet", "metric": "preference", "n": 9, "mean": 1.0}
+    small["seeds"] = [labels | {"prompts": "*", "seed": 3}]
+    small["categories"] = [labels | {"prompts": "drawbench", "category": "Colors"}]
+    page = Page(html.render(small, tmp_path))
+    assert page.open == []
+    assert "Seeds" in page.text
+    assert len(page.all("details")) == 1, "categories are folded, one seed is not"
+
+
+def test_many_sentences_are_folded_below_the_one(small: dict[str, Any], tmp_path: Path) -> None:
+    assert not Page(html.render(small, tmp_path)).all("details")
+    small["comparisons"] = [row | {"steps": steps} for steps in range(5, 11) for row in small["comparisons"]]
+    page = Page(html.render(small, tmp_path))
+    assert "All 12 comparisons" in page.text
+
+
+def test_figures_beyond_the_limit_are_said(
+    small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(html, "PANELS", 2)
+    small["comparisons"] = [row | {"steps": steps} for steps in (5, 6, 7) for row in small["comparisons"]]
+    assert "1 more of these are not drawn; the tables have their numbers." in html.render(small, tmp_path)
+
+
+def test_nothing_measured_is_said(small: dict[str, Any], tmp_path: Path) -> None:
+    small |= {"arms": [], "comparisons": [], "metrics": {}}
+    assert "- Nothing was compared." in markdown.render(small)
+    assert "Nothing was compared." in Page(html.render(small, tmp_path)).text
+
+
+def test_nulls_everywhere(example: dict[str, Any], tmp_path: Path) -> None:
+    keep = ("n", "n_prompts", "n_expected")
+
+    def blank(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: part if key in keep else blank(part) for key, part in value.items()}
+        return (
+            [blank(part) for part in value]
+            if isinstance(value, list)
+            else value
+            if isinstance(value, str | bool)
+            else None
+        )
+
+    results = example | {key: blank(example[key]) for key in ("comparisons", "tasks", "pairs")}
+    results["arms"] = [row | {"metrics": blank(row["metrics"]), "cost": blank(row["cost"])} for row in example["arms"]]
+    assert "n/a" in markdown.render(results)
+    assert Page(html.render(results, tmp_path)).open == []
+
+
+def test_report_needs_no_torch() -> None:
+    code = (
+        "import bench.report, bench.report.html, bench.report.markdown, bench.gate, sys; print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -1,0 +1,180 @@
+"""Figures as files: there when the data is, the same bytes again, names of others shown and not obeyed."""
+
+from __future__ import annotations
+
+import copy
+import re
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from PIL import Image
+
+from bench import report
+from bench.errors import UserError
+from bench.report import figures, html, panels, plots
+
+from .samples import HOSTILE, Page, spoil
+
+pytest.importorskip("matplotlib", reason="figures are an optional extra")
+
+
+@pytest.fixture
+def stepped(small: dict[str, Any]) -> dict[str, Any]:
+    """The small results at 10, 25 and 50 steps."""
+    for part in ("arms", "comparisons"):
+        small[part] = [copy.deepcopy(row) | {"steps": steps} for steps in (10, 25, 50) for row in small[part]]
+    return small
+
+
+def test_files_are_there_and_open(stepped: dict[str, Any], tmp_path: Path) -> None:
+    written = plots.write(stepped, tmp_path / "figures")
+    names = ("win_rates", "quality_cost", "step_curves", "stage_split")
+    assert [path.name for path in written] == [f"{name}.{kind}" for name in names for kind in ("png", "svg")]
+    for path in written:
+        if path.suffix == ".png":
+            with Image.open(path) as image:
+                assert min(image.size) > 200
+                assert len(image.convert("RGB").getcolors(1 << 24) or []) > 5, "not an empty sheet"
+        else:
+            assert ElementTree.parse(path).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+
+
+def test_same_results_give_the_same_bytes(stepped: dict[str, Any], tmp_path: Path) -> None:
+    first = [path.read_bytes() for path in plots.write(stepped, tmp_path / "a")]
+    again = [path.read_bytes() for path in plots.write(stepped, tmp_path / "b")]
+    assert first == again
+    assert not any(b"matplotlib" in data.lower()[:3000] and b"dc:date" in data for data in first)
+
+
+def test_figures_without_data_are_taken_away(stepped: dict[str, Any], small: dict[str, Any], tmp_path: Path) -> None:
+    plots.write(stepped, tmp_path)
+    one = copy.deepcopy(stepped)
+    for part in ("arms", "comparisons"):
+        one[part] = [row for row in one[part] if row["steps"] == 25]
+    plots.write(one, tmp_path)
+    assert sorted({path.stem for path in tmp_path.iterdir()}) == ["quality_cost", "stage_split", "win_rates"]
+
+
+def test_nothing_measured_draws_nothing(small: dict[str, Any], tmp_path: Path) -> None:
+    small |= {"arms": [], "comparisons": [], "metrics": {}}
+    assert plots.write(small, tmp_path / "figures") == []
+    assert not (tmp_path / "figures").exists()
+
+
+@pytest.mark.parametrize("name", [HOSTILE, r"$\frac{$", "_hidden_", "名前 😀 \u202e", "a\x00b\ud800", "x" * 500, ""])
+def test_names_are_shown_and_not_obeyed(example: dict[str, Any], tmp_path: Path, name: str) -> None:
+    for row in [*example["arms"], *example["comparisons"]]:
+        row["method"] = name if row["method"] == "npnet" else row["method"]
+    written = plots.write(example, tmp_path)
+    assert {path.name for path in written} == {
+        f"{stem}.{kind}" for stem in ("win_rates", "quality_cost", "stage_split") for kind in ("png", "svg")
+    }, "no name of others is a file name"
+    for path in written:
+        if path.suffix == ".svg":
+            assert not [tag for tag in ElementTree.parse(path).iter() if tag.tag.endswith(("script", "foreignObject"))]
+
+
+def test_missing_library_is_one_line_and_the_rest_is_written(
+    small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(plots, "available", lambda: False)
+    written = report.write(small, tmp_path)
+    assert [path.name for path in written] == ["report.md", "report.html", "report.tex"]
+    assert capsys.readouterr().err == f"note: {plots.MISSING_LIBRARY}\n"
+    with pytest.raises(UserError, match="matplotlib is not installed"):
+        report.write(small, tmp_path, formats=["figures"])
+
+
+def test_matplotlib_is_loaded_for_figures_only() -> None:
+    code = "import bench.report, bench.report.plots, bench.report.html, sys; print('matplotlib' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_page_and_files_have_the_same_colours_and_shapes(small: dict[str, Any], tmp_path: Path) -> None:
+    style = html.render(small, tmp_path).split("@media", 1)[0]  # the light page; the dark one brightens some
+    for index, colour in enumerate(plots.COLOURS):
+        assert f"--m{index}: {colour};" in style
+    for index, colour in enumerate(plots.STAGE_COLOURS):
+        assert f"--s{index}: {colour};" in style
+    names = {"o": "circle", "s": "square", "^": "triangle", "D": "diamond", "X": "cross", "v": "down", "P": "plus"}
+    assert tuple(names[marker] for marker in plots.MARKERS) == figures.SHAPES
+
+
+def test_neighbours_differ_in_colour_and_in_shape() -> None:
+    looks = [(plots._colour(index), plots.MARKERS[index % len(plots.MARKERS)]) for index in range(30)]
+    assert all(a[0] != b[0] and a[1] != b[1] for a, b in pairwise(looks))
+    assert len(set(looks[1:])) == 7, "the eighth method looks like the first: names tell them apart"
+
+
+# What both draw ------------------------------------------------------------------------------------------------------
+
+
+def test_step_curves(stepped: dict[str, Any]) -> None:
+    for row in stepped["comparisons"]:
+        row |= {"delta": 1 / row["steps"], "low": 0.0, "high": 2 / row["steps"]}
+    delta, mean = panels.step_panels(stepped)
+    assert (delta.title, delta.axis, delta.delta) == ("Preference", "paired delta (logit)", True)
+    assert [(line.method, line.index) for line in delta.lines] == [("inversion", 1), ("npnet", 2)]
+    assert delta.lines[1].points == ((10.0, 0.1, 0.0, 0.2), (25.0, 0.04, 0.0, 0.08), (50.0, 0.02, 0.0, 0.04))
+    assert [line.method for line in mean.lines] == ["standard", "inversion", "npnet"]
+    drawing = figures.curves(delta)
+    assert drawing.count("<polyline") == 2
+    assert "npnet +0.1 [+0, +0.2] at 10, +0.04 [+0, +0.08] at 25, +0.02 [+0, +0.04] at 50" in drawing
+
+
+def test_one_number_of_steps_makes_no_curve(small: dict[str, Any]) -> None:
+    assert panels.step_panels(small) == []
+
+
+def test_incomplete_arms_are_not_drawn(stepped: dict[str, Any]) -> None:
+    for row in [*stepped["arms"], *stepped["comparisons"]]:
+        row["complete"] = row["method"] != "npnet" and row["complete"]
+    assert {line.method for panel in panels.step_panels(stepped) for line in panel.lines} == {"standard", "inversion"}
+    assert all(bar.method == "inversion" for panel in panels.win_panels(stepped) for bar in panel.bars)
+
+
+def test_stage_split(small: dict[str, Any]) -> None:
+    (panel,) = panels.stage_panels(small)
+    assert panel.splits[0].stages == (6.4, 38.6, 486.0, 9.0)
+    assert panel.splits[0].total == pytest.approx(540.0)
+    assert panel.splits[0].peak == 612
+    widths = [float(width) for width in re.findall(r'class="s\d"[^>]* width="([\d.]+)"', figures.stage_split(panel))]
+    assert widths[:4] == pytest.approx([296 * time / 540 for time in (6.4, 38.6, 486.0, 9.0)], abs=0.01)
+    assert figures.memory(panel).count("612 MiB") == 3
+
+
+def test_images_that_were_never_timed_have_no_split(small: dict[str, Any]) -> None:
+    for row in small["arms"]:
+        row["cost"] |= dict.fromkeys(("encode_ms", "noise_ms", "sampling_ms", "decode_ms", "total_ms", "peak_bytes"))
+    assert panels.stage_panels(small) == []
+
+
+def test_titles_say_only_what_differs(stepped: dict[str, Any]) -> None:
+    assert [panel.title for panel in panels.win_panels(stepped)] == [
+        "Preference, 10 steps", "Preference, 25 steps", "Preference, 50 steps",
+    ]  # fmt: skip
+
+
+def test_ticks_are_round_and_inside() -> None:
+    assert figures.ticks(0.43, 0.57) == [0.45, 0.5, 0.55]
+    assert figures.ticks(0, 2100, 4) == [0, 1000, 2000]
+    assert figures.ticks(1.0, 1.0) == [1.0]
+
+
+def test_marks_of_equal_cost_do_not_hide_one_another() -> None:
+    moved = panels.side_by_side([100.0, 101.0, 300.0, 102.0], gap=7)
+    assert moved == [94.0, 101.0, 300.0, 108.0]
+
+
+def test_drawings_escape_names(example: dict[str, Any]) -> None:
+    spoilt = spoil(example)
+    drawn = [figures.win_bars(panel) for panel in panels.win_panels(spoilt)]
+    drawn += [figures.stage_split(panel) + figures.memory(panel) for panel in panels.stage_panels(spoilt)]
+    for drawing in drawn:
+        assert {tag for tag, _ in Page(drawing).tags} <= {"svg", "text", "line", "rect"}

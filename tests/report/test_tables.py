@@ -1,0 +1,106 @@
+"""Tables as literal text: cost with ratios, seeds, categories."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bench.report import markdown
+from bench.report.breakdown import LONG, category_table, cost_table, seed_table
+from bench.report.tables import Table, task_table
+
+from .samples import SETTING, arm
+
+RATIOS = {
+    "noise_ms": {"ratio": 193.0, "low": 188.4, "high": 197.5},
+    "sampling_ms": {"ratio": 0.996, "low": 0.981, "high": 1.011},
+    "total_ms": {"ratio": 1.0781, "low": 1.0702, "high": 1.0859},
+    "calls_total": {"ratio": 1.08, "low": 1.08, "high": 1.08},
+    "peak_bytes": {"ratio": 1.02, "low": None, "high": None},
+    "decode_ms": None,
+}
+
+COST = """\
+| model | prompts | method | calls: noise | sampling | total | encode ms | noise ms | sampling ms | decode ms | total ms | peak memory | timed | from cache |
+| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+| shapes-sdxl | all sets | standard | 2 | 25 | 27 | 6.4 | 38.6 | 486.0 | 9.0 | 540.0 | 612 MiB | 100 | 0 |
+| shapes-sdxl | all sets | npnet | 2 | 25 | 27<br>× 1.08 | 6.4 | 38.6<br>× 193.00 [188.40, 197.50] | 486.0<br>× 1.00 [0.98, 1.01] | 9.0 | 540.0<br>× 1.08 [1.07, 1.09] | 612 MiB<br>× 1.02 | 100 | 0 |"""  # noqa: E501
+
+SEEDS = """\
+| model | method | seed | Preference (logit) |
+| --- | --- | --- | ---: |
+| shapes-sdxl | standard | 0 | 1.284 |
+| shapes-sdxl | standard | 1 | 1.290 |
+| shapes-sdxl | npnet | 0 | 1.384<br>+0.100 [+0.070, +0.130] |
+| shapes-sdxl | npnet | 1 | 1.350<br>+0.060 [+0.030, +0.090] |"""
+
+CATEGORIES = """\
+| model | prompts | category | method | Preference (logit) |
+| --- | --- | --- | --- | ---: |
+| shapes-sdxl | drawbench | Colors | standard<br>n 25 | 1.200 |
+| shapes-sdxl | drawbench | Colors | npnet<br>n 25 | 1.300 †<br>+0.100 [+0.010, +0.190] |
+| shapes-sdxl | drawbench | no category | npnet<br>n 3 | 1.100 † |"""
+
+
+def lines(table: Table) -> str:
+    """A table alone, in Markdown."""
+    parts = "\n".join(markdown.table_lines(table, folded=True)).splitlines()
+    return "\n".join(line for line in parts if line.startswith("|"))
+
+
+def test_costs_with_ratios(small: dict[str, Any]) -> None:
+    small["arms"] = [small["arms"][0], small["arms"][2]]
+    small["arms"][0]["cost"]["ratios"] = {name: {"ratio": 1.0, "low": 1.0, "high": 1.0} for name in RATIOS}
+    small["arms"][1]["cost"]["ratios"] = RATIOS
+    table = cost_table(small)
+    assert lines(table) == COST
+    assert len(table.notes) == 2, "what × is, and how its interval was made"
+
+
+def test_ratio_that_could_not_be_measured_is_not_made_up(small: dict[str, Any]) -> None:
+    for row in small["arms"]:
+        row["cost"]["ratios"] = {"total_ms": None}
+    assert "×" not in lines(cost_table(small))
+
+
+def test_seeds(small: dict[str, Any]) -> None:
+    labels = {**SETTING, "prompts": "*", "metric": "preference", "n": 50}
+    small["seeds"] = [
+        labels | {"method": "standard", "seed": 0, "mean": 1.284, "delta": None, "low": None, "high": None},
+        labels | {"method": "standard", "seed": 1, "mean": 1.29, "delta": None, "low": None, "high": None},
+        labels | {"method": "npnet", "seed": 0, "mean": 1.384, "delta": 0.1, "low": 0.07, "high": 0.13},
+        labels | {"method": "npnet", "seed": 1, "mean": 1.35, "delta": 0.06, "low": 0.03, "high": 0.09},
+    ]
+    assert lines(seed_table(small)) == SEEDS
+    assert not seed_table(small).folded
+
+
+def test_many_seeds_are_folded(small: dict[str, Any]) -> None:
+    labels = {**SETTING, "prompts": "*", "method": "npnet", "metric": "preference", "mean": 1.0}
+    small["seeds"] = [labels | {"seed": seed} for seed in range(LONG + 1)]
+    assert seed_table(small).folded
+    assert "<details><summary>61 rows</summary>\n\n| model |" in markdown.render(small)
+
+
+def test_categories(small: dict[str, Any]) -> None:
+    small["arms"][2]["optimises"] = ["preference"]
+    labels = {**SETTING, "prompts": "drawbench", "metric": "preference", "delta": None}
+    small["categories"] = [
+        labels | {"method": "standard", "category": "Colors", "n": 25, "mean": 1.2},
+        labels
+        | {"method": "npnet", "category": "Colors", "n": 25, "mean": 1.3, "delta": 0.1, "low": 0.01, "high": 0.19},
+        labels | {"method": "npnet", "category": "", "n": 3, "mean": 1.1},
+    ]
+    assert lines(category_table(small)) == CATEGORIES
+
+
+def test_several_settings_are_told_apart(small: dict[str, Any]) -> None:
+    small["arms"].append(arm("standard", 1.1, steps=10))
+    labels = {**SETTING, "steps": 10, "prompts": "*", "method": "standard", "metric": "preference", "mean": 1.1}
+    small["seeds"] = [labels | {"seed": 0}]
+    assert "| shapes-sdxl | ddim, 10 steps, g 5.5 | standard | 0 | 1.100 |" in lines(seed_table(small))
+
+
+def test_older_results_have_no_such_rows(small: dict[str, Any]) -> None:
+    assert "seeds" not in small
+    assert seed_table(small).rows == category_table(small).rows == task_table(small).rows == []
+    assert "## Seeds" not in markdown.render(small)

@@ -1,0 +1,184 @@
+"""The words of a report: numbers as given, the verdict, and how far to trust it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bench import report
+from bench.report import about, markdown
+
+from .samples import comparison
+
+
+def test_sentence_without_effect(small: dict[str, Any]) -> None:
+    assert report.sentences(small)[0] == (
+        "inversion against standard on preference: +0.012 [-0.004, +0.028], win rate 51.2 % [48.0, 54.3], "
+        "n = 100 pairs on 50 prompts; no effect shown (a delta of 0.03 would have been found with 80 % power)."
+    )
+
+
+def test_sentence_with_effect(small: dict[str, Any]) -> None:
+    assert report.sentences(small)[1].endswith("; a clear improvement (adjusted p < 0.001).")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p_holm", "higher", "said"),
+    [
+        (0.01, 0.03, 0.05, True, "better"),
+        (0.01, 0.03, 0.051, True, "none"),  # the interval alone is not enough after many looks
+        (-0.001, 0.03, 0.01, True, "none"),
+        (-0.03, -0.01, 0.01, True, "worse"),
+        (-0.03, -0.01, 0.01, False, "better"),
+        (0.0, 0.03, 0.01, True, "none"),
+        (None, 0.03, 0.01, True, "unknown"),
+        (0.01, 0.03, None, True, "none"),
+        (0.01, float("nan"), 0.01, True, "unknown"),
+    ],
+)
+def test_effect(small: dict[str, Any], low: Any, high: Any, p_holm: Any, higher: bool, said: str) -> None:
+    small["metrics"]["preference"]["higher_is_better"] = higher
+    row = comparison("npnet", 0.02, low, high, 0.01, p_holm=p_holm)
+    assert report.effect(small, row) == said
+
+
+def test_marked_metric_is_no_evidence(small: dict[str, Any]) -> None:
+    small["comparisons"] = [comparison("npnet", 0.1, 0.08, 0.12, 0.001, marked=True)]
+    assert report.sentences(small) == [
+        "npnet against standard: judged only by what it optimises (preference); no evidence."
+    ]
+
+
+def test_harm_elsewhere_is_said(small: dict[str, Any]) -> None:
+    small["metrics"]["pick"] = {"title": "Pick", "unit": "logit", "higher_is_better": True}
+    small["comparisons"].append(comparison("npnet", -0.1, -0.12, -0.08, 0.001, metric="pick"))
+    assert report.sentences(small)[1].endswith("Elsewhere: clearly worse on pick.")
+
+
+def test_control_that_does_not_behave_comes_first(small: dict[str, Any]) -> None:
+    small["controls"] = [
+        {"method": "npnet", "metric": "preference", "expect": "positive", "ok": True, "sentence": "fine."},
+        {"method": "reseed", "metric": "preference", "expect": "zero", "ok": False, "sentence": "reseed helped."},
+    ]
+    assert report.trust(small)[0] == ("alarm", "A control does not behave: reseed helped.")
+    assert "- **A control does not behave: reseed helped.**" in markdown.render(small)
+
+
+@pytest.mark.parametrize(
+    ("value", "places", "sign", "text"),
+    [
+        (-0.0004, 3, True, "0.000"),
+        (1234.5, 1, False, "1,234.5"),
+        (0.5, 2, True, "+0.50"),
+        (None, 2, False, "n/a"),
+        (float("nan"), 2, False, "n/a"),
+        (float("inf"), 2, False, "n/a"),
+    ],
+)
+def test_number(value: Any, places: int, sign: bool, text: str) -> None:
+    assert report.number(value, places, sign=sign) == text
+
+
+def test_headline_names_the_clear_winner(small: dict[str, Any]) -> None:
+    assert report.headline(small) == (
+        "npnet is clearly better than standard on preference: +0.100 [+0.084, +0.116], "
+        "win rate 61.0 % [51.4, 70.6]; the other shows no effect."
+    )
+
+
+def test_headline_without_a_winner(small: dict[str, Any]) -> None:
+    small["comparisons"][1] |= {"delta": 0.001, "low": -0.015, "high": 0.017, "p_holm": 0.9}
+    assert report.headline(small) == (
+        "By the first metric that it does not optimise, no method is shown to be better than standard; npnet has the "
+        "highest win rate, on preference: +0.001 [-0.015, +0.017], win rate 61.0 % [51.4, 70.6]; "
+        "the other shows no effect."
+    )
+
+
+def test_headline_says_a_harm(small: dict[str, Any]) -> None:
+    small["comparisons"][1] |= {"delta": -0.1, "low": -0.116, "high": -0.084, "win_rate": 0.3}
+    assert "and npnet is clearly worse, on preference: -0.100 [-0.116, -0.084]" in report.headline(small)
+
+
+def test_headline_says_what_other_metrics_show(small: dict[str, Any]) -> None:
+    small["metrics"]["pick"] = {"title": "Pick", "unit": "logit", "higher_is_better": True}
+    small["comparisons"].append(comparison("npnet", -0.1, -0.12, -0.08, 0.001, metric="pick"))
+    assert "(clearly worse on pick); the other shows no effect." in report.headline(small)
+
+
+def test_headline_passes_over_controls_and_marked_metrics(small: dict[str, Any]) -> None:
+    small["controls"] = [{"method": "npnet", "metric": "preference", "expect": "positive", "ok": True, "sentence": ""}]
+    assert "inversion has the highest win rate" in report.headline(small)
+    small["comparisons"][0]["marked"] = True
+    assert report.headline(small).startswith("Nothing can be judged: ")
+
+
+def test_headline_of_a_broken_harness_says_so_first(small: dict[str, Any]) -> None:
+    small["controls"] = [{"method": "reseed", "metric": "preference", "expect": "zero", "ok": False, "sentence": ""}]
+    assert report.headline(small).startswith("A control does not behave, so nothing below is to be believed yet")
+
+
+def test_headline_counts_the_others(small: dict[str, Any]) -> None:
+    small["comparisons"] += [
+        comparison("worst", -0.1, -0.116, -0.084, 0.0004, win_rate=0.2),
+        comparison("second", 0.1, 0.084, 0.116, 0.0004, win_rate=0.6),
+        comparison("third", 0.1, 0.084, 0.116, 0.0004, win_rate=0.59),
+    ]
+    said = report.headline(small)
+    assert said.endswith("; of the other 4, 2 are clearly better, 1 is clearly worse and 1 shows no effect.")
+
+
+def test_unfinished_run_is_said(small: dict[str, Any]) -> None:
+    small["run"]["finished"] = False
+    assert report.headline(small).startswith("So far: npnet is clearly better")
+    assert ("caution", "The run is not finished; these are results so far.") in report.trust(small)
+
+
+@pytest.fixture
+def merged(small: dict[str, Any]) -> dict[str, Any]:
+    """The small results, from two runs on two machines."""
+    first = {"folder": "monday", "path": "../monday", "suite": "small", "id": "ab12", "created": "2026-11-21",
+             "finished": True, "sessions": 1}  # fmt: skip
+    same = {
+        "python": "3.11.7",
+        "packages": {"torch": "2.9.0", "numpy": "2.4.6"},
+        "weights": {"shapes-sdxl": "sha256:1"},
+    }
+    small["runs"] = [
+        first | {"provenance": same | {"commit": "c0ffee", "hardware": "cpu"}},
+        first
+        | {"folder": "tuesday", "path": "../tuesday", "finished": False, "sessions": 3}
+        | {
+            "provenance": same
+            | {"commit": "c0ffee", "hardware": "H100", "packages": {"torch": "2.9.1", "numpy": "2.4.6"}}
+        },
+    ]
+    return small
+
+
+def test_merged_runs_are_listed_with_what_differs(merged: dict[str, Any]) -> None:
+    assert about.provenance(merged) == [
+        ("run 1", "monday, suite small (ab12), 2026-11-21"),
+        ("run 2", "tuesday, suite small (ab12), 2026-11-21, 3 sessions, not finished"),
+        ("the runs differ in", "hardware, torch"),
+        ("suite id", "ab12"),
+        ("commit", "c0ffee"),
+        ("python", "3.11.7"),
+        ("hardware", "cpu (monday); H100 (tuesday)"),
+        ("packages", "torch 2.9.0 (monday); 2.9.1 (tuesday), numpy 2.4.6"),
+        ("weights of shapes-sdxl", "sha256:1"),
+        ("metric preference", "d1"),
+    ]
+
+
+def test_merged_runs_that_differ_are_no_quiet_matter(merged: dict[str, Any]) -> None:
+    said = [text for level, text in report.trust(merged) if level == "caution"]
+    assert "Not all merged runs are finished (tuesday); these are results so far." in said
+    assert "Merged from 2 runs that differ in hardware, torch; see Provenance." in said
+    assert "Merged from 2 runs." in about.compared(merged)[0]
+
+
+def test_many_settings_are_not_all_named(small: dict[str, Any]) -> None:
+    small["arms"] = [small["arms"][0] | {"steps": steps} for steps in (4, 10, 20, 30, 50, 100)]
+    assert about.compared(small)[1].endswith("ddim, 30 steps, g 5.5; and 2 more.")

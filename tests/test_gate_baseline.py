@@ -1,0 +1,367 @@
+"""Frozen baselines: what is kept, what is paired with it, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+from perf.gate_simulation import CASES, METRIC, Case, World, register, suite_of, write_run
+
+from bench import gate, registry
+from bench.errors import BenchError, NotComparable, UserError
+from bench.gate import Frozen, Samples
+from bench.metrics.base import MetricEntry
+from bench.results import compute
+
+CASE = CASES[0]
+SCHEMA = json.loads((Path(gate.__file__).parents[1] / "schemas" / "baseline.schema.json").read_text())
+Scores = dict[str, np.ndarray]
+
+
+def drawn(seed: int, *, method: float = 0.0, both: float = 0.0, case: Case = CASE) -> Scores:
+    """Scores by arm: the prompt's own, noise by seed, and what is added to the method or to both arms."""
+    rng = np.random.default_rng(seed)
+    shared = np.random.default_rng(99).normal(size=int(case.counts.sum()))
+    return {
+        "standard": shared + both + 0.3 * rng.normal(size=len(shared)),
+        "method": shared + both + method + 0.3 * rng.normal(size=len(shared)),
+    }
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World(CASE, tmp_path_factory.mktemp("world"))
+
+
+def frozen_of(world: World, scores: Scores) -> Frozen:
+    return Frozen.model_validate(gate.freeze(*world.run(scores)))
+
+
+def outcomes(judged: gate.Judgement) -> dict[tuple[str, str], str]:
+    return {(v.method, str(v.quantity)): v.outcome for v in judged.verdicts}
+
+
+def against(world: World, old: Scores, new: Scores, **terms: Any) -> gate.Judgement:
+    results, samples = world.run(new)
+    return gate.against_baseline(results, frozen_of(world, old), samples, **terms)
+
+
+# What is paired ------------------------------------------------------------------------------------------------------
+
+
+def test_the_same_scores_differ_by_exactly_nothing(world: World) -> None:
+    """Also where six digits round them, and with the strictest of requirements."""
+    scores = drawn(0)
+    for terms in ({}, {"require": "shown"}, {"require": "shown", "two_sided": True}):
+        judged = against(world, scores, {arm: values.copy() for arm, values in scores.items()}, **terms)
+        assert set(outcomes(judged).values()) == {"passed"}
+        assert len(judged.verdicts) == 3
+        assert {(v.estimate, v.low, v.high) for v in judged.verdicts} == {(0.0, 0.0, 0.0)}
+        assert judged.notes == []
+    assert "exactly 0, the same 100 scores" in judged.verdicts[0].sentence
+
+
+def test_a_change_of_one_arm_and_of_its_effect_are_told_apart(world: World) -> None:
+    worse = outcomes(against(world, drawn(0), drawn(1, method=-0.5)))
+    assert worse == {
+        ("standard", "change"): "passed",
+        ("method", "change"): "failed",
+        ("method", "effect_change"): "failed",
+    }
+    everywhere = outcomes(against(world, drawn(0), drawn(0, both=-0.5)))
+    assert everywhere == {
+        ("standard", "change"): "failed",
+        ("method", "change"): "failed",
+        ("method", "effect_change"): "passed",
+    }
+    assert set(outcomes(against(world, drawn(0), drawn(1, method=0.5))).values()) == {"passed"}
+
+
+def test_a_shift_of_both_arms_leaves_the_effect_exactly_where_it_was(world: World) -> None:
+    """Sums of six-digit numbers differ in their last bits, which is no change."""
+    old = {arm: np.round(values, 3) for arm, values in drawn(0).items()}
+    judged = against(world, old, {arm: values - 0.3 for arm, values in old.items()}, require="shown", tolerance=0.3001)
+    effect = judged.verdicts[2]
+    assert (effect.quantity, effect.estimate, effect.high) == ("effect_change", 0.0, 0.0)
+    assert set(outcomes(judged).values()) == {"passed"}
+
+
+def test_pairing_sees_what_two_intervals_side_by_side_do_not(world: World) -> None:
+    """A loss of 0.2 behind prompts that scatter by 1: the 95 % intervals of the two means overlap, the pairs tell."""
+    old, new = drawn(0), drawn(1, both=-0.2)
+    assert outcomes(against(world, old, new))["standard", "change"] == "failed"
+    halves = [1.96 * values["standard"].std() / np.sqrt(len(values["standard"])) for values in (old, new)]
+    assert old["standard"].mean() - halves[0] < new["standard"].mean() + halves[1]
+
+
+def test_the_verdicts_estimate_is_the_mean_paired_difference(world: World) -> None:
+    old, new = drawn(0), drawn(1, method=0.1)
+    found = {(v.method, v.quantity): v.estimate for v in against(world, old, new).verdicts}
+    change = {arm: float((new[arm] - old[arm]).mean()) for arm in old}
+    assert found["standard", "change"] == pytest.approx(change["standard"], abs=1e-5)
+    assert found["method", "change"] == pytest.approx(change["method"], abs=1e-5)
+    assert found["method", "effect_change"] == pytest.approx(change["method"] - change["standard"], abs=1e-5)
+
+
+def test_tolerance_is_in_the_metrics_unit(world: World) -> None:
+    old, new = drawn(0), drawn(0, both=-0.5)
+    assert set(outcomes(against(world, old, new, tolerance=0.6)).values()) == {"passed"}
+    assert outcomes(against(world, old, new, tolerance=0.4))["method", "change"] == "failed"
+    assert set(outcomes(against(world, old, new, tolerance={METRIC: 0.6, "": 0.0})).values()) == {"passed"}
+    with pytest.raises(UserError, match="--tolerance simulatd: no metric of this baseline; did you mean 'simulated'"):
+        against(world, old, new, tolerance={"simulatd": 0.6})
+
+
+def test_two_sided_and_shown(world: World) -> None:
+    old, better = drawn(0), drawn(1, both=0.5)
+    assert set(outcomes(against(world, old, better)).values()) == {"passed"}
+    assert outcomes(against(world, old, better, two_sided=True))["method", "change"] == "failed"
+    alike = drawn(1)
+    assert set(outcomes(against(world, old, alike)).values()) == {"passed"}
+    assert set(outcomes(against(world, old, alike, require="shown")).values()) == {"failed"}
+    assert set(outcomes(against(world, old, alike, require="shown", tolerance=0.5)).values()) == {"passed"}
+    (verdict, *_) = against(world, old, alike, require="shown").verdicts
+    assert verdict.rule == "simulated: new - frozen >= 0 (shown)"
+    assert "not shown to be at least 0" in verdict.sentence
+
+
+def test_lower_is_better_turns_the_sign(tmp_path: Path) -> None:
+    frozen, results, samples = twice(tmp_path, drawn(0), drawn(0, both=0.5))
+    content = frozen.model_dump(by_alias=True)
+    content["metrics"][METRIC]["higher_is_better"] = False
+    judged = gate.against_baseline(results, Frozen.model_validate(content), samples)
+    assert outcomes(judged)["method", "change"] == "failed"
+    assert "-0.5 " in judged.verdicts[0].sentence
+    assert "(sign turned: lower is better)" in judged.verdicts[0].sentence
+
+
+@pytest.mark.parametrize("text", ["0.1", "simulated=0.1"])
+def test_tolerances_are_read(text: str) -> None:
+    assert list(gate.tolerances([text]).values()) == [0.1]
+
+
+@pytest.mark.parametrize("text", ["", "-1", "nan", "inf", "=0.1", "x=", "x=y", "x"])
+def test_a_tolerance_is_a_number(text: str) -> None:
+    with pytest.raises(UserError, match="expected a number of at least 0, or METRIC=NUMBER"):
+        gate.tolerances([text])
+
+
+# What is kept --------------------------------------------------------------------------------------------------------
+
+
+def test_a_baseline_keeps_to_its_schema_and_comes_back_as_written(world: World, tmp_path: Path) -> None:
+    content = gate.freeze(*world.run(drawn(0)))
+    path = tmp_path / "frozen.json"
+    path.write_text(gate.dump(content))
+    assert json.loads(path.read_text()) == content
+    jsonschema.Draft202012Validator(SCHEMA).validate(json.loads(path.read_text()))
+    assert gate.load(path).model_dump(by_alias=True) == content
+    del content["arms"][0]["jobs"]
+    with pytest.raises(jsonschema.ValidationError, match="'jobs' is a required property"):
+        jsonschema.Draft202012Validator(SCHEMA).validate(content)
+
+
+def test_scores_are_in_the_order_of_set_index_and_seed_with_six_digits(tmp_path: Path) -> None:
+    register()
+    case = Case("", 3, (1, 2), CASE.draw)
+    scores = {"standard": np.arange(4) / 3, "method": np.full(4, 1e-9)}
+    ledger = write_run(tmp_path, case, scores)
+    content = gate.freeze(compute(ledger), Samples.read(ledger))
+    assert content["pairs"]["captions"]["n"] == 4
+    assert content["arms"][0]["scores"][METRIC] == [0.0, 0.333333, 0.666667, 1.0]
+    assert content["arms"][1]["scores"][METRIC] == [1e-9] * 4
+    assert [arm["method"] for arm in content["arms"]] == ["standard", "method"]
+    assert "caption" not in json.dumps(content["pairs"]).replace("captions", ""), "prompts are kept as a digest"
+
+
+def test_freezing_twice_writes_the_same_bytes(world: World) -> None:
+    assert gate.dump(gate.freeze(*world.run(drawn(0)))) == gate.dump(gate.freeze(*world.run(drawn(0))))
+
+
+def test_every_array_has_its_line(world: World) -> None:
+    lines = gate.dump(gate.freeze(*world.run(drawn(0)))).splitlines()
+    assert len([line for line in lines if line.lstrip().startswith(f'"{METRIC}": [')]) == 2
+    assert max(len(line) for line in lines) < 100 * 12
+
+
+def test_an_unfinished_run_is_not_frozen(tmp_path: Path) -> None:
+    register()
+    ledger = write_run(tmp_path / "part", CASE, drawn(0))
+    with ledger.transaction():
+        ledger.db.execute("DELETE FROM images WHERE job_id = 'method-7-0'")
+    with pytest.raises(NotComparable, match="nothing to freeze: method has 99 of 100 images"):
+        gate.freeze(compute(ledger), Samples.read(ledger))
+    with ledger.transaction():
+        ledger.db.execute("DELETE FROM images")
+    with pytest.raises(NotComparable, match="nothing to freeze: the run has no images yet"):
+        gate.freeze(compute(ledger), Samples.read(ledger))
+
+
+# What is refused -----------------------------------------------------------------------------------------------------
+
+
+def twice(
+    folder: Path, old: Scores, new: Scores, harm: Callable[[Any], object] = lambda ledger: None
+) -> tuple[Frozen, dict[str, Any], Samples]:
+    """A frozen run, and another one whose ledger was changed."""
+    register()
+    first, second = (write_run(folder / name, CASE, scores) for name, scores in (("old", old), ("new", new)))
+    frozen = Frozen.model_validate(gate.freeze(compute(first), Samples.read(first)))
+    with second.transaction():
+        harm(second)
+    return frozen, compute(second), Samples.read(second)
+
+
+def test_a_missing_score_is_not_comparable(tmp_path: Path) -> None:
+    found = twice(tmp_path, drawn(0), drawn(0), lambda ledger: ledger.db.execute(
+        "DELETE FROM scores WHERE digest = 'method-7-0'"))  # fmt: skip
+    judged = gate.against_baseline(found[1], found[0], found[2])
+    assert outcomes(judged)["standard", "change"] == "passed"
+    assert outcomes(judged)["method", "change"] == outcomes(judged)["method", "effect_change"] == "not comparable"
+    assert "1 of 100 scores are missing now" in judged.verdicts[1].sentence
+    assert gate.exit_code(judged.verdicts) == 3
+
+
+def test_an_arm_that_is_gone_is_not_comparable(tmp_path: Path) -> None:
+    found = twice(tmp_path, drawn(0), drawn(0), lambda ledger: ledger.db.execute(
+        "DELETE FROM cells WHERE method = 'method'"))  # fmt: skip
+    judged = gate.against_baseline(found[1], found[0], found[2])
+    assert outcomes(judged)["method", "change"] == "not comparable"
+    assert gate.exit_code(judged.verdicts) == 3
+
+
+def test_another_prompt_under_the_same_name_is_not_comparable(tmp_path: Path) -> None:
+    found = twice(tmp_path, drawn(0), drawn(0), lambda ledger: ledger.db.execute(
+        "UPDATE cells SET prompt = 'another' WHERE prompt_index = 3"))  # fmt: skip
+    with pytest.raises(NotComparable, match="the prompts or seeds of 'captions' have changed"):
+        gate.against_baseline(found[1], found[0], found[2])
+
+
+def test_another_protocol_says_what_differs(tmp_path: Path) -> None:
+    other = suite_of(CASE).model_copy(update={"seeds": (0, 1), "images_per_prompt": 2})
+    found = twice(tmp_path, drawn(0), drawn(0), lambda ledger: ledger.set("suite", other.model_dump(mode="json")))
+    with pytest.raises(
+        NotComparable, match=r"protocol .* \(they differ in images_per_prompt, seeds\); freeze it again"
+    ):
+        gate.against_baseline(found[1], found[0], found[2])
+
+
+@pytest.mark.parametrize(("field", "value"), [("name", "table3"), ("baseline", "method")])
+def test_another_suite_is_not_comparable(tmp_path: Path, field: str, value: str) -> None:
+    frozen, results, samples = twice(tmp_path, drawn(0), drawn(0))
+    results["suite"][field] = value
+    with pytest.raises(NotComparable, match="freeze it again"):
+        gate.against_baseline(results, frozen, samples)
+
+
+def test_another_scorer_is_not_comparable_and_never_a_pass(tmp_path: Path) -> None:
+    frozen, results, samples = twice(tmp_path, drawn(0), drawn(0))
+    results["metrics"][METRIC]["digest"] = "simulated-2"
+    judged = gate.against_baseline(results, frozen, samples)
+    (verdict,) = judged.verdicts
+    assert verdict.outcome == "not comparable"
+    assert verdict.sentence.startswith("simulated: its scorer is simulated-2, when frozen it was simulated-1")
+    assert gate.exit_code(judged.verdicts) == 3
+
+
+def test_a_metric_that_a_method_optimises_is_not_gated_and_that_is_said(tmp_path: Path) -> None:
+    marks = {"method": {"world": [METRIC]}, "standard": {"world": []}}
+    found = twice(tmp_path, drawn(0), drawn(0, method=-5), lambda ledger: ledger.set("optimises", marks))
+    judged = gate.against_baseline(found[1], found[0], found[2])
+    assert outcomes(judged) == {("standard", "change"): "passed"}
+    assert judged.notes == ["not gated, because the method optimises the metric: method on simulated"]
+
+
+def test_new_weights_and_versions_are_said_and_compared(tmp_path: Path) -> None:
+    def harm(ledger: Any) -> None:
+        told = {"version": "9", "weights": {"world": "bbbb"}, "hardware": "a GPU"}
+        ledger.db.execute("UPDATE sessions SET provenance = ?", (json.dumps(told),))
+        ledger.db.execute("UPDATE cells SET job_id = 'x' || job_id WHERE method = 'method'")
+        ledger.db.execute("UPDATE images SET job_id = 'x' || job_id WHERE job_id LIKE 'method%'")
+
+    frozen, results, samples = twice(tmp_path, drawn(0), drawn(0), harm)
+    judged = gate.against_baseline(results, frozen, samples)
+    assert set(outcomes(judged).values()) == {"passed"}
+    assert judged.notes == [
+        "weights of world have changed: None when frozen, bbbb now",
+        "versions have changed: noisebench 0 -> 9",
+        "frozen on a CPU, this run on a GPU",
+    ]
+    results["run"]["provenance"]["weights"] = {}
+    assert gate.against_baseline(results, frozen, samples).notes[0] == (
+        "images made anew since the baseline was frozen (another version, parameter or checkpoint): method"
+    )
+
+
+def test_votes_of_people_are_not_frozen(tmp_path: Path) -> None:
+    """A metric that judges only some pairs has no score to be missed when the next run has none."""
+    register()
+    ledger = write_run(tmp_path, CASE, drawn(0))
+    samples = Samples.read(ledger)
+    assert samples.partial == frozenset()
+    with pytest.MonkeyPatch.context() as patch:
+        entry: MetricEntry = registry.get("metrics", METRIC)
+        patch.setitem(registry._plugins["metrics"], METRIC, MetricEntry(
+            METRIC, entry.title, entry.unit, None, entry.identify, partial=True))  # fmt: skip
+        content = gate.freeze(compute(ledger), Samples.read(ledger))
+    assert content["metrics"] == {}
+    assert all(arm["scores"] == {} for arm in content["arms"])
+
+
+# Files ---------------------------------------------------------------------------------------------------------------
+
+
+def harmed(content: dict[str, Any], *path: Any, value: Any) -> str:
+    """The file's text with one value changed."""
+    inner: Any = content
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    return json.dumps(content)
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "said"),
+    [
+        (lambda c: gate.dump(c)[:2000], UserError, "not a readable baseline"),
+        (lambda c: "", UserError, "not a readable baseline"),
+        (lambda c: "\x00\xff", UserError, "not a readable baseline"),
+        (lambda c: "[" * 100_000, UserError, "not a readable baseline"),
+        (lambda c: "[1, 2]", UserError, "not a baseline; expected a file written by `baseline freeze`"),
+        (lambda c: json.dumps({"schema": 2, "arms": []}), UserError, "not a baseline; expected"),
+        (lambda c: harmed(c, "schema", value=1), NotComparable, r"an older baseline \(schema 1\).*freeze it again"),
+        (lambda c: json.dumps({"schema": 1, "suite_id": "ab"}), NotComparable, "an older baseline"),
+        (lambda c: harmed(c, "schema", value=3), UserError, r"newer version \(baseline schema 3, read up to 2\)"),
+        (lambda c: harmed(c, "schema", value="2"), UserError, "not a baseline"),
+        (lambda c: harmed(c, "arms", value=[]), UserError, "arms: "),
+        (lambda c: harmed(c, "arms", 0, "steps", value="20"), UserError, "arms.0.steps: "),
+        (lambda c: harmed(c, "arms", 0, "scores", METRIC, value="high"), UserError, f"arms.0.scores.{METRIC}: "),
+        (lambda c: harmed(c, "arms", 0, "scores", METRIC, 5, value="1"), UserError, "arms.0.scores"),
+        (lambda c: harmed(c, "arms", 0, "scores", METRIC, value=[1.0]), UserError,
+         "standard has 1 scores of simulated, expected 100"),
+        (lambda c: harmed(c, "arms", 0, "scores", METRIC, 5, value=float("nan")), UserError, "finite number"),
+        (lambda c: harmed(c, "pairs", "captions", "n", value=99), UserError, "expected 99"),
+        (lambda c: harmed(c, "surprise", value=1), UserError, "surprise: "),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_no_baseline_is_one_clear_line(
+    world: World, tmp_path: Path, change: Callable[[dict[str, Any]], str], kind: type[BenchError], said: str
+) -> None:
+    path = tmp_path / "frozen.json"
+    path.write_text(change(gate.freeze(*world.run(drawn(0)))), encoding="latin-1")
+    with pytest.raises(kind, match=said) as raised:
+        gate.load(path)
+    assert str(raised.value).startswith(str(path))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none\.json: no such baseline; freeze a run: python -m bench baseline"):
+        gate.load(tmp_path / "none.json")
+    with pytest.raises(UserError, match="not a readable baseline"):
+        gate.load(tmp_path)

@@ -1,0 +1,281 @@
+"""`gate`, `run --gate` and `baseline freeze` as a user meets them: files, exit codes, and one line for a mistake."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import xml.etree.ElementTree as ET
+from configparser import ConfigParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import LIMIT, TINY, Bench, Run
+
+from bench.cli import _parser
+from bench.store import Ledger
+
+ROOT = Path(__file__).parents[1]
+GATES = """\
+gates:
+  shapes-clipscore: {method: inversion, delta: -3.0}
+  calls: {method: inversion, ratio: 1.6}
+"""
+
+
+@pytest.fixture(scope="module")
+def frozen(bench: Bench, finished: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The finished run's baseline."""
+    path = tmp_path_factory.mktemp("frozen") / "tiny.json"
+    assert bench("baseline", "freeze", finished.folder, "--out", path).code == 0
+    return path
+
+
+@pytest.fixture
+def gated(finished: Run, tmp_path: Path) -> Run:
+    """A copy of the finished run whose suite has gates."""
+    copy = finished.copy(tmp_path)
+    suite = tmp_path / "gated.yaml"
+    suite.write_text(TINY + GATES)
+    return Run(suite, copy.runs, copy.cache, copy.folder)
+
+
+def changed(path: Path, to: Path, **fields: Any) -> Path:
+    """A baseline file with other fields."""
+    to.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+    return to
+
+
+# Outputs -------------------------------------------------------------------------------------------------------------
+
+
+def test_gate_and_run_gate_say_the_same_and_write_the_same(
+    bench: Bench, gated: Run, frozen: Path, tmp_path: Path
+) -> None:
+    told: list[tuple[Any, ...]] = []
+    for way in ("run", "gate"):
+        files = {name: tmp_path / way / f"verdicts.{name}" for name in ("json", "junit", "markdown")}
+        options = [part for name, path in files.items() for part in (f"--{name}", path)]
+        first = gated.arguments("--gate") if way == "run" else ["gate", gated.folder]
+        done = bench(*first, "--baseline", frozen, *options)
+        assert done.code == 0, done.out + done.err
+        verdicts = [line for line in done.out.splitlines() if re.match("ok: |gate: ", line)]
+        told.append((verdicts, *(path.read_text() for path in files.values())))
+    assert told[0] == told[1]
+    lines, as_json, junit, markdown = told[0]
+    report = json.loads(as_json)
+    assert (report["outcome"], report["exit_code"], report["baseline"]) == ("passed", 0, "tiny.json")
+    assert {verdict["check"] for verdict in report["verdicts"]} == {"rule", "baseline"}
+    assert lines[-1] == f"gate: passed ({len(report['verdicts'])} passed, 0 not comparable, 0 failed)"
+    assert ET.fromstring(junit.encode()).get("tests") == str(len(report["verdicts"]))
+    assert markdown.startswith("## Gate: passed\n")
+
+
+def test_the_sentence_that_failed_is_printed_last_before_the_sum(bench: Bench, gated: Run) -> None:
+    gated.suite.write_text(TINY + GATES.replace("1.6", "1.4"))
+    done = bench(*gated.arguments("--gate"))
+    assert done.code == 1
+    *_, failed, total = done.out.splitlines()
+    assert failed.startswith("FAILED: inversion on calls, shapes-sdxl (ddim, 4 steps, g 5.0): 1.5 times standard")
+    assert total == "gate: failed (1 passed, 0 not comparable, 1 failed)"
+
+
+def test_the_summary_of_a_github_job_is_added_to(
+    bench: Bench, gated: Run, frozen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "summary.md"
+    page.write_text("before\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(page))
+    assert bench(*gated.arguments("--gate")).code == 0
+    assert bench("gate", gated.folder, "--baseline", frozen).code == 0
+    assert page.read_text().startswith("before\n## Gate: passed")
+    assert page.read_text().count("## Gate: passed") == 2
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "no" / "folder"))
+    done = bench("gate", gated.folder, "--baseline", frozen)
+    assert done.code == 0, "a verdict stands where the page cannot be written"
+    assert "note: GITHUB_STEP_SUMMARY" in done.err
+
+
+def test_a_verdict_file_that_cannot_be_written_is_named(
+    bench: Bench, finished: Run, frozen: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    done = bench("gate", finished.folder, "--baseline", frozen, "--json", tmp_path / "file" / "g.json")
+    assert done.code == 2
+    assert "cannot be written" in done.error
+
+
+def test_freeze_names_the_file_after_the_suite(
+    bench: Bench, finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = bench("baseline", "freeze", finished.folder)
+    assert done.code == 0, done.err
+    assert re.fullmatch(
+        rf"wrote baselines/tiny.json: 4 arms x 2 metrics x {LIMIT} pairs of suite tiny \(\w{{10}}\), \d+ kB\n", done.out
+    )
+    assert bench("gate", finished.folder, "--baseline", "baselines/tiny.json").code == 0
+
+
+# What cannot be judged -----------------------------------------------------------------------------------------------
+
+
+def test_an_unfinished_run_is_not_comparable_and_not_frozen(bench: Bench, gated: Run, frozen: Path) -> None:
+    bench(*gated.arguments())
+    ledger = Ledger(gated.folder)
+    ledger.db.execute("DELETE FROM images WHERE job_id = (SELECT job_id FROM cells WHERE method = 'inversion' LIMIT 1)")
+    ledger.close()
+    done = bench("gate", gated.folder)
+    assert done.code == 3
+    assert (
+        "not comparable: inversion on shapes-clipscore, shapes-sdxl (ddim, 4 steps, g 5.0): incomplete, n = 3"
+        in done.out
+    )
+    done = bench("gate", gated.folder, "--baseline", frozen)
+    assert done.code == 3
+    assert "incomplete, 1 of 4 scores are missing now" in done.out
+    done = bench("baseline", "freeze", gated.folder)
+    assert done.code == 3
+    assert "nothing to freeze: inversion has 3 of 4 images" in done.error
+
+
+def test_an_empty_run_is_not_comparable_and_not_frozen(bench: Bench, gated: Run, frozen: Path) -> None:
+    bench(*gated.arguments())
+    ledger = Ledger(gated.folder)
+    ledger.db.execute("DELETE FROM images")
+    ledger.close()
+    for arguments in (["gate", gated.folder], ["gate", gated.folder, "--baseline", frozen]):
+        done = bench(*arguments)
+        assert done.code == 3, done.err
+        assert "\nok: " not in "\n" + done.out
+    done = bench("baseline", "freeze", gated.folder)
+    assert done.code == 3
+    assert "the run has no images yet" in done.error
+
+
+def test_a_run_that_never_began_and_one_of_a_newer_program(bench: Bench, finished: Run, tmp_path: Path) -> None:
+    Ledger(tmp_path / "early", create=True).close()
+    copy = finished.copy(tmp_path)
+    ledger = Ledger(copy.folder)
+    ledger.set("schema", 99)
+    ledger.close()
+    for command in (["gate"], ["baseline", "freeze"]):
+        done = bench(*command, tmp_path / "early")
+        assert done.code == 2
+        assert "early" in done.error
+        done = bench(*command, copy.folder)
+        assert done.code == 2
+        assert "written by a newer version (ledger schema 99" in done.error
+
+
+def test_a_run_whose_images_were_deleted_is_judged_by_its_scores(bench: Bench, gated: Run, frozen: Path) -> None:
+    bench(*gated.arguments())
+    shutil.rmtree(gated.folder / "images")
+    done = bench("gate", gated.folder, "--baseline", frozen)
+    assert done.code == 0, done.out + done.err
+
+
+def test_a_rule_on_a_metric_that_was_not_measured_is_not_comparable(bench: Bench, gated: Run) -> None:
+    """The suite had the metric when its gates were written, and its scores are gone."""
+    bench(*gated.arguments())
+    ledger = Ledger(gated.folder)
+    ledger.db.execute("DELETE FROM scores WHERE metric = 'shapes-clipscore'")
+    ledger.close()
+    done = bench("gate", gated.folder)
+    assert done.code == 3
+    assert "not comparable: inversion on shapes-clipscore" in done.out
+
+
+def test_a_baseline_of_another_suite_or_schema(bench: Bench, finished: Run, frozen: Path, tmp_path: Path) -> None:
+    suite = json.loads(frozen.read_text())["suite"]
+    other = tmp_path / "other.json"
+    for fields, code, said in (
+        ({"suite": {**suite, "name": "other"}}, 3, "the run has suite 'tiny', the frozen baseline 'other'"),
+        ({"suite": {**suite, "id": "0123456789"}, "protocol": {"seeds": [1]}}, 3, "they differ in"),
+        ({"schema": 1}, 3, "an older baseline (schema 1) without scores of each sample; freeze it again"),
+        ({"schema": 99}, 2, "written by a newer version"),
+        ({"arms": "none"}, 2, "not a readable baseline (arms: "),
+    ):
+        done = bench("gate", finished.folder, "--baseline", changed(frozen, other, **fields))
+        assert done.code == code
+        assert said in done.error
+    other.write_text(frozen.read_text()[:-100])
+    done = bench("gate", finished.folder, "--baseline", other)
+    assert done.code == 2
+    assert "not a readable baseline" in done.error
+
+
+def test_a_mistake_is_told_before_the_run_rather_than_after(bench: Bench, tiny: Path, tmp_path: Path) -> None:
+    for options, said in (
+        (["--gate", "--baseline", tmp_path / "none.json"], "no such baseline"),
+        (["--gate", "--tolerance", "x"], "--tolerance x: expected a number"),
+        (["--junit", tmp_path / "j.xml"], "--junit: nothing is judged without --gate or --baseline FILE"),
+        (["--tolerance", "0.1"], "--tolerance: nothing is judged without"),
+    ):
+        done = bench("run", tiny, "--runs", tmp_path / "runs", *options)
+        assert done.code == 2
+        assert said in done.error
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_suite_without_gates_is_not_comparable(bench: Bench, finished: Run) -> None:
+    done = bench("gate", finished.folder)
+    assert done.code == 3
+    assert "its suite has no gates; add some, or give --baseline FILE" in done.error
+
+
+def test_run_gate_without_gates_is_no_pass(bench: Bench, finished: Run, tmp_path: Path) -> None:
+    done = bench(*finished.copy(tmp_path).arguments("--gate"))
+    assert done.code == 3
+    assert done.out.splitlines()[-1] == "gate: not comparable (0 passed, 0 not comparable, 0 failed)"
+
+
+# What the README shows -----------------------------------------------------------------------------------------------
+
+
+def commands(text: str) -> list[list[str]]:
+    """The arguments of every `python -m bench` in a shell or tox text."""
+    joined = re.sub(r"\\\n\s*", " ", text)
+    return [shlex.split(line)[3:] for line in joined.splitlines() if line.strip().startswith("python -m bench ")]
+
+
+def workflow() -> dict[Any, Any]:
+    """The README's GitHub Actions example."""
+    found = re.search(r"<!-- example workflow -->.*?```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    assert found, "README.md has no workflow behind its marker"
+    read: dict[Any, Any] = yaml.safe_load(found[1])
+    return read
+
+
+def test_the_readmes_workflow_gates_the_twin_with_commands_that_exist() -> None:
+    read = workflow()
+    assert "pull_request" in read[True], "YAML reads the key `on` as true"
+    (job,) = read["jobs"].values()
+    steps = [step["run"] for step in job["steps"] if "run" in step]
+    found = [arguments for step in steps for arguments in commands(step)]
+    assert len(found) == 1
+    for arguments in found:
+        options = _parser().parse_args(arguments)
+        assert (ROOT / options.suite).is_file()
+        assert (ROOT / options.baseline).is_file()
+        assert options.twin
+        assert options.gate
+
+
+def test_tox_runs_the_same_gate_and_ci_runs_tox() -> None:
+    tox = ConfigParser()
+    tox.read(ROOT / "tox.ini")
+    gates = commands(tox["testenv:gate"]["commands"])
+    (job,) = workflow()["jobs"].values()
+    (shown,) = (arguments for step in job["steps"] for arguments in commands(step.get("run", "")))
+
+    def decides(arguments: list[str]) -> dict[str, Any]:
+        options = vars(_parser().parse_args(arguments))
+        return {key: value for key, value in options.items() if key not in ("runs", "junit", "json", "markdown")}
+
+    assert decides(shown) in [decides(arguments) for arguments in gates]
+    assert "{[testenv:gate]commands}" in tox["testenv:check"]["commands"]
+    assert tox["tox"]["envlist"] == "check"

@@ -1,0 +1,82 @@
+"""The gate fires as often as it says: on runs without a true difference, and on runs with one of a stated size.
+
+Scores are simulated, everything else is the real path: ledger, results, frozen baseline, verdicts. Seeds are fixed, and
+each count must lie where 99.9 % of binomial trials of the stated rate do. More runs, and harder ones:
+`python tests/perf/gate_simulation.py --runs 2000`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from perf import gate_simulation as simulation
+from perf.gate_simulation import CASES, Case, World
+
+from bench.gate import intervals
+
+RUNS = 200
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_rates_are_as_stated(case: Case, tmp_path: Path) -> None:
+    found = list(simulation.answers(case, tmp_path, runs=RUNS, seed=0))
+    print("", case.name, *found, sep="\n")
+    assert [str(answer) for answer in found if not answer.ok] == []
+
+
+def test_a_gate_that_claims_too_much_would_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intervals of one standard error miss the truth on either side in 15.9 % of runs, not in 2.5 %."""
+    monkeypatch.setattr(intervals, "reach", lambda level, prompts=None: 1.0)
+    world = World(CASES[0], tmp_path)
+    fired = simulation.rule_outcomes(world, runs=100, seed=0, delta=0.0).count("failed")
+    low, high = simulation.likely(100, 0.159)
+    assert low <= fired <= high
+    assert not simulation.Answer("", simulation.RATE, "=", fired, 100).ok
+
+
+def test_scores_put_in_the_place_of_a_ledgers_are_judged_as_a_ledgers_own(tmp_path: Path) -> None:
+    worlds = [World(CASES[2], tmp_path / str(whole), whole=whole) for whole in (False, True)]
+    rules = [simulation.rule_outcomes(world, runs=5, seed=1, delta=0.1) for world in worlds]
+    frozen = [simulation.baseline_outcomes(world, runs=3, seed=1, loss=0.4) for world in worlds]
+    assert rules[0] == rules[1]
+    assert frozen[0] == frozen[1]
+    assert {"passed", "failed"} <= {*rules[0], *frozen[0]}
+
+
+def test_the_simulated_deltas_scatter_as_stated() -> None:
+    """The standard error of the mean, of which the stated power is made, from 20,000 means."""
+    rng = np.random.default_rng(0)
+    for case in CASES:
+        means = [case.deltas(rng, 1.0).mean() for _ in range(20_000)]
+        assert np.mean(means) == pytest.approx(1.0, abs=5 * case.error / np.sqrt(len(means)))
+        assert np.std(means) == pytest.approx(case.error, rel=0.05)
+
+
+def test_an_expanded_interval_of_normal_deltas_is_the_t_tests(tmp_path: Path) -> None:
+    """For one seed a prompt, to the resampling error of 10,000 draws."""
+    from scipy import stats
+
+    rng = np.random.default_rng(3)
+    for prompts in (12, 40, 200):
+        values = rng.normal(0.2, 1, prompts)
+        looks = intervals.Looks()
+        look = looks.mean(values, np.arange(prompts))
+        looks.run()
+        t = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+        assert look.answer is not None
+        width = t.high - t.low
+        assert (look.answer.low, look.answer.high) == pytest.approx((t.low, t.high), abs=0.06 * width)
+
+
+def test_looks_are_counted_and_identical_ones_are_not() -> None:
+    looks = intervals.Looks()
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        looks.mean(rng.normal(size=30), np.arange(30))
+    assert looks.mean(np.zeros(1), np.zeros(1, dtype=int)).answer is None, "one prompt says nothing of others"
+    looks.run()
+    assert len(looks) == 5
+    assert looks.level == pytest.approx(0.99)
