@@ -225,7 +225,8 @@ class Maker:
             with watch.stage("encode"):
                 cond, uncond, encode_ms = self._embed(model, jobs)
             with watch.stage("noise"):
-                latents = torch.stack([noise.draw(j.prompt, j.seed, model.entry.latent) for j in jobs]).to(self.device)
+                latents = noise.draw_batch([j.prompt for j in jobs], [j.seed for j in jobs], model.entry.latent)
+                latents = latents.to(self.device)
                 calls_noise = 0
                 if job.links and steps is None:
                     scheduler = sampler.build(self.scheduler_configs[model.entry.name])

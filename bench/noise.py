@@ -7,6 +7,7 @@ device changes it (PROTOCOL: CPU/GPU and fp16/fp32 draws of torch differ).
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,6 +32,13 @@ def draw(prompt: str, seed: int, shape: tuple[int, ...]) -> torch.Tensor:
     import torch
 
     return torch.randn(shape, generator=generator(prompt, seed), dtype=torch.float32)
+
+
+def draw_batch(prompts: Sequence[str], seeds: Sequence[int], shape: tuple[int, ...]) -> torch.Tensor:
+    """`draw` of every (prompt, seed), stacked: (B, C, h, w) on the CPU."""
+    import torch
+
+    return torch.stack([draw(prompt, seed, shape) for prompt, seed in zip(prompts, seeds, strict=True)])
 
 
 def digest(latent: torch.Tensor) -> str:

@@ -20,7 +20,8 @@ from pydantic import BaseModel, ConfigDict
 from bench.errors import UserError
 from npnet import dataset
 from npnet.mapped import Rows, memory_mapped
-from npnet.select import Mode, Rule, Scores, Selection, describe, read_scores, read_selection, select
+from npnet.scores import Scores, read_scores
+from npnet.select import Mode, Rule, Selection, describe, read_selection, select
 
 SPLIT = 2
 """Version of `split`: an unfinished training of another one does not go on, its validation prompts would change."""

@@ -9,7 +9,6 @@ Nothing here imports torch until tensors are read: `read_provenance` does withou
 
 from __future__ import annotations
 
-import hashlib
 import json
 import warnings
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from pydantic import ValidationError
 
 from bench.errors import UserError
 from npnet import NPNetConfig, published
+from npnet.header import Header, is_safetensors
 from npnet.pickled import first_line
 from npnet.published import first_names
 
@@ -78,7 +78,7 @@ def read_provenance(path: str | Path) -> dict[str, Any]:
     """
     path = find(path)
     data = _bytes(path)
-    if not _is_safetensors(data):
+    if not is_safetensors(data):
         # Whether a pickle holds a network is not known until it is read; its identity is.
         return _of_published(path, data)
     header = _header(path, data)
@@ -93,7 +93,7 @@ def read(path: str | Path) -> Checkpoint:
     """A checkpoint's tensors and what is said or inferred of them; UserError on a broken or foreign file."""
     path = find(path)
     data = _bytes(path)
-    if not _is_safetensors(data):
+    if not is_safetensors(data):
         return _from_published(path, data, published.read_pickle(path))
     import safetensors.torch
 
@@ -183,7 +183,7 @@ def save(network: NPNet, path: str | Path, *, provenance: Mapping[str, Any] | No
             raise UserError(f"{file}: not written, {name} holds NaN or infinity; the training that made it diverged")
     told = {**PROVENANCE, **(network.provenance if provenance is None else provenance)}
     told = {k: v for k, v in told.items() if k not in _RESERVED}
-    plain = _Header.parse(safetensors.torch.save(tensors))
+    plain = Header.parse(safetensors.torch.save(tensors))
     metadata = {
         "npnet": FORMAT,
         "format": "pt",
@@ -199,39 +199,6 @@ def save(network: NPNet, path: str | Path, *, provenance: Mapping[str, Any] | No
     return file
 
 
-@dataclass(frozen=True)
-class _Header:
-    """A safetensors file taken apart with plain Python: its metadata, its entries, and the bytes they point to."""
-
-    metadata: dict[str, str]
-    entries: dict[str, dict[str, Any]]
-    body: memoryview
-
-    @classmethod
-    def parse(cls, data: bytes) -> _Header:
-        """Raises ValueError, KeyError or TypeError where the bytes are not a whole safetensors file."""
-        size = int.from_bytes(data[:8], "little")
-        if len(data) < 8 + size:
-            raise ValueError(f"its header claims {size} bytes of a file of {len(data)}")
-        header = json.loads(data[8 : 8 + size])
-        metadata = dict(header.pop("__metadata__", {}))
-        body = memoryview(data)[8 + size :]
-        end = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
-        if end != len(body):
-            raise ValueError(f"its tensors take {end} bytes and {len(body)} are there")
-        return cls(metadata, header, body)
-
-    def digest(self) -> str:
-        """sha256 over the sorted tensors' names, dtypes, shapes and little-endian bytes."""
-        h = hashlib.sha256()
-        for name in sorted(self.entries):
-            entry = self.entries[name]
-            h.update(json.dumps([name, entry["dtype"], entry["shape"]]).encode() + b"\0")
-            start, end = entry["data_offsets"]
-            h.update(self.body[start:end])
-        return h.hexdigest()
-
-
 def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -239,21 +206,16 @@ def _bytes(path: Path) -> bytes:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
-def _is_safetensors(data: bytes) -> bool:
-    """By content: eight bytes of length, then a JSON object; a zip or a pickle starts otherwise."""
-    return data[8:9] == b"{" and data[:2] != b"PK"
-
-
-def _header(path: Path, data: bytes) -> _Header:
+def _header(path: Path, data: bytes) -> Header:
     try:
-        return _Header.parse(data)
+        return Header.parse(data)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise UserError(
             f"{path}: truncated or not a safetensors file ({first_line(error)}); copy or make it again"
         ) from error
 
 
-def _own(path: Path, header: _Header) -> tuple[NPNetConfig, dict[str, Any], str]:
+def _own(path: Path, header: Header) -> tuple[NPNetConfig, dict[str, Any], str]:
     """Configuration, provenance and digest of one of our files, the digest checked against the tensors."""
     said = header.metadata
     if said["npnet"] != FORMAT:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import sys
 from collections.abc import Sequence
@@ -49,6 +50,17 @@ def _parser() -> argparse.ArgumentParser:
     select.add_argument("--mode", choices=["all", "any"], default="all", help="what of several metrics must agree")
     select.add_argument("--out", type=Path, help="the selection's file")
 
+    teachers = add("teachers", cmd_teachers, "print what each collection's teacher gains, at the same cost")
+    teachers.add_argument("folders", type=Path, nargs="+", metavar="DIR")
+    teachers.add_argument("--calls", type=_above_zero, help="denoiser calls that each may spend (default: the least)")
+    teachers.add_argument("--metric", action="append", default=[], help="may be given several times (default: all)")
+    teachers.add_argument(
+        "--middling",
+        type=_middling,
+        metavar="METRIC:LOW:HIGH",
+        help="only captions whose other pairs' source images score LOW to HIGH, mean, by METRIC",
+    )
+
     train = add("train", cmd_train, "train an NPNet on noise pairs, or fine-tune one; goes on where it was stopped")
     train.add_argument("config", type=Path, help="a YAML file")
     train.add_argument("--out", type=Path, required=True, help="where checkpoints, curves and the log go")
@@ -81,6 +93,30 @@ def _share(text: str) -> tuple[int, int]:
     if not found or not 1 <= int(found[1]) <= int(found[2]):
         raise argparse.ArgumentTypeError(f"expected I/N with I from 1 to N, such as 3/16, got {text!r}")
     return int(found[1]), int(found[2])
+
+
+def _number(text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        raise argparse.ArgumentTypeError(f"expected a number, got {text!r}")
+    return found
+
+
+def _above_zero(text: str) -> float:
+    found = _number(text)
+    if found <= 0:
+        raise argparse.ArgumentTypeError(f"expected a number above zero, got {text!r}")
+    return found
+
+
+def _middling(text: str) -> tuple[str, float, float]:
+    metric, *limits = text.split(":")
+    if len(limits) != 2:
+        raise argparse.ArgumentTypeError(f"expected METRIC:LOW:HIGH, such as geneval:0.25:0.75, got {text!r}")
+    return metric, _number(limits[0]), _number(limits[1])
 
 
 def _note(text: str) -> None:
@@ -129,6 +165,14 @@ def cmd_select(options: argparse.Namespace) -> int:
     from npnet import select
 
     select.run(options.folder, metrics=options.metric, thresholds=options.threshold, mode=options.mode, out=options.out)
+    return 0
+
+
+def cmd_teachers(options: argparse.Namespace) -> int:
+    from npnet import gains
+
+    middling = gains.Middling(*options.middling) if options.middling else None
+    gains.run(options.folders, calls=options.calls, metrics=options.metric, middling=middling)
     return 0
 
 

@@ -17,6 +17,8 @@ from bench.errors import UserError
 from bench.prompts.base import Prompt
 from npnet import dataset, teachers
 from npnet.collection import CollectConfig, Planned, plan
+from npnet.folders import write_file
+from npnet.work import Work
 
 if TYPE_CHECKING:
     import numpy as np
@@ -140,6 +142,7 @@ class _Maker:
         entries: dict[str, MetricEntry] = {name: registry.get("metrics", name) for name in wanted}
         # Scorers first: one that is missing shall be told before a large model has been loaded.
         self.scorers: dict[str, Scorer] = {name: entry.scorer(device) for name, entry in entries.items()}
+        teachers.check_scorers(planned.teacher, self.scorers)
         self.model: Model = planned.entry.load(device)
         _check_fit(self.model)
         self.sampler = registry.get("samplers", planned.protocol.sampler)
@@ -198,21 +201,18 @@ class _Maker:
             target=stored,
             scores=scores,
             metric_digests=self.digests,
-            calls=memory.calls,
+            calls=memory.calls + work.backward_calls,
         )
 
-    def work(self, pairs: Sequence[tuple[Prompt, int]]) -> teachers.Work:
+    def work(self, pairs: Sequence[tuple[Prompt, int]]) -> Work:
         """Embeddings and source noise of a batch."""
-        import torch
-
         planned = self.planned
         prompts, seeds = [p for p, _ in pairs], [s for _, s in pairs]
         cond = self.model.encode([p.text for p in prompts])
         uncond = {k: self.negative[k].expand_as(v) for k, v in cond.items()}
-        latent = planned.entry.latent
-        source = torch.stack([noise.draw(p.text, s, latent) for p, s in pairs]).to(self.device)
+        source = noise.draw_batch([p.text for p in prompts], seeds, planned.entry.latent).to(self.device)
         steps, guidance = planned.protocol.steps, planned.protocol.guidance
-        return teachers.Work(
+        return Work(
             self.model,
             self.sampler,
             self.scheduler_config,
@@ -226,7 +226,7 @@ class _Maker:
             self.scorers,
         )
 
-    def count_broken(self, numbers: Sequence[int], work: teachers.Work, target: np.ndarray) -> None:
+    def count_broken(self, numbers: Sequence[int], work: Work, target: np.ndarray) -> None:
         """Count the pairs whose target noise is not finite, and say of the first which it is."""
         import numpy as np
 
@@ -245,7 +245,7 @@ class _Maker:
             for k, image in zip(numbers, images, strict=True):
                 file = io.BytesIO()
                 Image.fromarray(image).save(file, format="PNG")
-                dataset.write_file(dataset.image_path(self.out, k, side), file.getvalue())
+                write_file(dataset.image_path(self.out, k, side), file.getvalue())
 
 
 def _check_fit(model: Model) -> None:

@@ -20,7 +20,8 @@ from bench import noise, registry, suite_yaml
 from bench.errors import UserError, nearest
 from bench.prompts.base import Prompt
 from bench.score import prompt_key
-from bench.suite import Count, Guidance, Link, Links, Seed, Steps, Text
+from bench.suite import Count, Guidance, Link, Links, Seed, Steps
+from bench.suite_gates import Text
 from npnet import dataset, teachers
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class CollectConfig(BaseModel):
     teacher: Annotated[tuple[Link, ...], BeforeValidator(_teacher), Field(min_length=1)] = (
         Link(use="inversion", params={"guidance": None, "inversion_guidance": 1.0}),
     )
-    """Where the target noise comes from: a noise method or chain as in suites, best_of_n, or best_nearby."""
+    """Where the target noise comes from: a noise method or chain as in suites, best_of_n, or one of `TEACHERS`."""
     metrics: tuple[Annotated[Text, _registered("metrics")], ...] = ()
     """Metrics that score both images as they are made."""
     keep_images: Annotated[bool, Field(strict=True)] = False
@@ -134,16 +135,18 @@ def twin(config: CollectConfig, *, overridden: Iterable[str] = ()) -> tuple[Coll
     notes += [f"metric {name!r} has no twin yet: left out" for name, found in metrics.items() if not found]
     update["metrics"] = tuple(dict.fromkeys(found for found in metrics.values() if found))
     update["teacher"] = tuple(
-        link.model_copy(update={"params": {**link.params, "chooser": _twin("metrics", link.params["chooser"])}})
-        if isinstance(link.params.get("chooser"), str)
-        else link
-        for link in config.teacher
+        link.model_copy(update={"params": {k: _judge(k, v) for k, v in link.params.items()}}) for link in config.teacher
     )
     if config.guidance is not None and "guidance" not in overridden:
         update["guidance"] = None
         notes.append("guidance is the twin model's own default, not the preset's; --set guidance=... sets it")
     kept = {key: value for key, value in update.items() if key not in overridden}
     return config.model_copy(update=kept), notes
+
+
+def _judge(parameter: str, value: Any) -> Any:
+    """A teacher's parameter, the twin of a metric where it names the one to go by."""
+    return _twin("metrics", value) if parameter in teachers.JUDGES and isinstance(value, str) else value
 
 
 def _twin(kind: str, name: str) -> str:
@@ -203,6 +206,7 @@ def plan(config: CollectConfig) -> Planned:
     prompts = read_prompts(config.prompts)
     check_metadata(config.metrics, prompts)
     teacher, identity = teachers.build(config.teacher, entry)
+    teachers.check_steps(teacher, config.steps)
     if teacher.judge:
         check_metadata((teacher.judge,), prompts)
     values = entry.latent[0] * entry.latent[1] * entry.latent[2]

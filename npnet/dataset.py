@@ -17,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bench.errors import UserError
-from bench.store import full_disk_is_said, write_atomically
+from npnet.folders import failure_is_said, write_file
 
 SCHEMA = 1
 """Of the manifest."""
@@ -87,7 +86,7 @@ class Shard:
     scores: Mapping[str, np.ndarray]
     metric_digests: Mapping[str, str]
     calls: float | None = None
-    """Denoiser calls a pair that making both images and the target noise took; None where it is not known."""
+    """Denoiser calls a pair that both images and the target noise took, gradients included; None: not known."""
 
     def __len__(self) -> int:
         return len(self.index)
@@ -253,7 +252,7 @@ def merge(sources: Sequence[Path], out: Path) -> int:
                 continue
             write_file(target, path.read_bytes())
         if (folder / "images").is_dir() and folder.resolve() != out.resolve():
-            with _told(out / "images"):
+            with failure_is_said(out / "images"):
                 unfinished = shutil.ignore_patterns(".*.tmp")
                 shutil.copytree(folder / "images", out / "images", dirs_exist_ok=True, ignore=unfinished)
     return len(shards(out))
@@ -280,20 +279,3 @@ def _in_order(data: bytes) -> bytes:
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)  # the format aligns what follows with spaces
     return len(text).to_bytes(8, "little") + text + data[8 + size :]
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file of a collection, whole or not at all, with its folder; UserError where that cannot be done."""
-    with _told(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, data)
-
-
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    try:
-        with full_disk_is_said(path.parent):
-            yield
-    except OSError as error:
-        reason = error.strerror or str(error).splitlines()[0]
-        raise UserError(f"{path}: cannot be written ({reason}); give another --out") from error

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import io
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -23,36 +22,21 @@ from torch import Tensor, nn
 
 from bench.errors import UserError
 from bench.progress import Progress
-from bench.store import write_atomically
-from npnet import checkpoint, losses
+from npnet import checkpoint, losses, state
 from npnet.batches import Pairs
 from npnet.caches import Prompts, Team
 from npnet.mapped import Rows
 from npnet.model import NPNet
-from npnet.pickled import first_line, safe_load
 
 if TYPE_CHECKING:
     from npnet.settings import TrainConfig
 
-STATE = "state.pt"
 STATE_SECONDS = 120.0
 """At most so much work is lost to a kill."""
 FIGURE_SECONDS = 60.0
 """A figure takes longer than an epoch of a small training, so it is not drawn after each."""
 _AVERAGED_SOON = 10
 """An average of weights forgets the initial ones at first: its decay is at most (1 + step) / (10 + step)."""
-
-_EXPECTED = "a training's state: delete it to begin anew, or give another --out"
-_STATE = {
-    "identity": Mapping,
-    "network": Mapping,
-    "optimizer": Mapping,
-    "epoch": int,
-    "step": int,
-    "total": float,
-    "rows": list,
-    "seconds": float,
-}
 
 
 @dataclass(frozen=True)
@@ -91,61 +75,36 @@ class Loop:
 
     def state(self) -> dict[str, Any] | None:
         """The state to go on from; None where there is none, UserError where it is another training's or broken."""
-        path = self.out / STATE
-        if not path.exists():
-            return None
-        found = safe_load(path, expected=_EXPECTED)
-        if not isinstance(found, dict) or not all(isinstance(found.get(k), kind) for k, kind in _STATE.items()):
-            raise UserError(f"{path}: holds something else; expected {_EXPECTED}")
-        there = found["identity"]
-        if found["epoch"] >= self.config.epochs:
-            # Finished, it is left as it is, however its prompts were split.
-            there = {**there, "split": self.identity["split"]}
-        differing = [k for k in {**there, **self.identity} if there.get(k) != self.identity.get(k)]
-        if differing:
-            told = ", ".join(f"{k} {there.get(k)!r} there, {self.identity.get(k)!r} here" for k in sorted(differing))
-            raise UserError(f"{self.out}: holds a training with other settings ({told}); give another --out")
-        return found
+        return state.read(self.out, identity=self.identity, epochs=self.config.epochs)
 
     def complete(self) -> bool:
         """Whether a finished training left its last network and its losses; the best one may have been moved away."""
         return all((self.out / name).is_file() for name in (losses.LAST, losses.CSV))
 
-    def begin(self, network: NPNet, data: Data, state: Mapping[str, Any] | None) -> None:
-        """Make ready to train `network` from where `state` left off."""
+    def begin(self, network: NPNet, data: Data, begun: Mapping[str, Any] | None) -> None:
+        """Make ready to train `network` from where the state `begun` left off."""
         self.data = data
         self.raw = network.train().to(self.accelerator.device)
         self.average = copy.deepcopy(self.raw).eval().requires_grad_(False) if self.config.ema else None
         self.optimizer = torch.optim.AdamW(
             self.raw.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
         )
-        if state is not None:
-            self._restore(state)
+        if begun is not None:
+            state.restore(begun, self.out, network=self.raw, average=self.average, optimizer=self.optimizer)
         # Parts of the published network are read by nothing, and processes would wait for their gradients.
         self.accelerator.ddp_handler.find_unused_parameters = network.config.layout == "published"
         self.network: nn.Module = self.accelerator.prepare_model(self.raw)
-        self.epoch: int = state["epoch"] if state else 0
-        self.step: int = state["step"] if state else 0
+        self.epoch: int = begun["epoch"] if begun else 0
+        self.step: int = begun["step"] if begun else 0
         """Epochs finished, and steps of the one after them."""
-        self.total = state["total"] if state else 0.0
-        self.losses: list[dict[str, Any]] = list(state["rows"]) if state else []
-        self.before = state["seconds"] if state else 0.0
+        self.total = begun["total"] if begun else 0.0
+        self.losses: list[dict[str, Any]] = list(begun["rows"]) if begun else []
+        self.before = begun["seconds"] if begun else 0.0
         self.begun = self.kept = self.drawn = time.monotonic()
         self.identity_mse, self.scaled_mse = losses.baselines(data.pairs, data.training, data.validation)
         self.numbers = math.prod(data.pairs.source.shape[1:])
-        if state is not None:
+        if begun is not None:
             self.team.say(f"{self.out}: goes on after epoch {self.epoch}, step {self.step} of {self.steps}")
-
-    def _restore(self, state: Mapping[str, Any]) -> None:
-        """Weights, average and optimizer as they were; UserError where they are not this network's."""
-        try:
-            self.raw.load_state_dict(state["network"])
-            if self.average is not None:
-                self.average.load_state_dict(state["average"])
-            self.optimizer.load_state_dict(state["optimizer"])
-        except Exception as error:  # torch says no more than that something in there is not as expected
-            told = f"{self.out / STATE}: not of this network ({first_line(error)})"
-            raise UserError(f"{told}; expected {_EXPECTED}") from error
 
     @property
     def steps(self) -> int:
@@ -319,8 +278,7 @@ class Loop:
     def _keep(self) -> None:
         """Write the state, whole or not at all."""
         self.kept = time.monotonic()
-        made = io.BytesIO()
-        state = {
+        told = {
             "identity": dict(self.identity),
             "network": self.raw.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
@@ -331,5 +289,4 @@ class Loop:
             "rows": self.losses,
             "seconds": self.seconds,
         }
-        torch.save(state, made)
-        write_atomically(self.out / STATE, made.getvalue())
+        state.write(self.out, told)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import registry
 from bench.errors import UserError
+from bench.images import read_png
 from bench.prompts.base import Prompt
-from bench.store import exclusive
 from npnet import dataset
 from npnet.collection import check_metadata, prompts_digest, read_prompts
+from npnet.folders import held
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,20 +29,8 @@ def score(folder: Path, *, metrics: Sequence[str], device: str | None = None) ->
     time: of two that read a shard before either has written it, the later one would take away the other's scores.
     """
     protocol = dataset.read_manifest(folder)
-    with _held(folder):
+    with held(folder, busy="another npnet score runs there; wait for it"):
         return _score(folder, protocol, metrics, device)
-
-
-@contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(exclusive(folder))
-        except UserError as error:
-            raise UserError(f"{folder}: another npnet score runs there; wait for it") from error
-        except OSError as error:
-            raise UserError(f"{folder}: cannot be written ({error.strerror or error})") from error
-        yield
 
 
 def _score(folder: Path, protocol: dataset.Protocol, metrics: Sequence[str], device: str | None) -> int:
@@ -105,15 +93,8 @@ def _scored(
 
 
 def _image(path: Path) -> np.ndarray:
-    import numpy as np
-    from PIL import Image
-
-    try:
-        with Image.open(path) as opened:
-            return np.asarray(opened.convert("RGB"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: missing; only a collection with keep_images: true can be scored again") from None
-    except (OSError, SyntaxError) as error:  # Pillow's word for a broken PNG is SyntaxError
-        raise UserError(
-            f"{path}: not a whole PNG ({error}); delete it and its shard, and run the same npnet collect again"
-        ) from error
+    return read_png(
+        path,
+        mend="delete it and its shard, and run the same npnet collect again",
+        missing="only a collection with keep_images: true can be scored again",
+    )

@@ -1,4 +1,4 @@
-"""Where target noise comes from: a suite's noise methods, its choosing methods, and the best of nearby noises.
+"""Where target noise comes from: noise methods and choosing methods as in suites, nearby noises, gradient ascent.
 
 A teacher is told of one batch of pairs in the making (`Work`) and of the source images, and answers with the target
 noise and the target images. What it costs is counted where it runs: denoiser calls a pair, in every shard.
@@ -17,70 +17,16 @@ from bench import noise, registry
 from bench.errors import UserError
 from bench.methods.base import Batch, Chain, Method, split_choice
 from bench.plan import build_method
+from npnet.ascent import Ascent
+from npnet.work import Work
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
     from bench.metrics.base import Scorer
-    from bench.models.base import Denoiser, Embeddings, Model, ModelEntry
-    from bench.prompts.base import Prompt
+    from bench.models.base import ModelEntry
     from bench.suite import Link
-
-
-@dataclass
-class Work:
-    """One batch of B pairs in the making."""
-
-    model: Model
-    sampler: Any
-    scheduler_config: Any
-    """As the model was loaded; sampling replaces the pipeline's scheduler."""
-    steps: int
-    guidance: float
-    prompts: Sequence[Prompt]
-    seeds: Sequence[int]
-    cond: Embeddings
-    uncond: Embeddings
-    source: torch.Tensor
-    """(B, C, h, w), fp32, on the model's device."""
-    scorers: Mapping[str, Scorer]
-
-    def draw(self, seeds: Sequence[int]) -> torch.Tensor:
-        """Latents (B, C, h, w) of the prompts with other seeds."""
-        import torch
-
-        latent = self.model.entry.latent
-        drawn = [noise.draw(p.text, s, latent) for p, s in zip(self.prompts, seeds, strict=True)]
-        return torch.stack(drawn).to(self.source.device)
-
-    def denoiser(self, steps: int) -> Denoiser:
-        """A fresh denoiser at the collection's sampler and guidance."""
-        scheduler = self.sampler.build(self.scheduler_config)
-        return self.model.denoiser(scheduler, steps, self.guidance, self.cond, self.uncond)
-
-    def images(self, latents: torch.Tensor, seeds: Sequence[int], steps: int) -> np.ndarray:
-        """(B, H, W, 3) uint8 images sampled from `latents`; `seeds` draw a stochastic sampler's noise."""
-        final = self.model.sample(
-            latents,
-            self.sampler.build(self.scheduler_config),
-            steps=steps,
-            guidance=self.guidance,
-            cond=self.cond,
-            uncond=self.uncond,
-            generators=[noise.generator(p.text, s, "sampler") for p, s in zip(self.prompts, seeds, strict=True)],
-        )
-        return self.model.decode(final)
-
-    def score(self, metric: str, images: np.ndarray) -> np.ndarray:
-        """(B,) values of a metric."""
-        import numpy as np
-
-        return np.array([v.value for v in self.scorers[metric].score(list(images), self.prompts)])
-
-    def goodness(self, metric: str, images: np.ndarray) -> np.ndarray:
-        """(B,) values of a metric, turned so that more is better."""
-        return self.score(metric, images) * (1 if registry.get("metrics", metric).higher_is_better else -1)
 
 
 class Teacher(Protocol):
@@ -187,8 +133,12 @@ class BestNearby(BaseModel):
         return (math.cos(self.angle) * x + math.sin(self.angle) * z).float().reshape(source.shape)
 
 
-TEACHERS: dict[str, type[BestNearby]] = {"best_nearby": BestNearby}
+TEACHERS: dict[str, type[BestNearby | Ascent]] = {"best_nearby": BestNearby, "ascent": Ascent}
 """Teachers that are no noise methods: what they need is the source noise and images of it, not another seed."""
+
+
+JUDGES = ("chooser", "metric")
+"""Parameters that name the metric a link goes by."""
 
 
 def build(links: Sequence[Link], entry: ModelEntry) -> tuple[Teacher, tuple[dict[str, Any], ...]]:
@@ -199,8 +149,8 @@ def build(links: Sequence[Link], entry: ModelEntry) -> tuple[Teacher, tuple[dict
     if any(link.use in TEACHERS for link in links):
         if len(links) > 1:
             raise UserError(f"teacher {links[0].use!r} starts from the source noise; it cannot stand in a chain")
-        nearby = TEACHERS[links[0].use](**links[0].params)
-        return nearby, ({"use": links[0].use, **nearby.identity(), **_judged(nearby.judge)},)
+        own = TEACHERS[links[0].use](**links[0].params)
+        return own, ({"use": links[0].use, **own.identity(), **_judged(own.judge)},)
     methods = tuple(build_method(link.use, link.params).for_model(entry) for link in links)
     try:
         making, choosing = split_choice(methods)
@@ -224,14 +174,25 @@ def _optimised(method: Method) -> dict[str, list[str]]:
     return {"optimises": found} if found else {}
 
 
+def check_steps(teacher: Teacher, steps: int) -> None:
+    """UserError where a teacher needs more sampling steps than a collection has."""
+    if isinstance(teacher, Ascent):
+        teacher.check_steps(steps)
+
+
+def check_scorers(teacher: Teacher, scorers: Mapping[str, Scorer]) -> None:
+    """UserError where a teacher needs more of a loaded scorer than it has."""
+    if isinstance(teacher, Ascent):
+        teacher.check_scorer(scorers)
+
+
 def choosers(teacher: Any) -> Iterator[str]:
     """Metrics that shaped the targets of a teacher, told as by `build`: of a link, a chain, or several chains."""
     if isinstance(teacher, list | tuple):
         for part in teacher:
             yield from choosers(part)
     elif isinstance(teacher, dict):
-        if isinstance(teacher.get("chooser"), str):
-            yield teacher["chooser"]
+        yield from (teacher[key] for key in JUDGES if isinstance(teacher.get(key), str))
         if isinstance(teacher.get("optimises"), list):
             yield from teacher["optimises"]
 

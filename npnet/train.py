@@ -15,18 +15,19 @@ batches of 64, a tenth of the pairs for validation. Every ablation is a setting:
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.cache import default_folder
 from bench.errors import UserError
-from bench.store import exclusive, full_disk_is_said
+from bench.store import full_disk_is_said
 from npnet import checkpoint, dataset
 from npnet.batches import SPLIT, Chosen, Pairs, choose, gather, split
 from npnet.caches import Prompts, Team, embeddings, singular_values
 from npnet.checkpoint import Checkpoint
+from npnet.folders import held
 from npnet.settings import TrainConfig
 from npnet.start import check_network, make_network, origin_of, reads_text
 
@@ -59,7 +60,10 @@ def run(
         say=say if accelerator.is_main_process else lambda _line: None,
         device=str(accelerator.device),
     )
-    with _held(out, team), full_disk_is_said(out):
+    # One training a folder at a time; the first process holds it for all.
+    busy = "another training runs there; wait for it, or give another --out"
+    lock = held(out, busy=busy, advice="give another --out") if team.rank == 0 else nullcontext()
+    with lock, full_disk_is_said(out):
         begun = checkpoint.read(start) if start is not None else None
         check_network(config.network, dataset.read_manifest(config.pairs[0]).latent, begun)
         chosen = choose(config.pairs, config.selection)
@@ -123,20 +127,6 @@ def _accelerator(config: TrainConfig, device: str | None) -> Any:
         mixed_precision="bf16" if bf16 else "no",
         kwargs_handlers=[patience, DistributedDataParallelKwargs()],
     )
-
-
-@contextmanager
-def _held(out: Path, team: Team) -> Iterator[None]:
-    """One training a folder at a time; the first process holds it for all."""
-    with ExitStack() as stack:
-        if team.rank == 0:
-            try:
-                stack.enter_context(exclusive(out))
-            except UserError as error:
-                raise UserError(f"{out}: another training runs there; wait for it, or give another --out") from error
-            except OSError as error:
-                raise UserError(f"{out}: cannot be made ({error.strerror or error}); give another --out") from error
-        yield
 
 
 def _told(chosen: Sequence[Chosen], pairs: Pairs, training: int, validation: int) -> str:

@@ -212,10 +212,10 @@ def test_a_file_where_run_folders_should_go_is_named(bench: Bench, tmp_path: Pat
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of one megabyte: really a file system, so that the kernel says when it is full."""
+    """A disk of four megabytes: really a file system, so that the kernel says when it is full."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(disk)], capture_output=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(disk)], capture_output=True)
     if mounted.returncode != 0:
         pytest.skip("no right to mount a file system here")
     try:
@@ -229,9 +229,9 @@ def test_a_full_disk_is_one_line_and_everything_finished_is_kept(bench: Bench, f
     run = Run(finished.suite, small_disk / "runs", small_disk / "cache", small_disk / "runs" / finished.folder.name)
     filler = small_disk / "filler"
     seen, failures = 0, 0
-    for room in (0, 24, 64, 96, 128, 160, 192, 224, 256, 288, 320, 384, 448, 512, 640, 768):
+    for room in (0, 24, 64, 96, 128, 160, 192, 224, 256, 288, 320, 384, 448, 512, 640, 768, 1536, 3072):
         used = sum(p.stat().st_blocks * 512 for p in small_disk.rglob("*") if p.is_file() and p != filler)
-        filler.write_bytes(b"\0" * max(0, 1024**2 - used - room * 1024))
+        filler.write_bytes(b"\0" * max(0, 4 * 1024**2 - used - room * 1024))
         done = bench(*run.arguments("--no-cache"))
         if done.code == 0:
             break

@@ -6,6 +6,7 @@ import hashlib
 import math
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -91,3 +92,12 @@ def test_a_digest_tells_the_last_bit() -> None:
     other = latent.clone()
     other[3, 7, 7] = torch.nextafter(other[3, 7, 7], torch.tensor(10.0))
     assert noise.digest(latent) != noise.digest(other)
+
+
+def test_a_batch_is_its_draws_one_by_one() -> None:
+    made = noise.draw_batch(["a", "b", "a"], [1, 1, 2], (4, 8, 8))
+    assert made.shape == (3, 4, 8, 8)
+    for row, prompt, seed in zip(made, "aba", (1, 1, 2), strict=True):
+        assert torch.equal(row, noise.draw(prompt, seed, (4, 8, 8)))
+    with pytest.raises(ValueError, match="longer"):
+        noise.draw_batch(["a"], [1, 2], (4, 8, 8))

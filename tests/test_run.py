@@ -53,7 +53,7 @@ def test_a_run_leaves_a_report_results_and_its_own_suite_behind(finished: Run) -
 
 def test_results_say_their_schema_and_that_every_arm_is_complete(finished: Run) -> None:
     results = finished.results()
-    assert results["schema"] == 1
+    assert results["schema"] == 2
     assert results["run"]["finished"] is True
     assert {a["method"] for a in results["arms"]} == {"standard", "inversion", "best_of_2", "reseed"}
     for row in results["arms"]:

@@ -194,8 +194,13 @@ class Model(ABC):
         """Run the pipeline's own loop from `latents`; returns the final latents."""
 
     @abstractmethod
+    def pixels(self, latents: torch.Tensor) -> torch.Tensor:
+        """Final latents to images (B, 3, H, W), fp32 in [0, 1]; where gradients are on, they flow to the latents."""
+
     def decode(self, latents: torch.Tensor) -> np.ndarray:
         """Final latents to images."""
+        found: np.ndarray = (self.pixels(latents) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        return found
 
     @abstractmethod
     def modules(self) -> dict[str, Any]:
@@ -211,6 +216,8 @@ class Model(ABC):
         """
         import inspect
 
+        import torch
+
         network = self.modules()["denoiser"]
         own, forward = "forward" in vars(network), network.forward
         signature = inspect.signature(forward)
@@ -220,7 +227,8 @@ class Model(ABC):
         def remembering(*args: Any, **kwargs: Any) -> Any:
             given = signature.bind(*args, **kwargs).arguments
             inputs = {name: value for name, value in given.items() if value is not None}
-            if first and _same(inputs, first[0]):
+            # What was remembered has no graph, so where a gradient is recorded every call is computed.
+            if first and not torch.is_grad_enabled() and _same(inputs, first[0]):
                 record.reused += 1
                 return _copied(first[1])
             kept = None if first else _copied(inputs)

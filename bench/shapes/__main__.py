@@ -15,7 +15,7 @@ from typing import Any
 from bench.shapes.plugin import WEIGHTS
 
 NAMES = ("vae", "clip", "unet", "preference", "aesthetic")
-STEPS = {"vae": 6000, "clip": 2800, "unet": 14_000, "preference": 12_000, "aesthetic": 6000}
+STEPS = {"vae": 6000, "clip": 2800, "unet": 14_000, "preference": 10_000, "aesthetic": 6000}
 
 
 def main() -> int:

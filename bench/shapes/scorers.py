@@ -173,6 +173,10 @@ def pixels_to_input(images: Sequence[np.ndarray]) -> torch.Tensor:
     import numpy as np
 
     x = torch.from_numpy(np.stack([np.ascontiguousarray(i) for i in images])).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return _resized(x)
+
+
+def _resized(x: torch.Tensor) -> torch.Tensor:
     if x.shape[-2:] != (64, 64):
         x = nn.functional.interpolate(x, size=(64, 64), mode="bicubic", antialias=True)
     return x
@@ -210,16 +214,24 @@ class PreferenceScorer:
         self.tokenizer, self.device = build_tokenizer(), device
 
     def score(self, images: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> list[Value]:
-        ids = self.tokenizer(
+        with torch.inference_mode():
+            utility = self.model(pixels_to_input(images).to(self.device), self._ids(prompts))
+        return [Value(float(u)) for u in utility]
+
+    def differentiable(self, images: torch.Tensor, prompts: Sequence[Prompt]) -> torch.Tensor:
+        """Utilities (B,) of images (B, 3, H, W) in [0, 1]; gradients flow to the images."""
+        utility: torch.Tensor = self.model(_resized(2 * images - 1), self._ids(prompts))
+        return utility
+
+    def _ids(self, prompts: Sequence[Prompt]) -> torch.Tensor:
+        ids: torch.Tensor = self.tokenizer(
             [p.text for p in prompts],
             padding="max_length",
             max_length=MAX_LENGTH,
             truncation=True,
             return_tensors="pt",
         ).input_ids
-        with torch.inference_mode():
-            utility = self.model(pixels_to_input(images).to(self.device), ids.to(self.device))
-        return [Value(float(u)) for u in utility]
+        return ids.to(self.device)
 
 
 class AestheticScorer:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.metrics.geneval_rules import Detection
 from bench.shapes import networks
 from bench.shapes.captions import Caption, foil, sample, scene
-from bench.shapes.scenes import SIZE, render
+from bench.shapes.scenes import render
 from bench.shapes.tokenizer import MAX_LENGTH, build_tokenizer
 from bench.shapes.training import train
 
@@ -233,22 +231,17 @@ def train_unet(
     return unet, first, totals
 
 
-VOTE_CAPTIONS = 36_000
+VOTE_CAPTIONS = 20_000
 RATED_CAPTIONS = 3_000
 """The aesthetic head needs fewer pictures: it rests on a trained CLIP."""
-HELD_OUT_VOTE_CAPTIONS = 2_000
+HELD_OUT_VOTE_CAPTIONS = 500
 OTHERS = 8
 """Images of other captions among which a voter also chooses."""
 
 
-FINE_STEP = 3_600
+FINE_STEP = 3_615
 """Until this step the preference model learns what belongs together; from here on the small differences between a
 caption's own images weigh three times, and images are shifted, which keeps it from knowing them by heart."""
-
-
-def mirrored(detections: list[Detection]) -> list[Detection]:
-    """What the detector would see in the image's mirror image: every shape of the world is its own."""
-    return [replace(d, box=(SIZE - d.box[2], d.box[1], SIZE - d.box[0], d.box[3])) for d in detections]
 
 
 def shifted(images: torch.Tensor, rng: np.random.Generator, *, most: int = 2) -> torch.Tensor:
@@ -274,15 +267,14 @@ def bradley_terry(scores: torch.Tensor, utilities: torch.Tensor) -> tuple[torch.
 
 
 def train_preference(
-    out: Path, data: tuple[Any, ...], *, steps: int = 12_000, batch: int = 24, **loop: Any
+    out: Path, data: tuple[Any, ...], *, steps: int = 10_000, batch: int = 24, **loop: Any
 ) -> tuple[Any, dict[str, float]]:
     """The preference model on votes alone, with Bradley-Terry's loss.
 
     For each caption of a batch a crowd compares all images of the batch, two by two: the caption's own four, whose
     differences are small, and those of other captions, without which it is hardly ever learnt whether caption and
     image belong together. The crowd is large: what is learnt from is the share of its votes. The closer look is
-    asked about a caption's own images and `OTHERS` more, the glance about all. Every image is as often its own mirror
-    image, of which the voters' rule is asked anew: "left of" becomes "right of". `data` is what `votes.pool` returns.
+    asked about a caption's own images and `OTHERS` more, the glance about all. `data` is what `votes.pool` returns.
     """
     import torch
 
@@ -294,7 +286,6 @@ def train_preference(
     say(f"preference: looking at {4 * len(images)} images")
     seen, own_faith = faithfulness_of_all(captions, images)
     beauty = utilities - FAITH * own_faith  # what a voter feels whatever the caption
-    turned = [[mirrored(d) for d in row] for row in seen]  # what a mirror image shows
     ids = token_ids([c.prompt for c in captions])
     torch.manual_seed(3)
     model = PreferenceModel(len(build_tokenizer()))
@@ -305,12 +296,9 @@ def train_preference(
         # Any of the batch's images but the caption's own four.
         others = (own[:, :1] + 4 + rng.integers(0, 4 * (batch - 1), (batch, OTHERS))) % (4 * batch)
         pairs = torch.from_numpy(np.concatenate([own, others], 1))
-        turn = rng.random((batch, 4)) < 0.5
-        shown = [(turned if turn[i, k] else seen)[q][k] for i, q in enumerate(rows) for k in range(4)]
-        faith = np.array([[faithfulness(captions[r], d) for d in shown] for r in rows])
+        faith = np.array([[faithfulness(captions[r], d) for q in rows for d in seen[q]] for r in rows])
         crowd = torch.from_numpy(FAITH * faith + beauty[rows].reshape(1, -1)).float()
-        pixels = np.where(turn[:, :, None, None, None], images[rows][:, :, :, ::-1], images[rows])
-        x = to_tensor(pixels.reshape(-1, 64, 64, 3))
+        x = to_tensor(images[rows].reshape(-1, 64, 64, 3))
         look, read = model.see(shifted(x, rng) if step >= FINE_STEP else x), model.read(ids[rows])
         glance, close, felt = model.at_a_glance(look, read), model.closely(look, read, pairs), crowd.gather(1, pairs)
         own_loss, agree = bradley_terry(close[:, :4], felt[:, :4])

@@ -53,6 +53,8 @@ def collection(
     seed: int = 0,
     broken: Mapping[int, float] | None = None,
     only: Sequence[int] | None = None,
+    calls: float | None = None,
+    digest: str = "1",
     **changes: Any,
 ) -> dataset.Protocol:
     """Write a collection; `scores` has (source, target) a pair, `broken` a value for a target number of a pair.
@@ -78,7 +80,8 @@ def collection(
             source=source,
             target=target,
             scores={name: np.array([pairs[i] for i in members]) for name, pairs in scores.items()},
-            metric_digests=dict.fromkeys(scores, "1"),
+            metric_digests=dict.fromkeys(scores, digest),
+            calls=calls,
         )
         dataset.write_shard(folder, planned, chunk, shard)
     return planned

@@ -624,10 +624,11 @@ PRESETS = [path for path in sorted(CONFIGS.glob("*.yaml")) if not path.stem.ends
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda p: p.stem)
 def test_a_preset_is_of_a_known_model_and_has_a_twin(path: Path) -> None:
-    """A4: the paper collects at 10 steps for SDXL; table 14: seeds 0 to 1024."""
+    """A4: the paper collects at 10 steps for SDXL and at 4 for DreamShaper; table 14: seeds 0 to 1024."""
     made, _ = twin(configs.load(path, CollectConfig))
     planned = plan(made)
-    assert (planned.protocol.model, planned.protocol.steps, planned.protocol.seeds) == ("shapes-sdxl", 10, (0, 1024))
+    steps = 4 if path.stem == "dreamshaper" else 10
+    assert (planned.protocol.model, planned.protocol.steps, planned.protocol.seeds) == ("shapes-sdxl", steps, (0, 1024))
     assert planned.protocol.guidance == registry.get("models", "shapes-sdxl").guidance
     assert planned.protocol.prompts == "shapes-train"
 
@@ -640,9 +641,14 @@ def test_the_training_preset_is_one() -> None:
     assert [rule.metric for rule in made.selection.rules()] == ["shapes-preference"]
 
 
-def test_the_papers_preset() -> None:
-    made = configs.load(CONFIGS / "sdxl.yaml", CollectConfig)
-    assert (made.steps, made.guidance, made.pairs, made.metrics) == (10, 5.5, 100_000, ("hpsv2",))
+@pytest.mark.parametrize(
+    ("name", "steps", "guidance", "pairs"), [("sdxl", 10, 5.5, 100_000), ("dreamshaper", 4, 3.5, 80_000)]
+)
+def test_the_papers_presets(name: str, steps: int, guidance: float, pairs: int) -> None:
+    """A.4 and table 1; a preset is of the model that it is named after."""
+    made = configs.load(CONFIGS / f"{name}.yaml", CollectConfig)
+    assert (made.model, made.steps, made.guidance, made.pairs) == (name, steps, guidance, pairs)
+    assert made.metrics == ("hpsv2",)
     assert [link.use for link in made.teacher] == ["inversion"]
     planned = plan(made.model_copy(update={"prompts": "shapes-train"}))
     pair_bytes = 2 * 2 * int(np.prod(planned.protocol.latent))

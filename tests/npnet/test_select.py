@@ -15,7 +15,8 @@ from bench import registry
 from bench.errors import UserError
 from bench.metrics.base import MetricEntry
 from npnet import dataset
-from npnet.select import Rule, describe, read_scores, read_selection, run, select, table, write_selection
+from npnet.scores import read_scores
+from npnet.select import Rule, describe, read_selection, run, select, table, write_selection
 
 # Six pairs; the gains s0' - s0 are by hand: one 1, 0, -1, 0.5, 2, 0.25; two 1, 1, 1, -1, -1, 0.
 ONE = [(0.0, 1.0), (1.0, 1.0), (1.0, 0.0), (0.0, 0.5), (-1.0, 1.0), (0.25, 0.5)]
