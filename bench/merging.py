@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from bench.arms import MeasuredArm
 from bench.errors import NotComparable
-from bench.suite import Suite
+from bench.suite import Link, Suite
 
 
 def joined(suites: Sequence[Suite]) -> Suite:
@@ -17,6 +17,9 @@ def joined(suites: Sequence[Suite]) -> Suite:
         for word, ours, theirs in (
             ("baseline", first.baseline, other.baseline),
             ("world", "embedded twin" if first.twin else "real", "embedded twin" if other.twin else "real"),
+            # The images of one pair tell by themselves; runs of other prompts or seeds share none.
+            ("negative prompt", first.negative_prompt, other.negative_prompt),
+            *_methods_of_one_label(first, other),
         ):
             if ours != theirs:
                 raise NotComparable(
@@ -36,6 +39,27 @@ def joined(suites: Sequence[Suite]) -> Suite:
             "controls": {label: control for s in reversed(suites) for label, control in s.controls.items()},
         }
     )
+
+
+def _methods_of_one_label(first: Suite, other: Suite) -> Iterator[tuple[str, str, str]]:
+    """What two suites call alike, and what each means by it."""
+    meant = {spec.label: spec.chain for spec in first.methods}
+    for spec in other.methods:
+        yield f"method {spec.label!r}", _said(meant.get(spec.label, spec.chain)), _said(spec.chain)
+
+
+def _said(chain: Sequence[Link]) -> str:
+    parts = ((link.use, ", ".join(f"{name} {value}" for name, value in sorted(link.params.items()))) for link in chain)
+    return " + ".join(f"{use} ({params})" if params else use for use, params in parts)
+
+
+def check_weights(suites: Sequence[Suite], weights: Sequence[Mapping[str, str]]) -> None:
+    """A model of one name must be one model: `weights` are the digests by name that each run was made with."""
+    seen: dict[str, str] = {}
+    for suite, digests in zip(suites, weights, strict=True):
+        for name in suite.models:
+            if name in digests and seen.setdefault(name, digests[name]) != digests[name]:
+                raise NotComparable(f"the runs were made with other weights of {name}; report them apart")
 
 
 def joint_id(suites: Sequence[Suite]) -> str:

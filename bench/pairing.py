@@ -21,7 +21,7 @@ from bench.plan import Arm
 from bench.prompts.base import Prompt
 from bench.results import load_suite, metrics_of
 from bench.score import prompt_key
-from bench.store import Ledger
+from bench.store import Ledger, lost_images
 from bench.suite import Suite
 
 Ints = NDArray[np.int64]
@@ -177,11 +177,7 @@ class Source:
 
     def lost(self) -> int:
         """How many image files of the ledger are no longer in the folder."""
-        rows = self.db.execute("SELECT file FROM cells JOIN images USING (job_id)")
-        files = [file.rpartition("/") for (file,) in rows]
-        # A hundred thousand files are found sooner in one listing of their folder than one by one.
-        there = {name: _names(self.folder / name) for name in {folder for folder, _, _ in files}}
-        return sum(name not in there[folder] for folder, _, name in files)
+        return lost_images(self.ledger)
 
     @cached_property
     def scorers(self) -> dict[str, dict[str, int]]:
@@ -267,13 +263,6 @@ class Source:
 def setting_of(arm: Arm) -> tuple[str, str, int, float]:
     """Model, sampler, steps, guidance: what a comparison holds fixed."""
     return arm.model, arm.sampler, arm.steps, arm.guidance
-
-
-def _names(folder: Path) -> set[str]:
-    try:
-        return {path.name for path in folder.iterdir()}
-    except OSError:
-        return set()
 
 
 def _words(values: Any) -> Words:

@@ -15,16 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from bench import registry, stats
 from bench.arms import POOLED, Measured, MeasuredArm, read_arms, with_pooled
 from bench.comparisons import Optimised, Tabulation
 from bench.errors import UserError
-from bench.merging import check_baselines, joined, joint_id
+from bench.merging import check_baselines, check_weights, joined, joint_id
 from bench.methods.base import Chain
 from bench.metrics.base import MetricEntry
 from bench.plan import build_method
-from bench.store import Ledger, write_atomically
+from bench.store import Ledger, lost_images, write_atomically
 from bench.suite import MethodSpec, Suite
 
 SCHEMA = 2
@@ -39,7 +40,15 @@ def load_suite(ledger: Ledger) -> Suite:
     written = ledger.get("suite")
     if written is None:
         raise UserError(f"{ledger.folder}: its run was stopped before it began; run the suite again")
-    return Suite.model_validate(written)
+    try:
+        return Suite.model_validate(written)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the whole"
+        raise UserError(
+            f"{ledger.folder}: its suite is not one that this version reads ({place}: {first['msg'].lower()}); "
+            "upgrade, or run the suite again"
+        ) from error
 
 
 def metrics_of(ledger: Ledger, suite: Suite) -> list[str]:
@@ -68,8 +77,9 @@ def compute(*ledgers: Ledger, folder: Path | None = None) -> dict[str, Any]:
     runs = [_run(ledger, s, folder or ledgers[0].folder) for ledger, s in zip(ledgers, suites, strict=True)]
     for run in runs:
         run["finished"] = all(r["complete"] for r in found.arms)
+    check_weights(suites, [run["provenance"].get("weights") or {} for run in runs])
     settings = list(dict.fromkeys(a.setting for a in arms))
-    pairs = list(_pairs(measured, settings))
+    pairs = list(_pairs(measured, settings, suite.baseline))
     return {
         "schema": SCHEMA,
         "suite": {
@@ -161,8 +171,11 @@ def _control(row: dict[str, Any], effect: str, p: float | None) -> dict[str, Any
     return told | {"ok": ok, "sentence": f"{row['method']} on {row['metric']} must show a gain: {seen}: {said}"}
 
 
-def _pairs(measured: Measured, settings: Sequence[Any]) -> Iterator[dict[str, Any]]:
-    """Evenly spaced pairs of every setting, not picked by looking; those whose images are all there."""
+def _pairs(measured: Measured, settings: Sequence[Any], baseline: str) -> Iterator[dict[str, Any]]:
+    """Evenly spaced pairs of every setting, not picked by looking; those whose images are all there.
+
+    Where there is none, as while a method is still to be made, those of the baseline and at least one method.
+    """
     share = max(1, BROWSABLE_PAIRS // max(len(settings), 1))
     for number, setting in enumerate(settings):
         # One method's arms over all sets, as image rows by pair.
@@ -170,10 +183,14 @@ def _pairs(measured: Measured, settings: Sequence[Any]) -> Iterator[dict[str, An
         for arm in (a for a in measured.arms if a.setting == setting):
             columns = arm.pair.tolist(), arm.image.tolist(), arm.scores.T
             rows.setdefault(arm.method, {}).update((p, (i, v)) for p, i, v in zip(*columns, strict=True))
-        shared = sorted(set.intersection(*(set(m) for m in rows.values())))
-        whole = [p for p in shared if all(m[p][0] >= 0 for m in rows.values())]
-        for i in dict.fromkeys(np.linspace(0, len(whole) - 1, min(share, len(whole))).astype(int).tolist()):
-            yield {"setting": number} | _pair(measured, whole[i], {name: m[whole[i]] for name, m in rows.items()})
+        there = {name: {p: row for p, row in m.items() if row[0] >= 0} for name, m in rows.items()}
+        shown = sorted(set.intersection(*map(set, there.values())))
+        if not shown:
+            others = set().union(*(m for name, m in there.items() if name != baseline))
+            shown = sorted(others & there.get(baseline, {}).keys())
+        for i in dict.fromkeys(np.linspace(0, len(shown) - 1, min(share, len(shown))).astype(int).tolist()):
+            images = {name: m[shown[i]] for name, m in there.items() if shown[i] in m}
+            yield {"setting": number} | _pair(measured, shown[i], images)
 
 
 def _pair(measured: Measured, number: int, shown: dict[str, tuple[int, Any]]) -> dict[str, Any]:
@@ -259,6 +276,12 @@ def _notes(measured: Measured, ledgers: Sequence[Ledger], metrics: dict[str, dic
     if cached:
         yield f"{cached} of {len(cells)} images came from the cache, with the times measured when they were made."
     for ledger in ledgers:
+        lost = lost_images(ledger)
+        if lost:
+            yield (
+                f"{lost} image files of {ledger.folder.name} are gone from its folder and cannot be shown; their "
+                "scores and times are still in its ledger."
+            )
         sessions = ledger.db.execute("SELECT COUNT(*) FROM sessions").fetchone()[0]
         if sessions > 1:
             yield f"{ledger.folder.name} was made in {sessions} sessions; provenance is the last one's."

@@ -91,7 +91,8 @@ def _score_one(
             batch = items[i : i + BATCH]
             begun = time.perf_counter()
             mend = "delete it and run again, it will be made anew"
-            pixels = [read_png(ledger.folder / image.file, mend=mend) for _, (image, _) in batch]
+            missing = "run the suite again, it will be made anew"
+            pixels = [read_png(ledger.folder / image.file, mend=mend, missing=missing) for _, (image, _) in batch]
             values = scorer.score(pixels, [prompt for _, (_, prompt) in batch])
             ms = 1000 * (time.perf_counter() - begun) / len(batch)
             ledger.put_scores(

@@ -105,11 +105,15 @@ class Ledger:
         self.db.execute("PRAGMA synchronous=NORMAL")
 
     def _schema(self) -> int | None:
-        tables = self.db.execute("SELECT name FROM sqlite_master WHERE name = 'meta'").fetchall()
-        if not tables:
+        tables = {name for (name,) in self.db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        value = self.get("schema") if "meta" in tables else None
+        if value is None:
             return None
-        value = self.get("schema")
-        return None if value is None else int(value)
+        lacking = sorted({"cells", "images", "scores", "sessions"} - tables)
+        if not isinstance(value, int) or (value <= SCHEMA and lacking):
+            what = f"without a table {lacking[0]!r}" if lacking else f"of schema {value!r}"
+            raise sqlite3.DatabaseError(f"a ledger {what}")
+        return value
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -166,6 +170,22 @@ class Ledger:
 
     def close(self) -> None:
         self.db.close()
+
+
+def lost_images(ledger: Ledger) -> int:
+    """How many image files of a run's cells are no longer in its folder."""
+    rows = ledger.db.execute("SELECT file FROM cells JOIN images USING (job_id)")
+    files = [file.rpartition("/") for (file,) in rows]
+    # A hundred thousand files are found sooner in one listing of their folder than one by one.
+    there = {name: _names(ledger.folder / name) for name in {folder for folder, _, _ in files}}
+    return sum(name not in there[folder] for folder, _, name in files)
+
+
+def _names(folder: Path) -> set[str]:
+    try:
+        return {path.name for path in folder.iterdir()}
+    except OSError:
+        return set()
 
 
 def export(ledger: Ledger, out: Path) -> list[Path]:

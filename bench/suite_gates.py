@@ -65,6 +65,9 @@ class Gate(BaseModel):
             fault(f"a ratio is taken on a cost, and {self.metric!r} is none{nearest(str(self.metric), COSTS)}", "ratio")
         if given == ["ratio"] and self.two_sided:
             fault(f"a ratio cannot be two_sided (gate on {self.metric})", "two_sided")
+        if self.two_sided and ((self.delta or 0) > 0 or (self.win_rate or 0) > 0.5):
+            said = "a delta up to 0 or a win_rate up to 0.5, which says how far both sides may go"
+            fault(f"two_sided needs {said} (gate on {self.metric})", "two_sided")
         return self
 
     @property

@@ -89,7 +89,7 @@ def test_two_sided_also_fails_a_gain() -> None:
 
 
 @pytest.mark.parametrize(
-    ("threshold", "two_sided", "ok"), [(0.46, False, False), (0.45, False, True), (0.7, True, False)]
+    ("threshold", "two_sided", "ok"), [(0.46, False, False), (0.45, False, True), (0.3, True, True)]
 )
 def test_win_rate(threshold: float, two_sided: bool, ok: bool) -> None:
     assert one(results(comparison(0, -1, 1)), win_rate=threshold, two_sided=two_sided).ok is ok
@@ -295,6 +295,19 @@ def test_one_time_without_an_interval_shows_nothing() -> None:
     assert one(timed(1.1, None, None), metric="noise_ms", ratio=1.2).ok
     calls = results(arms=[arm("standard", calls_total=25), arm("npnet", calls_total=27)])
     assert one(calls, metric="calls", ratio=1.2, require="shown").ok, "a count needs no interval"
+
+
+def test_a_ratio_without_an_interval_is_that_of_images_made_in_this_run() -> None:
+    ratios = {"noise_ms": {"ratio": 1.1, "low": None, "high": None}}
+    arms = [arm("standard", noise_ms=10.0), arm("npnet", noise_ms=30.0, ratios=ratios)]
+    assert one(results(arms=arms), metric="noise_ms", ratio=1.2).estimate == 1.1
+
+
+def test_times_of_images_from_the_cache_are_not_compared() -> None:
+    arms = [arm("standard", noise_ms=10.0), arm("npnet", noise_ms=10.0, ratios={"noise_ms": None})]
+    verdict = one(results(arms=arms), metric="noise_ms", ratio=1.2)
+    assert not verdict.comparable
+    assert "not measured in this run for both methods" in verdict.sentence
 
 
 def test_times_of_two_machines_have_no_ratio() -> None:

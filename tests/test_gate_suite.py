@@ -87,6 +87,9 @@ def test_filters_and_twins_keep_what_a_mapping_says() -> None:
         ("gates:\n  noise_ms: {delta: 2}", "s.yaml:8: noise_ms is a cost: its gate should be a ratio, got delta"),
         ("gates:\n  noise_ms: {ratio: 2, two_sided: true}",
          "s.yaml:8: a ratio cannot be two_sided (gate on noise_ms)"),
+        ("gates:\n  clipscore: {delta: 0.1, two_sided: true}",
+         "s.yaml:8: two_sided needs a delta up to 0 or a win_rate up to 0.5, which says how far both sides may go "
+         "(gate on clipscore)"),
         ("gates:\n  win_rate: {max: 0.5}", "s.yaml:8: a gate under 'win_rate' needs 'min'"),
         ("gates:\n  win_rate: {min: 5}", "s.yaml:8: 'gates.win_rate.min' should be less than or equal to 1, got 5"),
         ("gates:\n  win_rate: {min: 0.5, win_rate: 0.4}",

@@ -200,6 +200,51 @@ def test_pairs_to_look_at_are_evenly_spaced_and_no_more_than_a_page_can_hold(
     assert found["pairs_total"] == 21
 
 
+def test_a_method_that_is_still_to_be_made_hides_no_other_pair(tmp_path: Path) -> None:
+    ledger = write_ledger(
+        tmp_path / "run", noisy, methods=("standard", "a", "b"), missing=lambda method, index: method == "b"
+    )
+    pairs = valid(results.compute(ledger))["pairs"]
+    assert len(pairs) == 20
+    assert {tuple(pair["images"]) for pair in pairs} == {("standard", "a")}
+
+
+def test_deleted_images_are_said(tmp_path: Path) -> None:
+    ledger = write_ledger(tmp_path / "run", noisy)
+    assert any(note.startswith("40 image files of run are gone from its folder") for note in
+               results.compute(ledger)["notes"])  # fmt: skip
+
+
+def test_deleted_images_cannot_be_judged_by_one_more_metric(tmp_path: Path, bench: Bench) -> None:
+    write_ledger(tmp_path / "run", noisy).close()
+    done = bench("score", tmp_path / "run", "--metric", "shapes-clipscore")
+    assert done.code == 2
+    assert done.error.endswith(".png: missing; run the suite again, it will be made anew")
+
+
+@pytest.mark.parametrize("change", [{"from_the_future": 1}, {"methods": None}])
+def test_a_suite_that_this_version_does_not_know_is_one_line(
+    tmp_path: Path, bench: Bench, change: dict[str, Any]
+) -> None:
+    ledger = write_ledger(tmp_path / "run", noisy)
+    ledger.set("suite", ledger.get("suite") | change)
+    ledger.close()
+    for command in (("report",), ("gate",), ("baseline", "freeze"), ("power", "--delta", "1")):
+        done = bench(*command, tmp_path / "run")
+        assert done.code == 2
+        assert "its suite is not one that this version reads" in done.error
+
+
+def test_a_file_in_the_way_of_a_report_is_one_line(tmp_path: Path, bench: Bench) -> None:
+    write_ledger(tmp_path / "run", noisy).close()
+    (tmp_path / "file").write_text("mine")
+    for place in (tmp_path / "file", tmp_path / "file" / "within"):
+        done = bench("report", tmp_path / "run", "--out", place)
+        assert done.code == 2
+        assert "no folder that can be written to" in done.error
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 # Several runs --------------------------------------------------------------------------------------------------------
 
 
@@ -248,6 +293,25 @@ def test_a_run_of_another_baseline_is_refused(tmp_path: Path) -> None:
         results.compute(one, two)
 
 
+@pytest.mark.parametrize("seeds", [(0,), (1,)])
+def test_runs_of_another_negative_prompt_are_refused_though_they_share_no_pair(
+    tmp_path: Path, seeds: tuple[int, ...]
+) -> None:
+    one, two = write_ledger(tmp_path / "one", noisy), write_ledger(tmp_path / "two", noisy, seeds=seeds)
+    two.set("suite", {**two.get("suite"), "negative_prompt": "blurry"})
+    with pytest.raises(NotComparable, match=r"another negative prompt: .*''.*'blurry'"):
+        results.compute(one, two)
+
+
+def test_one_label_for_two_methods_is_refused_though_they_share_no_pair(tmp_path: Path) -> None:
+    one, two = (write_ledger(tmp_path / str(seed), noisy, seeds=(seed,), methods=("standard", "a")) for seed in (0, 1))
+    written = two.get("suite")
+    written["methods"][1]["chain"] = [{"use": "inversion", "params": {"inversion_guidance": 1.0}}]
+    two.set("suite", written)
+    with pytest.raises(NotComparable, match=r"another method 'a': .*'reseed.*'inversion \(inversion_guidance 1.0\)'"):
+        results.compute(one, two)
+
+
 def test_several_runs_are_reported_from_the_command_line(tmp_path: Path, bench: Bench) -> None:
     for name, method in (("one", "a"), ("two", "b")):
         write_ledger(tmp_path / name, noisy, methods=("standard", method)).close()
@@ -268,3 +332,37 @@ def test_scores_by_an_older_scorer_are_said_and_not_used(tmp_path: Path) -> None
     found = results.compute(Ledger(tmp_path / "run"))
     assert "40 scores of Preference are by another version of its scorer and count for nothing." in found["notes"]
     assert not found["run"]["finished"]
+
+
+def test_runs_of_one_model_name_with_other_weights_are_refused(tmp_path: Path) -> None:
+    """They share no pair that could tell: the seeds are others."""
+    ledgers = [write_ledger(tmp_path / str(seed), noisy, seeds=(seed,)) for seed in (0, 1)]
+    found = valid(results.compute(*ledgers))
+    assert {r["seed"] for r in found["seeds"]} == {0, 1}
+    for ledger, digest in zip(ledgers, "ab", strict=True):
+        written = json.dumps({"weights": {"shapes-sdxl": digest}})
+        ledger.db.execute("UPDATE sessions SET provenance = ?", (written,))
+    with pytest.raises(NotComparable, match="other weights of shapes-sdxl; report them apart"):
+        results.compute(*ledgers)
+
+
+def test_a_run_given_twice_is_one_run(tmp_path: Path, bench: Bench) -> None:
+    write_ledger(tmp_path / "run", noisy).close()
+    done = bench("report", tmp_path / "run", tmp_path / "run" / ".." / "run", "--format", "md")
+    assert done.code == 0, done.err
+    assert len(json.loads((tmp_path / "run" / "results.json").read_text())["runs"]) == 1
+
+
+def test_a_foreign_ledgers_names_are_plain_text_on_a_terminal(tmp_path: Path, bench: Bench) -> None:
+    name = "quick\x1b[31m\u202ered"
+    ledger = write_ledger(tmp_path / "run", noisy)
+    written = ledger.get("suite")
+    written["methods"][1]["label"] = name
+    ledger.set("suite", written)
+    ledger.set("optimises", {m: {"shapes-sdxl": []} for m in ("standard", name)})
+    ledger.db.execute("UPDATE cells SET method = ? WHERE method = 'reseed'", (name,))
+    ledger.close()
+    done = bench("report", tmp_path / "run", "--format", "md")
+    assert done.code == 0, done.err
+    assert "quick [31m red against standard" in done.out
+    assert not {"\x1b", "\u202e"} & set(done.out)

@@ -361,7 +361,14 @@ def test_a_ledger_opened_for_reading_refuses_to_be_written(runs: Path) -> None:
 def server(runs: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """`bench serve` in a process of its own on a free port, and the address that it prints."""
     command = [sys.executable, "-m", "bench", "serve", str(runs), "--port", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A parent in the background may have told its children to ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert process.stdout is not None
     line = process.stdout.readline()
     yield process, line.split()[0] if line else ""

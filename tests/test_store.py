@@ -85,6 +85,23 @@ def test_a_file_that_is_no_database_is_named_and_kept(tmp_path: Path) -> None:
     assert path.read_bytes() == content
 
 
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ("DROP TABLE scores", "without a table 'scores'"),
+        ("UPDATE meta SET value = '\"x\"' WHERE key = 'schema'", "of schema 'x'"),
+    ],
+)
+def test_a_damaged_ledger_is_named_and_kept(tmp_path: Path, damage: str, said: str) -> None:
+    ledger = Ledger(tmp_path / "run", create=True)
+    ledger.db.execute(damage)
+    ledger.close()
+    for read_only in (False, True):
+        with pytest.raises(UserError, match=f"not a readable ledger \\(a ledger {said}\\)"):
+            Ledger(tmp_path / "run", read_only=read_only)
+    assert (tmp_path / "run" / "ledger.sqlite").stat().st_size
+
+
 def test_reading_a_folder_without_a_run_says_so_and_makes_nothing(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no run there"):
         Ledger(tmp_path / "typo")

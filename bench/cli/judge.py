@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.cli.program import Add
+from bench.cli.program import Add, say
 
 if TYPE_CHECKING:
     from bench.gate import Judgement
@@ -124,7 +124,7 @@ def tell(judged: Judgement, results: Results, options: argparse.Namespace) -> in
     for note in judged.notes:
         print(f"note: {note}", file=sys.stderr)
     for verdict in sorted(judged.verdicts, key=lambda v: list(words).index(v.outcome)):
-        print(f"{words[verdict.outcome]}: {verdict.sentence}")
+        say([f"{words[verdict.outcome]}: {verdict.sentence}"])
     counts = ", ".join(f"{number} {name}" for name, number in gate.counted(judged.verdicts).items())
     print(f"gate: {gate.overall(judged.verdicts)} ({counts})")
     _write(options.markdown, gate.markdown(judged))

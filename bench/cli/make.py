@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.cli.judge import check_options, gate_options, tell, verdicts_of
-from bench.cli.program import Add, positive
+from bench.cli.program import Add, positive, say
 
 if TYPE_CHECKING:
     from bench.prompts.base import Prompt
@@ -97,10 +97,10 @@ def cmd_run(options: argparse.Namespace) -> int:
 
     if not done.worked:
         print("finished before; nothing to do", file=sys.stderr)
-    print("\n".join(sentences(done.results)))
+    say(sentences(done.results))
     for control in done.results["controls"]:
         if control["ok"] is False:
-            print(f"control: {control['sentence']}")
+            say([f"control: {control['sentence']}"])
     print(f"report: {done.folder / 'report.html'}")
     if not (options.gate or options.baseline):
         return 0
@@ -115,7 +115,7 @@ def cmd_score(options: argparse.Namespace) -> int:
     from bench.run import add_scores
 
     found = add_scores(options.run, options.metric, votes=options.votes, device=options.device)
-    print("\n".join(sentences(found)))
+    say(sentences(found))
     print(f"report: {options.run / 'report.html'}")
     return 0
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from bench import __version__
 from bench.errors import BenchError
+
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 
 Command = Callable[[argparse.Namespace], int]
 Add = Callable[[str, Command, str], argparse.ArgumentParser]
@@ -22,7 +25,7 @@ def guarded(command: Command, options: argparse.Namespace) -> int:
     try:
         return command(options)
     except BenchError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {plain(error)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("interrupted; what is finished is kept, run the same command again to go on", file=sys.stderr)
@@ -35,6 +38,17 @@ def guarded(command: Command, options: argparse.Namespace) -> int:
         traceback.print_exc()
         print("error: this is a fault of ours, please report it with the lines above", file=sys.stderr)
         return 4
+
+
+def plain(text: object) -> str:
+    """One line that a terminal takes for text alone: names come from files that others wrote."""
+    return _UNSEEN.sub(" ", str(text))
+
+
+def say(lines: Iterable[object]) -> None:
+    """Print each as one plain line."""
+    for line in lines:
+        print(plain(line))
 
 
 def commands(parser: argparse.ArgumentParser) -> Add:

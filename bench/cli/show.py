@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from bench.cli.make import cache_folder, load_suite, suite_options
-from bench.cli.program import Add, positive
+from bench.cli.program import Add, positive, say
 
 FORMS = ("json", "markdown", "html")
 
@@ -60,13 +61,27 @@ def cmd_report(options: argparse.Namespace) -> int:
     from bench.run import merged_folder, write_report
     from bench.store import Ledger, exclusive, full_disk_is_said
 
-    ledgers = [Ledger(run) for run in options.runs]
+    # A folder given twice is one run.
+    ledgers = [Ledger(run) for run in {run.resolve(): run for run in options.runs}.values()]
     folder = options.out or (ledgers[0].folder if len(ledgers) == 1 else merged_folder(ledgers))
+    _check_writable(folder)
     with full_disk_is_said(folder), exclusive(folder):
         found = write_report(*ledgers, folder=folder, formats=options.format)
-    print("\n".join(sentences(found)))
+    say(sentences(found))
     print(f"report: {folder / 'report.html'}")
     return 0
+
+
+def _check_writable(folder: Path) -> None:
+    from bench.errors import UserError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        why = "" if os.access(folder, os.W_OK) else "no permission"
+    except OSError as error:
+        why = str(error.strerror or error)
+    if why:
+        raise UserError(f"{folder}: no folder that can be written to ({why}); give another --out")
 
 
 def cmd_compare(options: argparse.Namespace) -> int:
@@ -76,7 +91,7 @@ def cmd_compare(options: argparse.Namespace) -> int:
 
     found = compare(options.a, options.b)
     written = comparison.write(found, options.out, files={form: getattr(options, form) for form in FORMS})
-    print("\n".join(comparison.sentences(found)))
+    say(comparison.sentences(found))
     for path in written:
         print(f"wrote {path}")
     if not found["metrics"]:
@@ -110,7 +125,7 @@ def cmd_power(options: argparse.Namespace) -> int:
                 "or give a run folder"
             )
         folder = made[0]
-    print("\n".join(lines(power(folder, goal, methods=options.method, metrics=options.metric))))
+    say(lines(power(folder, goal, methods=options.method, metrics=options.metric)))
     return 0
 
 
@@ -123,7 +138,9 @@ def cmd_serve(options: argparse.Namespace) -> int:
 def cmd_export(options: argparse.Namespace) -> int:
     from bench.store import Ledger, export
 
-    for path in export(Ledger(options.run), options.out or options.run / "export"):
+    ledger, out = Ledger(options.run), options.out or options.run / "export"
+    _check_writable(out)
+    for path in export(ledger, out):
         print(path)
     return 0
 

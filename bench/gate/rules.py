@@ -140,9 +140,16 @@ def _cost(results: Results, rule: Rule, arm: Row, looks: Looks) -> Pending:
         verdict = _cannot(rule, arm, f"{place}: {problem}")
         return lambda: verdict
     ours, theirs = (finite(row["cost"][name]) or 0.0 for row in (arm, base))
-    given = ((arm["cost"].get("ratios") or {}).get(name)) or {}
+    ratios = arm["cost"].get("ratios") or {}
+    if name in ratios and ratios[name] is None:
+        # The two means are still there, but of other days: an image from the cache was timed when it was made.
+        said = "not measured in this run for both methods (images from the cache keep the times they were made with)"
+        verdict = _cannot(rule, arm, f"{place}: {said}; run with --no-cache into another --runs folder")
+        return lambda: verdict
+    given = ratios.get(name) or {}
     measured = interval(given, "ratio", "low", "high")
-    found = measured or Interval(ours / theirs, ours / theirs, ours / theirs)
+    point = finite(given.get("ratio")) or ours / theirs
+    found = measured or Interval(point, point, point)
     look = looks.known(found, None, logarithmic=True)
     limits = Limits(None, rule.threshold, rule.require)
     said = f"times {base['method']} ({ours:.4g} against {theirs:.4g})"
@@ -168,7 +175,8 @@ def _no_ratio(name: str, arm: Row, base: Row | None) -> str | None:
     if base is None:
         return "there is no baseline arm in this setting"
     for row in (arm, base):
-        if not row.get("complete"):
+        # Missing scores do not make a time another one.
+        if not row.get("complete") and row.get("n") != row.get("n_expected"):
             return f"{row['method']} is incomplete, n = {row.get('n')}"
     costs = [row.get("cost") or {} for row in (arm, base)]
     value, reference = (finite(cost.get(name)) for cost in costs)

@@ -46,8 +46,8 @@ def cost_table(results: Results) -> Table:
     ]
     if any(_ratios(arm) for arm in arms):
         notes.append(
-            "× with an interval: the ratio of the two means over pairs of images that were made on the same hardware, "
-            "neither from an earlier run, with its 95 % interval; nothing where no pair was timed so."
+            "× with an interval: the ratio of the two means over images that this run made on the same hardware, with "
+            "its 95 % interval over batches; nothing where there are none."
         )
     return Table("Cost", [*label_headers(results), *headers], len(label_headers(results)), rows, notes)
 

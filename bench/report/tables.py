@@ -16,6 +16,7 @@ from bench.report.words import (
     finite,
     higher_is_better,
     interval,
+    lacking,
     number,
     p_value,
     percent,
@@ -143,7 +144,7 @@ def label_headers(results: Results) -> list[str]:
 
 def labels_of(results: Results, row: Row, *, marked: bool = False, several: bool | None = None) -> list[Cell]:
     """The cells under `label_headers`; an incomplete arm says so. `several` is what `has_settings` said, if known."""
-    state = "" if row.get("complete", True) else f"incomplete: {row.get('n')} of {row.get('n_expected')}"
+    state = "" if row.get("complete", True) else f"incomplete: {lacking(row)}"
     extra = [Cell(setting(row))] if (has_settings(results) if several is None else several) else []
     method = Cell(row["method"] + (" †" if marked else ""), state, "incomplete" if state else "")
     return [Cell(row["model"]), *extra, Cell(prompts_name(row["prompts"])), method]

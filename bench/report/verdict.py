@@ -16,6 +16,7 @@ from bench.report.words import (
     finite,
     higher_is_better,
     interval,
+    lacking,
     number,
     p_value,
     percent,
@@ -182,7 +183,8 @@ def _controls(results: Results) -> list[tuple[str, str]]:
         ("caution", f"A control could not be judged: {row['sentence']}") for row in said if row.get("ok") is None
     ]
     behave = sum(row.get("ok") is True for row in said)
-    facts = [("fact", f"{behave} of {len(said)} controls behave as expected.")] if said else []
+    judged = sum(row.get("ok") is not None for row in said)
+    facts = [("fact", f"{behave} of {judged} controls that could be judged behave as expected.")] if said else []
     return [*alarms, *unclear, *(facts or [("caution", "No control was run.")])]
 
 
@@ -210,8 +212,7 @@ def _cautions(results: Results) -> list[tuple[str, str]]:
     for arm in pooled(results.get("arms") or []):
         if not arm.get("complete"):
             where = f"{arm['model']} ({setting(arm)}), {prompts_name(arm['prompts'])}"
-            found.append(f"Incomplete, shown but not ranked: {arm['method']} on {where}: {arm['n']} of "
-                         f"{arm['n_expected']} images.")  # fmt: skip
+            found.append(f"Incomplete, shown but not ranked: {arm['method']} on {where}: {lacking(arm, 'images')}.")
     marks = distinct((row["method"], row["metric"]) for row in results.get("comparisons") or [] if row.get("marked"))
     found += [f"{method} optimises {metric}: its {metric} is marked † and no evidence." for method, metric in marks]
     return [("caution", text) for text in found]

@@ -106,6 +106,13 @@ def pooled(rows: list[Row]) -> list[Row]:
     return [row for row in rows if row.get("prompts") == POOLED or setting_key(row) not in with_pool]
 
 
+def lacking(arm: Row, what: str = "") -> str:
+    """What an incomplete arm has: `3 of 4 images`, or that it is scores that are missing."""
+    if arm.get("n") is not None and arm.get("n") == arm.get("n_expected"):
+        return "scores are missing"
+    return f"{arm.get('n')} of {arm.get('n_expected')} {what}".rstrip()
+
+
 def effect(results: Results, row: Row) -> str:
     """`better`, `worse`, `none` shown, or `unknown`: shown means an interval without zero and a Holm p <= 0.05."""
     low, high, p = finite(row.get("low")), finite(row.get("high")), finite(row.get("p_holm"))

@@ -76,7 +76,7 @@ def test_no_text_can_act(text: str) -> None:
     rest = re.sub(r"\\[`'^~=u.\"rHvc]\{(?:[a-zA-Z]|\\i|\\j)\}", "", rest)
     rest = re.sub(r"\{[\[*]?\}", "", rest)
     assert not re.search(r"[\\{}$&#%_^~]", rest)
-    assert not rest.startswith(("[", "*"))
+    assert not written.startswith(("[", "*"))
 
 
 def rows(text: str) -> list[tuple[str, int]]:

@@ -157,6 +157,13 @@ def merged(small: dict[str, Any]) -> dict[str, Any]:
     return small
 
 
+def test_an_arm_that_lacks_only_scores_says_so(small: dict[str, Any]) -> None:
+    small["arms"][1] |= {"complete": False, "n": 4, "n_expected": 4}
+    said = [text for _, text in report.trust(small) if text.startswith("Incomplete")]
+    assert len(said) == 1
+    assert said[0].endswith(": scores are missing.")
+
+
 def test_merged_runs_are_listed_with_what_differs(merged: dict[str, Any]) -> None:
     assert about.provenance(merged) == [
         ("run 1", "monday, suite small (ab12), 2026-11-21"),
