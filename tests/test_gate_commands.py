@@ -221,6 +221,18 @@ def test_a_mistake_is_told_before_the_run_rather_than_after(bench: Bench, tiny: 
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_form_that_cannot_be_written_does_not_cost_the_others(
+    bench: Bench, finished: Run, frozen: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    json_file = tmp_path / "gate.json"
+    junit = tmp_path / "file" / "gate.xml"
+    done = bench("gate", finished.folder, "--baseline", frozen, "--junit", junit, "--json", json_file)
+    assert done.code == 2
+    assert "gate.xml: cannot be written" in done.error
+    assert json.loads(json_file.read_text())["outcome"] == "passed"
+
+
 def test_a_suite_without_gates_is_not_comparable(bench: Bench, finished: Run) -> None:
     done = bench("gate", finished.folder)
     assert done.code == 3

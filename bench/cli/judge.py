@@ -127,13 +127,26 @@ def tell(judged: Judgement, results: Results, options: argparse.Namespace) -> in
         say([f"{words[verdict.outcome]}: {verdict.sentence}"])
     counts = ", ".join(f"{number} {name}" for name, number in gate.counted(judged.verdicts).items())
     print(f"gate: {gate.overall(judged.verdicts)} ({counts})")
-    _write(options.markdown, gate.markdown(judged))
-    _write(options.junit, gate.junit(judged.verdicts))
-    _write(
-        options.json, json.dumps(gate.as_json(judged, results), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    )
     _summarise(gate.markdown(judged))
+    told = json.dumps(gate.as_json(judged, results), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    _write_all(
+        (options.markdown, gate.markdown(judged)), (options.junit, gate.junit(judged.verdicts)), (options.json, told)
+    )
     return gate.exit_code(judged.verdicts)
+
+
+def _write_all(*files: tuple[Path | None, str]) -> None:
+    """Write every form, and only then say which one could not be."""
+    from bench.errors import UserError
+
+    failed: list[UserError] = []
+    for path, text in files:
+        try:
+            _write(path, text)
+        except UserError as error:
+            failed.append(error)
+    if failed:
+        raise failed[0]
 
 
 def _write(path: Path | None, text: str) -> None:

@@ -137,21 +137,29 @@ def _parts(
     found = {name for group in groups.values() for name in group}
     names = [name for name in results.get("metrics") or {} if name in found]
     digits = {name: places(results, name) for name in names}
-    optimised = {(arm["method"], name) for arm in results.get("arms") or [] for name in arm.get("optimises") or []}
+    arms = results.get("arms") or []
+    optimised = {(arm["model"], arm["method"], name) for arm in arms for name in arm.get("optimises") or []}
+    # An incomplete arm's delta would be over other pairs than its neighbours'.
+    lacking = {(*setting_key(arm), arm["prompts"], arm["method"]) for arm in arms if not arm.get("complete", True)}
     laid = []
     for key, group in groups.items():
         first = next(iter(group.values()))
         cells = [
-            _part(group.get(name) or {}, digits[name], marked=(first.get("method"), name) in optimised)
+            _part(
+                group.get(name) or {},
+                digits[name],
+                marked=(first.get("model"), first.get("method"), name) in optimised,
+                whole=(*setting_key(first), first.get("prompts"), first.get("method")) not in lacking,
+            )
             for name in names
         ]
         laid.append((key, first, cells))
     return laid, names
 
 
-def _part(row: Row, digits: int, *, marked: bool) -> Cell:
+def _part(row: Row, digits: int, *, marked: bool, whole: bool) -> Cell:
     text = number(row.get("mean"), digits) + (" †" if marked and row else "")
-    if finite(row.get("delta")) is None:
+    if not whole or finite(row.get("delta")) is None:
         return Cell(text)
     bounds = interval(row.get("low"), row.get("high"), digits, sign=True)
     return Cell(text, f"{number(row['delta'], digits, sign=True)} {bounds}".rstrip())

@@ -74,6 +74,18 @@ def test_seeds(small: dict[str, Any]) -> None:
     assert not seed_table(small).folded
 
 
+def test_an_incomplete_arm_has_no_deltas_by_seed_and_a_mark_goes_by_model(small: dict[str, Any]) -> None:
+    npnet = next(a for a in small["arms"] if a["method"] == "npnet" and a["prompts"] == "*")
+    npnet["complete"] = False
+    small["arms"].append(arm("npnet", 1.1) | {"model": "other", "optimises": ["preference"]})
+    labels = {**SETTING, "prompts": "*", "method": "npnet", "metric": "preference", "seed": 0}
+    given = labels | {"mean": 1.384, "delta": 0.1, "low": 0.07, "high": 0.13}
+    small["seeds"] = [given, given | {"model": "other"}]
+    told = lines(seed_table(small)).splitlines()
+    assert told[2].endswith("| npnet | 0 | 1.384 |")
+    assert told[3].endswith("| npnet | 0 | 1.384 †<br>+0.100 [+0.070, +0.130] |")
+
+
 def test_many_seeds_are_folded(small: dict[str, Any]) -> None:
     labels = {**SETTING, "prompts": "*", "method": "npnet", "metric": "preference", "mean": 1.0}
     small["seeds"] = [labels | {"seed": seed} for seed in range(LONG + 1)]
