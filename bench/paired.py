@@ -11,7 +11,7 @@ import numpy as np
 from bench import stats
 from bench.arms import POOLED, Floats, Ints
 from bench.metrics.base import MetricEntry
-from bench.resampling import Batch, Interval
+from bench.resampling import Asked, Batch, Interval
 
 Row = dict[str, Any]
 
@@ -55,10 +55,7 @@ class Asking:
 
     def mean(self, row: Row, name: str, values: Floats, texts: Ints, *, low: str = "low", high: str = "high") -> None:
         """`row[name]` becomes the mean of values (n,), `low` and `high` its interval."""
-        asked = self._batch.interval(*_totals(values, texts))
-        self._later.append(
-            lambda: row.update({name: asked.answer.estimate, **bounds(asked.answer, low=low, high=high)})
-        )
+        self._fill(row, name, self._batch.interval(*_totals(values, texts)), low, high)
 
     def mean_of_means(self, row: Row, name: str, values: Floats, groups: Any, texts: Ints) -> None:
         """`row[name]` becomes the mean over the groups (n,) of their means, `NAME_low` and `NAME_high` its interval."""
@@ -68,10 +65,11 @@ class Asking:
         at = codes * len(names) + number
         sums = np.bincount(at, weights=values, minlength=shape[0] * shape[1]).reshape(shape).astype(np.float64)
         counts = np.bincount(at, minlength=shape[0] * shape[1]).reshape(shape).astype(np.float64)
-        asked = self._batch.interval(sums, counts)
+        self._fill(row, name, self._batch.interval(sums, counts), f"{name}_low", f"{name}_high")
 
+    def _fill(self, row: Row, name: str, asked: Asked, low: str, high: str) -> None:
         def fill() -> None:
-            row.update({name: asked.answer.estimate, **bounds(asked.answer, low=f"{name}_low", high=f"{name}_high")})
+            row.update({name: asked.answer.estimate, **bounds(asked.answer, low=low, high=high)})
 
         self._later.append(fill)
 

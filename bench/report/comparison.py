@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError
-from bench.report import tables
+from bench.report import pages, tables
 from bench.report.comparison_tables import Comparison, all_tables, pooled_arms
 from bench.report.markdown import LIMIT, bullets, escape, table_lines
 from bench.report.verdict import sentences as verdict
@@ -148,7 +147,7 @@ def _section(head: str, lines: Iterable[str]) -> list[str]:
 
 def html(found: Comparison) -> str:
     """The whole comparison as one page that loads nothing and runs nothing."""
-    text: str = _template().render(browser=None, **page(found))
+    text: str = pages.environment().get_template("comparison.html.j2").render(browser=None, **page(found))
     return text
 
 
@@ -184,17 +183,3 @@ def write(found: Comparison, folder: Path | None, *, files: Mapping[str, Path | 
 
 def _json(found: Comparison) -> str:
     return json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-@cache
-def _template() -> Any:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("bench.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("comparison.html.j2")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bench.report import Results, browser, figures, headline, panels, trust
+from bench.report import Results, browser, figures, headline, pages, panels, trust
 from bench.report.about import compared, provenance
 from bench.report.breakdown import category_table, cost_table, seed_table
 from bench.report.paper import paper_table
@@ -23,45 +22,35 @@ def render(results: Results, folder: Path) -> str:
     suite = results.get("suite", {})
     steps = panels.step_panels(results)
     stages = panels.stage_panels(results)
-    page: str = _template().render(
-        title=suite.get("title") or suite.get("name") or "Results",
-        compared=compared(results),
-        headline=headline(results),
-        verdict=verdicts(results),
-        trust=trust(results),
-        quality=_filled(metric_table(results)),
-        paper=paper_table(results),
-        wins=_filled(win_table(results)),
-        tasks=_filled(task_table(results)),
-        cost=_filled(cost_table(results)),
-        seeds=_filled(seed_table(results)),
-        categories=_filled(category_table(results)),
-        bars=_drawn(figures.win_bars, panels.win_panels(results)),
-        scatters=_drawn(figures.scatter, panels.cost_panels(results)),
-        curves=_drawn(figures.curves, steps),
-        splits=_drawn(figures.stage_split, stages),
-        memory=_drawn(figures.memory, stages),
-        legend=[(name, _safe(figures.key(index))) for name, index in panels.methods(results).items()],
-        stages=[(name, _safe(figures.stage_key(index))) for index, name in enumerate(panels.STAGES)],
-        browser=browser.browser(results, folder),
-        notes=results.get("notes") or [],
-        provenance=provenance(results),
+    page: str = (
+        pages.environment()
+        .get_template("template.html.j2")
+        .render(
+            title=suite.get("title") or suite.get("name") or "Results",
+            compared=compared(results),
+            headline=headline(results),
+            verdict=verdicts(results),
+            trust=trust(results),
+            quality=_filled(metric_table(results)),
+            paper=paper_table(results),
+            wins=_filled(win_table(results)),
+            tasks=_filled(task_table(results)),
+            cost=_filled(cost_table(results)),
+            seeds=_filled(seed_table(results)),
+            categories=_filled(category_table(results)),
+            bars=_drawn(figures.win_bars, panels.win_panels(results)),
+            scatters=_drawn(figures.scatter, panels.cost_panels(results)),
+            curves=_drawn(figures.curves, steps),
+            splits=_drawn(figures.stage_split, stages),
+            memory=_drawn(figures.memory, stages),
+            legend=[(name, _safe(figures.key(index))) for name, index in panels.methods(results).items()],
+            stages=[(name, _safe(figures.stage_key(index))) for index, name in enumerate(panels.STAGES)],
+            browser=browser.browser(results, folder),
+            notes=results.get("notes") or [],
+            provenance=provenance(results),
+        )
     )
     return page
-
-
-@cache
-def _template() -> Any:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("bench.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("template.html.j2")
 
 
 def _filled(table: Table) -> Table | None:

@@ -13,7 +13,7 @@ from werkzeug.exceptions import HTTPException
 from bench.compare import compare
 from bench.errors import BenchError, NotComparable, UserError
 from bench.pairing import Source
-from bench.report import comparison
+from bench.report import comparison, pages
 from bench.serve.listing import Folder
 from bench.serve.pairs import Wanted, page
 
@@ -134,15 +134,7 @@ def _render(template: str, **told: Any) -> str:
 
 @cache
 def _templates() -> Any:
-    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=ChoiceLoader([PackageLoader("bench.serve"), PackageLoader("bench.report", ".")]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = pages.environment("bench.serve")
     environment.globals["zip"] = zip
     environment.filters["enumerate"] = enumerate
     return environment
