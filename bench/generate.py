@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from itertools import groupby
@@ -66,7 +66,7 @@ def generate(
     batch_size = batch_size or plan.suite.batch_size or DEFAULT_BATCH[device.split(":")[0]]
     with Progress("generate", len(todo)) as progress:
         maker = Maker(ledger, cache, device=device)
-        for group in _batches(todo, batch_size):
+        for group in batches(todo, batch_size):
             maker.make(group)
             progress.advance(len(group))
     return {**totals, **maker.totals()}
@@ -83,11 +83,21 @@ def _bring(todo: list[Job], ledger: Ledger, cache: ImageCache) -> list[Job]:
     return remain
 
 
-def _batches(jobs: Iterable[Job], size: int) -> Iterable[list[Job]]:
+def batches(jobs: Sequence[Job], size: int) -> list[list[Job]]:
+    """Jobs of one group each, the groups of a model in turns.
+
+    A machine grows slower or faster while a run goes on; made one arm after the other, that would pass for a
+    difference in cost between methods. It also leaves a run that was stopped with something of every arm.
+    """
+    models = {name: i for i, name in enumerate(dict.fromkeys(j.model for j in jobs))}
+    found: list[tuple[tuple[int, float], list[Job]]] = []
     for _, group in groupby(jobs, key=lambda j: j.group):
         members = list(group)
         for i in range(0, len(members), size):
-            yield members[i : i + size]
+            # Where in the model's time: evenly spread, for a method may need several times as many images.
+            middle = (i + min(i + size, len(members))) / (2 * len(members))
+            found.append(((models[members[0].model], middle), members[i : i + size]))
+    return [batch for _, batch in sorted(found, key=lambda f: f[0])]
 
 
 class Fitting:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image as Pillow
 
 from bench import noise, registry
-from bench.generate import generate, pixel_digest
+from bench.generate import batches, generate, pixel_digest
 from bench.models.base import ModelEntry
 from bench.plan import Job, Plan, make_plan
 from bench.score import arms, score
@@ -293,3 +293,15 @@ def test_a_failed_batch_is_let_go_before_a_smaller_one_is_tried(monkeypatch: pyt
     assert alive == [False, False]
     fitting.each(range(8, 11), make, model="large", one="image")
     assert (done[4:], len(alive)) == ([[8, 9], [10]], 2), "the smaller size is remembered"
+
+
+def test_arms_are_made_in_turns_so_that_a_slower_hour_is_no_methods_cost() -> None:
+    plan = plan_of("ddim", methods=("standard", "inversion", "{use: best_of_n, n: 2, chooser: shapes-preference}"))
+    turns = batches(list(plan.jobs.values()), 4)
+    assert sorted(job.id for batch in turns for job in batch) == sorted(plan.jobs)
+    assert all(len({job.group for job in batch}) == 1 for batch in turns)
+    # Best of 2 is made of standard's images and as many again, so two batches to each of the other arm.
+    assert ["inversion" if batch[0].links else "plain" for batch in turns] == [
+        *("plain", "inversion", "plain"),
+        *("plain", "inversion", "plain"),
+    ]
