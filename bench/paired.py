@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from bench import stats
 from bench.arms import POOLED, Floats, Ints
 from bench.metrics.base import MetricEntry
-from bench.resampling import Asked, Batch, Interval
+from bench.resampling import Asked, Batch, Interval, Totals, totals
 
 Row = dict[str, Any]
 
@@ -24,16 +24,8 @@ def bounds(interval: Interval, *, low: str = "low", high: str = "high") -> Row:
     }
 
 
-class _Totals(NamedTuple):
-    """Values summed over prompts: (k,) each."""
-
-    sums: Floats
-    counts: Floats
-
-
-def _totals(values: Floats, texts: Ints) -> _Totals:
-    _, codes = np.unique(texts, return_inverse=True)
-    return _Totals(np.bincount(codes, weights=values).astype(np.float64), np.bincount(codes).astype(np.float64))
+def _totals(values: Floats, texts: Ints) -> Totals:
+    return totals(values, np.unique(texts, return_inverse=True)[1])
 
 
 class Asking:
@@ -75,11 +67,11 @@ class Asking:
 
     def win_rate(self, row: Row, gains: Floats, texts: Ints) -> None:
         """`win_rate`, `win_low` and `win_high` of gains (n,), ties counted half."""
-        totals = _totals((np.sign(gains) + 1) / 2, texts)
-        asked = self._batch.interval(*totals)
+        of_prompts = _totals((np.sign(gains) + 1) / 2, texts)
+        asked = self._batch.interval(*of_prompts)
 
         def fill() -> None:
-            rate = stats.settled_rate(asked.answer, len(totals.sums))
+            rate = stats.settled_rate(asked.answer, len(of_prompts.sums))
             row.update(win_rate=rate.estimate, win_low=rate.low, win_high=rate.high)
 
         self._later.append(fill)
@@ -94,8 +86,8 @@ class Asking:
         if not len(treated):
             return row
         deltas = treated - control
-        totals = _totals(deltas, texts)
-        clusters, error = len(totals.sums), stats.standard_error(*totals)
+        of_prompts = _totals(deltas, texts)
+        clusters, error = len(of_prompts.sums), stats.standard_error(*of_prompts)
         sign = 1.0 if entry.higher_is_better else -1.0
         count = stats.outcomes(sign * treated, sign * control)
         known = math.isfinite(error)
@@ -110,7 +102,7 @@ class Asking:
         self.mean(row, "delta", deltas, texts)
         self.win_rate(row, sign * deltas, texts)
         if row["complete"]:
-            tested = self._batch.test(totals.sums)
+            tested = self._batch.test(of_prompts.sums)
             self._later.append(lambda: row.update(p=tested.answer))
         return row
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,19 @@ class Interval:
     estimate: float
     low: float
     high: float
+
+
+class Totals(NamedTuple):
+    """Sums and numbers of the values of k clusters: (k,) each."""
+
+    sums: Floats
+    counts: Floats
+
+
+def totals(values: Floats, codes: NDArray[np.intp]) -> Totals:
+    """The totals of values (n,) whose clusters are numbered by codes (n,), 0 to k - 1, none of them empty."""
+    sums = np.bincount(codes, weights=values).astype(np.float64, copy=False)
+    return Totals(sums, np.bincount(codes).astype(np.float64))
 
 
 def bootstrap(

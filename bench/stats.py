@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bench import resampling
-from bench.resampling import LEVEL, RESAMPLES, ROUNDING, Floats, Interval
+from bench.resampling import LEVEL, RESAMPLES, ROUNDING, Floats, Interval, totals
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def cluster_bootstrap(
     `scipy.stats.bootstrap` with the same seed. Raises ValueError also for resamples < 1 or a level outside (0, 1).
     """
     columns, codes = _check(clusters, values=values)
-    sums, counts = _totals(columns[0], codes)
+    sums, counts = totals(columns[0], codes)
     return _bootstrap(sums, counts, resamples=resamples, level=level, seed=seed)
 
 
@@ -76,7 +76,7 @@ def paired_delta(
 ) -> Interval:
     """Mean of treated - baseline (n,), in their unit, with `cluster_bootstrap`'s interval."""
     columns, codes = _check(clusters, treated=treated, baseline=baseline)
-    sums, counts = _totals(columns[0] - columns[1], codes)
+    sums, counts = totals(columns[0] - columns[1], codes)
     return _bootstrap(sums, counts, resamples=resamples, level=level, seed=seed)
 
 
@@ -108,7 +108,7 @@ def win_rate(
     Source: Wilson (1927), JASA 22; Newcombe (1998), Statistics in Medicine 17, method 3.
     """
     columns, codes = _check(clusters, treated=treated, baseline=baseline)
-    sums, counts = _totals((_signs(*columns, tie=tie) + 1) / 2, codes)
+    sums, counts = totals((_signs(*columns, tie=tie) + 1) / 2, codes)
     return settled_rate(_bootstrap(sums, counts, resamples=resamples, level=level, seed=seed), len(sums), level=level)
 
 
@@ -136,7 +136,7 @@ def ratio(
     columns, codes = _check(clusters, numerator=numerator, denominator=denominator)
     if columns[1].min() <= 0:
         raise ValueError(f"denominator has {columns[1].min():g}; every value must be above zero")
-    tops, bottoms = (_totals(column, codes)[0] for column in columns)
+    tops, bottoms = (totals(column, codes)[0] for column in columns)
     return _bootstrap(tops, bottoms, resamples=resamples, level=level, seed=seed)
 
 
@@ -165,7 +165,7 @@ def unpaired_ratio(
         columns, codes = _check(clusters, **{name: values})
         if columns[0].min() <= 0:
             raise ValueError(f"{name} has {columns[0].min():g}; every value must be above zero")
-        sums, counts = _totals(columns[0], codes)
+        sums, counts = totals(columns[0], codes)
         means.append(float(sums.sum() / counts.sum()))
         error = standard_error(sums, counts)
         shares.append((error / means[-1]) ** 2)
@@ -192,7 +192,7 @@ def sign_flip_p(deltas: ArrayLike, clusters: Iterable[Hashable], *, permutations
     if permutations < 1:
         raise ValueError(f"permutations is {permutations}; at least 1 is needed")
     columns, codes = _check(clusters, deltas=deltas)
-    sums, _ = _totals(columns[0], codes)
+    sums, _ = totals(columns[0], codes)
     return float(resampling.sign_flips(sums[:, None], permutations=permutations, seed=seed)[0])
 
 
@@ -226,7 +226,7 @@ def smallest_detectable(
     """
     _check_fraction(alpha=alpha, power=power)
     columns, codes = _check(clusters, deltas=deltas)
-    return detectable(standard_error(*_totals(columns[0], codes)), alpha=alpha, power=power)
+    return detectable(standard_error(*totals(columns[0], codes)), alpha=alpha, power=power)
 
 
 def standard_error(sums: Floats, counts: Floats) -> float:
@@ -303,12 +303,6 @@ def _check_fraction(**named: float) -> None:
     for name, value in named.items():
         if not 0 < value < 1:
             raise ValueError(f"{name} is {value:g}; a number between 0 and 1 is needed")
-
-
-def _totals(values: Floats, codes: NDArray[np.intp]) -> tuple[Floats, Floats]:
-    """Sum and count of the values of each cluster, (k,) each."""
-    sums = np.bincount(codes, weights=values).astype(np.float64, copy=False)
-    return sums, np.bincount(codes).astype(np.float64)
 
 
 def _signs(treated: Floats, baseline: Floats, *, tie: float) -> Floats:
