@@ -39,6 +39,7 @@ _EXPECTED = {
     "float_type": "a number",
     "float_parsing": "a number",
     "bool_type": "true or false",
+    "path_type": "a path",
 }
 
 

@@ -47,20 +47,20 @@ class NPNetConfig(BaseModel):
     """Network of the residual branch: timm's Swin-T as published, or a small one in plain torch."""
     text: Literal["none", "modulation", "cross_attention"] = "modulation"
     """None; AdaGroupNorm as published (2 C numbers a prompt); or prompt tokens attended to by latent patches."""
-    svd: bool = True
+    svd: bool = Field(default=True, strict=True)
     """Singular-value branch; without it x_T takes its place."""
-    attention: bool = True
+    attention: bool = Field(default=True, strict=True)
     """Self-attention inside the singular-value branch."""
-    residual: bool = True
+    residual: bool = Field(default=True, strict=True)
     """Residual branch."""
     layout: Literal["published", "clean"] = "published"
-    width: int = Field(default=96, gt=0)
+    width: int = Field(default=96, gt=0, strict=True)
     """Channels of the small backbone."""
-    depth: int = Field(default=4, gt=0)
+    depth: int = Field(default=4, gt=0, strict=True)
     """Blocks of the small backbone."""
-    heads: int = Field(default=4, gt=0)
+    heads: int = Field(default=4, gt=0, strict=True)
     """Attention heads of the small backbone."""
-    patch: int = Field(default=1, gt=0)
+    patch: int = Field(default=1, gt=0, strict=True)
     """Side in latent pixels of one patch of the small backbone."""
 
     @model_validator(mode="after")

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
+from bench import suite_yaml
 from bench.errors import UserError
 from npnet import dataset
 from npnet.mapped import Rows, memory_mapped
@@ -40,6 +41,17 @@ class SelectionSettings(BaseModel):
     """m in s0 + m < s0': one for every metric, or one for each in their order."""
     mode: Mode = "all"
     """Whether all metrics have to agree, or one is enough."""
+
+    @field_validator("threshold", mode="before")
+    @classmethod
+    def _numbers(cls, value: Any) -> Any:
+        for one in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(one, bool) or not isinstance(one, int | float):
+                said = (
+                    f"'threshold' should be a number, or a list of one for each metric, got {suite_yaml.shown(value)}"
+                )
+                suite_yaml.fault(said)
+        return value
 
     def rules(self) -> list[Rule]:
         """The rules that the metrics and thresholds say; UserError where their numbers do not fit."""

@@ -123,7 +123,8 @@ def load(
     word on attention in the singular-value branch, where the checkpoint was trained otherwise: False leaves its
     attention weights out, True adds fresh ones (for fine-tuning) where it has none. `prompt` (tokens, width) other
     than the checkpoint's gives it a fresh text layer, to fine-tune for another model. Raises UserError on a broken
-    file, on keys and shapes that do not fit (named), and on attention that differs without the caller's word.
+    file, on keys and shapes that do not fit (named), on weights that are not finite, and on attention that differs
+    without the caller's word.
     """
     from npnet.model import NPNet
 
@@ -159,6 +160,7 @@ def load(
             if key.startswith(("text.", "residual.prompt.")):
                 tensors[key] = present[key]
     _check_fit(checkpoint.path, tensors, present)
+    _check_finite(checkpoint.path, tensors)
     network.load_state_dict(tensors)
     network.provenance = dict(checkpoint.provenance)
     return network.eval()
@@ -268,6 +270,15 @@ def _check_fit(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str,
     if parts:
         raise UserError(
             f"{path}: does not fit the configuration; {'; '.join(parts)}; give the configuration it was trained with"
+        )
+
+
+def _check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    broken = [name for name, value in tensors.items() if value.is_floating_point() and not value.isfinite().all()]
+    if broken:
+        raise UserError(
+            f"{path}: NaN or infinity in {first_names(sorted(broken))}, so every answer would be; get it again, or "
+            "train it again with a lower learning_rate"
         )
 
 

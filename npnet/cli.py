@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     select = add("select", cmd_select, "print filter rates by metric and threshold; with --out, write a selection")
     select.add_argument("folder", type=Path, metavar="DIR")
     select.add_argument("--metric", action="append", default=[], help="may be given several times (default: all)")
-    select.add_argument("--threshold", action="append", type=float, default=[], metavar="M", help="keep s0 + M < s0'")
+    select.add_argument("--threshold", action="append", type=_number, default=[], metavar="M", help="keep s0 + M < s0'")
     select.add_argument("--mode", choices=["all", "any"], default="all", help="what of several metrics must agree")
     select.add_argument("--out", type=Path, help="the selection's file")
 

@@ -62,6 +62,9 @@ def run(
     protocol = planned.protocol
     dataset.write_manifest(out, protocol)
     mine = [c for c in range(protocol.chunks) if c % share[1] == share[0] - 1]
+    if not mine:
+        shards = f"{protocol.chunks} shards of {protocol.chunk} pairs"
+        say(f"share {share[0]}/{share[1]} is empty: the collection has {shards}")
     _clean(out, mine, protocol)
     digests = {name: registry.get("metrics", name).digest() for name in config.metrics}
     todo = [c for c in mine if not _have(out, c, planned, digests)]

@@ -55,6 +55,12 @@ def _is_file(name: str) -> bool:
     return name not in registry.names("prompts") and bool(Path(name).suffix or "/" in name)
 
 
+def _two(value: Any) -> Any:
+    if isinstance(value, list | tuple) and len(value) != 2:
+        suite_yaml.fault(f"'seeds' should be [lowest, highest], got {suite_yaml.shown(list(value))}")
+    return value
+
+
 def _seeds(value: tuple[int, int]) -> tuple[int, int]:
     if value[1] < value[0]:
         suite_yaml.fault(f"'seeds' should be [lowest, highest], got {list(value)}")
@@ -63,8 +69,16 @@ def _seeds(value: tuple[int, int]) -> tuple[int, int]:
 
 def _teacher(value: Any) -> Any:
     """A name, a mapping or a list, as in suites; and the teachers that are no noise methods."""
-    links = value.get("chain") if isinstance(value, dict) and "chain" in value else value
-    links = links if isinstance(links, list) else [links]
+    if not (isinstance(value, dict) and "chain" in value):
+        return tuple(_link(link) for link in (value if isinstance(value, list) else [value]))
+    beside = [key for key in value if key != "chain"]
+    if beside:
+        suite_yaml.fault(
+            f"unknown key {beside[0]!r} beside 'chain'; a parameter belongs to a link of the chain", beside[0]
+        )
+    links = value["chain"]
+    if not isinstance(links, list) or not links:
+        suite_yaml.fault(f"'chain' should be a list of methods, got {suite_yaml.shown(links)}", "chain")
     return tuple(_link(link) for link in links)
 
 
@@ -99,7 +113,7 @@ class CollectConfig(BaseModel):
     """A registered prompt set, or a text file with one prompt a line."""
     pairs: Count
     """Pairs in the whole collection, before any selection."""
-    seeds: Annotated[tuple[Seed, Seed], AfterValidator(_seeds)] = (0, 1024)
+    seeds: Annotated[tuple[Seed, Seed], BeforeValidator(_two), AfterValidator(_seeds)] = (0, 1024)
     """Lowest and highest seed, both included (table 14)."""
     sampler: Annotated[Text, _registered("samplers")] = "ddim"
     steps: Steps

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -33,8 +33,15 @@ def parse(text: str, kind: type[T], *, file: str, overrides: Sequence[str] = ())
         document.override(setting)
     found: T | None = None
     faults: list[suite_yaml.Fault] = []
+    fields = kind.model_fields
+    # `selection:` with nothing after it is a slip, also where the field may hold None.
+    written = {
+        key: value
+        for key, value in document.data.items()
+        if value is not None or key not in fields or not fields[key].is_required()
+    }
     try:
-        found = kind.model_validate(document.data)
+        found = kind.model_validate(written)
     except ValidationError as error:
         faults = list(_faults(error, kind))
     document.refuse(faults)
@@ -46,4 +53,14 @@ def _faults(error: ValidationError, kind: type[BaseModel]) -> Iterable[suite_yam
     for one in error.errors():
         path: tuple[Any, ...] = one["loc"]
         subject = ".".join(map(str, path)) or "the file"
-        yield path, suite_yaml.phrase(one, subject=repr(subject), known=kind.model_fields, noun="key")
+        yield path, suite_yaml.phrase(one, subject=repr(subject), known=_keys_beside(path, kind), noun="key")
+
+
+def _keys_beside(path: Sequence[Any], kind: type[BaseModel]) -> Iterable[str]:
+    """The keys that may stand where `path` ends, as far as they are a model's; those of the whole file otherwise."""
+    within = kind
+    for part in path[:-1]:
+        field = within.model_fields.get(part) if isinstance(part, str) else None
+        held = (field.annotation, *get_args(field.annotation)) if field else ()
+        within = next((one for one in held if isinstance(one, type) and issubclass(one, BaseModel)), kind)
+    return within.model_fields

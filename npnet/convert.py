@@ -47,9 +47,11 @@ def convert(
 
     `config` is the source's own unless given; `attention` is as in `npnet.checkpoint.load`. `provenance` is added to
     what the source brings (for a published file: its name and sha256, and that HPSv2 selected its pairs). Raises
-    UserError where the source is broken or does not fit, or where the target is the source.
+    UserError where the source is broken or does not fit, or where the target is the source or a `.pth`.
     """
     source, target = find(source), Path(target)
+    if target.suffix == ".pth":
+        raise UserError(f"{target}: convert writes safetensors; name a .safetensors file, or a folder")
     file = target if target.suffix == ".safetensors" else target / FILE
     if file.exists() and file.samefile(source):
         raise UserError(f"{source}: source and target are the same file; name another target")

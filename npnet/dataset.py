@@ -117,17 +117,31 @@ def read_manifest(folder: Path) -> Protocol:
     path = folder / MANIFEST
     try:
         data = json.loads(path.read_text())
+        if not isinstance(data, dict):
+            raise ValueError("no JSON object")
         if data["schema"] != SCHEMA:
             raise UserError(
                 f"{path}: schema {data['schema']}, this version reads {SCHEMA}; use the version that wrote it"
             )
         return Protocol.model_validate(data["protocol"])
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(
             f"{folder}: not a collection of noise pairs (no {MANIFEST}); make one with npnet collect"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
-        raise UserError(f"{path}: not a readable manifest ({str(error).splitlines()[0]})") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path}: not a manifest of noise pairs ({_reason(error)}); put it back as npnet collect wrote it, or "
+            "delete it and run the same npnet collect again, which keeps the shards"
+        ) from None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        one = error.errors()[0]
+        return f"{'.'.join(map(str, one['loc'])) or 'its protocol'}: {one['msg']}"
+    return f"no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
 
 
 def _same(folder: Path, found: Protocol, wanted: Protocol) -> None:

@@ -33,7 +33,7 @@ def write_file(path: Path, data: bytes) -> None:
 
 @contextmanager
 def failure_is_said(path: Path) -> Iterator[None]:
-    """What keeps a collection's file from being written, as a UserError."""
+    """What keeps a file in a command's --out from being written, as a UserError."""
     try:
         with full_disk_is_said(path.parent):
             yield

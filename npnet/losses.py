@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.store import write_atomically
 from npnet.batches import Pairs
+from npnet.folders import write_file
 
 COLUMNS = (
     "epoch",
@@ -59,21 +59,21 @@ def explained(mse: float, identity: float) -> float:
 
 
 def write(rows: Sequence[Mapping[str, Any]], out: Path) -> None:
-    """Write losses.csv, a row an epoch."""
+    """Write losses.csv, a row an epoch; UserError where that cannot be done."""
     text = io.StringIO()
     table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     table.writeheader()
     table.writerows([{name: _shown(row[name]) for name in COLUMNS} for row in rows])
-    write_atomically(out / CSV, text.getvalue().encode())
+    write_file(out / CSV, text.getvalue().encode())
 
 
 def draw(rows: Sequence[Mapping[str, Any]], out: Path) -> bool:
-    """Write losses.png; returns False where matplotlib is not installed."""
+    """Write losses.png; returns False where matplotlib is not installed, UserError where it cannot be written."""
     try:
         picture = _figure(rows)
     except ImportError:
         return False
-    write_atomically(out / FIGURE, picture)
+    write_file(out / FIGURE, picture)
     return True
 
 

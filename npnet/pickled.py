@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError
+
+_PICKLED = (b"\x80", b"PK")
+"""How a pickle begins, and the zip file that PyTorch puts one into."""
 
 
 def safe_load(path: Path, *, expected: str) -> Any:
@@ -18,9 +22,13 @@ def safe_load(path: Path, *, expected: str) -> Any:
     import torch
 
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        # By what is in it, not by its name; and a warning about old pickles would be a second line.
+        with open(path, "rb") as file, warnings.catch_warnings(action="ignore"):
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise UserError(f"{path}: {_blocked(error)}; expected {expected}") from error
+        with open(path, "rb") as file:
+            begin = file.read(len(_PICKLED[-1]))
+        raise UserError(f"{path}: {_blocked(error, begin)}; expected {expected}") from error
     except Exception as error:  # zip, EOF, index, key and type errors all mean the same: these are not its bytes
         if isinstance(error, OSError) and error.errno:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from error
@@ -29,11 +37,17 @@ def safe_load(path: Path, *, expected: str) -> Any:
         ) from error
 
 
-def _blocked(error: pickle.UnpicklingError) -> str:
-    """Of torch's long message only a part says what was found; a blocked module it tells without these words."""
-    said = str(error).partition("WeightsUnpickler error:")[2]
+def _blocked(error: pickle.UnpicklingError, begin: bytes) -> str:
+    """Of torch's long message only a part says what was found; a blocked module it tells without these words.
+
+    `begin` are the file's first bytes: a web page or a Git LFS pointer is no pickle, whatever its letters would mean.
+    """
+    # What follows the first line is the same for every error, and speaks of types and torch.load itself.
+    said = str(error).partition("WeightsUnpickler error:")[2].strip().partition("\n")[0]
+    if said.startswith("Unsupported operand") and not begin.startswith(_PICKLED):
+        return "not a PyTorch file"
     blocked = re.search(r"whose module \S+ is blocked", str(error))
-    if blocked or re.search(r"global|class|torch\.load|getattr", said, re.IGNORECASE):
+    if blocked or re.search(r"global|class|getattr|operand|can only|reduce|build", said, re.IGNORECASE):
         return "holds objects other than tensors, which would execute code when loaded; nothing was executed"
     return "its pickle is broken"
 

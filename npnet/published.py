@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import UserError
 from npnet import NPNetConfig
-from npnet.pickled import first_line, safe_load
+from npnet.pickled import safe_load
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 KEYS = ("unet_svd", "unet_embedding", "embeeding", "alpha", "beta")
 PREFIXES = {"unet_svd.": "svd.", "unet_embedding.": "residual.", "embeeding.": "text.", "text_embedding.": "text."}
 """Published name -> ours."""
+_TELLING = ("svd.mlp1.0.weight", "text.linear.weight")
+"""Weights whose number of inputs tells the latent's size and the prompt's shape."""
 _TOKENS = 77
 """Tokens of a published prompt; the checkpoint holds only tokens times width."""
 
@@ -67,16 +69,15 @@ def translated(path: Path, tensors: Mapping[str, Tensor]) -> tuple[NPNetConfig, 
     for name, tensor in tensors.items():
         prefix = next((p for p in PREFIXES if name.startswith(p)), "")
         renamed[(PREFIXES[prefix] + name[len(prefix) :]) if prefix else name.removeprefix("_")] = tensor.detach()
-    try:
-        size = renamed["svd.mlp1.0.weight"].shape[1]
-        features = renamed["text.linear.weight"].shape[1]
-    except (KeyError, IndexError) as error:
+    lacking = [name for name in _TELLING if name not in renamed]
+    if lacking:
         raise UserError(
             f"{path}: not a published NPNet, its {len(tensors)} tensors ({first_names(sorted(tensors))}) "
-            f"have no {first_line(error)}; expected unet_svd., unet_embedding., embeeding. or text_embedding., alpha, "
-            "beta"
-        ) from error
-    if features % _TOKENS or size % 8:
+            f"have no {lacking[0]!r}; expected unet_svd., unet_embedding., embeeding. or text_embedding., alpha, beta"
+        )
+    # A tensor that is no matrix has no inputs.
+    size, features = (renamed[name].shape[1] if renamed[name].ndim == 2 else 0 for name in _TELLING)
+    if not features or not size or features % _TOKENS or size % 8:
         raise UserError(
             f"{path}: a text layer of {features} inputs and {size} singular values belong to no published NPNet; "
             f"expected {_TOKENS} times the prompt's width (157696 for SDXL, 78848 for DiT) and 256"

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from bench import suite_yaml
 from bench.errors import nearest
+from bench.suite import Count
 from npnet import NPNetConfig
 from npnet.batches import SelectionSettings
 
 _FROM_PAIRS = ("latent", "prompt")
 _NOT_THE_RESULT = ("cache", "cache_svd", "cache_embeddings")
 """Settings that a resumed training may change. Epochs too, under a constant schedule."""
+Switch = Annotated[bool, Field(strict=True)]
 
 
 class TrainConfig(BaseModel):
@@ -30,35 +32,35 @@ class TrainConfig(BaseModel):
     """Fields of NPNetConfig that differ from what the pairs suggest: svd, residual, text, attention, layout, ..."""
     conditioning: Literal["per_sample", "first_of_batch"] = "per_sample"
     """Whose prompt a pair is given: its own, or the first of its batch as in the released code."""
-    limit: int | None = Field(default=None, ge=2)
+    limit: int | None = Field(default=None, ge=2, strict=True)
     """Number of pairs, validation included, drawn from those selected; fewer are a subset of more."""
-    validation: float = Field(default=0.1, gt=0, lt=1)
+    validation: float = Field(default=0.1, gt=0, lt=1, strict=True)
     """Share of the pairs kept for validation; no prompt is on both sides."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, strict=True)
     """Decides the initial weights, the split, the draw and the order of pairs."""
-    epochs: int = Field(default=30, ge=1)
+    epochs: Count = 30
     """Passes over the training pairs."""
-    batch: int = Field(default=64, ge=1)
+    batch: Count = 64
     """Pairs of one optimizer step, over all processes and accumulation."""
-    accumulation: int = Field(default=1, ge=1)
+    accumulation: Count = 1
     """Parts in which a process goes through its share of a batch, to need less memory."""
-    learning_rate: float = Field(default=1e-4, gt=0)
+    learning_rate: float = Field(default=1e-4, gt=0, strict=True)
     """Of AdamW."""
-    weight_decay: float = Field(default=0.01, ge=0)
+    weight_decay: float = Field(default=0.01, ge=0, strict=True)
     """Of AdamW."""
     schedule: Literal["constant", "cosine"] = "constant"
     """Learning rate over the steps: as it is, or falling to zero along a cosine."""
-    clip: float | None = Field(default=None, gt=0)
+    clip: float | None = Field(default=None, gt=0, strict=True)
     """Largest gradient norm; none as in the paper."""
-    ema: float | None = Field(default=None, gt=0, lt=1)
+    ema: float | None = Field(default=None, gt=0, lt=1, strict=True)
     """Decay of an average of the weights, which is then what is validated and written."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto is bf16 autocast on a GPU that has it, and fp32 on the CPU."""
     cache: Path | None = None
     """Folder of prompt embeddings and singular values; by default `npnet` in the folder that BENCH_CACHE names."""
-    cache_svd: bool = True
+    cache_svd: Switch = True
     """Decompose every source noise once and keep it; else in every step."""
-    cache_embeddings: bool = True
+    cache_embeddings: Switch = True
     """Encode every prompt once and keep it; else in every step."""
     svd_dtype: Literal["float16", "float32"] = "float16"
     """How singular vectors are kept; a pair of SDXL takes 0.26 or 0.53 MB."""

@@ -47,15 +47,14 @@ def check_network(settings: Mapping[str, Any], latent: tuple[int, int, int], beg
     """UserError where settings, latents and checkpoint make no network, said before anything is read or encoded."""
     # How many tokens a prompt has, and how wide, is known once one is encoded, and decides nothing of this.
     prompt = (1, 1) if reads_text(settings, begun) else None
-    if begun is None:
-        network_config(settings, latent=latent, prompt=prompt)
-        return
-    if begun.config.latent != latent:
+    if begun is not None and begun.config.latent != latent:
         raise UserError(
             f"{begun.path}: a network for latents {begun.config.latent}, and the pairs have {latent}; "
             "fine-tune the network of a model with the same latents"
         )
-    _tuned_config(settings, begun, prompt)
+    made = _tuned_config(settings, begun, prompt) if begun else network_config(settings, latent=latent, prompt=prompt)
+    if not made.svd and not made.residual and made.text == "none":
+        raise UserError("network: svd, residual and text are all off, which leaves nothing to train; switch one on")
 
 
 def _tuned_config(settings: Mapping[str, Any], begun: Checkpoint, prompt: tuple[int, int] | None) -> NPNetConfig:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bench.errors import UserError
-from bench.store import write_atomically
+from npnet.folders import write_file
 from npnet.pickled import first_line, safe_load
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def restore(
 
 
 def write(out: Path, told: Mapping[str, Any]) -> None:
-    """Write a state, whole or not at all."""
+    """Write a state, whole or not at all; UserError where that cannot be done."""
     made = io.BytesIO()
     torch.save(dict(told), made)
-    write_atomically(out / FILE, made.getvalue())
+    write_file(out / FILE, made.getvalue())

@@ -163,6 +163,58 @@ def test_a_pickle_with_code_is_refused_and_not_executed(tmp_path: Path) -> None:
     assert not marker.exists()
 
 
+def test_what_is_said_of_a_pickle_with_code_is_one_line_whatever_its_name(tmp_path: Path) -> None:
+    """torch warns about pickles of other protocols, and takes a file for safetensors by its name."""
+    for name in ("sdxl.pth", "sdxl.safetensors"):
+        file = tmp_path / name
+        file.write_bytes(pickle.dumps(Marker(tmp_path / "executed"), protocol=4))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            refused(file, "execute code.*nothing was executed")
+        torch.save({"alpha": Marker(tmp_path / "executed")}, file)
+        refused(file, "execute code.*nothing was executed")
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["<html>Not found</html>", "Access denied", '{"error": "gone"}', "version https://git-lfs.github.com/spec/v1\n"],
+)
+def test_what_a_failed_download_left_is_not_said_to_hold_code(content: str, tmp_path: Path) -> None:
+    file = tmp_path / "sdxl.pth"
+    file.write_text(content)
+    refused(file, "not a PyTorch file; expected a published NPNet checkpoint: get it again")
+
+
+def test_a_published_file_under_the_mirrors_name_is_read_by_its_content(sdxl: Path, tmp_path: Path) -> None:
+    renamed = tmp_path / "sdxl.safetensors"
+    renamed.write_bytes(sdxl.read_bytes())
+    assert read(renamed).config == read(sdxl).config
+
+
+@pytest.mark.parametrize("shape", [(5,), (64, 0), (64, 250)])
+def test_shapes_of_no_published_network_are_one_line_with_the_file(shape: tuple[int, ...], tmp_path: Path) -> None:
+    file = tmp_path / "odd.safetensors"
+    save_file({"unet_svd.mlp1.0.weight": torch.zeros(shape), "embeeding.linear.weight": torch.zeros(8, 77)}, file)
+    refused(file, "a text layer of 77 inputs and (0|250) singular values belong to no published NPNet")
+    save_file({"unet_svd.mlp1.0.weight": torch.zeros(64, 256), "embeeding.linear.weight": torch.zeros(shape)}, file)
+    refused(file, "a text layer of (0|250) inputs and 256 singular values belong to no published NPNet")
+
+
+def test_weights_that_are_not_finite_are_named(sdxl: Path, tmp_path: Path) -> None:
+    content = torch.load(sdxl, weights_only=True)
+    torch.save({**content, "alpha": torch.tensor([float("nan")])}, tmp_path / "sdxl.pth")
+    refused(tmp_path / "sdxl.pth", "NaN or infinity in alpha, so every answer would be; get it again")
+
+
+def test_convert_does_not_write_safetensors_into_a_folder_that_looks_like_a_pth(ours: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"out\.pth: convert writes safetensors; name a \.safetensors file, or a folder"
+    ):
+        convert(ours, tmp_path / "out.pth")
+    assert not (tmp_path / "out.pth").exists()
+
+
 def test_a_pth_of_something_else_names_the_keys(tmp_path: Path) -> None:
     file = tmp_path / "other.pth"
     torch.save({"state_dict": {}, "epoch": 3}, file)

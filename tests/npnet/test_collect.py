@@ -219,6 +219,12 @@ def test_shares_merge_to_the_same_bytes(whole: Path, prompts: Path, tmp_path: Pa
     assert images(tmp_path / "all") == images(whole)
 
 
+def test_a_share_without_a_shard_says_so(prompts: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    assert run(settings_of(prompts), out=tmp_path, share=(4, 4), device="cpu", say=said.append) == 0
+    assert said == ["share 4/4 is empty: the collection has 3 shards of 4 pairs"]
+
+
 def test_another_batch_size_changes_the_last_bits_at_most(whole: Path, prompts: Path, tmp_path: Path) -> None:
     run(settings_of(prompts), out=tmp_path, device="cpu", batch_size=3, say=quiet)
     one, other = together(whole), together(tmp_path)
@@ -604,6 +610,11 @@ def test_a_pair_that_is_not_finite_is_kept_counted_and_not_selected(
         ("teacher: [inversion, {use: best_of_n, n: 1}]\n", r"c\.yaml:6: parameter 'n' of method 'best_of_n' should be"),
         ("metrics: [shapes-clip]\n", r"c\.yaml:6: unknown metric 'shapes-clip'; did you mean 'shapes-clipscore'\?"),
         ("seeds: [9, 0]\n", r"c\.yaml:6: 'seeds' should be \[lowest, highest\], got \[9, 0\]"),
+        ("seeds: [0]\n", r"c\.yaml:6: 'seeds' should be \[lowest, highest\], got \[0\]"),
+        ("teacher: {chain: [inversion], n: 2}\n", r"c\.yaml:6: unknown key 'n' beside 'chain'; a parameter belongs to"),
+        ("teacher: {chain: inversion}\n", r"c\.yaml:6: 'chain' should be a list of methods, got 'inversion'"),
+        ("teacher: {chain: []}\n", r"c\.yaml:6: 'chain' should be a list of methods, got \[\]"),
+        ("pairs:\n", r"c\.yaml:3: missing key 'pairs'"),
         ("keep_image: true\n", r"c\.yaml:6: unknown key 'keep_image'; did you mean 'keep_images'\?"),
     ],
 )
@@ -642,7 +653,8 @@ def test_the_training_preset_is_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "steps", "guidance", "pairs"), [("sdxl", 10, 5.5, 100_000), ("dreamshaper", 4, 3.5, 80_000)]
+    ("name", "steps", "guidance", "pairs"),
+    [("sdxl", 10, 5.5, 100_000), ("dreamshaper", 4, 3.5, 80_000), ("hunyuan-dit", 10, 5.0, 600)],
 )
 def test_the_papers_presets(name: str, steps: int, guidance: float, pairs: int) -> None:
     """A.4 and table 1; a preset is of the model that it is named after."""

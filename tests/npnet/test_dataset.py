@@ -61,12 +61,37 @@ def test_folders_of_one_collection_merge_and_those_of_two_do_not(tmp_path: Path)
         dataset.merge([tmp_path / "c"], tmp_path / "all")
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"schema": 1}', '{"schema": 9, "protocol": {}}'])
-def test_a_manifest_that_is_none_is_one_line(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "Expecting value"),
+        ("[]", "no JSON object"),
+        ('{"schema": 1}', "no 'protocol'"),
+        ('{"schema": 1, "protocol": {"model": "sdxl"}}', "model_digest: Field required"),
+        ('{"schema": 9, "protocol": {}}', "schema 9, this version reads 1"),
+    ],
+)
+def test_a_manifest_that_is_none_is_one_line(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "manifest.json").write_text(text)
-    with pytest.raises(UserError, match=r"manifest\.json: ") as raised:
+    with pytest.raises(UserError, match=rf"manifest\.json: .*{said}") as raised:
         dataset.read(tmp_path)
     assert "\n" not in str(raised.value)
+
+
+def test_a_lost_manifest_is_written_again_and_keeps_the_shards(tmp_path: Path) -> None:
+    planned = collection(tmp_path)
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(UserError, match=r"delete it and run the same npnet collect again, which keeps the shards"):
+        dataset.read(tmp_path)
+    (tmp_path / "manifest.json").unlink()
+    dataset.write_manifest(tmp_path, planned)
+    assert [len(shard) for shard in dataset.read(tmp_path)[1]] == [16, 16, 16]
+
+
+def test_a_file_is_not_a_collection(tmp_path: Path) -> None:
+    (tmp_path / "pairs").touch()
+    with pytest.raises(UserError, match=r"pairs: not a collection of noise pairs \(no manifest\.json\)"):
+        dataset.read(tmp_path / "pairs")
 
 
 def test_a_folder_without_pairs_says_how_to_make_some(tmp_path: Path) -> None:

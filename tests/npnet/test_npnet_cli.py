@@ -150,6 +150,13 @@ def test_a_mistake_is_one_line(
     assert said in done.error
 
 
+@pytest.mark.parametrize("threshold", ["nan", "inf", "much"])
+def test_a_threshold_that_is_no_number_is_refused(collected: Path, threshold: str) -> None:
+    done = npnet("select", collected, "--threshold", threshold)
+    assert done.code == 2
+    assert f"argument --threshold: expected a number, got {threshold!r}" in done.err
+
+
 @pytest.mark.parametrize("share", ["0/2", "3/2", "1", "a/b", "1/0"])
 def test_a_share_that_is_none_is_refused(config: Path, share: str) -> None:
     done = npnet("collect", config, "--shard", share)

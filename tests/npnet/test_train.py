@@ -22,7 +22,7 @@ import torch
 from noise_pairs import PROMPTS, collection
 
 from bench.errors import UserError
-from npnet import NPNet, NPNetConfig, checkpoint, config, dataset, loop
+from npnet import NPNet, NPNetConfig, checkpoint, config, dataset, loop, state
 from npnet.batches import Pairs, SelectionSettings, choose, gather, split
 from npnet.caches import Team, embeddings, singular_values
 from npnet.loop import Data, Loop
@@ -606,6 +606,8 @@ def test_an_encoder_without_prompt_embeds_is_one_line(
     [
         ({"network": {**SMALL, "text": "nonsense"}}, "'network.text' should be"),
         ({"network": {**SMALL, "heads": 5}}, "heads=5 does not divide width=16"),
+        ({"network": {**SMALL, "svd": "false"}}, "'network.svd' should be true or false, got 'false'"),
+        ({"network": {"svd": False, "residual": False, "text": "none"}}, "all off, which leaves nothing to train"),
         ({"selection": {"metrics": ["taste"], "threshold": [0.0, 1.0]}}, "1 metrics, 2 thresholds and 0 files"),
         ({"selection": "nowhere.json"}, r"nowhere\.json"),
     ],
@@ -650,6 +652,19 @@ def test_a_training_that_diverges_says_so_and_keeps_its_state(pairs: Path, tmp_p
     assert not (tmp_path / "out" / "best.safetensors").exists()
 
 
+@pytest.mark.parametrize("name", ["losses.csv", "losses.png", "best.safetensors"])
+def test_an_output_that_cannot_be_written_is_one_line(pairs: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "out" / name).mkdir(parents=True)
+    with pytest.raises(UserError, match=rf"out/{name}: cannot be written \(Is a directory\)"):
+        train(pairs, tmp_path / "out", epochs=1)
+
+
+def test_a_state_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file/state\.pt: cannot be written"):
+        state.write(tmp_path / "file", {"epoch": 1})
+
+
 def test_a_second_training_in_a_folder_waits(pairs: Path, tmp_path: Path) -> None:
     from bench.store import exclusive
 
@@ -665,11 +680,22 @@ def test_a_second_training_in_a_folder_waits(pairs: Path, tmp_path: Path) -> Non
         ("epochs: 0", "'epochs' should be greater than or equal to 1"),
         ("learning_rat: 1", "unknown key 'learning_rat'; did you mean 'learning_rate'"),
         ("conditioning: first", "'conditioning' should be 'per_sample' or 'first_of_batch'"),
+        ("seed: -1", "'seed' should be greater than or equal to 0, got -1"),
+        ("batch: true", "'batch' should be a whole number, got true"),
+        ("accumulation: 2.0", "'accumulation' should be a whole number, got 2.0"),
+        ("learning_rate: true", "'learning_rate' should be a number, got true"),
+        ("cache_svd: 1", "'cache_svd' should be true or false, got 1"),
+        ("cache: 7", "'cache' should be a path, got 7"),
+        ("selection:", "missing key 'selection'"),
+        ("selection: {metrics: [x], thresholds: 0}", "unknown key 'thresholds'; did you mean 'threshold'?"),
+        ("selection: {metrics: [x], threshold: much}", "'threshold' should be a number, or a list of one for each"),
+        ("selection: {metrics: [x], threshold: [0, true]}", "'threshold' should be a number, or a list of one for"),
     ],
 )
 def test_a_wrong_setting_is_one_line_with_its_place(line: str, said: str) -> None:
+    others = "pairs: there\n" + ("\n" if line.startswith("selection") else "selection: none\n")
     with pytest.raises(UserError) as raised:
-        config.parse(f"pairs: there\nselection: none\n{line}\n", TrainConfig, file="t.yaml")
+        config.parse(f"{others}{line}\n", TrainConfig, file="t.yaml")
     assert str(raised.value).startswith("t.yaml:3: ")
     assert said in str(raised.value)
 
