@@ -19,6 +19,7 @@ OPTIONAL = {
     "matplotlib": "figures as files",
     "open_clip": "scorers of real models",
     "cleanfid": "FID",
+    "sentencepiece": "prompts of hunyuan-dit",
 }
 
 

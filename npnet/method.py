@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from npnet.model import NPNet
 
 AUTO = "auto"
+PUBLISHED_AS = {"hunyuan-dit": "dit"}
+"""Models whose published checkpoint is not named after them."""
 SHIPPED = Path(__file__).parent / "weights"
 _places: dict[str, Path] = {}
 """Where checkpoints of known digests lie, for methods that are built again from a job's id."""
@@ -117,7 +119,8 @@ class NPNetMethod(Method):
 
 
 def _of_model(name: str) -> Path:
-    found = known().get(name)
+    names = known()
+    found = names.get(name) or names.get(PUBLISHED_AS.get(name, name))
     if found is None:
         raise UserError(
             f"npnet: no checkpoint for model {name!r}: put {name}.safetensors or {name}.pth into {_said(folder())} (or "

@@ -41,7 +41,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
-        ("models", {"sdxl", "shapes-sdxl"}),
+        ("models", {"sdxl", "hunyuan-dit", "shapes-sdxl"}),
         ("methods", {"standard", "inversion", "inversion_as_released", "reseed", "best_of_n"}),
         ("samplers", {"ddim", "dpmpp_2m", "euler", "euler_a", "heun", "pndm", "unipc", "lcm", "kdpm2_a"}),
         ("prompts", {"pick-a-pic", "drawbench", "hpd", "geneval", "t2i-compbench", "shapes-pickapic"}),

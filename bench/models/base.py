@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Embeddings = dict[str, "torch.Tensor"]
 """Prompt tensors by the pipeline's own argument names, each with a leading batch dimension."""
+_DECIDE = (".json", ".safetensors", ".txt", ".model")
+"""Ends of the files in a model folder that decide what it does: settings, weights, vocabularies, SentencePiece."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def folder_digest(folder: Path) -> str:
             f"{folder}: no model_index.json or config.json there; expected a diffusers or transformers folder"
         )
     h = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix in (".json", ".safetensors", ".txt")):
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix in _DECIDE):
         if path.name == "card.json":
             continue
         h.update(path.relative_to(folder).as_posix().encode() + b"\0")
