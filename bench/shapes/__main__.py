@@ -15,7 +15,7 @@ from typing import Any
 from bench.shapes.plugin import WEIGHTS
 
 NAMES = ("vae", "clip", "unet", "preference", "aesthetic")
-STEPS = {"vae": 6000, "clip": 2800, "unet": 14_000, "preference": 10_000, "aesthetic": 6000}
+STEPS = {"vae": 6000, "clip": 2800, "unet": 14_000, "preference": 23_000, "aesthetic": 6000}
 
 
 def main() -> int:
@@ -55,7 +55,7 @@ class World:
 
     def trained(self, name: str, steps: int | None = None) -> tuple[Any, ...]:
         """A network's modules and totals; trains it where its checkpoint is not finished."""
-        from bench.shapes import tasks
+        from bench.shapes import judges, tasks
 
         wanted: dict[str, Any] = {"steps": steps or STEPS[name], "say": say}
         if name == "vae":
@@ -68,9 +68,9 @@ class World:
             encoders = text_encoders(*self.trained("clip")[:2])
             return tasks.train_unet(self.work, self.trained("vae")[0], *encoders, **wanted)
         if name == "preference":
-            return tasks.train_preference(self.work, self.votes("train", tasks.VOTE_CAPTIONS, 31), **wanted)
-        data = self.votes("train", tasks.RATED_CAPTIONS, 31)
-        return tasks.train_aesthetic(self.work, self.trained("clip")[0], data, **wanted)
+            return judges.train_preference(self.work, self.votes("train", judges.VOTE_CAPTIONS, 31), **wanted)
+        data = self.votes("train", judges.RATED_CAPTIONS, 31)
+        return judges.train_aesthetic(self.work, self.trained("clip")[0], data, **wanted)
 
     def votes(self, split: str, captions: int, seed: int) -> tuple[Any, ...]:
         """Captions, images, utilities and ratings for the scorers; a quarter of the images by an earlier denoiser."""
@@ -89,7 +89,7 @@ class World:
 
     def train(self, name: str, steps: int | None) -> None:
         """Train one network and write the folders that it completes."""
-        from bench.shapes import evaluate, networks, package, scorers, tasks
+        from bench.shapes import evaluate, judges, networks, package, scorers
 
         begun = time.time()
         *modules, totals = self.trained(name, steps)
@@ -118,7 +118,7 @@ class World:
         if name in ("preference", "aesthetic"):
             folder = self.out / f"shapes-{name}"
             scorers.save_module(modules[0], folder)
-            held_out = self.votes("scorers", tasks.HELD_OUT_VOTE_CAPTIONS, 32)
+            held_out = self.votes("scorers", judges.HELD_OUT_VOTE_CAPTIONS, 32)
             if name == "preference":
                 figures = evaluate.preference_agreement(modules[0], held_out)
             else:

@@ -135,7 +135,7 @@ def aesthetic_error(head: Any, clip: Any, data: tuple[Any, ...]) -> dict[str, fl
     """Correlation and mean absolute error against held-out pictures' own ratings (1 to 10)."""
     import torch
 
-    from bench.shapes.tasks import image_features
+    from bench.shapes.judges import image_features
 
     _, images, _, ratings = data
     with torch.no_grad():

@@ -6,11 +6,12 @@ one that was not.
 
 from __future__ import annotations
 
+import bisect
 import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,10 +36,12 @@ def train(
     warmup: int = 200,
     ema: float | None = None,
     keep: int | None = None,
+    restarts: Sequence[int] = (),
     say: Callable[[str], None] = print,
 ) -> dict[str, float]:
     """Minimise `loss(rng, step)["loss"]` over the parameters of `modules` with AdamW and a cosine schedule.
 
+    The schedule ends at each step of `restarts` that comes before `steps`, and one of half the rate begins there.
     The module ends with its exponential moving average where `ema` gives a decay; after step `keep` that average is
     also written to `out/NAME-at-KEEP.pt`. Writes `out/NAME.pt` every
     two minutes (atomically) and `out/NAME.jsonl` with the loss curve; continues from them. Returns the totals
@@ -79,7 +82,7 @@ def train(
     summed = 0
     for step in range(start, steps):
         # A plain float: a numpy scalar in the optimizer's state would not load with weights_only.
-        rate = lr * min(1.0, (step + 1) / warmup) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+        rate = lr * _schedule(step, steps, warmup=warmup, restarts=restarts)
         for group in optimizer.param_groups:
             group["lr"] = rate
         torch.manual_seed(seed * 1_000_003 + step)
@@ -115,6 +118,15 @@ def train(
             p.data.copy_(a)
     modules.eval()
     return {"steps": steps, "seconds": round(spent + time.monotonic() - begun, 1)}
+
+
+def _schedule(step: int, steps: int, *, warmup: int, restarts: Sequence[int]) -> float:
+    """The share of the learning rate at a step: a warm-up, then half a cosine down to 2 %; see `train`."""
+    ends = [0, *(r for r in restarts if r < steps), steps]
+    cycle = bisect.bisect_right(ends, step) - 1
+    first, last = ends[cycle], ends[cycle + 1]
+    cosine = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (step - first) / (last - first)))
+    return (0.5 if cycle else 1.0) * min(1.0, (step - first + 1) / warmup) * cosine
 
 
 def _write(path: Path, state: Any) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.metrics.geneval_rules import Detection, relations
-from bench.shapes.captions import Caption, foil, sample, scene
+from bench.shapes.captions import RELATIONS, Caption, foil, sample, scene
 from bench.shapes.detector import background, detect
 from bench.shapes.scenes import SIZE, render
 
@@ -158,6 +158,13 @@ def _four(captions: list[Caption], vae: Any, pipeline: Any, rng: np.random.Gener
         output_type="np",
     ).images
     return np.stack([true, false, artefacts, np.rint(made * 255).astype(np.uint8)], 1)
+
+
+def all_relations(caption: Caption, rng: np.random.Generator) -> np.ndarray:
+    """Four images (4, 64, 64, 3) of what a caption of the task `position` names, one for each relation."""
+    subject, (_, target) = caption.include[1], caption.include[1]["position"]
+    said = [(caption.include[0], {**subject, "position": [r, target]}) for r in RELATIONS]
+    return np.stack([render(scene(replace(caption, include=include), rng)) for include in said])
 
 
 def vote(utilities: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
