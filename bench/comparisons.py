@@ -116,9 +116,12 @@ class Tabulation:
         ours, theirs = (self._fresh(a) for a in (arm, base))
         hardware = [images.words["hardware"][rows[0]] if len(rows) else None for rows in (ours, theirs)]
         alike = hardware[0] is not None and hardware[0] == hardware[1]
+        timed = [a.pair[np.isin(a.image, rows)] for a, rows in ((arm, ours), (base, theirs))]
+        same = np.array_equal(timed[0], timed[1])
         found: Row = {}
         for name in (*TIMES, "total_ms"):
-            found[name] = self._time_ratio(name, ours, theirs) if alike and arm is not base else None
+            judged = alike and arm is not base
+            found[name] = self._time_ratio(name, ours, theirs, same_samples=same) if judged else None
         for name, columns in (("calls_noise", CALLS[:1]), ("calls_sampling", CALLS[1:]), ("calls_total", CALLS)):
             means = [float(sum(images.numbers[c][a.made()].mean() for c in columns)) if len(a.made()) else 0.0
                      for a in (arm, base)]  # fmt: skip
@@ -136,7 +139,7 @@ class Tabulation:
         rows = timed_rows(arm, self.measured.images)
         return rows[self.measured.images.numbers["from_cache"][rows] == 0]
 
-    def _time_ratio(self, name: str, ours: Ints, theirs: Ints) -> Row | None:
+    def _time_ratio(self, name: str, ours: Ints, theirs: Ints, *, same_samples: bool) -> Row | None:
         numbers = self.measured.images.numbers
         columns = TIMES if name == "total_ms" else (name,)
         values = [np.sum([numbers[c][rows] for c in columns], axis=0) for rows in (ours, theirs)]
@@ -144,7 +147,7 @@ class Tabulation:
             return None
         # Images of one batch have one time, shared out: it is as good as a batch's name.
         batches = [numbers["sampling_ms"][rows] for rows in (ours, theirs)]
-        ratio = stats.unpaired_ratio(values[0], batches[0], values[1], batches[1])
+        ratio = stats.time_ratio(values[0], batches[0], values[1], batches[1], same_samples=same_samples)
         return {"ratio": ratio.estimate, "low": ratio.low or None, "high": bounds(ratio)["high"]}
 
     # Comparisons -----------------------------------------------------------------------------------------------------

@@ -50,7 +50,8 @@ def _times(a: Rows, b: Rows) -> Row:
         found[name] = {"a": float(before.mean()), "b": float(after.mean()), "ratio": None, "low": None, "high": None}
         if before.min() > 0 and after.min() > 0:
             # Images of one batch have one time, shared out: a cluster is a batch, and its time as good as its name.
-            ratio = stats.unpaired_ratio(after, b.numbers["sampling_ms"], before, a.numbers["sampling_ms"])
+            batches = [rows.numbers["sampling_ms"] for rows in (b, a)]
+            ratio = stats.time_ratio(after, batches[0], before, batches[1], same_samples=True)
             found[name] |= {"ratio": ratio.estimate, "low": ratio.low or None, "high": bounds(ratio)["high"]}
     return found
 

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bench import noise, registry
@@ -84,20 +85,18 @@ def _bring(todo: list[Job], ledger: Ledger, cache: ImageCache) -> list[Job]:
 
 
 def batches(jobs: Sequence[Job], size: int) -> list[list[Job]]:
-    """Jobs of one group each, the groups of a model in turns.
+    """Jobs of one group each; a model's arms take turns, prompt by prompt as far as whole batches allow.
 
     A machine grows slower or faster while a run goes on; made one arm after the other, that would pass for a
     difference in cost between methods. It also leaves a run that was stopped with something of every arm.
     """
     models = {name: i for i, name in enumerate(dict.fromkeys(j.model for j in jobs))}
-    found: list[tuple[tuple[int, float], list[Job]]] = []
+    prompts = {text: i for i, text in enumerate(dict.fromkeys(j.prompt for j in jobs))}
+    found: list[list[Job]] = []
     for _, group in groupby(jobs, key=lambda j: j.group):
         members = list(group)
-        for i in range(0, len(members), size):
-            # Where in the model's time: evenly spread, for a method may need several times as many images.
-            middle = (i + min(i + size, len(members))) / (2 * len(members))
-            found.append(((models[members[0].model], middle), members[i : i + size]))
-    return [batch for _, batch in sorted(found, key=lambda f: f[0])]
+        found += [members[i : i + size] for i in range(0, len(members), size)]
+    return sorted(found, key=lambda b: (models[b[0].model], fmean(prompts[j.prompt] for j in b)))
 
 
 class Fitting:

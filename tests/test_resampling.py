@@ -103,6 +103,49 @@ def test_an_unpaired_ratio_covers_the_truth_as_often_as_it_says() -> None:
     assert abs(hits / trials - 0.95) < 3.5 * math.sqrt(0.95 * 0.05 / trials)
 
 
+def test_a_matched_ratio_is_cochrans_ratio_estimator_and_blind_to_what_slows_both_sides() -> None:
+    rng = np.random.default_rng(5)
+    slow, noise = rng.lognormal(0, 0.5, 10), rng.lognormal(0, 0.02, (2, 10))
+    ours, theirs = 1.2 * slow * noise[0], slow * noise[1]
+    found = stats.matched_ratio(np.repeat(ours, 4), np.repeat(theirs, 4), np.repeat(np.arange(10), 4).tolist())
+    assert found.estimate == pytest.approx(ours.sum() / theirs.sum())
+    assert found.low < 1.2 < found.high < found.low * 1.06
+    apart = stats.unpaired_ratio(ours, range(10), theirs, range(10))
+    assert apart.high / apart.low > 1.5
+    # The textbook's standard error, for batches of one image.
+    ratio = ours.mean() / theirs.mean()
+    error = math.sqrt(((ours - ratio * theirs) ** 2).sum() / 9 / 10) / theirs.mean()
+    from scipy import stats as scipy
+
+    assert math.log(found.high / ratio) == pytest.approx(scipy.t.ppf(0.975, 9) * error / ratio)
+
+
+def test_a_matched_ratio_covers_the_truth_as_often_as_it_says() -> None:
+    """Eight batches on a machine that slows down and hurries; 95 % of intervals hold the true ratio."""
+    rng = np.random.default_rng(6)
+    hits, trials = 0, 400
+    for _ in range(trials):
+        slow = rng.lognormal(0, 0.4, 8)
+        ours, theirs = 1.2 * slow * rng.lognormal(0, 0.1, 8), slow * rng.lognormal(0, 0.1, 8)
+        found = stats.matched_ratio(ours, theirs, range(8))
+        hits += found.low <= 1.2 <= found.high
+    assert abs(hits / trials - 0.95) < 3.5 * math.sqrt(0.95 * 0.05 / trials)
+
+
+def test_times_are_matched_only_where_both_sides_have_the_same_batches() -> None:
+    ours, theirs = [2.0, 2.0, 4.0, 4.2], [1.0, 1.0, 2.0, 2.1]
+    matched = stats.matched_ratio(ours, theirs, [0, 0, 1, 1])
+    apart = stats.unpaired_ratio(ours, [0, 0, 1, 1], theirs, [0, 0, 1, 1])
+    assert matched != apart
+    assert stats.time_ratio(ours, [7, 7, 8, 8], theirs, [3, 3, 1, 1], same_samples=True) == matched
+    assert stats.time_ratio(ours, [7, 7, 8, 8], theirs, [3, 3, 1, 1], same_samples=False) == apart
+    split = stats.unpaired_ratio(ours, [0, 0, 1, 1], theirs, [0, 1, 1, 1])
+    assert stats.time_ratio(ours, [7, 7, 8, 8], theirs, [3, 1, 1, 1], same_samples=True) == split
+    assert stats.time_ratio(ours[1:], [7, 8, 8], theirs, [3, 3, 1, 1], same_samples=False).low > 0
+    one = stats.time_ratio(ours, [7, 7, 7, 7], theirs, [3, 3, 3, 3], same_samples=True)
+    assert (one.low, one.high) == (0, math.inf)
+
+
 def test_times_of_one_batch_have_no_interval() -> None:
     found = stats.unpaired_ratio([2.0, 2.0], [0, 0], [1.0, 1.0, 1.0], [0, 1, 2])
     assert (found.estimate, found.low, found.high) == (2.0, 0.0, math.inf)
