@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from itertools import groupby
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -67,7 +66,7 @@ def generate(
     batch_size = batch_size or plan.suite.batch_size or DEFAULT_BATCH[device.split(":")[0]]
     with Progress("generate", len(todo)) as progress:
         maker = Maker(ledger, cache, device=device)
-        for group in batches(todo, batch_size):
+        for group in batches(todo, batch_size, prompts=(j.prompt for j in plan.jobs.values())):
             maker.make(group)
             progress.advance(len(group))
     return {**totals, **maker.totals()}
@@ -84,19 +83,27 @@ def _bring(todo: list[Job], ledger: Ledger, cache: ImageCache) -> list[Job]:
     return remain
 
 
-def batches(jobs: Sequence[Job], size: int) -> list[list[Job]]:
-    """Jobs of one group each; a model's arms take turns, prompt by prompt as far as whole batches allow.
+def batches(jobs: Sequence[Job], size: int, *, prompts: Iterable[str]) -> list[list[Job]]:
+    """Jobs of one group each; a model's arms take turns, in the order of `prompts` as far as whole batches allow.
 
     A machine grows slower or faster while a run goes on; made one arm after the other, that would pass for a
-    difference in cost between methods. It also leaves a run that was stopped with something of every arm.
+    difference in cost between methods. It also leaves a run that was stopped with something of every arm. No batch
+    holds the end of one arm and the beginning of another: an image of a larger batch takes less time, so what is left
+    over has to be as few images for every method.
     """
     models = {name: i for i, name in enumerate(dict.fromkeys(j.model for j in jobs))}
-    prompts = {text: i for i, text in enumerate(dict.fromkeys(j.prompt for j in jobs))}
+    places = {text: i for i, text in enumerate(dict.fromkeys(prompts))}
     found: list[list[Job]] = []
-    for _, group in groupby(jobs, key=lambda j: j.group):
-        members = list(group)
-        found += [members[i : i + size] for i in range(0, len(members), size)]
-    return sorted(found, key=lambda b: (models[b[0].model], fmean(prompts[j.prompt] for j in b)))
+    before: Job | None = None
+    for job in jobs:
+        # An arm goes through the prompts once, so a prompt from further up begins the next arm.
+        goes_on = before is not None and job.group == before.group and places[job.prompt] >= places[before.prompt]
+        if goes_on and len(found[-1]) < size:
+            found[-1].append(job)
+        else:
+            found.append([job])
+        before = job
+    return sorted(found, key=lambda b: (models[b[0].model], fmean(places[j.prompt] for j in b)))
 
 
 class Fitting:

@@ -98,7 +98,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything a run will do. `jobs` are in the order they are made; `choices` come after them."""
+    """Everything a run will do. `jobs` are arm after arm, made in turns (`generate.batches`); `choices` come after."""
 
     suite: Suite
     jobs: dict[str, Job]

@@ -150,9 +150,9 @@ def unpaired_ratio(
 ) -> Interval:
     """mean(numerator) / mean(denominator) of two independent sets of measurements, such as latencies in ms.
 
-    Unlike scores, times are not paired: images of one batch share one measurement, so a cluster is a batch. The
-    interval is Welch's on the logarithm (delta method), with Student's t for the few batches there may be; one cluster
-    on either side gives (0, inf). Raises ValueError also where a value is not above zero.
+    Images of one batch share one measurement, so a cluster is a batch; where both sides have the same batches, see
+    `matched_ratio`. The interval is Welch's on the logarithm (delta method), with Student's t for the few batches there
+    may be; one cluster on either side gives (0, inf). Raises ValueError also where a value is not above zero.
     Source: Welch (1947), Biometrika 34; Oehlert (1992), The American Statistician 46 (delta method).
     """
     from scipy.special import stdtrit
@@ -186,10 +186,10 @@ def matched_ratio(
 ) -> Interval:
     """mean(numerator) / mean(denominator) of times in ms, (n,) each, where both sides' batches hold the same samples.
 
-    Batches of a cluster were made one after the other, so what slowed one slowed the other, and the interval is that
-    of the ratio estimator (residuals top - ratio * bottom, summed over a cluster) with Student's t, on the logarithm:
-    the few batches there may be are too few to resample. One cluster gives (0, inf). Raises ValueError also where a
-    value is not above zero.
+    A cluster is a batch and its counterpart: where they were made in turns, what slowed one slowed the other. The
+    interval is that of the ratio estimator (residuals top - ratio * bottom, summed over a cluster) with Student's t,
+    on the logarithm: the few batches there may be are too few to resample. One cluster gives (0, inf). Raises
+    ValueError also where a value is not above zero.
     Source: Cochran (1977), Sampling Techniques, 6.4; Oehlert (1992), The American Statistician 46 (delta method).
     """
     from scipy.special import stdtrit

@@ -197,6 +197,12 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc,unused-ignore]
         return node
 
 
+# YAML 1.1, which PyYAML reads, wants a point in 1e-4 and takes it for text without one; YAML 1.2 does not.
+_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call,unused-ignore]
+    _TAG + "float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
 class _Refused(yaml.MarkedYAMLError):  # type: ignore[misc,unused-ignore]
     """Valid YAML that a suite may not hold."""
 

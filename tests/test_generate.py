@@ -297,10 +297,30 @@ def test_a_failed_batch_is_let_go_before_a_smaller_one_is_tried(monkeypatch: pyt
 
 def test_arms_are_made_in_turns_so_that_a_slower_hour_is_no_methods_cost() -> None:
     plan = plan_of("ddim", methods=("standard", "inversion", "{use: best_of_n, n: 2, chooser: shapes-preference}"))
-    turns = batches(list(plan.jobs.values()), 4)
+    turns = batches(list(plan.jobs.values()), 4, prompts=(j.prompt for j in plan.jobs.values()))
     assert sorted(job.id for batch in turns for job in batch) == sorted(plan.jobs)
     assert all(len({job.group for job in batch}) == 1 for batch in turns)
     # Best of 2 is made of standard's images and as many again, which share a group; all arms see a prompt together.
     kinds = ["inversion" if batch[0].links else "plain" for batch in turns]
     assert kinds == ["plain", "plain", "inversion"] * 2
     assert len({job.prompt for batch in turns[:3] for job in batch}) == 4
+
+
+def test_arms_are_cut_into_the_same_batches_however_many_images_are_left_over() -> None:
+    """Standard's images and those that best of 2 adds share a group, inversion's are alone."""
+    plan = plan_of("ddim", methods=("standard", "inversion", "{use: best_of_n, n: 2, chooser: shapes-preference}"))
+    prompts = [job.prompt for job in plan.jobs.values()]
+    turns = batches(list(plan.jobs.values()), 3, prompts=prompts)
+    assert [len(batch) for batch in turns] == [3, 3, 3] * 2 + [2, 2, 2]
+    for three in zip(turns[::3], turns[1::3], turns[2::3], strict=True):
+        assert len({tuple(job.prompt for job in batch) for batch in three}) == 1
+
+
+def test_what_a_killed_run_lacks_goes_on_in_the_plans_order() -> None:
+    """The arm that had come less far is not put off to the end."""
+    plan = plan_of("ddim")
+    jobs = list(plan.jobs.values())
+    prompts = [job.prompt for job in jobs]
+    turns = batches(jobs, 2, prompts=prompts)
+    done = {job.id for batch in turns[:3] for job in batch}
+    assert batches([job for job in jobs if job.id not in done], 2, prompts=prompts) == turns[3:]

@@ -707,6 +707,10 @@ def test_settings_read_as_they_are_written() -> None:
     assert read.selection.rules() == [Rule(metric="x"), Rule(metric="y", threshold=0.1)]
     assert (read.epochs, read.batch, read.learning_rate, read.network) == (3, 64, 1e-4, {"svd": False})
     assert config.parse("pairs: a\nselection: none", TrainConfig, file="t.yaml").selection is None
+    small = "pairs: a\nselection: {metrics: [x], threshold: 1e-3}\nlearning_rate: 2E-5"
+    read = config.parse(small, TrainConfig, file="t.yaml", overrides=["weight_decay=1e-2"])
+    assert read.selection is not None
+    assert (read.selection.threshold, read.learning_rate, read.weight_decay) == (1e-3, 2e-5, 1e-2)
     assert config.parse("pairs: a\nselection: s.json", TrainConfig, file="t.yaml").selection == SelectionSettings(
         file=(Path("s.json"),)
     )
