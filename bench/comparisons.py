@@ -118,9 +118,9 @@ class Tabulation:
         alike = hardware[0] is not None and hardware[0] == hardware[1]
         timed = [a.pair[np.isin(a.image, rows)] for a, rows in ((arm, ours), (base, theirs))]
         same = np.array_equal(timed[0], timed[1])
+        judged = alike and arm is not base
         found: Row = {}
         for name in (*TIMES, "total_ms"):
-            judged = alike and arm is not base
             found[name] = self._time_ratio(name, ours, theirs, same_samples=same) if judged else None
         for name, columns in (("calls_noise", CALLS[:1]), ("calls_sampling", CALLS[1:]), ("calls_total", CALLS)):
             means = [float(sum(images.numbers[c][a.made()].mean() for c in columns)) if len(a.made()) else 0.0

@@ -45,12 +45,12 @@ def costs(a: Rows, b: Rows) -> Row:
 
 def _times(a: Rows, b: Rows) -> Row:
     found: Row = {}
+    # Images of one batch have one time, shared out: a cluster is a batch, and its time as good as its name.
+    batches = [rows.numbers["sampling_ms"] for rows in (b, a)]
     for name in (*TIMES, "total_ms"):
         before, after = (rows.total_ms if name == "total_ms" else rows.numbers[name] for rows in (a, b))
         found[name] = {"a": float(before.mean()), "b": float(after.mean()), "ratio": None, "low": None, "high": None}
         if before.min() > 0 and after.min() > 0:
-            # Images of one batch have one time, shared out: a cluster is a batch, and its time as good as its name.
-            batches = [rows.numbers["sampling_ms"] for rows in (b, a)]
             ratio = stats.time_ratio(after, batches[0], before, batches[1], same_samples=True)
             found[name] |= {"ratio": ratio.estimate, "low": ratio.low or None, "high": bounds(ratio)["high"]}
     return found

@@ -134,8 +134,7 @@ def ratio(
     Raises ValueError also where a denominator is not above zero.
     """
     columns, codes = _check(clusters, numerator=numerator, denominator=denominator)
-    if columns[1].min() <= 0:
-        raise ValueError(f"denominator has {columns[1].min():g}; every value must be above zero")
+    _check_above_zero(denominator=columns[1])
     tops, bottoms = (totals(column, codes)[0] for column in columns)
     return _bootstrap(tops, bottoms, resamples=resamples, level=level, seed=seed)
 
@@ -155,16 +154,13 @@ def unpaired_ratio(
     may be; one cluster on either side gives (0, inf). Raises ValueError also where a value is not above zero.
     Source: Welch (1947), Biometrika 34; Oehlert (1992), The American Statistician 46 (delta method).
     """
-    from scipy.special import stdtrit
-
     _check_fraction(level=level)
     means, shares, freedom = [], [], []
     for name, values, clusters in (
         ("numerator", numerator, numerator_clusters), ("denominator", denominator, denominator_clusters)
     ):  # fmt: skip
         columns, codes = _check(clusters, **{name: values})
-        if columns[0].min() <= 0:
-            raise ValueError(f"{name} has {columns[0].min():g}; every value must be above zero")
+        _check_above_zero(**{name: columns[0]})
         sums, counts = totals(columns[0], codes)
         means.append(float(sums.sum() / counts.sum()))
         error = standard_error(sums, counts)
@@ -177,8 +173,7 @@ def unpaired_ratio(
     if variance == 0:
         return Interval(ratio, ratio, ratio)
     degrees = variance**2 / sum(share**2 / df for share, df in zip(shares, freedom, strict=True))
-    reach = math.exp(float(stdtrit(degrees, (1 + level) / 2)) * math.sqrt(variance))
-    return Interval(ratio, ratio / reach, ratio * reach)
+    return _on_logarithm(ratio, math.sqrt(variance), degrees, level=level)
 
 
 def matched_ratio(
@@ -192,20 +187,21 @@ def matched_ratio(
     ValueError also where a value is not above zero.
     Source: Cochran (1977), Sampling Techniques, 6.4; Oehlert (1992), The American Statistician 46 (delta method).
     """
-    from scipy.special import stdtrit
-
     _check_fraction(level=level)
     columns, codes = _check(clusters, numerator=numerator, denominator=denominator)
-    for name, column in zip(("numerator", "denominator"), columns, strict=True):
-        if column.min() <= 0:
-            raise ValueError(f"{name} has {column.min():g}; every value must be above zero")
+    _check_above_zero(numerator=columns[0], denominator=columns[1])
     tops, bottoms = (totals(column, codes).sums for column in columns)
-    ratio, k = float(tops.sum() / bottoms.sum()), len(tops)
-    if k == 1:
+    ratio = float(tops.sum() / bottoms.sum())
+    if len(tops) == 1:
         return Interval(ratio, 0.0, math.inf)
-    residuals = tops - ratio * bottoms
-    error = math.sqrt(k / (k - 1) * float((residuals**2).sum())) / float(tops.sum())
-    reach = math.exp(float(stdtrit(k - 1, (1 + level) / 2)) * error)
+    return _on_logarithm(ratio, standard_error(tops, bottoms) / ratio, len(tops) - 1, level=level)
+
+
+def _on_logarithm(ratio: float, error: float, freedom: float, *, level: float) -> Interval:
+    """The interval of a ratio from its relative standard error, by Student's t on the logarithm."""
+    from scipy.special import stdtrit
+
+    reach = math.exp(float(stdtrit(freedom, (1 + level) / 2)) * error)
     return Interval(ratio, ratio / reach, ratio * reach)
 
 
@@ -277,7 +273,10 @@ def smallest_detectable(
 
 
 def standard_error(sums: Floats, counts: Floats) -> float:
-    """Cluster-robust standard error of the mean, from each cluster's sum and count (k,); inf for one cluster."""
+    """Cluster-robust standard error of the mean, from each cluster's sum and count (k,); inf for one cluster.
+
+    Of any ratio of sums, in fact: with another sum in the place of the count it is Cochran's for the ratio estimator.
+    """
     k, n = len(sums), float(counts.sum())
     if k == 1:
         return math.inf
@@ -344,6 +343,12 @@ def _check_lengths(lengths: dict[str, int]) -> None:
     if len(set(lengths.values())) > 1:
         each = ", ".join(f"{name} {length}" for name, length in lengths.items())
         raise ValueError(f"different lengths: {each}; one row a pair is needed")
+
+
+def _check_above_zero(**columns: Floats) -> None:
+    for name, values in columns.items():
+        if values.min() <= 0:
+            raise ValueError(f"{name} has {values.min():g}; every value must be above zero")
 
 
 def _check_fraction(**named: float) -> None:

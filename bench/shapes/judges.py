@@ -15,7 +15,7 @@ from bench.shapes.scenes import SIZE
 from bench.shapes.tasks import to_tensor, token_ids
 from bench.shapes.tokenizer import build_tokenizer
 from bench.shapes.training import train
-from bench.shapes.votes import FAITH, RATING_NOISE, all_relations, faithfulness, faithfulness_of_all, utility
+from bench.shapes.votes import FAITH, RATING_NOISE, all_relations, beauty, faithfulness, faithfulness_of_all
 
 if TYPE_CHECKING:
     import torch
@@ -50,12 +50,15 @@ class Crowd:
         rng = np.random.default_rng(4)
         placed = [c for c in captions if c.tag == "position"]
         scenes = np.stack([all_relations(c, rng) for c in placed])
-        felt = [[utility(c, i) for i in four] for c, four in zip(placed, scenes, strict=True)]
         self.captions, self.images = captions + placed, np.concatenate([images, scenes])
         say(f"preference: looking at {4 * len(self.images)} images")
         self.seen, faith = faithfulness_of_all(self.captions, self.images)
         self.turned = [[mirrored(d) for d in row] for row in self.seen]
-        self.beauty = np.concatenate([utilities, felt]) - FAITH * faith  # what is felt whatever the caption
+        # What is felt whatever the caption; of the scenes it was not asked yet.
+        known = len(captions)
+        rows = zip(scenes, self.seen[known:], strict=True)
+        drawn = [[beauty(image, d) for image, d in zip(four, looks, strict=True)] for four, looks in rows]
+        self.beauty = np.concatenate([utilities - FAITH * faith[:known], drawn])
         self.of_places = np.flatnonzero([c.tag == "position" for c in self.captions])
 
     def gather(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, torch.Tensor]:

@@ -76,8 +76,13 @@ def drawing(image: np.ndarray, detections: list[Detection]) -> tuple[float, floa
 def utility(caption: Caption, image: np.ndarray) -> float:
     """What a voter feels, before noise: the logit scale of a vote."""
     detections = detect(image)
+    return FAITH * faithfulness(caption, detections) + beauty(image, detections)
+
+
+def beauty(image: np.ndarray, detections: list[Detection]) -> float:
+    """The part of an image's utility that no caption changes."""
     quality, clean = drawing(image, detections)
-    return FAITH * faithfulness(caption, detections) + QUALITY * quality + CLEAN * clean
+    return QUALITY * quality + CLEAN * clean
 
 
 def rating(image: np.ndarray) -> float:
