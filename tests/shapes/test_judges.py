@@ -18,6 +18,8 @@ from bench.shapes.scenes import render
 from bench.shapes.training import _schedule
 from bench.shapes.votes import all_relations, faithfulness, utility
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 Data = tuple[list, np.ndarray, np.ndarray, None]  # type: ignore[type-arg]
 
 
