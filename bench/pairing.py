@@ -120,7 +120,6 @@ class Source:
         self._scorer: dict[str, str | None] = {}
         self._keys: dict[tuple[str, str | None], str] = {}
         try:
-            self.db.execute("PRAGMA temp_store=MEMORY")
             # One read transaction: what another process writes meanwhile is not seen.
             self.db.execute("BEGIN")
             self.suite: Suite = load_suite(self.ledger)

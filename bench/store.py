@@ -41,6 +41,25 @@ CREATE TABLE IF NOT EXISTS scores (
 CREATE TABLE IF NOT EXISTS sessions (
   id INTEGER PRIMARY KEY, started TEXT, ended TEXT, provenance TEXT, stages TEXT);
 """
+_SINCE = """
+CREATE {0} TABLE IF NOT EXISTS pair_scores (
+  digest TEXT, baseline TEXT, prompt TEXT, metric TEXT, scorer TEXT, value REAL NOT NULL, detail TEXT, ms REAL,
+  PRIMARY KEY (digest, baseline, prompt, metric, scorer)) WITHOUT ROWID;
+CREATE {0} TABLE IF NOT EXISTS features (
+  digest TEXT, prompt TEXT, metric TEXT, scorer TEXT, features BLOB NOT NULL, ms REAL,
+  PRIMARY KEY (digest, prompt, metric, scorer));
+"""
+"""Tables that ledgers had not from the first: an older one gets them when it is opened to be written, and is read as
+if they were there and empty. A pair's value is how far its image is preferred over that baseline's; features are
+little-endian float32."""
+_OLD_VOTES = """
+INSERT OR IGNORE INTO pair_scores
+SELECT s.digest, b.digest, s.prompt, 'human', s.scorer, (s.value + 1) / 2, s.detail, NULL
+FROM scores s JOIN images i ON i.digest = s.digest JOIN cells c ON c.job_id = i.job_id
+JOIN cells d USING (model, prompts, sampler, steps, guidance, prompt_index, seed) JOIN images b ON b.job_id = d.job_id
+WHERE s.metric = 'human' AND d.method = ? AND c.method <> d.method
+"""
+"""People's votes were once scores of one image, its wins less its losses."""
 
 
 @dataclass(frozen=True)
@@ -102,10 +121,25 @@ class Ledger:
             self.db.execute("PRAGMA journal_mode=WAL")
             self.db.executescript(_TABLES)
             self.set("schema", SCHEMA)
+        self._add_since(read_only=read_only)
         self.db.execute("PRAGMA synchronous=NORMAL")
 
+    def _add_since(self, *, read_only: bool) -> None:
+        temporary = read_only or not os.access(self.folder, os.W_OK)
+        if temporary:
+            self.db.execute("PRAGMA temp_store=MEMORY")  # set later, it would delete what is there
+        tables = self._tables()
+        if {"pair_scores", "features"} <= tables:
+            return
+        self.db.executescript(_SINCE.format("TEMP" if temporary else ""))
+        if "pair_scores" not in tables and self.get("votes"):
+            self.db.execute(_OLD_VOTES, (self.get("suite")["baseline"],))
+
+    def _tables(self) -> set[str]:
+        return {name for (name,) in self.db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
     def _schema(self) -> int | None:
-        tables = {name for (name,) in self.db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        tables = self._tables()
         value = self.get("schema") if "meta" in tables else None
         if value is None:
             return None
@@ -163,6 +197,26 @@ class Ledger:
         with self.transaction():
             self.db.executemany("INSERT OR REPLACE INTO scores VALUES (?,?,?,?,?,?,?)", rows)
 
+    def put_pair_scores(self, rows: Iterable[tuple[str, str, str, str, str, float, str, float | None]]) -> None:
+        """(digest, baseline's digest, prompt key, metric, scorer digest, value in 0 to 1, detail JSON, ms) rows."""
+        with self.transaction():
+            self.db.executemany("INSERT OR REPLACE INTO pair_scores VALUES (?,?,?,?,?,?,?,?)", rows)
+
+    def put_features(self, rows: Iterable[tuple[str, str, str, str, bytes, float | None]]) -> None:
+        """(digest, prompt key, metric, scorer digest, float32 features, ms) rows."""
+        with self.transaction():
+            self.db.executemany("INSERT OR REPLACE INTO features VALUES (?,?,?,?,?,?)", rows)
+
+    def paired(self, metric: str, scorer: str) -> AbstractSet[tuple[str, str, str]]:
+        """(image digest, baseline's digest, prompt key) of what a scorer of pairs has judged."""
+        query = "SELECT digest, baseline, prompt FROM pair_scores WHERE metric = ? AND scorer = ?"
+        return set(self.db.execute(query, (metric, scorer)))
+
+    def featured(self, metric: str, scorer: str) -> AbstractSet[tuple[str, str]]:
+        """(image digest, prompt key) pairs that a scorer of sets has taken features of."""
+        query = "SELECT digest, prompt FROM features WHERE metric = ? AND scorer = ?"
+        return set(self.db.execute(query, (metric, scorer)))
+
     def scored(self, metric: str, scorer: str) -> AbstractSet[tuple[str, str]]:
         """(image digest, prompt key) pairs that a scorer has judged."""
         query = "SELECT digest, prompt FROM scores WHERE metric = ? AND scorer = ?"
@@ -190,12 +244,16 @@ def _names(folder: Path) -> set[str]:
 
 def export(ledger: Ledger, out: Path) -> list[Path]:
     """Write every table as Parquet and CSV; returns the files."""
+    import numpy as np
     import pandas as pd
 
     out.mkdir(parents=True, exist_ok=True)
     written = []
-    for table in ("cells", "images", "scores", "sessions"):
+    for table in ("cells", "images", "scores", "pair_scores", "features", "sessions"):
         frame = pd.read_sql_query(f"SELECT * FROM {table}", ledger.db)
+        if table == "features":
+            # Numbers, not bytes: a list in Parquet, and JSON in CSV.
+            frame["features"] = [np.frombuffer(blob, "<f4").tolist() for blob in frame["features"]]
         frame.to_csv(out / f"{table}.csv", index=False)
         frame.to_parquet(out / f"{table}.parquet", index=False)
         written += [out / f"{table}.csv", out / f"{table}.parquet"]

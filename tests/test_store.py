@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 from conftest import Run
+from ledgers import write_ledger
 
 from bench.errors import UserError
 from bench.store import SCHEMA, Image, Ledger, exclusive, export, write_atomically
 
+TABLES = ("cells", "images", "scores", "sessions")
 HOLDER = """
 import sys, time
 from pathlib import Path
@@ -185,9 +187,9 @@ def test_export_gives_every_row_and_value_back(finished: Run, tmp_path: Path) ->
     ledger = Ledger(finished.folder)
     written = export(ledger, tmp_path / "export")
     assert {p.name for p in written} == {
-        f"{table}.{form}" for table in ("cells", "images", "scores", "sessions") for form in ("csv", "parquet")
+        f"{table}.{form}" for table in (*TABLES, "pair_scores", "features") for form in ("csv", "parquet")
     }
-    for table in ("cells", "images", "scores", "sessions"):
+    for table in TABLES:
         rows = finished.rows(f"SELECT * FROM {table} ORDER BY 1, 2, 3, 4")
         columns = [row[1] for row in finished.rows(f"PRAGMA table_info({table})")]
         assert rows, f"{table} is empty: nothing would be compared"
@@ -226,3 +228,28 @@ def test_an_atomic_write_that_fails_keeps_the_old_file_and_leaves_nothing_beside
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_ledger_from_before_pairs_and_sets_is_read_and_its_votes_are_kept(tmp_path: Path) -> None:
+    """Votes were scores of an image in -1 to 1; they become the share by which it was preferred to the baseline's."""
+    ledger = write_ledger(tmp_path / "run", lambda *_: 1.0, methods=("standard", "a"), prompts=3)
+    rows = ledger.db.execute(
+        "SELECT method, prompt_index, digest, scores.prompt FROM cells JOIN images USING (job_id) "
+        "JOIN scores USING (digest) ORDER BY method, prompt_index"
+    ).fetchall()
+    ours, theirs = rows[:3], rows[3:]
+    cast = {0: 1.0, 1: -0.5}
+    ledger.put_scores((d, key, "human", "votes-1", cast[i], '{"votes": 2}', 0.0) for _, i, d, key in ours if i in cast)
+    ledger.put_scores((d, key, "human", "votes-1", 0.0, '{"votes": 1}', 0.0) for _, i, d, key in theirs if i in cast)
+    ledger.set("votes", {"a file": []})
+    ledger.db.executescript("DROP TABLE pair_scores; DROP TABLE features")
+    ledger.close()
+    before = (tmp_path / "run" / "ledger.sqlite").read_bytes()
+    expected = [(ours[i][2], theirs[i][2], ours[i][3], (cast[i] + 1) / 2) for i in sorted(cast)]
+    query = "SELECT digest, baseline, prompt, value FROM pair_scores WHERE metric = 'human'"
+    for read_only in (True, False):
+        found = Ledger(tmp_path / "run", read_only=read_only)
+        assert sorted(found.db.execute(query)) == sorted(expected)
+        assert found.db.execute("SELECT * FROM features").fetchall() == []
+        found.close()
+        assert ((tmp_path / "run" / "ledger.sqlite").read_bytes() == before) is read_only
