@@ -231,6 +231,7 @@ def _choice(method: Method, candidates: tuple[str, ...], prompt: Prompt) -> Choi
     name = method.judge()
     assert name is not None
     metric = registry.get("metrics", name)
+    metric.check_selects()
     key = f"metric:{name}"
     if key not in _digests:
         _digests[key] = metric.digest()

@@ -1,18 +1,26 @@
-"""What a metric is: a catalogue entry without torch, and a scorer that it loads."""
+"""What a metric is: a catalogue entry without torch, and a scorer that it loads.
+
+There are three kinds. `image`: a value for each image with its prompt. `pair`: how far a method's image is preferred
+over the baseline's, prompt by prompt, as people and VLM judges have it. `set`: one value for many images together, such
+as FID, from features that are taken once of each image.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkable
 
 from bench.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
+    from numpy.typing import NDArray
 
     from bench.prompts.base import Prompt
+
+Kind = Literal["image", "pair", "set"]
 
 
 @dataclass(frozen=True)
@@ -24,10 +32,35 @@ class Value:
 
 
 class Scorer(Protocol):
-    """A loaded metric."""
+    """A loaded metric of the kind `image`."""
 
     def score(self, images: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> list[Value]:
         """One value an image; images are (H, W, 3) uint8. The value may not depend on the rest of the batch."""
+        ...
+
+
+class PairScorer(Protocol):
+    """A loaded metric of the kind `pair`."""
+
+    def score_pairs(
+        self, baseline_images: Sequence[np.ndarray], method_images: Sequence[np.ndarray], prompts: Sequence[Prompt]
+    ) -> list[Value]:
+        """One value in [0, 1] a prompt: the probability, or share, by which the method's image is preferred to the
+        baseline's; a tie is 0.5. Images are (H, W, 3) uint8. A value outside [0, 1] stops the run with a UserError.
+
+        Where the order of the two images matters, the entry says `both_orders`: the scorer is then asked a second time
+        with the images exchanged, and p and 1 - p' are averaged. Two equal images are a tie and are not asked about.
+        """
+        ...
+
+
+class SetScorer(Protocol):
+    """A loaded metric of the kind `set`; the value of a set is `MetricEntry.value`, which needs no scorer."""
+
+    def features(self, images: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> NDArray[np.floating[Any]]:
+        """(B, D) finite features of images (H, W, 3) uint8, kept as float32. D is always the same, and a row may not
+        depend on the rest of the batch. Anything else stops the run with a UserError.
+        """
         ...
 
 
@@ -47,7 +80,7 @@ class MetricEntry:
     name: str
     title: str
     unit: str
-    load: Callable[[str], Scorer] | None
+    load: Callable[[str], Scorer | PairScorer | SetScorer] | None
     identify: Callable[[], str]
     """Digest of all that decides a score: weights, preprocessing, code version."""
     higher_is_better: bool = True
@@ -59,12 +92,57 @@ class MetricEntry:
     """Whether it judges a part of the pairs only, as people do: what it has not judged is not missing."""
     twin_of: tuple[str, ...] = ()
     about: str = ""
+    kind: Kind = "image"
+    """What it is a metric of. A `pair` metric's score of an image is 2p - 1, and the baseline's own is 0."""
+    both_orders: bool = False
+    """`pair`: whether the scorer is asked in both orders of the two images and the answers are averaged."""
+    value: Callable[[NDArray[np.float64], NDArray[np.float64]], float] | None = None
+    """`set`: `value(features, weights)`, a number from features (n, D) and weights (n,), how often each image counts.
+
+    Weights are whole numbers, zeros among them: bootstrap counts. It must be the value of the set in which each image
+    is repeated that often. Plain numpy: reports and gates call it without loading a scorer. Where it gives no finite
+    number there is no value.
+    """
+    fewest: int = 2
+    """`set`: below this many images there is no value."""
+    resamples: int = 1000
+    """`set`: bootstrap draws, and as many exchanges for the test; fewer where `value` is slow."""
+
+    def __post_init__(self) -> None:
+        if (self.kind == "set") != (self.value is not None):
+            raise ValueError(f"metric {self.name!r} is of the kind {self.kind!r}: `value` is for, and only for, 'set'")
+        if self.kind == "set" and not (self.fewest >= 2 and self.resamples >= 100 and not self.partial):
+            raise ValueError(
+                f"metric {self.name!r}: a set metric needs fewest >= 2 and resamples >= 100, never partial"
+            )
+        if self.both_orders and self.kind != "pair":
+            raise ValueError(f"metric {self.name!r} is of the kind {self.kind!r}: only a pair has two orders")
 
     def digest(self) -> str:
         return self.identify()
 
+    def check_selects(self) -> None:
+        """UserError unless it can choose among the images of one prompt."""
+        if self.kind != "image":
+            raise UserError(
+                f"metric {self.name!r} judges a {self.kind} of images: it cannot choose among candidates or be a "
+                "reward; give a metric that scores single images"
+            )
+
     def scorer(self, device: str) -> Scorer:
-        """The loaded scorer; UserError where there is none yet."""
+        """The loaded scorer of single images; UserError where there is none yet, or the metric is of another kind."""
+        self.check_built()
+        self.check_selects()
+        return cast(Scorer, self.loaded(device))
+
+    def loaded(self, device: str) -> Scorer | PairScorer | SetScorer:
+        """The loaded scorer of the metric's own kind; UserError where there is none yet."""
+        self.check_built()
+        assert self.load is not None
+        return self.load(device)
+
+    def check_built(self) -> None:
+        """UserError where there is no scorer."""
         if self.load is None and self.partial:
             raise UserError(
                 f"metric {self.name!r} is not computed; leave it out of the suite, and give a run's votes to "
@@ -75,4 +153,3 @@ class MetricEntry:
                 f"metric {self.name!r} is in the catalogue but its scorer is not built yet; "
                 "leave it out with --metric, or run the embedded twin with --twin"
             )
-        return self.load(device)
