@@ -8,7 +8,6 @@ they agree on what they share.
 from __future__ import annotations
 
 import json
-from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.errors import NotComparable
+from bench.judged import Features, Judged
+from bench.metrics.base import MetricEntry
 from bench.prompts.base import Prompt
 from bench.score import prompt_key
 from bench.store import Ledger
@@ -88,8 +89,11 @@ class MeasuredArm:
     """Number of each pair, (n,)."""
     image: Ints
     """Row of its image, (n,); -1 where it is not there yet."""
+    unit: Ints
+    """What scorers judged of it, (n,), as `Measured.features` counts; -1 where there is no image."""
     scores: Floats
-    """(metrics, n), NaN where there is no score."""
+    """(metrics, n), NaN where there is no score. For a metric of pairs 2p - 1, the baseline's being 0; for one of sets
+    always NaN: see `Measured.features`."""
     asked: frozenset[str]
     """The metrics that its run asks for."""
 
@@ -120,6 +124,8 @@ class Measured:
     images: Images
     metrics: list[str]
     arms: list[MeasuredArm] = field(default_factory=list)
+    features: dict[str, Features] = field(default_factory=dict)
+    """By set metric."""
     unused: dict[str, int] = field(default_factory=dict)
     """Scores by another version of a metric's scorer, which count for nothing, by metric."""
 
@@ -137,19 +143,16 @@ class _Cells:
 class _Reader:
     """Reads ledgers one after the other and holds what they have in common to be the same."""
 
-    def __init__(self, scorers: Mapping[str, str]):
-        self.scorers = scorers
+    def __init__(self, entries: Mapping[str, MetricEntry], scorers: Mapping[str, str]):
         self.images = Images()
+        self.judged = Judged(entries, scorers)
         self.pairs: dict[tuple[str, int, int], int] = {}
         self.told: list[Pair] = []
-        self.units: dict[tuple[str, str], int] = {}
-        """What a score is of: an image's digest and a prompt key."""
         self.cells: dict[Place, _Cells] = {}
-        self.values = [(array("q"), array("d")) for _ in scorers]
-        """Units and their values, metric by metric."""
-        self.unused: Counter[str] = Counter()
+        self.baseline = ""
 
     def read(self, ledger: Ledger, suite: Suite, run: int, asked: Sequence[str]) -> None:
+        self.baseline = suite.baseline
         rows = self.images.read(ledger, run)
         digests, keys = self.images.words["digest"], dict[tuple[str, str | None], str]()
         columns = "model, sampler, steps, guidance, method, prompts, prompt_index, seed, prompt, category, metadata"
@@ -171,10 +174,10 @@ class _Reader:
             if (text, metadata) not in keys:
                 prompt = Prompt(index, text, category, json.loads(metadata) if metadata else None)
                 keys[text, metadata] = prompt_key(prompt)
-            unit = self.units.setdefault((digests[image], keys[text, metadata]), len(self.units))
+            unit = self.judged.unit(digests[image], keys[text, metadata])
             if cells.rows.get(pair, (-1, -1))[0] < 0:
                 cells.rows[pair] = (image, unit)
-        self._scores(ledger)
+        self.judged.read(ledger)
 
     def _pair(self, ledger: Ledger, pair: Pair) -> int:
         number = self.pairs.setdefault(pair.key, len(self.pairs))
@@ -187,21 +190,6 @@ class _Reader:
             )
         return number
 
-    def _scores(self, ledger: Ledger) -> None:
-        number = {name: i for i, name in enumerate(self.scorers)}
-        for digest, prompt, metric, scorer, value in ledger.db.execute(
-            "SELECT digest, prompt, metric, scorer, value FROM scores"
-        ):
-            unit = self.units.get((digest, prompt))
-            if unit is None or metric not in number:
-                continue
-            if scorer != self.scorers[metric]:
-                self.unused[metric] += 1
-            else:
-                units, values = self.values[number[metric]]
-                units.append(unit)
-                values.append(value)
-
     def measured(self) -> Measured:
         """What was read, with pairs numbered in their order."""
         order = sorted(range(len(self.told)), key=lambda i: self.told[i].key)
@@ -210,26 +198,49 @@ class _Reader:
         rank[order] = np.arange(len(order))
         number = {text: i for i, text in enumerate(sorted({p.text for p in pairs}))}
         texts = np.array([number[p.text] for p in pairs], dtype=np.int64)
-        # One column more than there are units: what has no image has no score.
-        scores = np.full((len(self.scorers), len(self.units) + 1), np.nan)
-        for i, (units, values) in enumerate(self.values):
-            scores[i, np.frombuffer(units, np.int64)] = np.frombuffer(values, np.float64)
-        result = Measured(pairs, texts, self.images, list(self.scorers), unused=dict(self.unused))
+        scores, names = self.judged.scores(), list(self.judged.entries)
+        result = Measured(pairs, texts, self.images, names, features=self.judged.features(),
+                          unused={name: n for name, n in self.judged.unused.items() if n})  # fmt: skip
         for (setting, method, prompts), cells in self.cells.items():
             at = rank[list(cells.rows)]
             image, unit = np.array(list(cells.rows.values()), dtype=np.int64).T[:, np.argsort(at)]
             asked = frozenset(cells.asked)
-            result.arms.append(MeasuredArm(setting, method, prompts, np.sort(at), image, scores[:, unit], asked))
+            arm = MeasuredArm(setting, method, prompts, np.sort(at), image, unit, scores[:, unit], asked)
+            result.arms.append(arm)
+        for row, (name, entry) in enumerate(self.judged.entries.items()):
+            if entry.kind == "pair":
+                self._prefer(result, row, name, entry)
         return result
 
+    def _prefer(self, found: Measured, row: int, name: str, entry: MetricEntry) -> None:
+        """Fill in the scores of a metric of pairs: each image's against the baseline's of its place."""
+        bases = {(a.setting, a.prompts): a for a in found.arms if a.method == self.baseline}
+        looked = {place: np.zeros(len(found.pairs), dtype=bool) for place in bases}
+        for arm in found.arms:
+            base = bases.get((arm.setting, arm.prompts))
+            if base is None or arm is base:
+                continue
+            theirs = np.full(len(found.pairs), -1)
+            theirs[base.pair] = base.unit
+            arm.scores[row] = self.judged.preferences(name, arm.unit, theirs[arm.pair])
+            looked[arm.setting, arm.prompts][arm.pair[~np.isnan(arm.scores[row])]] = True
+        described = np.array([p.described for p in found.pairs], dtype=bool)
+        for place, base in bases.items():
+            there = (base.unit >= 0) & (described[base.pair] | (not entry.needs_metadata))
+            if entry.partial:  # people look at some pairs only
+                there &= looked[place][base.pair]
+            base.scores[row] = np.where(there, 0.0, np.nan)
 
-def read_arms(runs: Sequence[tuple[Ledger, Suite, Sequence[str]]], scorers: Mapping[str, str]) -> Measured:
+
+def read_arms(
+    runs: Sequence[tuple[Ledger, Suite, Sequence[str]]], entries: Mapping[str, MetricEntry], scorers: Mapping[str, str]
+) -> Measured:
     """The arms of runs given as (ledger, suite, metrics asked for), in the order of settings, sets and methods.
 
-    `scorers` names the metrics to read and the digest of each one's scorer. Raises NotComparable where two runs have
-    different images, or different prompts, under one name.
+    `entries` are the metrics to read, `scorers` the digest of each one's scorer. Raises NotComparable where two
+    runs have different images, or different prompts, under one name.
     """
-    reader = _Reader(scorers)
+    reader = _Reader(entries, scorers)
     for number, (ledger, suite, asked) in enumerate(runs):
         reader.read(ledger, suite, number, asked)
     found = reader.measured()
@@ -262,6 +273,7 @@ def _pooled(arms: Sequence[MeasuredArm]) -> MeasuredArm:
         POOLED,
         pair[order],
         np.concatenate([a.image for a in arms])[order],
+        np.concatenate([a.unit for a in arms])[order],
         np.concatenate([a.scores for a in arms], axis=1)[:, order],
         frozenset().union(*(a.asked for a in arms)),
     )

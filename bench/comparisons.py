@@ -16,6 +16,7 @@ from bench.arms import CALLS, POOLED, TIMES, Floats, Ints, Measured, MeasuredArm
 from bench.metrics.base import MetricEntry
 from bench.metrics.geneval_rules import TASKS
 from bench.paired import Asking, adjust, bounds
+from bench.sets import Sets, refusal
 
 Row = dict[str, Any]
 Optimised = Callable[[MeasuredArm], Sequence[str]]
@@ -53,7 +54,7 @@ class Tabulation:
         self.described = np.array([p.described for p in measured.pairs])
         self.seed = np.array([p.seed for p in measured.pairs])
         self.category = np.array([p.category for p in measured.pairs])
-        self.asking = Asking()
+        self.asking, self.sets = Asking(), Sets()
 
     def tables(self) -> Tables:
         """Ask, resample, fill in."""
@@ -71,7 +72,10 @@ class Tabulation:
     # Arms ------------------------------------------------------------------------------------------------------------
 
     def _arm(self, arm: MeasuredArm) -> Row:
-        metrics = {name: self._mean(values, arm.pair) for name, values in self._columns(arm)}
+        metrics = {
+            name: self._set(arm, name) if self.entries[name].kind == "set" else self._mean(values, arm.pair)
+            for name, values in self._columns(arm)
+        }
         base = self.bases[arm.setting, arm.prompts]
         return {
             **arm.labels,
@@ -94,20 +98,37 @@ class Tabulation:
             self.asking.mean(row, "mean", values[there], self.measured.texts[pairs[there]])
         return row
 
+    def _set(self, arm: MeasuredArm, metric: str) -> Row:
+        """The value of the arm's images together, or why there is none."""
+        entry, there = self.entries[metric], self._there(arm, metric)
+        n = int(there.sum())
+        row: Row = {"mean": None, "low": None, "high": None, "n": n}
+        if metric not in arm.asked or not self._expected(arm, metric):
+            return row
+        if why := refusal(entry, n):
+            return row | {"refused": why}
+        features = self.measured.features[metric].of(arm.unit[there])
+        found = self.sets.value(entry, features, self.measured.texts[arm.pair[there]])
+        return row | ({"mean": found.estimate, **bounds(found)} if found else {"refused": "has no finite value"})
+
+    def _there(self, arm: MeasuredArm, metric: str) -> Any:
+        """Which of the arm's images a metric has judged, (n,)."""
+        if self.entries[metric].kind == "set":
+            return self.measured.features[metric].there(arm.unit)
+        return ~np.isnan(arm.scores[self.measured.metrics.index(metric)])
+
     def _complete(self, arm: MeasuredArm) -> bool:
         if len(arm.made()) != len(arm.pair):
             return False
         return all(
-            int((~np.isnan(values)).sum()) == self._expected(arm, name, values)
-            for name, values in self._columns(arm)
-            if name in arm.asked
+            int(self._there(arm, name).sum()) == self._expected(arm, name) for name in self.entries if name in arm.asked
         )
 
-    def _expected(self, arm: MeasuredArm, metric: str, values: Floats) -> int:
+    def _expected(self, arm: MeasuredArm, metric: str) -> int:
         """How many scores a complete arm has: GenEval judges only prompts with metadata, people what they voted on."""
         entry = self.entries[metric]
         if entry.partial:
-            return int((~np.isnan(values)).sum())
+            return int(self._there(arm, metric).sum())
         return int(self.described[arm.pair].sum()) if entry.needs_metadata else len(arm.pair)
 
     def _ratios(self, arm: MeasuredArm, base: MeasuredArm) -> Row:
@@ -160,14 +181,21 @@ class Tabulation:
         for number, (name, entry) in enumerate(self.entries.items()):
             if name not in arm.asked | base.asked or (entry.needs_metadata and not self.described[arm.pair].any()):
                 continue
-            treated, control = arm.scores[number], base.scores[number]
             row = {**arm.labels, "baseline": base.method, "metric": name}
-            both = ~np.isnan(treated[ours]) & ~np.isnan(control[theirs])
-            wanted = max(self._expected(arm, name, treated), self._expected(base, name, control))
+            both = self._there(arm, name)[ours] & self._there(base, name)[theirs]
+            if entry.kind == "set" and refusal(entry, int(both.sum())):
+                continue  # the arms' rows and a note say why; it is nothing that the method lacks
+            wanted = max(self._expected(arm, name), self._expected(base, name))
             complete = bool(both.any()) and (int(both.sum()) == wanted or entry.partial)
             row |= {"n": int(both.sum()), "complete": complete, "marked": name in self.optimised(arm)}
             texts = self.measured.texts[pairs[both]]
-            yield self.asking.compare(row, entry, treated[ours][both], control[theirs][both], texts)
+            if entry.kind == "set":
+                units = arm.unit[ours][both], base.unit[theirs][both]
+                features = [self.measured.features[name].of(some) for some in units]
+                yield self.sets.compare(row, entry, features[0], features[1], texts)
+                continue
+            treated, control = arm.scores[number][ours][both], base.scores[number][theirs][both]
+            yield self.asking.compare(row, entry, treated, control, texts, preferences=entry.kind == "pair")
 
     # Parts -----------------------------------------------------------------------------------------------------------
 
@@ -195,12 +223,13 @@ class Tabulation:
         if control is not None and both.any():
             deltas = (treated - control)[both]
             self.asking.mean(row, "delta", deltas, texts[both])
-            self.asking.win_rate(row, deltas if entry.higher_is_better else -deltas, texts[both])
+            gains = deltas if entry.higher_is_better else -deltas
+            self.asking.win_rate(row, gains, texts[both], preferences=entry.kind == "pair")
         return row
 
     def _tasks(self, arm: MeasuredArm, metric: str) -> Row | None:
         """GenEval's six task means and their mean, for a metric that judges by metadata."""
-        if not self.entries[metric].needs_metadata:
+        if not self.entries[metric].needs_metadata or self.entries[metric].kind != "image":
             return None
         values = arm.scores[self.measured.metrics.index(metric)]
         tags = self.category[arm.pair]

@@ -28,6 +28,14 @@ def _totals(values: Floats, texts: Ints) -> Totals:
     return totals(values, np.unique(texts, return_inverse=True)[1])
 
 
+def won(gains: Floats, *, preferences: bool = False) -> Floats:
+    """The share (n,) of each pair that is won: 1, 0, and 0.5 for a tie, by the sign of the gain.
+
+    `preferences` are gains 2p - 1 of a metric of pairs: the share is p itself, and the win rate its mean.
+    """
+    return ((gains if preferences else np.sign(gains)) + 1) / 2
+
+
 class Asking:
     """Rows that are filled in when all of a table's intervals and tests have been answered together.
 
@@ -65,9 +73,9 @@ class Asking:
 
         self._later.append(fill)
 
-    def win_rate(self, row: Row, gains: Floats, texts: Ints) -> None:
-        """`win_rate`, `win_low` and `win_high` of gains (n,), ties counted half."""
-        of_prompts = _totals((np.sign(gains) + 1) / 2, texts)
+    def win_rate(self, row: Row, gains: Floats, texts: Ints, *, preferences: bool = False) -> None:
+        """`win_rate`, `win_low` and `win_high` of gains (n,), ties counted half; see `won` for `preferences`."""
+        of_prompts = _totals(won(gains, preferences=preferences), texts)
         asked = self._batch.interval(*of_prompts)
 
         def fill() -> None:
@@ -76,7 +84,16 @@ class Asking:
 
         self._later.append(fill)
 
-    def compare(self, row: Row, entry: MetricEntry, treated: Floats, control: Floats, texts: Ints) -> Row:
+    def compare(
+        self,
+        row: Row,
+        entry: MetricEntry,
+        treated: Floats,
+        control: Floats,
+        texts: Ints,
+        *,
+        preferences: bool = False,
+    ) -> Row:
         """All that paired scores (n,) say of treated against control; nulls where there are none.
 
         The test is made only where `row["complete"]` says that no pair is missing.
@@ -100,7 +117,7 @@ class Asking:
             "sd": error * math.sqrt(clusters) if known else None,
         }
         self.mean(row, "delta", deltas, texts)
-        self.win_rate(row, sign * deltas, texts)
+        self.win_rate(row, sign * deltas, texts, preferences=preferences)
         if row["complete"]:
             tested = self._batch.test(of_prompts.sums)
             self._later.append(lambda: row.update(p=tested.answer))

@@ -62,7 +62,7 @@ def bootstrap(
     """
     if tops.ndim == 2:
         tops, bottoms = tops[..., None], bottoms[..., None]
-    k, columns, _ = tops.shape
+    k = len(tops)
     estimates = _means(tops.sum(axis=0), bottoms.sum(axis=0))
     if k == 1:
         return [Interval(float(e), -math.inf, math.inf) for e in estimates]
@@ -71,16 +71,24 @@ def bootstrap(
     agree = np.abs(tops - parts * bottoms).max(axis=(0, 2)) <= ROUNDING * np.abs(tops).max(axis=(0, 2))
     if (bottoms == bottoms[:, :1]).all():
         bottoms = bottoms[:, :1]  # the usual case, complete arms: one product instead of as many as there are columns
-    found = np.empty((resamples, columns))
+    found = np.concatenate(
+        [
+            _means(np.tensordot(times, tops, 1), np.tensordot(times, bottoms, 1))
+            for times in draws(k, resamples=resamples, seed=seed)
+        ]
+    )
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    low, high = np.where(agree, estimates, low), np.where(agree, estimates, high)
+    return [Interval(*map(float, row)) for row in zip(estimates, low, high, strict=True)]
+
+
+def draws(k: int, *, resamples: int = RESAMPLES, seed: int = 0) -> Iterator[Floats]:
+    """How often each of k clusters is drawn, resample by resample: (r, k) at a time."""
     rng = np.random.default_rng(seed)
     for start, stop in _chunks(resamples, k):
         picked = rng.integers(0, k, size=(stop - start, k))
         picked += np.arange(stop - start)[:, None] * k
-        times = np.bincount(picked.ravel(), minlength=picked.size).reshape(picked.shape).astype(np.float64)
-        found[start:stop] = _means(np.tensordot(times, tops, 1), np.tensordot(times, bottoms, 1))
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    low, high = np.where(agree, estimates, low), np.where(agree, estimates, high)
-    return [Interval(*map(float, row)) for row in zip(estimates, low, high, strict=True)]
+        yield np.bincount(picked.ravel(), minlength=picked.size).reshape(picked.shape).astype(np.float64)
 
 
 def _means(tops: Floats, bottoms: Floats) -> Floats:

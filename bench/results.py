@@ -67,7 +67,7 @@ def compute(*ledgers: Ledger, folder: Path | None = None) -> dict[str, Any]:
     asked = [metrics_of(*run) for run in zip(ledgers, suites, strict=True)]
     entries: dict[str, MetricEntry] = {m: registry.get("metrics", m) for m in dict.fromkeys(chain.from_iterable(asked))}
     scorers = {m: e.digest() for m, e in entries.items()}
-    measured = read_arms(list(zip(ledgers, suites, asked, strict=True)), scorers)
+    measured = read_arms(list(zip(ledgers, suites, asked, strict=True)), entries, scorers)
     arms = with_pooled(measured.arms)
     check_baselines(arms, suite)
     optimised = _optimised(ledgers, suites)
@@ -94,7 +94,7 @@ def compute(*ledgers: Ledger, folder: Path | None = None) -> dict[str, Any]:
         },
         "run": {key: value for key, value in runs[0].items() if key not in ("path", "suite", "id")},
         "runs": runs,
-        "notes": [*suite.notes, *_notes(measured, ledgers, metrics)],
+        "notes": [*suite.notes, *_notes(measured, ledgers, metrics), *_refused(found.arms, entries)],
         "metrics": metrics,
         "arms": found.arms,
         "comparisons": found.comparisons,
@@ -211,11 +211,12 @@ def _pair(measured: Measured, number: int, shown: dict[str, tuple[int, Any]]) ->
 
 
 def _score_ms(ledgers: Sequence[Ledger]) -> dict[tuple[str, str], float]:
-    """Mean milliseconds an image by metric and scorer digest."""
+    """Mean milliseconds an image, or a pair of images, by metric and scorer digest."""
     sums: dict[tuple[str, str], list[float]] = {}
     for ledger in ledgers:
-        query = "SELECT metric, scorer, SUM(ms), COUNT(ms) FROM scores GROUP BY metric, scorer"
-        for metric, scorer, ms, n in ledger.db.execute(query):
+        tables = ("scores", "pair_scores", "features")
+        parts = (f"SELECT metric, scorer, SUM(ms), COUNT(ms) FROM {table} GROUP BY metric, scorer" for table in tables)
+        for metric, scorer, ms, n in ledger.db.execute(" UNION ALL ".join(parts)):
             total = sums.setdefault((metric, scorer), [0.0, 0.0])
             total[0] += ms or 0.0
             total[1] += n
@@ -225,6 +226,7 @@ def _score_ms(ledgers: Sequence[Ledger]) -> dict[tuple[str, str], float]:
 def _metric(entry: MetricEntry, score_ms: float | None) -> dict[str, Any]:
     return {
         "title": entry.title,
+        "kind": entry.kind,
         "unit": entry.unit,
         "higher_is_better": entry.higher_is_better,
         "scale": entry.scale,
@@ -248,6 +250,15 @@ def _run(ledger: Ledger, suite: Suite, folder: Path) -> dict[str, Any]:
         "sessions": len(rows),
         "stages": stages[-1] if stages else {},
     }
+
+
+def _refused(arms: list[dict[str, Any]], entries: dict[str, MetricEntry]) -> Iterator[str]:
+    """One sentence for each set metric that has no value somewhere."""
+    for name, entry in entries.items():
+        rows = [arm for arm in arms if "refused" in arm["metrics"][name]]
+        if rows:
+            where = f"{len(rows)} of {len(arms)} arms and sets of prompts"
+            yield f"{entry.title} has no value in {where}: it {rows[0]['metrics'][name]['refused']}."
 
 
 def _notes(measured: Measured, ledgers: Sequence[Ledger], metrics: dict[str, dict[str, Any]]) -> Iterator[str]:

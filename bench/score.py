@@ -1,26 +1,45 @@
-"""Images -> score rows, once for each (image digest, prompt, scorer digest); and the choices that scores decide."""
+"""Images -> score rows, once for each image, prompt and scorer; and the choices that scores decide.
+
+A score belongs to what decides it, by digest: of a pair that is the method's image, the baseline's, the prompt and the
+scorer, so that it is never taken for one against another baseline image.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple, cast
+
+import numpy as np
 
 from bench import registry
+from bench.errors import UserError
 from bench.images import read_png
-from bench.metrics.base import MetricEntry
+from bench.metrics.base import MetricEntry, PairScorer, Scorer, SetScorer, Value
 from bench.plan import Choice, Plan
 from bench.progress import Progress
 from bench.prompts.base import Prompt
 from bench.store import Image, Ledger
 
 BATCH = 64
+SAME = Value(0.5, {"same image": True})
+"""What a metric of pairs says of two equal images, without being asked."""
 
-Pair = tuple[str, Prompt]
-"""An image's job id and the prompt that it is judged against."""
+
+class Task(NamedTuple):
+    """An image to judge, by its job id, against its prompt; for a metric of pairs also the baseline image's job."""
+
+    job_id: str
+    prompt: Prompt
+    baseline: str | None = None
+
+
+Todo = dict[tuple[str, ...], tuple[list[Image], Prompt]]
+"""What to judge by its key in the ledger: the digests of the images and the prompt's key."""
 
 
 def prompt_key(prompt: Prompt) -> str:
@@ -29,51 +48,94 @@ def prompt_key(prompt: Prompt) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def judges(plan: Plan) -> dict[str, list[Pair]]:
+# What is to be judged ------------------------------------------------------------------------------------------------
+
+
+def judges(plan: Plan) -> dict[str, list[Task]]:
     """What must be scored before choices can be made: candidates by the metric that chooses among them."""
-    found: dict[str, list[Pair]] = {}
+    found: dict[str, list[Task]] = {}
     for cell in plan.cells:
         choice = plan.choices.get(cell.job_id)
         if choice:
-            found.setdefault(choice.metric, []).extend((c, cell.prompt) for c in choice.candidates)
+            found.setdefault(choice.metric, []).extend(Task(c, cell.prompt) for c in choice.candidates)
     return found
 
 
-def arms(plan: Plan) -> dict[str, list[Pair]]:
-    """What the suite's metrics judge: every cell's image. A metric that needs metadata skips prompts without."""
-    found: dict[str, list[Pair]] = {}
-    for name in plan.suite.metrics:
-        entry: MetricEntry = registry.get("metrics", name)
-        found[name] = [
-            (c.job_id, c.prompt) for c in plan.cells if c.prompt.metadata is not None or not entry.needs_metadata
-        ]
-    return found
+def arms(plan: Plan) -> dict[str, list[Task]]:
+    """What the suite's metrics judge: every cell's image, or every method's beside the baseline's.
+
+    A metric that needs metadata skips prompts without.
+    """
+    cells = [
+        (c.arm.method, (c.arm.model, c.arm.prompts, c.arm.sampler, c.arm.steps, c.arm.guidance, c.prompt.index, c.seed),
+         c.job_id, c.prompt) for c in plan.cells
+    ]  # fmt: skip
+    return {name: _tasks(registry.get("metrics", name), cells, plan.suite.baseline) for name in plan.suite.metrics}
 
 
-def of_run(ledger: Ledger, metric: str) -> list[Pair]:
-    """What a metric judges in a run that is there: every cell's image, or those of prompts with metadata."""
-    entry: MetricEntry = registry.get("metrics", metric)
-    query = "SELECT job_id, prompt_index, prompt, category, metadata FROM cells ORDER BY rowid"
+def of_run(ledger: Ledger, metric: str) -> list[Task]:
+    """What a metric judges in a run that is there; as `arms` for a plan."""
+    query = (
+        "SELECT job_id, method, prompt, category, metadata, model, prompts, sampler, steps, guidance, prompt_index, "
+        "seed FROM cells ORDER BY rowid"
+    )
+    cells = [
+        (method, tuple(place), job_id, Prompt(place[5], text, category, json.loads(metadata) if metadata else None))
+        for job_id, method, text, category, metadata, *place in ledger.db.execute(query)
+    ]
+    return _tasks(registry.get("metrics", metric), cells, ledger.get("suite")["baseline"])
+
+
+def _tasks(entry: MetricEntry, cells: Sequence[tuple[str, tuple[Any, ...], str, Prompt]], baseline: str) -> list[Task]:
+    judged = [cell for cell in cells if cell[3].metadata is not None or not entry.needs_metadata]
+    if entry.kind != "pair":
+        return [Task(job_id, prompt) for _, _, job_id, prompt in judged]
+    bases = {place: job_id for method, place, job_id, _ in cells if method == baseline}
     return [
-        (job_id, Prompt(index, text, category, json.loads(metadata) if metadata else None))
-        for job_id, index, text, category, metadata in ledger.db.execute(query)
-        if metadata or not entry.needs_metadata
+        Task(job_id, prompt, bases[place])
+        for method, place, job_id, prompt in judged
+        if method != baseline and place in bases
     ]
 
 
-def score(work: dict[str, list[Pair]], ledger: Ledger, *, device: str) -> dict[str, float]:
+def planned(plan: Plan) -> Iterator[str]:
+    """What each metric of a plan judges, as `shapes-clipscore 16 images`."""
+    sizes = Counter((*(getattr(c.arm, n) for n in ("method", "model", "sampler", "steps", "guidance")),)
+                    for c in plan.cells)  # fmt: skip
+    for name, tasks in arms(plan).items():
+        entry: MetricEntry = registry.get("metrics", name)
+        n = len({(t.job_id, t.baseline, prompt_key(t.prompt)) for t in tasks})
+        if entry.kind == "pair":
+            yield f"{name} {n} pairs of images{' in both orders' if entry.both_orders else ''}"
+        elif entry.kind == "set" and max(sizes.values()) < entry.fewest:
+            yield f"{name} {n} images, but no value: it needs {entry.fewest} a method, there are {max(sizes.values())}"
+        else:
+            yield f"{name} {n} images{' in sets' if entry.kind == 'set' else ''}"
+
+
+# Judging -------------------------------------------------------------------------------------------------------------
+
+
+def score(work: dict[str, list[Task]], ledger: Ledger, *, device: str) -> dict[str, float]:
     """Score what is missing; returns seconds by metric. A killed run keeps every finished batch."""
     images = ledger.images()
     seconds: dict[str, float] = {}
-    for name, pairs in work.items():
+    for name, tasks in work.items():
         entry: MetricEntry = registry.get("metrics", name)
         digest = entry.digest()
-        done = ledger.scored(name, digest)
-        todo: dict[tuple[str, str], tuple[Image, Prompt]] = {}
-        for job_id, prompt in pairs:
-            image = images.get(job_id)
-            if image and (key := (image.digest, prompt_key(prompt))) not in done:
-                todo.setdefault(key, (image, prompt))
+        done = {"image": ledger.scored, "pair": ledger.paired, "set": ledger.featured}[entry.kind](name, digest)
+        todo: Todo = {}
+        for task in tasks:
+            shown = [images.get(job) for job in (task.job_id, task.baseline) if job is not None]
+            there = [image for image in shown if image]
+            key = (*(image.digest for image in there), prompt_key(task.prompt))
+            if len(there) == len(shown) and key not in done:
+                todo.setdefault(key, (there, task.prompt))
+        if entry.kind == "pair":
+            same = [key for key in todo if key[0] == key[1]]
+            ledger.put_pair_scores((*_three(key), name, digest, SAME.value, json.dumps(SAME.detail), None)
+                                   for key in same)  # fmt: skip
+            todo = {key: one for key, one in todo.items() if key[0] != key[1]}
         if todo:
             begun = time.perf_counter()
             _score_one(entry, digest, todo, ledger, device)
@@ -81,10 +143,14 @@ def score(work: dict[str, list[Pair]], ledger: Ledger, *, device: str) -> dict[s
     return seconds
 
 
-def _score_one(
-    entry: MetricEntry, digest: str, todo: dict[tuple[str, str], tuple[Image, Prompt]], ledger: Ledger, device: str
-) -> None:
-    scorer = entry.scorer(device)
+def _three(key: tuple[str, ...]) -> tuple[str, str, str]:
+    ours, theirs, prompt = key
+    return ours, theirs, prompt
+
+
+def _score_one(entry: MetricEntry, digest: str, todo: Todo, ledger: Ledger, device: str) -> None:
+    scorer = entry.loaded(device)
+    put: Any = {"image": ledger.put_scores, "pair": ledger.put_pair_scores, "set": ledger.put_features}[entry.kind]
     items = list(todo.items())
     with Progress(f"score {entry.name}", len(items)) as progress:
         for i in range(0, len(items), BATCH):
@@ -92,14 +158,62 @@ def _score_one(
             begun = time.perf_counter()
             mend = "delete it and run again, it will be made anew"
             missing = "run the suite again, it will be made anew"
-            pixels = [read_png(ledger.folder / image.file, mend=mend, missing=missing) for _, (image, _) in batch]
-            values = scorer.score(pixels, [prompt for _, (_, prompt) in batch])
+            pixels = [
+                [read_png(ledger.folder / image.file, mend=mend, missing=missing) for image in shown]
+                for _, (shown, _) in batch
+            ]
+            kept = _judge(entry, scorer, pixels, [prompt for _, (_, prompt) in batch])
             ms = 1000 * (time.perf_counter() - begun) / len(batch)
-            ledger.put_scores(
-                (*key, entry.name, digest, v.value, json.dumps(v.detail), ms)
-                for (key, _), v in zip(batch, values, strict=True)
-            )
+            put((*key, entry.name, digest, *one, ms) for (key, _), one in zip(batch, kept, strict=True))
             progress.advance(len(batch))
+
+
+def _judge(
+    entry: MetricEntry, scorer: Scorer | PairScorer | SetScorer, pixels: list[list[np.ndarray]], prompts: list[Prompt]
+) -> list[tuple[Any, ...]]:
+    """What the ledger keeps of each: value and detail, or features."""
+    ours = [shown[0] for shown in pixels]
+    if entry.kind == "set":
+        return [(row.tobytes(),) for row in _features(entry, cast(SetScorer, scorer), ours, prompts)]
+    if entry.kind == "pair":
+        values = _preferred(entry, cast(PairScorer, scorer), [shown[1] for shown in pixels], ours, prompts)
+    else:
+        values = cast(Scorer, scorer).score(ours, prompts)
+    return [(v.value, json.dumps(v.detail)) for v in values]
+
+
+def _preferred(
+    entry: MetricEntry,
+    scorer: PairScorer,
+    theirs: list[np.ndarray],
+    ours: list[np.ndarray],
+    prompts: list[Prompt],
+) -> list[Value]:
+    """How far each method's image is preferred; where order matters, the mean of both orders."""
+    values = scorer.score_pairs(theirs, ours, prompts)
+    turned = scorer.score_pairs(ours, theirs, prompts) if entry.both_orders else []
+    for value in (*values, *turned):
+        if not 0 <= value.value <= 1:
+            raise UserError(f"metric {entry.name!r}: score_pairs gave {value.value}, expected 0 to 1; its scorer is "
+                            "at fault")  # fmt: skip
+    if not turned:
+        return values
+    return [
+        Value((one.value + 1 - other.value) / 2, {**one.detail, "orders": [one.value, 1 - other.value]})
+        for one, other in zip(values, turned, strict=True)
+    ]
+
+
+def _features(entry: MetricEntry, scorer: SetScorer, images: list[np.ndarray], prompts: list[Prompt]) -> np.ndarray:
+    """(B, D) features as the ledger keeps them."""
+    found = np.asarray(scorer.features(images, prompts), dtype="<f4")
+    if found.ndim != 2 or len(found) != len(images) or not found.shape[1] or not np.isfinite(found).all():
+        said = f"features gave shape {found.shape}, expected ({len(images)}, D) and only finite numbers"
+        raise UserError(f"metric {entry.name!r}: {said}; its scorer is at fault")
+    return found
+
+
+# Choices -------------------------------------------------------------------------------------------------------------
 
 
 def choose(plan: Plan, ledger: Ledger) -> int:

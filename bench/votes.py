@@ -1,8 +1,8 @@
-"""Votes that people cast in the report's blind mode -> score rows of the metric `human`.
+"""Votes that people cast in the report's blind mode -> pair scores of the metric `human`.
 
-A vote is about one pair: a method's image against the baseline's. The method's image scores the mean of its votes,
-1 for a win, 0 for a tie, -1 for a loss; the baseline's image scores 0. So a paired delta is wins less losses as a
-share of votes, and intervals are clustered by prompt like those of every other metric.
+A vote is about one pair: a method's image against the baseline's. `human` is a metric of pairs, so its value is the
+share of votes by which the method's image was preferred, a tie being half a vote. From there on it is treated as any
+other: the paired delta is wins less losses as a share of votes.
 """
 
 from __future__ import annotations
@@ -110,9 +110,10 @@ def add_votes(ledger: Ledger, paths: Sequence[Path], *, baseline: str) -> Counte
         )
     scorer = registry.get("metrics", NAME).digest()
     with ledger.transaction():
-        ledger.db.execute("DELETE FROM scores WHERE metric = ?", (NAME,))
-        ledger.put_scores(
-            (*key, NAME, scorer, sum(found) / len(found), json.dumps({"votes": len(found)}), 0.0)
+        for table in ("scores", "pair_scores"):  # votes were once scores of one image
+            ledger.db.execute(f"DELETE FROM {table} WHERE metric = ?", (NAME,))
+        ledger.put_pair_scores(
+            (*key, NAME, scorer, sum(found) / len(found), json.dumps({"votes": len(found)}), None)
             for key, found in rows.items()
         )
         ledger.set("votes", kept)
@@ -120,10 +121,12 @@ def add_votes(ledger: Ledger, paths: Sequence[Path], *, baseline: str) -> Counte
     return counted
 
 
-def _rows(ledger: Ledger, votes: Iterable[Vote], baseline: str) -> tuple[dict[tuple[str, str], list[float]], Counted]:
-    """Outcomes by (image digest, prompt key); the baseline's images have zeros."""
+def _rows(
+    ledger: Ledger, votes: Iterable[Vote], baseline: str
+) -> tuple[dict[tuple[str, str, str], list[float]], Counted]:
+    """Outcomes, 1 for a win and 0 for a loss, by (image digest, baseline's digest, prompt key)."""
     cells = _cells(ledger)
-    rows: dict[tuple[str, str], list[float]] = defaultdict(list)
+    rows: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     used = elsewhere = aside = 0
     pairs = set()
     for vote in votes:
@@ -140,9 +143,9 @@ def _rows(ledger: Ledger, votes: Iterable[Vote], baseline: str) -> tuple[dict[tu
         _check(ledger, vote, {method: ours, baseline: theirs})
         used += 1
         pairs.add((ours, theirs))
-        if ours.key != theirs.key:
-            rows[ours.key].append(0.0 if vote.choice == "tie" else 1.0 if sides[vote.choice] == method else -1.0)
-        rows[theirs.key] = [0.0]
+        tie = vote.choice == "tie" or ours.digest == theirs.digest
+        won = 0.5 if tie else float(sides[vote.choice] == method)
+        rows[ours.digest, theirs.digest, ours.prompt].append(won)
     return rows, Counted(used, len(pairs), elsewhere, aside)
 
 
@@ -150,7 +153,9 @@ def _rows(ledger: Ledger, votes: Iterable[Vote], baseline: str) -> tuple[dict[tu
 class _Cell:
     text: str
     file: str
-    key: tuple[str, str]
+    digest: str
+    prompt: str
+    """The prompt's key."""
 
 
 def _cells(ledger: Ledger) -> dict[tuple[Any, ...], _Cell]:
@@ -161,7 +166,7 @@ def _cells(ledger: Ledger) -> dict[tuple[Any, ...], _Cell]:
     found = {}
     for *place, text, category, metadata, file, digest in ledger.db.execute(query):
         prompt = Prompt(place[5], text, category, json.loads(metadata) if metadata else None)
-        found[tuple(place)] = _Cell(text, file, (digest, prompt_key(prompt)))
+        found[tuple(place)] = _Cell(text, file, digest, prompt_key(prompt))
     return found
 
 

@@ -42,7 +42,7 @@ class Samples:
         entries: dict[str, MetricEntry] = {name: registry.get("metrics", name) for name in asked}
         scorers = {name: entry.digest() for name, entry in entries.items()}
         partial = frozenset(name for name, entry in entries.items() if entry.partial)
-        return cls(read_arms([(ledger, suite, asked)], scorers), suite, partial=partial)
+        return cls(read_arms([(ledger, suite, asked)], entries, scorers), suite, partial=partial)
 
     def arm(self, setting: tuple[Any, ...], method: str, prompts: str) -> MeasuredArm | None:
         """One method under one protocol on one prompt set or on all ("*")."""

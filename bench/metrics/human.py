@@ -18,6 +18,7 @@ add_plugin(
         identify=lambda: "votes-1",
         scale="-1 to 1 a pair; the baseline is 0",
         partial=True,
+        kind="pair",
         about="blind votes from the report's image browser, read by `bench score`",
     ),
     "bench",
