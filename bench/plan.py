@@ -11,9 +11,12 @@ from typing import Any
 
 from bench import registry
 from bench.errors import UserError
-from bench.methods.base import Chain, Method, split_choice
+from bench.methods.base import Chain, Method, check_chain, split_choice
 from bench.models.base import ModelEntry
+from bench.models.shapes_of import check_entry
 from bench.prompts.base import Prompt
+from bench.samplers.diffusers_schedulers import Sampler
+from bench.sampling.records import ATTENTION, FIRST_ORDER, MEMORYLESS, Item, Nfe, Sampling
 from bench.suite import MethodSpec, Suite
 
 PNG_BYTES_PER_PIXEL = {64: 0.35, 1024: 1.5}
@@ -31,7 +34,8 @@ class Job:
     """One image to make. `id` hashes every input that decides its pixels, and nothing else.
 
     `links` is the method chain as ((name, identity as JSON), ...); `seed` is the seed the latent is drawn from,
-    after the chain has had its say.
+    after the chain has had its say. Steps, guidance and all else of the sampling are the method's own where it has
+    its own.
     """
 
     model: str
@@ -40,11 +44,20 @@ class Job:
     sampler_identity: str
     steps: int
     guidance: float
+    """The guidance that is applied; at 1 or below there is none, and that is written 1."""
     size: tuple[int, int]
     links: tuple[tuple[str, str], ...]
     prompt: str
     negative_prompt: str
     seed: int
+    dtype: str = "fp32"
+    timesteps: tuple[int, ...] | None = None
+    settings: str = "{}"
+    """Scheduler settings of the method, as JSON."""
+    carried: str = ""
+    """All else that the prompt carries, such as GenEval metadata, as JSON."""
+    chain: Chain = field(default=Chain(links=()), compare=False, repr=False)
+    """The methods that make the image, ready for its model."""
 
     @cached_property
     def id(self) -> str:
@@ -54,10 +67,38 @@ class Job:
     @property
     def group(self) -> tuple[Any, ...]:
         """Jobs of one group can share a batch."""
-        return (self.model, self.sampler, self.steps, self.guidance, self.links, self.negative_prompt)
+        of = (self.model, self.sampler, self.steps, self.guidance, self.links, self.negative_prompt)
+        return (*of, self.dtype, self.timesteps, self.settings)
+
+    @property
+    def sampling(self) -> Sampling:
+        settings = tuple(sorted(json.loads(self.settings).items()))
+        return Sampling(self.sampler, self.steps, self.guidance, self.size, self.dtype, self.timesteps, settings)
+
+    @property
+    def item(self) -> Item:
+        """The prompt with all that it carries, and the seed."""
+        metadata = json.loads(self.carried) if self.carried else None
+        return Item(Prompt(0, self.prompt, "", metadata), self.seed)
+
+    def sampled(self, p: Sampling) -> Job:
+        """The same job sampled as `p`; UserError where the sampler cannot do that."""
+        sampler = registry.get("samplers", p.sampler)
+        sampler.check(p)
+        return replace(
+            self,
+            sampler=p.sampler,
+            sampler_identity=json.dumps(sampler.identity(), sort_keys=True),
+            steps=p.steps,
+            guidance=p.scale,
+            size=p.size,
+            dtype=p.dtype,
+            timesteps=p.timesteps,
+            settings=json.dumps(dict(p.settings), sort_keys=True),
+        )
 
 
-_DECIDES = tuple(f.name for f in fields(Job) if f.name not in ("model", "sampler"))
+_DECIDES = tuple(f.name for f in fields(Job) if f.name not in ("model", "sampler", "chain"))
 
 
 @dataclass(frozen=True)
@@ -107,10 +148,13 @@ class Plan:
     optimises: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     """By method label and model, the metrics that are no evidence for the method as it works with that model."""
 
+    def nfe(self, job: Job) -> Nfe:
+        """What one image costs by its method's closed form."""
+        return job.chain.nfe(job.sampling, registry.get("samplers", job.sampler).calls(job.steps))
+
     def calls(self, job: Job) -> int:
-        """Denoiser calls of one image, the noise stage's included."""
-        sampler = registry.get("samplers", job.sampler)
-        return int(sampler.calls(job.steps) + build_chain(job.links).noise_calls(job.steps))
+        """Denoiser calls of one image, the noise stage's and gradients included."""
+        return round(self.nfe(job).calls)
 
     def costs(self, known: set[str] | frozenset[str] = frozenset()) -> dict[str, float]:
         """images, denoiser calls, shared images, and estimates of seconds and bytes; `known` are in the cache."""
@@ -145,27 +189,28 @@ def build_method(use: str, params: dict[str, Any]) -> Method:
     return method
 
 
-def build_chain(links: tuple[tuple[str, str], ...]) -> Chain:
-    """The method chain of a job, from what its id was made of."""
-    methods = []
-    for name, identity in links:
-        params = json.loads(identity)
-        params.pop("version")
-        methods.append(build_method(name, params))
-    return Chain(links=tuple(methods))
-
-
 def _links(methods: tuple[Method, ...], names: list[str]) -> tuple[tuple[str, str], ...]:
-    """The chain as it enters the job id; methods that leave pixels alone (`standard`, a seed) do not."""
-    return tuple(
-        (name, json.dumps(m.identity(), sort_keys=True))
-        for m, name in zip(methods, names, strict=True)
-        if type(m).noise is not Method.noise
-    )
+    """The chain as it enters the job id; methods that say they leave pixels alone (`standard`, a seed) do not.
+
+    With the digests of the weights that a method puts on and of the scorers that it asks.
+    """
+    return tuple((name, _identity(m)) for m, name in zip(methods, names, strict=True) if m.changes_pixels)
 
 
-def make_plan(suite: Suite, *, read: Callable[[str], list[Prompt]] | None = None) -> Plan:
-    """All jobs, choices and cells of a suite, grouped so that what shares a batch is made together."""
+def _identity(method: Method) -> str:
+    told = dict(method.identity())
+    if weights := [dict(w.identity()) for w in method.adapters()]:
+        told["weights"] = weights
+    if metrics := {name: _metric_digest(name) for name in method.metrics()}:
+        told["scorers"] = metrics
+    return json.dumps(told, sort_keys=True)
+
+
+def make_plan(suite: Suite, *, read: Callable[[str], list[Prompt]] | None = None, dtype: str = "fp32") -> Plan:
+    """All jobs, choices and cells of a suite, grouped so that what shares a batch is made together.
+
+    `dtype` is the precision of the networks where the suite does not say.
+    """
     prompt_sets = {name: (read or read_prompts)(name)[: suite.limit] for name in suite.prompts}
     jobs: dict[str, Job] = {}
     choices: dict[str, Choice] = {}
@@ -174,19 +219,21 @@ def make_plan(suite: Suite, *, read: Callable[[str], list[Prompt]] | None = None
     for arm, entry, spec in _arms(suite):
         methods = tuple(build_method(link.use, dict(link.params)).for_model(entry) for link in spec.chain)
         optimises.setdefault(spec.label, {}).setdefault(arm.model, list(Chain(links=methods).optimises()))
+        names = [link.use for link, m in zip(spec.chain, methods, strict=True) if not m.judge()]
+        plain = Sampling(arm.sampler, arm.steps, arm.guidance, entry.size, suite.dtype or dtype)
         try:
             making, choosing = split_choice(methods)
+            check_chain(making, names, plain)
         except ValueError as error:
             raise UserError(f"method {spec.label!r}: {error}") from error
         chain = Chain(links=making)
-        names = [link.use for link, m in zip(spec.chain, methods, strict=True) if not m.judge()]
-        sampler = registry.get("samplers", arm.sampler)
-        sampler.check_steps(arm.steps)
+        for prompt in prompt_sets[arm.prompts]:
+            _check_prompt(chain, spec.label, arm.prompts, prompt)
         base = Job(
             model=arm.model,
             model_digest=_model_digest(entry),
             sampler=arm.sampler,
-            sampler_identity=json.dumps(sampler.identity(), sort_keys=True),
+            sampler_identity="",
             steps=arm.steps,
             guidance=arm.guidance,
             size=entry.size,
@@ -194,20 +241,23 @@ def make_plan(suite: Suite, *, read: Callable[[str], list[Prompt]] | None = None
             prompt="",
             negative_prompt=suite.negative_prompt,
             seed=0,
+            chain=chain,
         )
+        at = {arm.steps: _sampled(base, plain, entry, spec.label)}
         for prompt in prompt_sets[arm.prompts]:
+            carried = json.dumps(dict(prompt.metadata), sort_keys=True) if prompt.metadata is not None else ""
             for seed in _seeds(suite, arm.prompts):
-                job = replace(base, prompt=prompt.text, seed=chain.seed(seed))
+                job = replace(at[arm.steps], prompt=prompt.text, carried=carried, seed=chain.seed(seed))
                 if choosing is None:
                     jobs.setdefault(job.id, job)
                     cells.append(Cell(arm, prompt, seed, job.id))
                     continue
-                made = [
-                    replace(job, seed=chain.seed(c.seed), steps=c.steps_of(job.steps))
-                    for c in choosing.candidates(seed)
-                ]
-                for steps in {m.steps for m in made}:
-                    sampler.check_steps(steps)
+                made = []
+                for c in choosing.candidates(seed):
+                    steps = c.steps_of(arm.steps)
+                    if steps not in at:
+                        at[steps] = _sampled(base, replace(plain, steps=steps), entry, spec.label)
+                    made.append(replace(at[steps], prompt=prompt.text, carried=carried, seed=chain.seed(c.seed)))
                 for m in made:
                     jobs.setdefault(m.id, m)
                 choice = _choice(choosing, tuple(m.id for m in made), prompt)
@@ -218,24 +268,61 @@ def make_plan(suite: Suite, *, read: Callable[[str], list[Prompt]] | None = None
     return Plan(suite, {j.id: j for j in ordered}, choices, cells, optimises)
 
 
+def _sampled(job: Job, p: Sampling, entry: ModelEntry, label: str) -> Job:
+    """The job as its method samples it where the suite says `p`; UserError where its sampler lacks what it needs."""
+    try:
+        p = job.chain.sampling(p)
+        check_needs(job.chain, entry, registry.get("samplers", p.sampler))
+        return job.sampled(p)
+    except UserError as error:
+        if not job.links:
+            raise
+        raise UserError(f"method {label!r}: {error}") from error
+
+
+def _check_prompt(chain: Chain, label: str, prompts: str, prompt: Prompt) -> None:
+    try:
+        chain.check(prompt)
+    except UserError as error:
+        raise UserError(f"method {label!r}: prompt {prompt.index} of {prompts}: {error}") from error
+
+
+def check_needs(chain: Chain, entry: ModelEntry, sampler: Sampler) -> None:
+    """UserError where a model's family or a sampler lacks what a chain needs."""
+    needs = chain.all_needs()
+    if ATTENTION in needs and not entry.family().reads_attention:
+        raise UserError(
+            f"it reads attention maps, and model {entry.name!r} has none to read (family {entry.family().__name__}); "
+            "give a model with a UNet"
+        )
+    for need, has in ((MEMORYLESS, "memoryless"), (FIRST_ORDER, "first_order")):
+        if need in needs and not getattr(sampler, has):
+            able = [n for n in registry.names("samplers") if getattr(registry.get("samplers", n), has)]
+            raise UserError(f"it needs a {need}, and {sampler.name!r} is none; give one of {', '.join(able)}")
+
+
 _digests: dict[str, str] = {}
 
 
 def _model_digest(entry: ModelEntry) -> str:
     if entry.name not in _digests:
+        check_entry(entry)
         _digests[entry.name] = entry.digest()
     return _digests[entry.name]
+
+
+def _metric_digest(name: str) -> str:
+    key = f"metric:{name}"
+    if key not in _digests:
+        _digests[key] = registry.get("metrics", name).digest()
+    return _digests[key]
 
 
 def _choice(method: Method, candidates: tuple[str, ...], prompt: Prompt) -> Choice:
     name = method.judge()
     assert name is not None
-    metric = registry.get("metrics", name)
-    metric.check_selects()
-    key = f"metric:{name}"
-    if key not in _digests:
-        _digests[key] = metric.digest()
-    return Choice(candidates, name, _digests[key], prompt.text)
+    registry.get("metrics", name).check_selects()
+    return Choice(candidates, name, _metric_digest(name), prompt.text)
 
 
 def _arms(suite: Suite) -> Iterator[tuple[Arm, ModelEntry, MethodSpec]]:

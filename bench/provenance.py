@@ -66,7 +66,7 @@ def hardware(device: str) -> str:
     import torch
 
     if device.startswith("cuda"):
-        return str(torch.cuda.get_device_name())
+        return str(torch.cuda.get_device_name(device))
     return f"{cpu()}, {torch.get_num_threads()} threads"
 
 

@@ -10,17 +10,39 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from bench.errors import UserError, nearest
 
 KINDS = ("models", "methods", "samplers", "prompts", "metrics")
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Names:
+    """Marks a parameter that names a plugin of a kind, wherever in a method it is."""
+
+    kind: str
+
+
+MetricName = Annotated[str, Names("metrics")]
+"""A parameter that names a metric: `--twin` puts the embedded stand-in in its place, its digest enters the job id,
+and reports mark the method where that metric judges it."""
+
+
+def named_fields(record: Any, kind: str) -> list[str]:
+    """The fields of a pydantic class that name a plugin of a kind."""
+    return [name for name, one in record.model_fields.items() if Names(kind) in one.metadata]
+
+
 _plugins: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
 _sources: dict[tuple[str, str], str] = {}
+_resolvers: dict[str, tuple[Callable[[str], bool], Callable[[str], Any]]] = {}
+"""By kind, what tells a reference (such as a model's folder) from a name, and what makes a plugin of it."""
 
 
 def register(kind: str, name: str) -> Callable[[T], T]:
@@ -42,6 +64,16 @@ def add_plugin(kind: str, name: str, plugin: Any, source: str) -> None:
         )
     _plugins[kind][name] = plugin
     _sources[kind, name] = source
+
+
+def add_resolver(kind: str, matches: Callable[[str], bool], resolve: Callable[[str], Any]) -> None:
+    """Let plugins of a kind be named by a place too: where `matches(name)`, `resolve(name)` is the plugin."""
+    _resolvers[kind] = (matches, resolve)
+
+
+@cache
+def _resolved(kind: str, name: str) -> Any:
+    return _resolvers[kind][1](name)
 
 
 @cache
@@ -79,6 +111,8 @@ def source(kind: str, name: str) -> str:
 def get(kind: str, name: str) -> Any:
     """The plugin of that name; an unknown name is a UserError with the nearest known one."""
     plugins = _discover(kind)
+    if name not in plugins and kind in _resolvers and _resolvers[kind][0](name):
+        return _resolved(kind, name)
     if name not in plugins:
         raise UserError(f"unknown {kind.rstrip('s')} {name!r}{nearest(name, plugins)}")
     plugin = plugins[name]

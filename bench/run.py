@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,19 @@ from bench import registry, results
 from bench.cache import ImageCache
 from bench.errors import UserError
 from bench.metrics.base import MetricEntry
+from bench.models.base import default_dtype
 from bench.plan import Plan, content_hash, make_plan
 from bench.store import Ledger, exclusive, full_disk_is_said, write_atomically
 from bench.suite import Suite
+
+
+def likely_device() -> str:
+    """`cuda` or `cpu`, as a run without --device chooses; torch is asked only where there is a driver to find."""
+    if not any(Path(place).exists() for place in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")):
+        return "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @dataclass(frozen=True)
@@ -28,6 +38,8 @@ class Outcome:
     results: dict[str, Any]
     worked: bool
     """False where everything was there already."""
+    failed: dict[str, list[str]] = field(default_factory=dict)
+    """By method label, why images of it could not be made, a line each."""
 
 
 def run(
@@ -40,7 +52,7 @@ def run(
     threads: int | None = None,
 ) -> Outcome:
     """Make or finish a run of a suite; a finished one is only read."""
-    plan = make_plan(suite)
+    plan = make_plan(suite, dtype=default_dtype(device or likely_device()))
     _check_metrics(plan)
     folder = runs / f"{suite.name}-{suite.id}"
     try:
@@ -101,9 +113,25 @@ def _run(
     stages["seconds"] = time.perf_counter() - begun
     _end(ledger, session, stages)
     found = write_report(ledger)
-    ledger.set("finished", complete)
+    failed = _failed(plan, ledger)
+    if not failed:
+        ledger.set("finished", complete)
     ledger.close()
-    return Outcome(folder, found, worked=True)
+    return Outcome(folder, found, worked=True, failed=failed)
+
+
+def _failed(plan: Plan, ledger: Ledger) -> dict[str, list[str]]:
+    """Reasons of images that are not there, by the label of the method whose cell lacks them."""
+    reasons = ledger.failures()
+    found: dict[str, list[str]] = {}
+    for cell in plan.cells:
+        choice = plan.choices.get(cell.job_id)
+        for job_id in choice.candidates if choice else (cell.job_id,):
+            if job_id in reasons:
+                place = f"{cell.arm.prompts} {cell.prompt.index}, seed {cell.seed}"
+                found.setdefault(cell.arm.method, []).append(f"{place}: {reasons[job_id]}")
+                break
+    return found
 
 
 def write_report(*ledgers: Ledger, folder: Path | None = None, formats: Sequence[str] | None = None) -> dict[str, Any]:

@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS images (
   job_id TEXT PRIMARY KEY, digest TEXT NOT NULL, file TEXT NOT NULL, chosen_from TEXT,
   calls_noise INTEGER, calls_sampling INTEGER, encode_ms REAL, noise_ms REAL, sampling_ms REAL, decode_ms REAL,
   peak_bytes INTEGER, peak_kind TEXT, batch INTEGER, hardware TEXT, latent_digest TEXT, from_cache INTEGER,
-  created TEXT);
+  created TEXT, select_ms REAL DEFAULT 0, cost TEXT DEFAULT '{}', facts TEXT DEFAULT '{}');
 CREATE TABLE IF NOT EXISTS scores (
   digest TEXT, prompt TEXT, metric TEXT, scorer TEXT, value REAL NOT NULL, detail TEXT, ms REAL,
   PRIMARY KEY (digest, prompt, metric, scorer)) WITHOUT ROWID;
@@ -45,6 +45,7 @@ _SINCE = """
 CREATE {0} TABLE IF NOT EXISTS pair_scores (
   digest TEXT, baseline TEXT, prompt TEXT, metric TEXT, scorer TEXT, value REAL NOT NULL, detail TEXT, ms REAL,
   PRIMARY KEY (digest, baseline, prompt, metric, scorer)) WITHOUT ROWID;
+CREATE {0} TABLE IF NOT EXISTS failures (job_id TEXT PRIMARY KEY, reason TEXT NOT NULL, created TEXT);
 CREATE {0} TABLE IF NOT EXISTS features (
   digest TEXT, prompt TEXT, metric TEXT, scorer TEXT, features BLOB NOT NULL, ms REAL,
   PRIMARY KEY (digest, prompt, metric, scorer));
@@ -52,6 +53,8 @@ CREATE {0} TABLE IF NOT EXISTS features (
 """Tables that ledgers had not from the first: an older one gets them when it is opened to be written, and is read as
 if they were there and empty. A pair's value is how far its image is preferred over that baseline's; features are
 little-endian float32."""
+_LATER_COLUMNS = {"select_ms": "REAL DEFAULT 0", "cost": "TEXT DEFAULT '{}'", "facts": "TEXT DEFAULT '{}'"}
+"""Columns of images that ledgers had not from the first."""
 _OLD_VOTES = """
 INSERT OR IGNORE INTO pair_scores
 SELECT s.digest, b.digest, s.prompt, 'human', s.scorer, (s.value + 1) / 2, s.detail, NULL
@@ -84,6 +87,12 @@ class Image:
     latent_digest: str
     created: str
     from_cache: int = 0
+    select_ms: float = 0.0
+    """Judging among candidates, for an image that was chosen."""
+    cost: str = "{}"
+    """What it cost by stage, as JSON (`bench.sampling.meter.Cost.record`)."""
+    facts: str = "{}"
+    """What its method noted, such as whether a search converged, as JSON."""
     chosen_from: str | None = None
     """JSON list of candidate job ids for an image that was chosen rather than made."""
 
@@ -129,11 +138,22 @@ class Ledger:
         if temporary:
             self.db.execute("PRAGMA temp_store=MEMORY")  # set later, it would delete what is there
         tables = self._tables()
-        if {"pair_scores", "features"} <= tables:
+        self._add_columns(temporary)
+        if {"pair_scores", "features", "failures"} <= tables:
             return
         self.db.executescript(_SINCE.format("TEMP" if temporary else ""))
         if "pair_scores" not in tables and self.get("votes"):
             self.db.execute(_OLD_VOTES, (self.get("suite")["baseline"],))
+
+    def _add_columns(self, temporary: bool) -> None:
+        have = {row[1] for row in self.db.execute("PRAGMA table_info(images)")}
+        lacking = {name: kind for name, kind in _LATER_COLUMNS.items() if name not in have}
+        if lacking and temporary:
+            added = ", ".join(f"{kind.partition('DEFAULT ')[2]} AS {name}" for name, kind in lacking.items())
+            self.db.execute(f"CREATE TEMP VIEW images AS SELECT *, {added} FROM main.images")
+            return
+        for name, kind in lacking.items():
+            self.db.execute(f"ALTER TABLE images ADD COLUMN {name} {kind}")
 
     def _tables(self) -> set[str]:
         return {name for (name,) in self.db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
@@ -186,11 +206,21 @@ class Ledger:
         rows = [tuple(getattr(i, c) for c in _IMAGE_COLUMNS) for i in images]
         with self.transaction():
             self.db.executemany(f"INSERT OR REPLACE INTO images ({columns}) VALUES ({marks})", rows)
+            self.db.executemany("DELETE FROM failures WHERE job_id = ?", [(r[0],) for r in rows])
 
     def images(self) -> dict[str, Image]:
         """Every finished image by job id."""
         query = self.db.execute(f"SELECT {','.join(_IMAGE_COLUMNS)} FROM images")
         return {row[0]: Image(*row) for row in query}
+
+    def put_failures(self, rows: Iterable[tuple[str, str, str]]) -> None:
+        """(job id, reason, when) of images that could not be made; one that is made later is none any more."""
+        with self.transaction():
+            self.db.executemany("INSERT OR REPLACE INTO failures VALUES (?,?,?)", rows)
+
+    def failures(self) -> dict[str, str]:
+        """Reasons by job id."""
+        return dict(self.db.execute("SELECT job_id, reason FROM failures"))
 
     def put_scores(self, rows: Iterable[tuple[str, str, str, str, float, str, float]]) -> None:
         """(digest, prompt key, metric, scorer digest, value, detail JSON, ms) rows."""
@@ -249,7 +279,7 @@ def export(ledger: Ledger, out: Path) -> list[Path]:
 
     out.mkdir(parents=True, exist_ok=True)
     written = []
-    for table in ("cells", "images", "scores", "pair_scores", "features", "sessions"):
+    for table in ("cells", "images", "failures", "scores", "pair_scores", "features", "sessions"):
         frame = pd.read_sql_query(f"SELECT * FROM {table}", ledger.db)
         if table == "features":
             # Numbers, not bytes: a list in Parquet, and JSON in CSV.

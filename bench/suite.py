@@ -78,6 +78,8 @@ class _Fields(_Record):
     """The label of the method that all others are paired with."""
     negative_prompt: Text = ""
     """For every prompt."""
+    dtype: Literal["fp32", "fp16", "bf16"] | None = None
+    """Precision of the models' networks; None: fp32 on a CPU, fp16 on a GPU."""
     batch_size: Count | None = None
     """Images at once; it decides no pixel. None: the model's own."""
     gates: Gates = ()
@@ -117,7 +119,10 @@ class Suite(_Fields):
     def canonical(self) -> str:
         """All that decides results, as JSON that is the same for the same suite."""
         told = {"name", "title", "reproduces", "batch_size", "gates", "notes", "source_text"}
-        return json.dumps(self.model_dump(mode="json", exclude=told), sort_keys=True, separators=(",", ":"))
+        kept = self.model_dump(mode="json", exclude=told)
+        if self.dtype is None:
+            del kept["dtype"]  # suites had no precision at first, and the same suite keeps its id
+        return json.dumps(kept, sort_keys=True, separators=(",", ":"))
 
     @property
     def id(self) -> str:
@@ -437,13 +442,15 @@ def _twinned_method(method: MethodSpec, notes: list[str]) -> MethodSpec | None:
     """The method choosing by stand-ins; None, with a note, where its chooser has none."""
     links = []
     for link in method.chain:
-        chooser = link.params.get("chooser")
-        if isinstance(chooser, str) and chooser in registry.names("metrics"):
-            twin = registry.twin("metrics", chooser)
+        for name in registry.named_fields(registry.get("methods", link.use), "metrics"):
+            metric = link.params.get(name)
+            if not isinstance(metric, str) or metric not in registry.names("metrics"):
+                continue
+            twin = registry.twin("metrics", metric)
             if twin is None:
-                notes.append(f"method {method.label!r} chooses by {chooser!r}, which has no twin yet: left out")
+                notes.append(f"method {method.label!r} chooses by {metric!r}, which has no twin yet: left out")
                 return None
-            link = link.model_copy(update={"params": {**link.params, "chooser": twin}})
+            link = link.model_copy(update={"params": {**link.params, name: twin}})
         links.append(link)
     return method.model_copy(update={"chain": tuple(links)})
 

@@ -11,27 +11,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from bench import registry
 from bench.errors import UserError
-from bench.methods.inversion import move
 from bench.metrics.base import Differentiable
+from bench.sampling.schedule import move
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
     from bench.metrics.base import Scorer
-    from bench.models.base import Denoiser
+    from bench.sampling.session import Session
     from npnet.work import Work
-
-BACKWARD_CALLS = 2.0
-"""What a gradient through one denoiser call costs beside the call. Measured on the embedded model, keeping the
-activations and going back together take 1.8 times as long as the call alone."""
 
 
 class Ascent(BaseModel):
@@ -81,42 +75,32 @@ class Ascent(BaseModel):
         """Target noise (B, C, h, w) and its images, sampled in full."""
         import torch
 
-        # Made anew: what stems from inference mode cannot take part in a gradient.
-        with torch.inference_mode(False), torch.enable_grad():
-            ours = replace(
-                work,
-                source=work.source.clone(),
-                cond={k: v.clone() for k, v in work.cond.items()},
-                uncond={k: v.clone() for k, v in work.uncond.items()},
-            )
-            denoiser = ours.denoiser(work.steps)
-            target = ours.source
+        with torch.enable_grad():
+            session, target = work.session(), work.source
             for _ in range(self.steps):
-                target = _rotated(target, self.gradient(ours, denoiser, target), self.size)
-        work.backward_calls += BACKWARD_CALLS * denoiser.calls
+                target = _rotated(target, self.gradient(session, target), self.size)
         return target, work.images(target, work.seeds, work.steps)
 
-    def gradient(self, work: Work, denoiser: Denoiser, noise: torch.Tensor) -> torch.Tensor:
+    def gradient(self, session: Session, noise: torch.Tensor) -> torch.Tensor:
         """d metric / d noise (B, C, h, w), uphill where less is better too."""
         import torch
 
         noise = noise.detach().requires_grad_()
-        final = sampled(denoiser, noise, self.through)
-        scorer: Any = work.scorers[self.metric]
-        value = scorer.differentiable(work.model.pixels(final), work.prompts).sum()
+        final = sampled(session, noise, self.through)
+        value = session.reward(self.metric, session.decode(final)).sum()
         (found,) = torch.autograd.grad(value, noise)
-        return found if registry.get("metrics", self.metric).higher_is_better else -found
+        return found
 
 
-def sampled(denoiser: Denoiser, noise: torch.Tensor, calls: int) -> torch.Tensor:
+def sampled(session: Session, noise: torch.Tensor, calls: int) -> torch.Tensor:
     """x_0 (B, C, h, w) by DDIM over `calls` of the sampler's timesteps, the first among them, evenly spaced."""
-    n = len(denoiser.timesteps)
-    taken = [denoiser.timesteps[i * n // calls] for i in range(calls)]
+    schedule, n = session.schedule, len(session.timesteps)
+    taken = [session.timesteps[i * n // calls] for i in range(calls)]
     x = noise
     for i, t in enumerate(taken):
-        to = (denoiser.alpha(taken[i + 1]), denoiser.sigma(taken[i + 1])) if i + 1 < calls else (1.0, 0.0)
-        of_x, of_e = move(denoiser.alpha(t), denoiser.sigma(t), *to)
-        x = of_x * x + of_e * denoiser.predict(x, t, denoiser.guidance)
+        to = (schedule.alpha(taken[i + 1]), schedule.sigma(taken[i + 1])) if i + 1 < calls else (1.0, 0.0)
+        of_x, of_e = move(schedule.alpha(t), schedule.sigma(t), *to)
+        x = of_x * x + of_e * session.predict(x, t).eps
     return x
 
 

@@ -28,7 +28,7 @@ from npnet.mapped import Mapped, Rows, memory_mapped
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bench.models.base import Model
+    from bench.models.base import Family
 
 BLOCK = 256
 """Prompts in one file of embeddings."""
@@ -111,7 +111,7 @@ def _release(device: str) -> None:
 def _encoder(pairs: Pairs, device: str) -> Callable[[list[str]], Tensor]:
     """The model's encoder, loaded when it is first needed; its answers checked."""
     name = pairs.protocol.model
-    loaded: list[Model] = []
+    loaded: list[Family] = []
     entry = registry.get("models", name)
     if entry.digest() != pairs.protocol.model_digest:
         raise UserError(

@@ -12,9 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import noise, registry
+from bench import registry
 from bench.errors import UserError
 from bench.prompts.base import Prompt
+from bench.sampling.session import Memory
 from npnet import dataset, teachers
 from npnet.collection import CollectConfig, Planned, plan
 from npnet.folders import write_file
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from bench.metrics.base import MetricEntry, Scorer
-    from bench.models.base import Embeddings, Model
+    from bench.models.base import Embeddings
 
 __all__ = ["CollectConfig", "run"]
 
@@ -135,7 +136,9 @@ class _Maker:
     def __init__(
         self, planned: Planned, out: Path, device: str, digests: Mapping[str, str], say: Callable[[str], None]
     ):
-        from bench.generate import Fitting
+        from bench.maker import Fitting
+        from bench.sampling.meter import Meter
+        from bench.sampling.records import Sampling
 
         self.planned, self.out, self.device, self.digests, self.say = planned, out, device, digests, say
         self.fitting = Fitting()
@@ -146,11 +149,13 @@ class _Maker:
         # Scorers first: one that is missing shall be told before a large model has been loaded.
         self.scorers: dict[str, Scorer] = {name: entry.scorer(device) for name, entry in entries.items()}
         teachers.check_scorers(planned.teacher, self.scorers)
-        self.model: Model = planned.entry.load(device)
-        _check_fit(self.model)
-        self.sampler = registry.get("samplers", planned.protocol.sampler)
-        self.scheduler_config = self.model.pipeline.scheduler.config
-        self.negative: Embeddings = self.model.encode_negative("")
+        self.family = planned.entry.load(device)
+        self.meter = Meter(self.family.modules(), device)
+        protocol = planned.protocol
+        self.sampling = Sampling(
+            protocol.sampler, protocol.steps, protocol.guidance, planned.entry.size, self.family.dtype
+        )
+        self.negative: Embeddings = self.family.encode_negative("")
 
     def shard(self, members: range, batch: int, advance: Callable[[int], None]) -> dataset.Shard:
         """The pairs of one shard, batch by batch."""
@@ -180,7 +185,7 @@ class _Maker:
         import numpy as np
         import torch
 
-        with torch.inference_mode(), self.model.remember_first() as memory:
+        with torch.no_grad():
             work = self.work([self.planned.pair(k) for k in numbers])
             images = work.images(work.source, work.seeds, work.steps)
             target, target_images = self.planned.teacher.teach(work, images)
@@ -204,30 +209,15 @@ class _Maker:
             target=stored,
             scores=scores,
             metric_digests=self.digests,
-            calls=memory.calls + work.backward_calls,
+            calls=work.calls,
         )
 
     def work(self, pairs: Sequence[tuple[Prompt, int]]) -> Work:
         """Embeddings and source noise of a batch."""
-        planned = self.planned
         prompts, seeds = [p for p, _ in pairs], [s for _, s in pairs]
-        cond = self.model.encode([p.text for p in prompts])
+        cond = self.family.encode([p.text for p in prompts])
         uncond = {k: self.negative[k].expand_as(v) for k, v in cond.items()}
-        source = noise.draw_batch([p.text for p in prompts], seeds, planned.entry.latent).to(self.device)
-        steps, guidance = planned.protocol.steps, planned.protocol.guidance
-        return Work(
-            self.model,
-            self.sampler,
-            self.scheduler_config,
-            steps,
-            guidance,
-            prompts,
-            seeds,
-            cond,
-            uncond,
-            source,
-            self.scorers,
-        )
+        return Work(self.family, self.meter, self.sampling, prompts, seeds, cond, uncond, self.scorers, memory=Memory())
 
     def count_broken(self, numbers: Sequence[int], work: Work, target: np.ndarray) -> None:
         """Count the pairs whose target noise is not finite, and say of the first which it is."""
@@ -249,16 +239,3 @@ class _Maker:
                 file = io.BytesIO()
                 Image.fromarray(image).save(file, format="PNG")
                 write_file(dataset.image_path(self.out, k, side), file.getvalue())
-
-
-def _check_fit(model: Model) -> None:
-    """The catalogue's latent against the network's own; UserError where they differ."""
-    channels = getattr(model.modules()["denoiser"].config, "in_channels", model.entry.latent[0])
-    factor = getattr(model.pipeline, "vae_scale_factor", None)
-    height, width = model.entry.size
-    found = (channels, *((height // factor, width // factor) if factor else model.entry.latent[1:]))
-    if found != model.entry.latent:
-        raise UserError(
-            f"model {model.entry.name!r}: its network takes latents {found}, the catalogue says {model.entry.latent}; "
-            "mend its entry"
-        )

@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from bench.errors import UserError, nearest
-from bench.methods.base import Batch, Method
+from bench.methods.base import Method
+from bench.sampling.records import Nfe, Sampling
 from npnet.teachers import choosers
 
 if TYPE_CHECKING:
     import torch
 
-    from bench.models.base import Denoiser, ModelEntry
+    from bench.models.base import ModelEntry
+    from bench.sampling.session import Session
     from npnet.model import NPNet
 
 AUTO = "auto"
@@ -64,7 +66,9 @@ def find(checkpoint: str) -> Path:
 class NPNetMethod(Method):
     """x + scale (NPNet(x, prompt) - x); no denoiser calls."""
 
-    about: ClassVar[str] = "a network's golden noise, no denoiser call (2411.09502, section 3.2)"
+    about: ClassVar[str] = "a network's golden noise"
+    source: ClassVar[str] = "2411.09502, section 3.2"
+    cost: ClassVar[str] = "+1 small network, no denoiser call"
 
     checkpoint: str = AUTO
     """A file, or a known name; auto takes the one named after the model."""
@@ -94,15 +98,20 @@ class NPNetMethod(Method):
             return _of_model(entry.name)
         return _of_digest(str(self.digest))
 
-    def noise(self, batch: Batch, denoiser: Denoiser) -> torch.Tensor:
-        import torch
+    def prepare(self, s: Session) -> None:
+        self._loaded(s.family.device)
 
+    def noise(self, s: Session, x: torch.Tensor) -> torch.Tensor:
+        golden = self._loaded(str(x.device))(x, s.cond.get("prompt_embeds"))
+        return golden if self.scale == 1 else x + self.scale * (golden - x)
+
+    def _loaded(self, device: str) -> NPNet:
         if self.digest is None:
             raise UserError("npnet: no checkpoint was chosen; ask for_model(entry) first, or give checkpoint a file")
-        network = _network(self.digest, str(batch.latents.device))
-        with torch.inference_mode():
-            golden = network(batch.latents, denoiser.cond.get("prompt_embeds"))
-        return golden if self.scale == 1 else batch.latents + self.scale * (golden - batch.latents)
+        return _network(self.digest, device)
+
+    def noise_nfe(self, p: Sampling) -> Nfe:
+        return Nfe(networks=1)
 
     def optimises(self) -> tuple[str, ...]:
         """Metrics that selected its pairs or by which their teacher chose; none for auto before `for_model`."""

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bench import noise, registry
 from bench.errors import UserError
-from bench.methods.base import Batch, Chain, Method, split_choice
+from bench.methods.base import Chain, Method, split_choice
 from bench.plan import build_method
 from npnet.ascent import Ascent
 from npnet.work import Work
@@ -152,6 +152,7 @@ def build(links: Sequence[Link], entry: ModelEntry) -> tuple[Teacher, tuple[dict
         own = TEACHERS[links[0].use](**links[0].params)
         return own, ({"use": links[0].use, **own.identity(), **_judged(own.judge)},)
     methods = tuple(build_method(link.use, link.params).for_model(entry) for link in links)
+    _check_kind(links, methods)
     try:
         making, choosing = split_choice(methods)
     except ValueError as error:
@@ -199,8 +200,28 @@ def choosers(teacher: Any) -> Iterator[str]:
 
 def _hooked(chain: Chain, work: Work, seeds: Sequence[int], steps: int) -> torch.Tensor:
     latents = work.source if list(seeds) == list(work.seeds) else work.draw(seeds)
-    batch = Batch(latents, [p.text for p in work.prompts], seeds)
-    return chain.noise(batch, work.denoiser(steps)) if chain.links else latents
+    if not chain.links:
+        return latents
+    session = work.session(seeds, steps=steps)
+    chain.prepare(session)
+    with work.meter.foreign():
+        return chain.noise(session, latents)
+
+
+def _check_kind(links: Sequence[Link], methods: Sequence[Method]) -> None:
+    """UserError for a teacher that changes more than the initial noise: a network could not learn the rest."""
+    for link, method in zip(links, methods, strict=True):
+        changed = {
+            "the steps of the loop": method.wraps_step(),
+            "the guidance of every step": method.sets_guidance(),
+            "the denoiser's weights": bool(method.adapters()),
+            "how images are sampled": type(method).sampling is not Method.sampling,
+        }
+        for what, does in changed.items():
+            if does:
+                raise UserError(
+                    f"teacher {link.use!r} changes {what}; expected a method that changes the initial noise"
+                )
 
 
 class _Best:

@@ -3,62 +3,84 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bench import noise, registry
+from bench import registry
+from bench.models.base import to_uint8
+from bench.sampling.meter import Cost, Meter
+from bench.sampling.records import Item, Sampling
+from bench.sampling.session import Memory, Session
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
     from bench.metrics.base import Scorer
-    from bench.models.base import Denoiser, Embeddings, Model
+    from bench.models.base import Embeddings, Family
     from bench.prompts.base import Prompt
+
+BACKWARD_CALLS = 2.0
+"""What a gradient through one denoiser call costs beside the call. Measured on the embedded model, keeping the
+activations and going back together take 1.8 times as long as the call alone."""
 
 
 @dataclass
 class Work:
-    """One batch of B pairs in the making."""
+    """One batch of B pairs in the making; every session of it counts into one record and shares one memory."""
 
-    model: Model
-    sampler: Any
-    scheduler_config: Any
-    """As the model was loaded; sampling replaces the pipeline's scheduler."""
-    steps: int
-    guidance: float
+    family: Family
+    meter: Meter
+    sampling: Sampling
+    """The collection's protocol."""
     prompts: Sequence[Prompt]
     seeds: Sequence[int]
     cond: Embeddings
     uncond: Embeddings
-    source: torch.Tensor
-    """(B, C, h, w), fp32, on the model's device."""
     scorers: Mapping[str, Scorer]
-    backward_calls: float = 0.0
-    """What teaching took beside the calls that the network itself counts: gradients, in calls of an image."""
+    memory: Memory | None = None
+    """The call that both arms begin with is computed once."""
+    source: Any = None
+    """(B, C, h, w), fp32, on the model's device."""
+
+    def __post_init__(self) -> None:
+        self.cost: Cost = self.meter.begin(len(self.prompts))
+        if self.source is None:
+            self.source = self.session().draw()
+
+    @property
+    def steps(self) -> int:
+        return self.sampling.steps
+
+    @property
+    def calls(self) -> float:
+        """Denoiser calls of a pair so far, gradients included."""
+        counts = [self.cost.nfe(i) for i in range(len(self.prompts))]
+        return sum(n.forwards + BACKWARD_CALLS * n.backwards for n in counts) / len(counts)
+
+    def session(self, seeds: Sequence[int] | None = None, *, steps: int | None = None) -> Session:
+        """A session of the batch, with other seeds or steps where given."""
+        items = [Item(p, s) for p, s in zip(self.prompts, seeds or self.seeds, strict=True)]
+        p = self.sampling if steps is None else replace(self.sampling, steps=steps)
+        return Session(
+            self.family,
+            items,
+            p,
+            cond=self.cond,
+            uncond=self.uncond,
+            meter=self.meter,
+            scorers=self.scorers.__getitem__,
+            memory=self.memory,
+        )
 
     def draw(self, seeds: Sequence[int]) -> torch.Tensor:
         """Latents (B, C, h, w) of the prompts with other seeds."""
-        drawn = noise.draw_batch([p.text for p in self.prompts], seeds, self.model.entry.latent)
-        return drawn.to(self.source.device)
-
-    def denoiser(self, steps: int) -> Denoiser:
-        """A fresh denoiser at the collection's sampler and guidance."""
-        scheduler = self.sampler.build(self.scheduler_config)
-        return self.model.denoiser(scheduler, steps, self.guidance, self.cond, self.uncond)
+        return self.session(seeds).draw()
 
     def images(self, latents: torch.Tensor, seeds: Sequence[int], steps: int) -> np.ndarray:
         """(B, H, W, 3) uint8 images sampled from `latents`; `seeds` draw a stochastic sampler's noise."""
-        final = self.model.sample(
-            latents,
-            self.sampler.build(self.scheduler_config),
-            steps=steps,
-            guidance=self.guidance,
-            cond=self.cond,
-            uncond=self.uncond,
-            generators=[noise.generator(p.text, s, "sampler") for p, s in zip(self.prompts, seeds, strict=True)],
-        )
-        return self.model.decode(final)
+        session = self.session(seeds, steps=steps)
+        return to_uint8(session.decode(session.sample(latents)))
 
     def score(self, metric: str, images: np.ndarray) -> np.ndarray:
         """(B,) values of a metric."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bench.cli.judge import check_options, gate_options, tell, verdicts_of
 from bench.cli.program import Add, positive, say
+from bench.errors import NotComparable
 
 if TYPE_CHECKING:
     from bench.prompts.base import Prompt
@@ -102,8 +103,10 @@ def cmd_run(options: argparse.Namespace) -> int:
         if control["ok"] is False:
             say([f"control: {control['sentence']}"])
     print(f"report: {done.folder / 'report.html'}")
+    for method, reasons in done.failed.items():
+        print(f"failed: {len(reasons)} images of {method}; the first: {reasons[0]}", file=sys.stderr)
     if not (options.gate or options.baseline):
-        return 0
+        return NotComparable.exit_code if done.failed else 0
     judged = verdicts_of(
         done.results, suite, suite_gates=options.gate, baseline=options.baseline, run=done.folder, options=options
     )

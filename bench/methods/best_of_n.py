@@ -12,15 +12,17 @@ from pydantic import Field, model_validator
 
 from bench.methods.base import Candidate, Method
 from bench.methods.reseed import other_seed
-from bench.registry import register
+from bench.registry import MetricName, register
 
 
 @register("methods", "best_of_n")
 class BestOfN(Method):
     about: ClassVar[str] = "n seeds sampled to the end, the best by a metric (`chooser`) kept"
+    source: ClassVar[str] = "2501.09732 (random search)"
+    cost: ClassVar[str] = "n images; with equal_compute about one"
 
     n: int = Field(4, ge=2, le=1024)
-    chooser: str = "hpsv2"
+    chooser: MetricName = "hpsv2"
     """Metric that picks; reports mark the method where this metric judges it."""
     steps: int | None = Field(None, ge=1, le=1000)
     """Steps of each candidate; None takes the suite's."""

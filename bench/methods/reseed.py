@@ -17,6 +17,8 @@ def other_seed(seed: int, k: int) -> int:
 @register("methods", "reseed")
 class Reseed(Method):
     about: ClassVar[str] = "control: the same job with fresh noise; the true effect is zero"
+    cost: ClassVar[str] = "+0"
+    changes_pixels: ClassVar[bool] = False  # the image is the plain one of another seed
 
     def seed(self, seed: int) -> int:
         return other_seed(seed, 1)

@@ -11,3 +11,5 @@ from bench.registry import register
 @register("methods", "standard")
 class Standard(Method):
     about: ClassVar[str] = "the Gaussian latent as drawn; the baseline"
+    cost: ClassVar[str] = "+0"
+    changes_pixels: ClassVar[bool] = False

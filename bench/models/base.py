@@ -1,21 +1,22 @@
-"""Model and Denoiser: all that methods and stages see of a diffusers pipeline."""
+"""What a model is: a catalogue entry without torch, and the family that loads it, which alone knows diffusers."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bench.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
+
+    from bench.sampling.records import Weights
 
 Embeddings = dict[str, "torch.Tensor"]
 """Prompt tensors by the pipeline's own argument names, each with a leading batch dimension."""
@@ -38,7 +39,6 @@ class ModelEntry:
     size: tuple[int, int]
     """Height and width in pixels."""
     latent: tuple[int, int, int]
-    scheduler: str = "ddim"
     twin_of: tuple[str, ...] = ()
     call_ms: float | None = None
     """Milliseconds of one guided denoiser call for one image in a batch, for the plan's estimate of time."""
@@ -56,13 +56,25 @@ class ModelEntry:
             return f"{self.source}@{self.revision}"
         return folder_digest(self.folder)
 
-    def load(self, device: str) -> Model:
-        """The model, ready on a device; a missing or broken file is a UserError that names it."""
+    def family(self) -> type[Family]:
+        """The class that loads it; it is imported without torch."""
         import importlib
 
         module, name = self.adapter.split(":")
-        model: Model = getattr(importlib.import_module(module), name)(self, device)
-        return model
+        found: type[Family] = getattr(importlib.import_module(module), name)
+        return found
+
+    def load(self, device: str, dtype: str | None = None) -> Family:
+        """The model, ready on a device; a missing or broken file is a UserError that names it.
+
+        `dtype` is fp32, fp16 or bf16; None: fp32 on a CPU, fp16 on a GPU.
+        """
+        return self.family()(self, device, dtype or default_dtype(device))
+
+
+def default_dtype(device: str) -> str:
+    """The precision of a model's networks where none is asked for."""
+    return "fp16" if device.startswith("cuda") else "fp32"
 
 
 def folder_digest(folder: Path) -> str:
@@ -100,48 +112,6 @@ def check_folder(folder: Path) -> None:
             )
 
 
-@dataclass
-class Denoiser:
-    """What a noise method may use of a model at one sampler, step count, guidance and batch of prompts.
-
-    `predict_both(x, t)` gives the unconditional and conditional noise predictions of unit-scale
-    (variance-preserving) latents x = alpha x_0 + sigma e; `predict_one(x, t)` the conditional one alone.
-    """
-
-    timesteps: Sequence[float]
-    """Distinct timesteps of the sampler, falling."""
-    guidance: float
-    alphas_cumprod: Sequence[float]
-    predict_both: Callable[[torch.Tensor, float], tuple[torch.Tensor, torch.Tensor]]
-    predict_one: Callable[[torch.Tensor, float], torch.Tensor]
-    calls: int = field(default=0)
-    """Denoiser calls so far; guidance doubles the batch, not the calls."""
-    cond: Embeddings = field(default_factory=dict)
-    """The batch's prompt tensors that predictions follow, such as `prompt_embeds` (B, T, W)."""
-
-    def alpha(self, t: float) -> float:
-        """sqrt of the cumulative alpha at timestep t; fractional timesteps are rounded."""
-        return float(self.alphas_cumprod[self._index(t)]) ** 0.5
-
-    def sigma(self, t: float) -> float:
-        """sqrt(1 - cumulative alpha) at timestep t."""
-        return (1.0 - float(self.alphas_cumprod[self._index(t)])) ** 0.5
-
-    def _index(self, t: float) -> int:
-        i = round(float(t))
-        if not 0 <= i < len(self.alphas_cumprod):
-            raise ValueError(f"timestep {t} is outside the model's [0, {len(self.alphas_cumprod) - 1}]")
-        return i
-
-    def predict(self, x: torch.Tensor, t: float, guidance: float) -> torch.Tensor:
-        """Guided noise prediction u + g (c - u) in diffusers' convention; g = 1 needs the conditional half only."""
-        self.calls += 1
-        if guidance == 1.0:
-            return self.predict_one(x, t)
-        u, c = self.predict_both(x, t)
-        return u + guidance * (c - u)
-
-
 def quiet_hub_libraries() -> None:
     """Keep diffusers' and transformers' loading bars and advice off the terminal; errors still come through."""
     import logging
@@ -154,20 +124,31 @@ def quiet_hub_libraries() -> None:
         library.set_verbosity(logging.ERROR)
 
 
-@dataclass
-class Remembered:
-    """What `Model.remember_first` counts: calls that the network computed, and calls answered from memory."""
+class Family(ABC):
+    """A loaded model. Latents are (B, C, h, w); images are uint8 (B, H, W, 3)."""
 
-    calls: int = 0
-    reused: int = 0
-
-
-class Model(ABC):
-    """A loaded pipeline. Latents are unit-variance fp32 (B, C, h, w); images are uint8 (B, H, W, 3)."""
+    reads_attention: ClassVar[bool] = False
+    """Whether `attention` finds layers; known without loading, so that a plan can refuse."""
+    sets_begin_index: ClassVar[bool] = False
+    """Whether the pipeline tells its scheduler that it begins at the first step."""
 
     entry: ModelEntry
     device: str
-    pipeline: Any
+    scheduler_config: Mapping[str, Any]
+    """The scheduler's settings as the model came with them."""
+
+    def __init__(self, entry: ModelEntry, device: str, dtype: str):
+        self.entry, self.device, self.dtype = entry, device, dtype
+
+    @property
+    @abstractmethod
+    def latent_dtype(self) -> torch.dtype:
+        """The precision that the loop keeps latents in."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer of the text that cross-attention reads; None where there is none."""
+        return None
 
     @abstractmethod
     def encode(self, prompts: Sequence[str]) -> Embeddings:
@@ -178,22 +159,11 @@ class Model(ABC):
         """Embeddings (batch of one) that guidance steers away from; an empty prompt is the pipeline's own default."""
 
     @abstractmethod
-    def denoiser(self, scheduler: Any, steps: int, guidance: float, cond: Embeddings, uncond: Embeddings) -> Denoiser:
-        """A fresh call-counting denoiser for a batch."""
+    def network(self, x: torch.Tensor, t: Any, embeds: Embeddings) -> torch.Tensor:
+        """What the denoiser says of x (B, C, h, w) at timestep t, noise or velocity: the pipeline's own call.
 
-    @abstractmethod
-    def sample(
-        self,
-        latents: torch.Tensor,
-        scheduler: Any,
-        *,
-        steps: int,
-        guidance: float,
-        cond: Embeddings,
-        uncond: Embeddings,
-        generators: list[torch.Generator],
-    ) -> torch.Tensor:
-        """Run the pipeline's own loop from `latents`; returns the final latents."""
+        x is what the scheduler's `scale_model_input` gives, which has unit variance.
+        """
 
     @abstractmethod
     def pixels(self, latents: torch.Tensor) -> torch.Tensor:
@@ -201,82 +171,23 @@ class Model(ABC):
 
     def decode(self, latents: torch.Tensor) -> np.ndarray:
         """Final latents to images."""
-        found: np.ndarray = (self.pixels(latents) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-        return found
+        return to_uint8(self.pixels(latents))
 
     @abstractmethod
     def modules(self) -> dict[str, Any]:
-        """The networks whose time counts as model time: role -> module or bound method's owner."""
+        """The model's networks by role: `denoiser`, `vae`, and text encoders by name."""
 
-    @contextmanager
-    def remember_first(self) -> Iterator[Remembered]:
-        """Within, a call of the denoiser network with exactly the first call's inputs gets the first call's output.
+    def attention(self, where: str) -> list[tuple[int, Any]] | None:
+        """Attention layers of the denoiser as (side of its maps, module); None where there are none to read."""
+        return None
 
-        Two arms of one batch that begin with the same guided step so compute it once. The inputs must agree bit by
-        bit (tensors, timestep, embeddings), hence so does the answer; a sampler that scales its first input
-        otherwise is computed anew.
-        """
-        import inspect
-
-        import torch
-
-        network = self.modules()["denoiser"]
-        own, forward = "forward" in vars(network), network.forward
-        signature = inspect.signature(forward)
-        record = Remembered()
-        first: list[Any] = []
-
-        def remembering(*args: Any, **kwargs: Any) -> Any:
-            given = signature.bind(*args, **kwargs).arguments
-            inputs = {name: value for name, value in given.items() if value is not None}
-            # What was remembered has no graph, so where a gradient is recorded every call is computed.
-            if first and not torch.is_grad_enabled() and _same(inputs, first[0]):
-                record.reused += 1
-                return _copied(first[1])
-            kept = None if first else _copied(inputs)
-            record.calls += 1
-            output = forward(*args, **kwargs)
-            if kept is not None:
-                first.extend((kept, _copied(output)))
-            return output
-
-        network.forward = remembering
-        try:
-            yield record
-        finally:
-            if own:
-                network.forward = forward
-            else:
-                del network.forward
+    def wear(self, weights: Sequence[Weights]) -> None:
+        """Put these weights on the denoiser, and nothing else; none of them is the model's own."""
+        if weights:
+            raise UserError(f"model {self.entry.name!r}: its family {type(self).__name__} takes no other weights")
 
 
-def _same(a: Any, b: Any) -> bool:
-    """Whether two arguments are equal to the last bit; small ones are compared before large ones."""
-    import torch
-
-    if isinstance(a, torch.Tensor):
-        return (
-            isinstance(b, torch.Tensor)
-            and (a.shape, a.dtype, a.device) == (b.shape, b.dtype, b.device)
-            and torch.equal(a, b)
-        )
-    if isinstance(a, Mapping):
-        if not isinstance(b, Mapping) or a.keys() != b.keys():
-            return False
-        return all(_same(a[k], b[k]) for k in sorted(a, key=lambda k: getattr(a[k], "nbytes", 0)))
-    if isinstance(a, tuple | list):
-        return isinstance(b, type(a)) and len(a) == len(b) and all(map(_same, a, b))
-    return bool(a == b)
-
-
-def _copied(value: Any) -> Any:
-    """The same with every tensor in memory of its own, so that nobody changes what is remembered."""
-    import torch
-
-    if isinstance(value, torch.Tensor):
-        return value.clone()
-    if isinstance(value, dict):
-        return {k: _copied(v) for k, v in value.items()}
-    if isinstance(value, tuple | list):
-        return type(value)(_copied(v) for v in value)
-    return value
+def to_uint8(pixels: torch.Tensor) -> np.ndarray:
+    """(B, 3, H, W) in [0, 1] to (B, H, W, 3) uint8."""
+    found: np.ndarray = (pixels * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    return found

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from bench.errors import UserError
 from bench.models.base import Embeddings, ModelEntry
-from bench.models.pipeline import PipelineModel
+from bench.models.pipeline import PipelineFamily
 from bench.registry import add_plugin
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ _FACTOR = 8
 """Pixels of a latent's side, as the pipeline has it for the grid."""
 
 
-class HunyuanDiT(PipelineModel):
+class HunyuanDiT(PipelineFamily):
     """A bilingual BERT-like CLIP and a T5 encoder, a transformer that predicts velocity and variance, and a VAE.
 
     `prompt_embeds` are the first encoder's (B, 77, W), which is what the published NPNet reads, and `prompt_embeds_2`
@@ -47,13 +47,12 @@ class HunyuanDiT(PipelineModel):
     sizes are not mapped to the nearest of its list, for a latent has the shape of the size asked for.
     """
 
-    family = "HunyuanDiTPipeline"
-    network = "transformer"
-    settings: ClassVar = {"use_resolution_binning": False}
+    pipeline_class = "HunyuanDiTPipeline"
+    network_name = "transformer"
 
-    def __init__(self, entry: ModelEntry, device: str):
+    def __init__(self, entry: ModelEntry, device: str, dtype: str):
         _check_tokenizer(entry)
-        super().__init__(entry, device)
+        super().__init__(entry, device, dtype)
 
     def encode(self, prompts: Sequence[str]) -> Embeddings:
         found: Embeddings = {}
@@ -72,7 +71,7 @@ class HunyuanDiT(PipelineModel):
     def encode_negative(self, prompt: str) -> Embeddings:
         return self.encode([prompt])
 
-    def output(self, x: torch.Tensor, t: float, embeds: Embeddings) -> torch.Tensor:
+    def network(self, x: torch.Tensor, t: Any, embeds: Embeddings) -> torch.Tensor:
         import torch
 
         transformer = self.pipeline.transformer
@@ -81,7 +80,7 @@ class HunyuanDiT(PipelineModel):
         sizes = [*_TRAINED_SIZE, *self.entry.size, 0, 0]
         y: torch.Tensor = transformer(
             x.to(dtype),
-            torch.full((n,), t, dtype=dtype, device=x.device),
+            torch.full((n,), float(t), dtype=dtype, device=x.device),
             encoder_hidden_states=embeds["prompt_embeds"],
             text_embedding_mask=embeds["prompt_attention_mask"],
             encoder_hidden_states_t5=embeds["prompt_embeds_2"],

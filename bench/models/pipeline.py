@@ -1,133 +1,170 @@
-"""What adapters share: a diffusers pipeline of two text encoders, a guided denoiser network and an AutoencoderKL."""
+"""What families share: a diffusers pipeline of text encoders, a guided denoiser network and an AutoencoderKL."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bench.errors import UserError
-from bench.models.base import Denoiser, Embeddings, Model, ModelEntry, check_folder, quiet_hub_libraries
+from bench.models.base import Embeddings, Family, ModelEntry, check_folder, quiet_hub_libraries
+from bench.models.shapes_of import check_parts
 
 if TYPE_CHECKING:
     import torch
 
-_ENCODERS = ("text_encoder", "text_encoder_2")
-_NEEDED = (*_ENCODERS, "tokenizer", "tokenizer_2", "vae", "scheduler")
+    from bench.sampling.records import Weights
+
+_TORCH = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
-class PipelineModel(Model):
-    """Every prediction goes through the pipeline's own networks and loop.
+class PipelineFamily(Family):
+    """Every prediction goes through the pipeline's own networks.
 
     A subclass says which pipeline it is for, encodes prompts, and calls the denoiser network. Its embeddings carry the
     names of the pipeline's arguments; those that guidance steers away from go in under `negative_` and the same name.
     """
 
-    family: ClassVar[str]
+    pipeline_class: ClassVar[str]
     """The pipeline's class in diffusers."""
-    network: ClassVar[str]
+    network_name: ClassVar[str]
     """The pipeline's name for its denoiser network."""
-    settings: ClassVar[Mapping[str, Any]] = {}
-    """Further arguments of the pipeline's call."""
+    encoders: ClassVar[tuple[str, ...]] = ("text_encoder", "text_encoder_2")
+    needed: ClassVar[tuple[str, ...]] = ("tokenizer", "tokenizer_2", "vae", "scheduler")
 
-    def __init__(self, entry: ModelEntry, device: str):
+    def __init__(self, entry: ModelEntry, device: str, dtype: str):
         import diffusers
         import torch
 
+        super().__init__(entry, device, dtype)
         quiet_hub_libraries()
-        self.entry, self.device = entry, device
         if entry.folder is not None:
             check_folder(entry.folder)
-        dtype = torch.float32 if device == "cpu" else torch.float16
         try:
             pipeline = diffusers.DiffusionPipeline.from_pretrained(
-                entry.source, revision=entry.revision, dtype=dtype, local_files_only=entry.folder is not None
+                entry.source,
+                revision=entry.revision,
+                dtype=getattr(torch, _TORCH[dtype]),
+                local_files_only=entry.folder is not None,
             )
-            if not isinstance(pipeline, getattr(diffusers, self.family)):
-                raise ValueError(f"it is a {type(pipeline).__name__}; expected a {self.family}")
-            missing = [name for name in (*_NEEDED, self.network) if getattr(pipeline, name, None) is None]
+            if not isinstance(pipeline, getattr(diffusers, self.pipeline_class)):
+                raise ValueError(f"it is a {type(pipeline).__name__}; expected a {self.pipeline_class}")
+            missing = [n for n in (*self.encoders, *self.needed, self.network_name) if not getattr(pipeline, n, None)]
             if missing:
                 raise ValueError(f"it has no {', '.join(missing)}")
             self.pipeline = pipeline.to(device)
+        except torch.OutOfMemoryError:
+            raise
         except Exception as error:
             # diffusers raises whatever its parsers raise; the user needs the place and the first line of the reason.
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(f"model {entry.name!r} does not load from {entry.source}: {reason}") from error
         self.pipeline.set_progress_bar_config(disable=True)
+        self.scheduler_config = self.pipeline.scheduler.config
         if self.pipeline.vae.config.force_upcast:
             # SDXL's published VAE overflows in fp16, and its config says so.
             self.pipeline.vae.to(torch.float32)
-        for module in (getattr(self.pipeline, self.network), self.pipeline.vae):
+        for module in (self._own, self.pipeline.vae):
             module.eval().requires_grad_(False)
+        check_parts(entry, self._own.config, self.pipeline.vae.config, self.scheduler_config)
+        self._first = self._own
+        self._worn: dict[tuple[str, ...], Any] = {}
+        """Denoisers in other weights, by the digests of what they wear."""
 
-    @abstractmethod
-    def output(self, x: torch.Tensor, t: float, embeds: Embeddings) -> torch.Tensor:
-        """What the network says of latents x (B, C, h, w) at timestep t: noise or velocity, as it was trained."""
+    @property
+    def _own(self) -> Any:
+        return getattr(self.pipeline, self.network_name)
 
-    def denoiser(self, scheduler: Any, steps: int, guidance: float, cond: Embeddings, uncond: Embeddings) -> Denoiser:
-        import torch
+    @property
+    def latent_dtype(self) -> torch.dtype:
+        found: torch.dtype = self._own.dtype
+        return found
 
-        def epsilon(x: torch.Tensor, t: float, embeds: Embeddings) -> torch.Tensor:
-            # Methods work on unit-scale latents, so the scheduler's `scale_model_input` has no place here.
-            y = self.output(x, t, embeds).float()
-            if scheduler.config.prediction_type == "v_prediction":
-                return d.alpha(t) * y + d.sigma(t) * x
-            return y
-
-        both = {k: torch.cat([uncond[k], cond[k]]) for k in cond}
-
-        def predict_both(x: torch.Tensor, t: float) -> tuple[torch.Tensor, torch.Tensor]:
-            u, c = epsilon(torch.cat([x, x]), t, both).chunk(2)
-            return u, c
-
-        scheduler.set_timesteps(steps)
-        d = Denoiser(
-            timesteps=list(dict.fromkeys(scheduler.timesteps.tolist())),
-            guidance=guidance,
-            alphas_cumprod=scheduler.alphas_cumprod.tolist(),
-            predict_both=predict_both,
-            predict_one=lambda x, t: epsilon(x, t, cond),
-            cond=cond,
-        )
-        return d
-
-    def sample(
-        self,
-        latents: torch.Tensor,
-        scheduler: Any,
-        *,
-        steps: int,
-        guidance: float,
-        cond: Embeddings,
-        uncond: Embeddings,
-        generators: list[torch.Generator],
-    ) -> torch.Tensor:
-        expected = (len(generators), *self.entry.latent)
-        if tuple(latents.shape) != expected:
-            raise ValueError(f"latents of shape {tuple(latents.shape)}; {self.entry.name} expects {expected}")
-        self.pipeline.scheduler = scheduler
-        height, width = self.entry.size
-        out: torch.Tensor = self.pipeline(
-            **cond,
-            **{f"negative_{name}": value for name, value in uncond.items()},
-            latents=latents.to(cond["prompt_embeds"].dtype),
-            generator=generators,
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            height=height,
-            width=width,
-            output_type="latent",
-            return_dict=False,
-            **self.settings,
-        )[0]
-        return out
+    @property
+    def tokenizer(self) -> Any:
+        return self.pipeline.tokenizer
 
     def pixels(self, latents: torch.Tensor) -> torch.Tensor:
+        import torch
+
         vae = self.pipeline.vae
         latents = latents.to(vae.dtype)
-        images: torch.Tensor = vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0]
+        mean, std = (getattr(vae.config, f"latents_{n}", None) for n in ("mean", "std"))
+        if mean is not None and std is not None:
+            mean, std = (torch.tensor(v).view(1, -1, 1, 1).to(latents.device, latents.dtype) for v in (mean, std))
+            latents = latents * std / vae.config.scaling_factor + mean
+        else:
+            latents = latents / vae.config.scaling_factor
+            shift = getattr(vae.config, "shift_factor", None)
+            latents = latents if shift is None else latents + shift
+        images: torch.Tensor = vae.decode(latents, return_dict=False)[0]
         return (images.float() / 2 + 0.5).clamp(0, 1)
 
     def modules(self) -> dict[str, Any]:
         p = self.pipeline
-        return {"denoiser": getattr(p, self.network), **{name: getattr(p, name) for name in _ENCODERS}, "vae": p.vae}
+        return {"denoiser": self._own, **{name: getattr(p, name) for name in self.encoders}, "vae": p.vae}
+
+    def wear(self, weights: Sequence[Weights]) -> None:
+        from bench.models.worn import dressed
+
+        key = tuple(f"{w.kind}:{w.digest}:{w.scale}" for w in weights)
+        if not key:
+            network = self._first
+        else:
+            if key not in self._worn:
+                self._worn[key] = dressed(self, self._first, weights)
+            network = self._worn[key]
+        setattr(self.pipeline, self.network_name, network)
+
+    @classmethod
+    def networks_config(cls, folder_configs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The denoiser's config among those of a pipeline folder, by part."""
+        found: Mapping[str, Any] = folder_configs.get(cls.network_name, {})
+        return found
+
+
+class UNetFamily(PipelineFamily):
+    """Families whose denoiser is a UNet with cross-attention to the prompt's tokens."""
+
+    network_name = "unet"
+    reads_attention = True
+
+    def attention(self, where: str) -> list[tuple[int, Any]] | None:
+        height, width = self.entry.latent[1:]
+        if height != width:
+            return None
+        unet, found = self._own, []
+        depth = len(unet.down_blocks)
+        places = [*((k, b) for k, b in enumerate(unet.down_blocks)), (depth - 1, unet.mid_block)]
+        places += [(depth - 1 - k, b) for k, b in enumerate(unet.up_blocks)]
+        for level, block in places:
+            for transformer in getattr(block, "attentions", None) or []:
+                for layer in getattr(transformer, "transformer_blocks", []):
+                    module = layer.attn2 if where == "cross" else layer.attn1
+                    if module is not None:
+                        found.append((height >> level, module))
+        return found
+
+    def timestep_cond(self, n: int, guidance: float) -> torch.Tensor | None:
+        """The embedding of guidance for networks that read it (LCM's); None for all others."""
+        import torch
+
+        width = getattr(self._own.config, "time_cond_proj_dim", None)
+        if width is None:
+            return None
+        scale = torch.tensor(guidance - 1).repeat(n)
+        found: torch.Tensor = self.pipeline.get_guidance_scale_embedding(scale, embedding_dim=width)
+        return found.to(self.device, self.latent_dtype)
+
+    def call(self, x: torch.Tensor, t: Any, embeds: Mapping[str, Any], **more: Any) -> torch.Tensor:
+        """The UNet's output for the pipeline's `prompt_embeds`; `more` are its further arguments."""
+        import torch
+
+        unet = self._own
+        t = t if isinstance(t, torch.Tensor) else torch.as_tensor(t, device=x.device)
+        y: torch.Tensor = unet(
+            x.to(unet.dtype), t, encoder_hidden_states=embeds["prompt_embeds"], return_dict=False, **more
+        )[0]
+        return y
+
+
+__all__ = ["Embeddings", "PipelineFamily", "UNetFamily"]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.models.base import Embeddings, ModelEntry
-from bench.models.pipeline import PipelineModel
+from bench.models.pipeline import UNetFamily
 from bench.registry import add_plugin
 
 if TYPE_CHECKING:
@@ -48,11 +48,11 @@ add_plugin(
 )
 
 
-class SDXL(PipelineModel):
+class SDXL(UNetFamily):
     """Two CLIP text encoders, a UNet that is told the image's size, and a VAE."""
 
-    family = "StableDiffusionXLPipeline"
-    network = "unet"
+    pipeline_class = "StableDiffusionXLPipeline"
+    sets_begin_index = True
 
     def encode(self, prompts: Sequence[str]) -> Embeddings:
         embeds, _, pooled, _ = self.pipeline.encode_prompt(
@@ -67,21 +67,12 @@ class SDXL(PipelineModel):
         )
         return {"prompt_embeds": embeds, "pooled_prompt_embeds": pooled}
 
-    def output(self, x: torch.Tensor, t: float, embeds: Embeddings) -> torch.Tensor:
-        import torch
-
-        unet = self.pipeline.unet
-        y: torch.Tensor = unet(
-            x.to(unet.dtype),
-            torch.as_tensor(t, device=x.device),
-            encoder_hidden_states=embeds["prompt_embeds"],
-            added_cond_kwargs={
-                "text_embeds": embeds["pooled_prompt_embeds"],
-                "time_ids": self._time_ids(len(x), embeds["prompt_embeds"].dtype),
-            },
-            return_dict=False,
-        )[0]
-        return y
+    def network(self, x: torch.Tensor, t: Any, embeds: Embeddings) -> torch.Tensor:
+        added = {
+            "text_embeds": embeds["pooled_prompt_embeds"],
+            "time_ids": self._time_ids(len(x), embeds["prompt_embeds"].dtype),
+        }
+        return self.call(x, t, embeds, added_cond_kwargs=added)
 
     def _time_ids(self, n: int, dtype: torch.dtype) -> torch.Tensor:
         import torch

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.errors import UserError
 from bench.registry import add_plugin
+
+if TYPE_CHECKING:
+    from bench.sampling.records import Sampling
 
 
 def _n(n: int) -> int:
@@ -16,6 +19,22 @@ def _n(n: int) -> int:
 
 def _two_per_step(n: int) -> int:
     return 2 * n - 1
+
+
+def _distinct(scheduler: Any, entries: Sequence[float]) -> list[float]:
+    return list(dict.fromkeys(entries))
+
+
+def _every_second(scheduler: Any, entries: Sequence[float]) -> list[float]:
+    """KDPM2 interleaves each step with its midpoint."""
+    return list(entries[::2])
+
+
+def _without_midpoints(scheduler: Any, entries: Sequence[float]) -> list[float]:
+    """PNDM's first steps are Runge-Kutta ones with midpoints; whole steps are those of its linear multistep."""
+    kept = scheduler.__class__.from_config(scheduler.config, skip_prk_steps=True)
+    kept.set_timesteps(scheduler.num_inference_steps)
+    return list(dict.fromkeys(kept.timesteps.tolist()))
 
 
 @dataclass(frozen=True)
@@ -33,12 +52,22 @@ class Sampler:
     fewest_steps: int = 1
     most_steps: int = 1000
     """Step counts at which the scheduler works and keeps to `calls`."""
+    memoryless: bool = False
+    """Whether a step depends on its own input alone: such a step may be taken again, or from other latents."""
+    first_order: bool = False
+    """Whether a step is DDIM's deterministic move; Euler's is the same one in other coordinates."""
+    takes_timesteps: bool = False
+    """Whether it works on a given list of timesteps."""
+    variance_exploding: bool = False
+    """Whether it keeps latents as x_0 + s e, which is what diffusers' schedulers of the Euler kind do."""
+    nodes: Callable[[Any, Sequence[float]], list[float]] = _distinct
+    """(scheduler, timestep of every call) to the timesteps of whole steps."""
 
     def build(self, config: Mapping[str, Any]) -> Any:
-        """The scheduler, from the model's scheduler config."""
+        """The scheduler, from the model's scheduler config; the sampler's own settings win over the model's."""
         import diffusers
 
-        return getattr(diffusers, self.scheduler).from_config(dict(config), **self.settings)
+        return getattr(diffusers, self.scheduler).from_config({**config, **self.settings})
 
     def check_steps(self, steps: int) -> None:
         """UserError for a step count that the scheduler cannot do."""
@@ -48,6 +77,13 @@ class Sampler:
                 "give other steps, or another sampler"
             )
 
+    def check(self, p: Sampling) -> None:
+        """UserError where the sampler cannot do what is asked."""
+        self.check_steps(p.steps)
+        if p.timesteps is not None and not self.takes_timesteps:
+            able = ", ".join(s.name for s in _SAMPLERS if s.takes_timesteps)
+            raise UserError(f"sampler {self.name!r} takes no list of timesteps; give one of {able}")
+
     def identity(self) -> dict[str, Any]:
         """What enters the job id."""
         return {"scheduler": self.scheduler, "settings": dict(self.settings)}
@@ -56,25 +92,42 @@ class Sampler:
 # DPMSolverSDE is not here: its Brownian tree is one for the whole batch, so the batch would decide pixels.
 # clip_sample's class default True would clamp latents; leading spacing and offset 1 come from the model's config.
 _PLAIN = {"clip_sample": False}
+# A model's config may ask for sigmas of its own; a sampler's name says which it has.
+_SIGMAS = {"use_karras_sigmas": False, "use_exponential_sigmas": False, "use_beta_sigmas": False}
+_LU = {**_SIGMAS, "use_lu_lambdas": False, "use_flow_sigmas": False}
+_FLOW = {**_SIGMAS, "use_flow_sigmas": False}
+_DPMPP = {"algorithm_type": "dpmsolver++", "solver_order": 2, **_LU}
 
-for _sampler in (
-    Sampler("ddim", "DDIMScheduler", settings={**_PLAIN, "set_alpha_to_one": False}),
-    Sampler("ddpm", "DDPMScheduler", settings=_PLAIN, stochastic=True),
-    Sampler("dpmpp_2m", "DPMSolverMultistepScheduler", settings={"algorithm_type": "dpmsolver++", "solver_order": 2}),
+_SAMPLERS = (
     Sampler(
-        "dpmpp_2m_karras",
-        "DPMSolverMultistepScheduler",
-        settings={"algorithm_type": "dpmsolver++", "solver_order": 2, "use_karras_sigmas": True},
+        "ddim",
+        "DDIMScheduler",
+        settings={**_PLAIN, "set_alpha_to_one": False},
+        memoryless=True,
+        first_order=True,
     ),
-    Sampler("unipc", "UniPCMultistepScheduler"),
-    Sampler("deis", "DEISMultistepScheduler"),
+    Sampler("ddpm", "DDPMScheduler", settings=_PLAIN, stochastic=True, memoryless=True, takes_timesteps=True),
+    Sampler("dpmpp_2m", "DPMSolverMultistepScheduler", settings=_DPMPP, takes_timesteps=True),
+    Sampler("dpmpp_2m_karras", "DPMSolverMultistepScheduler", settings={**_DPMPP, "use_karras_sigmas": True}),
+    Sampler("unipc", "UniPCMultistepScheduler", settings=_FLOW),
+    Sampler("deis", "DEISMultistepScheduler", settings=_FLOW),
     # Its steps draw noise at eta > 0 only, and the pipelines pass eta = 0.
-    Sampler("tcd", "TCDScheduler", settings=_PLAIN, most_steps=50),
-    Sampler("lcm", "LCMScheduler", settings=_PLAIN, stochastic=True, most_steps=50),
-    Sampler("sa_solver", "SASolverScheduler", stochastic=True),
-    Sampler("euler", "EulerDiscreteScheduler"),
-    Sampler("euler_a", "EulerAncestralDiscreteScheduler", stochastic=True),
-    Sampler("lms", "LMSDiscreteScheduler"),
+    Sampler("tcd", "TCDScheduler", settings=_PLAIN, most_steps=50, memoryless=True, takes_timesteps=True),
+    Sampler(
+        "lcm", "LCMScheduler", settings=_PLAIN, stochastic=True, most_steps=50, memoryless=True, takes_timesteps=True
+    ),
+    Sampler("sa_solver", "SASolverScheduler", stochastic=True, settings=_FLOW),
+    Sampler(
+        "euler",
+        "EulerDiscreteScheduler",
+        settings=_SIGMAS,
+        memoryless=True,
+        first_order=True,
+        takes_timesteps=True,
+        variance_exploding=True,
+    ),
+    Sampler("euler_a", "EulerAncestralDiscreteScheduler", stochastic=True, memoryless=True, variance_exploding=True),
+    Sampler("lms", "LMSDiscreteScheduler", settings=_SIGMAS, variance_exploding=True),
     Sampler(
         "pndm", "PNDMScheduler", lambda n: n + 1, {"skip_prk_steps": True, "set_alpha_to_one": False}, fewest_steps=2
     ),
@@ -84,9 +137,26 @@ for _sampler in (
         lambda n: n + 9,
         {"skip_prk_steps": False, "set_alpha_to_one": False},
         fewest_steps=4,
+        nodes=_without_midpoints,
     ),
-    Sampler("heun", "HeunDiscreteScheduler", _two_per_step),
-    Sampler("kdpm2", "KDPM2DiscreteScheduler", _two_per_step),
-    Sampler("kdpm2_a", "KDPM2AncestralDiscreteScheduler", _two_per_step, stochastic=True),
-):
+    Sampler("heun", "HeunDiscreteScheduler", _two_per_step, settings=_SIGMAS, variance_exploding=True),
+    Sampler(
+        "kdpm2",
+        "KDPM2DiscreteScheduler",
+        _two_per_step,
+        settings=_SIGMAS,
+        variance_exploding=True,
+        nodes=_every_second,
+    ),
+    Sampler(
+        "kdpm2_a",
+        "KDPM2AncestralDiscreteScheduler",
+        _two_per_step,
+        settings=_SIGMAS,
+        stochastic=True,
+        variance_exploding=True,
+        nodes=_every_second,
+    ),
+)
+for _sampler in _SAMPLERS:
     add_plugin("samplers", _sampler.name, _sampler, "bench")

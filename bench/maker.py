@@ -1,0 +1,333 @@
+"""Batches of jobs -> PNG files and ledger rows: one model at a time, every arm through one session's loop."""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from bench import noise, registry
+from bench.cache import ImageCache
+from bench.errors import UserError
+from bench.generate import pixel_digest
+from bench.measure import peak
+from bench.methods.base import Chain
+from bench.models.base import Embeddings, Family, ModelEntry, to_uint8
+from bench.plan import Job
+from bench.provenance import hardware
+from bench.sampling.meter import Cost, Meter
+from bench.sampling.session import Session
+from bench.store import Image, Ledger
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+T = TypeVar("T")
+WARM_UP_STEPS = 2
+NOT_FINITE = "its {what} not finite (NaN or infinity); try another guidance or precision"
+
+
+class Fitting:
+    """Batches as large as a GPU's memory allows: one that does not fit is halved, and later ones stay as small."""
+
+    def __init__(self) -> None:
+        self.most: dict[str, int] = {}
+        """By model, the largest batch that may still fit; only of models of which one did not."""
+
+    def each(self, items: Sequence[T], make: Callable[[Sequence[T]], None], *, model: str, one: str) -> None:
+        """`make` all items, in parts that fit; UserError where a single one (`one` says of what) does not."""
+        import torch
+
+        begun = 0
+        while begun < len(items):
+            part = items[begun : begun + self.most.get(model, len(items))]
+            try:
+                make(part)
+                begun += len(part)
+                continue
+            except torch.OutOfMemoryError:
+                pass
+            # Only out here: while the exception is being handled, its traceback keeps the failed batch's tensors.
+            if len(part) == 1:
+                raise UserError(f"model {model!r}: one {one} does not fit this GPU's memory")
+            torch.cuda.empty_cache()
+            self.most[model] = len(part) // 2
+
+
+class Maker:
+    """The model in work, embeddings and scorers, which live as long as one generate stage."""
+
+    def __init__(self, ledger: Ledger, cache: ImageCache | None, *, device: str):
+        self.ledger, self.cache, self.device = ledger, cache, device
+        self.hardware = hardware(device)
+        self.family: Family | None = None
+        self.meter: Meter | None = None
+        self.embeddings: dict[tuple[str, str], tuple[Embeddings, float]] = {}
+        """By sign and text, of the model in work."""
+        self.scorers: dict[str, Any] = {}
+        self.begun = time.perf_counter()
+        self.load_seconds = self.warmup_seconds = 0.0
+        self.stages: dict[str, float] = {}
+        self.inside: dict[str, float] = {}
+        self.fitting = Fitting()
+        self.writer = ThreadPoolExecutor(2)
+
+    def totals(self) -> dict[str, Any]:
+        """Seconds: the whole stage, its parts, and the share spent inside the models' networks."""
+        self.writer.shutdown()
+        prepared = self.stages.pop("prepare", 0.0)
+        wall = time.perf_counter() - self.begun - self.load_seconds - self.warmup_seconds - prepared
+        self.release()
+        found: dict[str, Any] = {
+            "seconds": wall,
+            "load_seconds": self.load_seconds + prepared,
+            "warmup_seconds": self.warmup_seconds,
+            "stages": self.stages,
+            "device": self.device,
+        }
+        if self.device == "cpu":
+            found |= {"inside": self.inside, "efficiency": sum(self.inside.values()) / wall}
+        return found
+
+    def release(self) -> None:
+        """Let the model in work go, with its memory."""
+        if self.meter is not None:
+            for role, seconds in self.meter.inside.items():
+                self.inside[role] = self.inside.get(role, 0.0) + seconds
+            self.meter.close()
+        self.family = self.meter = None
+        self.embeddings.clear()
+        gc.collect()
+        if self.device.startswith("cuda"):
+            import torch
+
+            torch.cuda.empty_cache()
+
+    def scorer(self, metric: str) -> Any:
+        """A metric's scorer for methods that ask for it, loaded once."""
+        if metric not in self.scorers:
+            self.scorers[metric] = registry.get("metrics", metric).scorer(self.device)
+        return self.scorers[metric]
+
+    def model(self, job: Job, size: int) -> tuple[Family, Meter]:
+        """The job's model; loading it also runs one throwaway batch, so that no timed batch is the first."""
+        if self.family is None or (self.family.entry.name, self.family.dtype) != (job.model, job.dtype):
+            self.release()
+            begun = time.perf_counter()
+            entry: ModelEntry = registry.get("models", job.model)
+            family = entry.load(self.device, job.dtype)
+            self.load_seconds += time.perf_counter() - begun
+            meter = Meter(family.modules(), self.device)
+            try:
+                self._warm_up(family, meter, job, size)
+            except BaseException:
+                # A batch that does not fit is tried smaller, with another warm-up.
+                meter.close()
+                raise
+            meter.inside.clear()
+            self.family, self.meter = family, meter
+        assert self.meter is not None
+        return self.family, self.meter
+
+    def _warm_up(self, family: Family, meter: Meter, job: Job, size: int) -> None:
+        import torch
+
+        begun = time.perf_counter()
+        steps = max(WARM_UP_STEPS, registry.get("samplers", job.sampler).fewest_steps)
+        plain = replace(job.sampling, steps=steps, timesteps=None)
+        meter.begin(size)
+        with torch.no_grad():
+            cond, uncond, _ = self._embed(family, [job] * size)
+            session = Session(family, [job.item] * size, plain, cond=cond, uncond=uncond, meter=meter)
+            session.decode(session.sample(session.draw()))
+        self.embeddings.clear()
+        self.warmup_seconds += time.perf_counter() - begun
+
+    def make(self, jobs: Sequence[Job]) -> None:
+        """One batch, from prompts to ledger rows; in smaller ones where a GPU's memory does not suffice."""
+        self.fitting.each(jobs, self._make, model=jobs[0].model, one="image")
+
+    def _make(self, jobs: Sequence[Job]) -> None:
+        family, meter = self.model(jobs[0], len(jobs))
+        cost = meter.begin(len(jobs))
+        session, pixels, digests, encode_ms = self._sample(family, meter, jobs)
+        made = [i for i in range(len(jobs)) if i not in session.failed]
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        self.ledger.put_failures((jobs[i].id, reason, now) for i, reason in session.failed.items())
+        rows = [
+            replace(
+                self._row(cost, i, len(jobs)),
+                job_id=jobs[i].id,
+                digest=pixel_digest(pixels[k]),
+                file=f"images/{jobs[i].id}.png",
+                encode_ms=encode_ms[i],
+                latent_digest=digests[i],
+                created=now,
+                facts=json.dumps(session.facts[i], sort_keys=True),
+            )
+            for k, i in enumerate(made)
+        ]
+        begun = time.perf_counter()
+        self._write(rows, pixels)
+        cost.seconds["write"] = time.perf_counter() - begun
+        for stage, seconds in cost.seconds.items():
+            self.stages[stage] = self.stages.get(stage, 0.0) + seconds
+
+    def _row(self, cost: Cost, i: int, batch: int) -> Image:
+        """What image i of a batch cost, as a row that lacks the image itself."""
+        return Image(
+            job_id="",
+            digest="",
+            file="",
+            calls_noise=round(cost.nfe(i, "noise").calls),
+            calls_sampling=round(cost.nfe(i, "sampling").calls),
+            encode_ms=0.0,
+            noise_ms=cost.ms("noise"),
+            sampling_ms=cost.ms("sampling"),
+            decode_ms=cost.ms("decode"),
+            peak_bytes=max(cost.peak.values(), default=0) or None,
+            peak_kind=peak(self.device)[1],
+            batch=batch,
+            hardware=self.hardware,
+            latent_digest="",
+            created="",
+            cost=json.dumps(cost.record(i), sort_keys=True),
+        )
+
+    def _write(self, rows: list[Image], pixels: np.ndarray) -> None:
+        folder = self.ledger.folder
+        list(self.writer.map(lambda p: _save_png(p[1], folder / p[0].file), zip(rows, pixels, strict=True)))
+        self.ledger.put_images(rows)
+        if self.cache is not None:
+            for row in rows:
+                self.cache.put(row, folder / row.file)
+
+    def _sample(
+        self, family: Family, meter: Meter, jobs: Sequence[Job]
+    ) -> tuple[Session, np.ndarray, list[str], list[float]]:
+        """The finished session, pixels of its images that did not fail, latent digests, and encoding ms an image."""
+        import torch
+
+        job, chain = jobs[0], jobs[0].chain
+        # Not inference mode: methods may differentiate.
+        with torch.no_grad():
+            with meter.stage("encode"):
+                cond, uncond, encode_ms = self._embed(family, jobs)
+            items = [j.item for j in jobs]
+            session = Session(
+                family, items, job.sampling, cond=cond, uncond=uncond, meter=meter, method=chain, scorers=self.scorer
+            )
+            x = session.draw()
+            digests = [noise.digest(one) for one in x]
+            try:
+                with meter.stage("prepare"):
+                    family.wear(chain.adapters())
+                    session.meter.rebind(family.modules())
+                    chain.prepare(session)
+                with meter.stage("noise"):
+                    if chain.links:
+                        with meter.foreign():
+                            given = chain.noise(session, x)
+                        if given is not x:
+                            x = _checked(given, x, session)
+                            digests = [noise.digest(one) for one in x]
+                with meter.stage("sampling"):
+                    final = session.sample(x)
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:
+                said = _fault_of(chain, error)
+                if said is None:
+                    raise
+                for i in range(len(jobs)):
+                    session.fail(i, said)
+                return session, _none(), digests, encode_ms
+            _fail_not_finite(session, final, "final latents are")
+            kept = [i for i in range(len(jobs)) if i not in session.failed]
+            if not kept:
+                return session, _none(), digests, encode_ms
+            with meter.stage("decode"), meter.only(kept):
+                pixels = to_uint8(family.pixels(final if len(kept) == len(jobs) else final[kept]))
+        return session, pixels, digests, encode_ms
+
+    def _embed(self, family: Family, jobs: Sequence[Job]) -> tuple[Embeddings, Embeddings, list[float]]:
+        """Embeddings of a batch, each prompt encoded once a model, and the ms that encoding each took."""
+        import torch
+
+        missing = list(dict.fromkeys(j.prompt for j in jobs if ("+", j.prompt) not in self.embeddings))
+        if missing:
+            self._remember("+", missing, lambda: family.encode(missing))
+        negative = jobs[0].negative_prompt
+        if ("-", negative) not in self.embeddings:
+            self._remember("-", [negative], lambda: family.encode_negative(negative))
+        found = [self.embeddings["+", j.prompt] for j in jobs]
+        cond = {k: torch.stack([e[k] for e, _ in found]).to(self.device) for k in found[0][0]}
+        against = self.embeddings["-", negative][0]
+        uncond = {k: against[k].to(self.device).expand_as(v) for k, v in cond.items()}
+        return cond, uncond, [ms for _, ms in found]
+
+    def _remember(self, sign: str, prompts: list[str], encode: Callable[[], Embeddings]) -> None:
+        begun = time.perf_counter()
+        # On the CPU: thousands of prompts of a large model would fill a GPU.
+        embeddings = {k: v.cpu() for k, v in encode().items()}
+        ms = 1000 * (time.perf_counter() - begun) / len(prompts)
+        for i, prompt in enumerate(prompts):
+            self.embeddings[sign, prompt] = ({k: v[i] for k, v in embeddings.items()}, ms)
+
+
+def _checked(given: Any, x: torch.Tensor, session: Session) -> torch.Tensor:
+    """A method's noise as latents of the batch; ValueError where it is none, and images fail where it is not finite."""
+    if tuple(getattr(given, "shape", ())) != tuple(x.shape):
+        raise ValueError(f"the method made noise of shape {getattr(given, 'shape', None)}; expected {tuple(x.shape)}")
+    found: torch.Tensor = given.detach().to(x.dtype)
+    _fail_not_finite(session, found, "initial noise is")
+    return found
+
+
+def _fail_not_finite(session: Session, latents: torch.Tensor, what: str) -> None:
+    for i, fine in enumerate(latents.isfinite().flatten(1).all(1).tolist()):
+        if not fine:
+            session.fail(i, NOT_FINITE.format(what=what))
+
+
+def _none() -> np.ndarray:
+    import numpy as np
+
+    return np.zeros((0, 0, 0, 3), np.uint8)
+
+
+def _fault_of(chain: Chain, error: Exception) -> str | None:
+    """One line on an error that a method of the chain raised or passed on; None where no method had a part in it."""
+    files = {str(getattr(sys.modules.get(type(m).__module__), "__file__", "")) for m in chain.links} - {""}
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename in files]
+    if not frames and not isinstance(error, ValueError | UserError):
+        return None
+    if not chain.links:
+        return None
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if isinstance(error, UserError):
+        return text
+    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {text}{where}"
+
+
+def _save_png(pixels: np.ndarray, path: Path) -> None:
+    """Write beside the target and rename, so that a PNG of that name is whole."""
+    from PIL import Image as Pillow
+
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        Pillow.fromarray(pixels).save(temporary, format="PNG")
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

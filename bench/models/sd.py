@@ -1,0 +1,55 @@
+"""Stable Diffusion 1.x and 2.x: `StableDiffusionPipeline`, from the hub or from a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from bench.models.base import Embeddings, ModelEntry
+from bench.models.pipeline import UNetFamily
+from bench.registry import add_plugin
+
+if TYPE_CHECKING:
+    import torch
+
+_ROWS = (
+    # name, hub id, revision, size, latent
+    ("sd14", "CompVis/stable-diffusion-v1-4", "133a221b8aa7292a167afc5127cb63fb5005638b", 512, 64),
+    ("sd15", "stable-diffusion-v1-5/stable-diffusion-v1-5", "451f4fe16113bff5a5d2269ed5ad43b0592e9a14", 512, 64),
+    ("sd21", "stabilityai/stable-diffusion-2-1", "5cae40e6a2745ae2b01ad92ae5043f95f23644d6", 768, 96),
+)
+for _name, _source, _revision, _size, _latent in _ROWS:
+    add_plugin(
+        "models",
+        _name,
+        ModelEntry(
+            name=_name,
+            adapter="bench.models.sd:StableDiffusion",
+            source=_source,
+            revision=_revision,
+            steps=50,
+            guidance=7.5,
+            size=(_size, _size),
+            latent=(4, _latent, _latent),
+        ),
+        "bench",
+    )
+
+
+class StableDiffusion(UNetFamily):
+    """One CLIP text encoder, a UNet, and a VAE; SD 2.1 predicts velocity, which its scheduler's config says."""
+
+    pipeline_class = "StableDiffusionPipeline"
+    encoders = ("text_encoder",)
+    needed = ("tokenizer", "vae", "scheduler")
+
+    def encode(self, prompts: Sequence[str]) -> Embeddings:
+        embeds, _ = self.pipeline.encode_prompt(list(prompts), self.device, 1, False)
+        return {"prompt_embeds": embeds}
+
+    def encode_negative(self, prompt: str) -> Embeddings:
+        _, embeds = self.pipeline.encode_prompt("", self.device, 1, True, negative_prompt=prompt or None)
+        return {"prompt_embeds": embeds}
+
+    def network(self, x: torch.Tensor, t: Any, embeds: Embeddings) -> torch.Tensor:
+        return self.call(x, t, embeds)

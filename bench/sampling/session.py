@@ -1,0 +1,415 @@
+"""One batch of images in the making: the loop that every arm goes through, and all that a method may ask of a model."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bench import noise, registry
+from bench.models.base import Embeddings, Family
+from bench.sampling.attention import AttentionMaps, recording
+from bench.sampling.meter import Cost, Meter
+from bench.sampling.records import Item, Sampling
+from bench.sampling.schedule import Schedule, move
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Prediction:
+    """What the network says of canonical latents x (B, C, h, w) at timestep t, as noise; each part when asked for."""
+
+    def __init__(
+        self, schedule: Schedule, x: torch.Tensor, t: float, cond: torch.Tensor, uncond: torch.Tensor | None, g: float
+    ):
+        """`cond` and `uncond` are the network's own outputs, `g` the guidance of `eps`."""
+        self._schedule, self._x, self._t, self._g = schedule, x, t, g
+        self._cond, self._uncond = cond, uncond
+
+    @property
+    def cond(self) -> torch.Tensor:
+        """The conditional noise prediction, fp32."""
+        return self._schedule.noise_of(self._cond.float(), self._x, self._t)
+
+    @property
+    def uncond(self) -> torch.Tensor:
+        """The unconditional noise prediction, fp32; ValueError where it was not computed."""
+        if self._uncond is None:
+            raise ValueError("no unconditional prediction at guidance 1; a method that reads it needs UNCONDITIONAL")
+        return self._schedule.noise_of(self._uncond.float(), self._x, self._t)
+
+    @property
+    def eps(self) -> torch.Tensor:
+        """The guided noise prediction u + g (c - u)."""
+        if self._uncond is None or self._g == 1.0:
+            return self.cond
+        u, c = self.uncond, self.cond
+        return u + self._g * (c - u)
+
+    @property
+    def x0(self) -> torch.Tensor:
+        """The image that the guided prediction points to: (x - sigma e) / alpha."""
+        return (self._x - self._schedule.sigma(self._t) * self.eps) / self._schedule.alpha(self._t)
+
+
+class Step(NamedTuple):
+    """Where a step ends, in canonical latents, and the prediction that it was taken by."""
+
+    x: torch.Tensor
+    pred: Prediction
+
+
+Next = Callable[["torch.Tensor"], Step]
+"""The rest of a step: what the methods further in, and at last the sampler, make of canonical latents."""
+
+
+@dataclass
+class Memory:
+    """The first call of the network in a batch, for another session of the batch that begins with the same one.
+
+    The inputs must agree bit by bit (tensors, timestep, embeddings), hence so does the answer.
+    """
+
+    inputs: Any = None
+    output: Any = None
+    calls: int = 0
+    """Calls that the network computed."""
+    reused: int = 0
+    """Calls answered from memory."""
+
+
+@dataclass
+class _Shared:
+    """What a session and its parts have in common."""
+
+    facts: list[dict[str, Any]]
+    failed: dict[int, str] = field(default_factory=dict)
+
+
+class Session:
+    """B images of one model, sampling and method. Latents are canonical, unit-variance fp32 (B, C, h, w)."""
+
+    def __init__(
+        self,
+        family: Family,
+        items: Sequence[Item],
+        sampling: Sampling,
+        *,
+        cond: Embeddings,
+        uncond: Embeddings,
+        meter: Meter | None = None,
+        method: Any = None,
+        scorers: Callable[[str], Any] | None = None,
+        memory: Memory | None = None,
+        schedule: Schedule | None = None,
+    ):
+        """`cond` and `uncond` have B rows. `method` has the hooks `guide` and `step` of `bench.methods.base.Method`."""
+        self.family, self.items, self.sampling = family, items, sampling
+        self.cond, self.uncond = cond, uncond
+        self.meter = meter or Meter(family.modules(), family.device)
+        if meter is None:
+            self.meter.begin(len(items))
+        self.method, self.memory, self._scorers = method, memory, scorers
+        self.schedule = schedule or Schedule(
+            registry.get("samplers", sampling.sampler), family.scheduler_config, sampling, device=family.device
+        )
+        self.places: Sequence[int] = range(len(items))
+        """Places of these images in the whole batch."""
+        self._shared = _Shared([{} for _ in items])
+
+    # What a session knows -------------------------------------------------------------------------------------------
+
+    @property
+    def prompts(self) -> list[str]:
+        return [item.prompt.text for item in self.items]
+
+    @property
+    def seeds(self) -> list[int]:
+        return [item.seed for item in self.items]
+
+    @property
+    def guidance(self) -> float:
+        """The guidance that the loop applies."""
+        return self.sampling.scale
+
+    @property
+    def timesteps(self) -> Sequence[float]:
+        """Timesteps of the sampler's whole steps, falling."""
+        return self.schedule.timesteps
+
+    @property
+    def cost(self) -> Cost:
+        return self.meter.cost
+
+    @property
+    def facts(self) -> list[dict[str, Any]]:
+        """What methods noted of each image of the whole batch."""
+        return self._shared.facts
+
+    @property
+    def failed(self) -> dict[int, str]:
+        """Reasons by place in the whole batch."""
+        return self._shared.failed
+
+    def note(self, i: int, name: str, value: Any) -> None:
+        """Keep a fact of image i, such as whether a search converged; reports show it."""
+        self._shared.facts[self.places[i]][name] = value
+
+    def fail(self, i: int, reason: str) -> None:
+        """Give image i up for a reason of one line; the others of the batch go on."""
+        self._shared.failed.setdefault(self.places[i], reason)
+
+    def take(self, rows: Sequence[int]) -> Session:
+        """A session of these images alone; what it does counts for them only."""
+        import torch
+
+        part = object.__new__(Session)
+        part.__dict__.update(self.__dict__)
+        index = torch.tensor(list(rows), dtype=torch.long)
+
+        def some(embeds: Embeddings) -> Embeddings:
+            return {k: v[index.to(v.device)] for k, v in embeds.items()}
+
+        part.items = [self.items[i] for i in rows]
+        part.cond, part.uncond = some(self.cond), some(self.uncond)
+        part.places = [self.places[i] for i in rows]
+        part.memory = None
+        return part
+
+    # Noise ----------------------------------------------------------------------------------------------------------
+
+    def draw(self, seeds: Sequence[int] | None = None) -> torch.Tensor:
+        """Initial latents of the images' prompts, with other seeds where given: the recipe of `bench.noise.draw`."""
+        drawn = noise.draw_batch(self.prompts, list(seeds or self.seeds), self.family.entry.latent)
+        return drawn.to(self.family.device)
+
+    def randn(self, purpose: str, k: int = 0) -> torch.Tensor:
+        """Gaussian noise (B, C, h, w) from each image's own stream of that purpose and number."""
+        import torch
+
+        shape = self.family.entry.latent
+        drawn = [
+            torch.randn(shape, generator=noise.generator(item.prompt.text, item.seed, f"{purpose}-{k}"))
+            for item in self.items
+        ]
+        return torch.stack(drawn).to(self.family.device)
+
+    # The network ----------------------------------------------------------------------------------------------------
+
+    def predict(self, x: torch.Tensor, t: float, guidance: float | None = None, *, both: bool = False) -> Prediction:
+        """The network's prediction of canonical x at timestep t; `guidance` None is the loop's own.
+
+        At guidance 1 the conditional half alone is computed, unless `both` asks for the unconditional one too.
+        """
+        g = self.guidance if guidance is None else guidance
+        cond, uncond = self._outputs(x, t, both=both or g != 1.0)
+        return Prediction(self.schedule, x, t, cond, uncond, g)
+
+    def _outputs(self, x: torch.Tensor, t: Any, *, both: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The network's conditional and unconditional outputs; x is what the network reads."""
+        import torch
+
+        if not both:
+            return self._call(x, t, self.cond), None
+        embeds = {k: torch.cat([self.uncond[k], self.cond[k]]) for k in self.cond}
+        u, c = self._call(torch.cat([x] * 2), t, embeds).chunk(2)
+        return c, u
+
+    def _call(self, x: torch.Tensor, t: Any, embeds: Embeddings) -> torch.Tensor:
+        import torch
+
+        with self.meter.only(self.places):
+            memory = self.memory
+            if memory is None or torch.is_grad_enabled():
+                if memory is not None:
+                    memory.calls += 1
+                return self.family.network(x, t, embeds)
+            inputs = {"x": x, "t": float(t), **embeds}
+            if memory.inputs is not None and _same(inputs, memory.inputs):
+                memory.reused += 1
+                return memory.output.clone()
+            memory.calls += 1
+            output = self.family.network(x, t, embeds)
+            if memory.inputs is None:
+                memory.inputs = {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in inputs.items()}
+                memory.output = output.clone()
+            return output
+
+    # The loop -------------------------------------------------------------------------------------------------------
+
+    def sample(self, x: torch.Tensor, start: int = 0) -> torch.Tensor:
+        """Final latents (B, C, h, w) from canonical x at place `start`: diffusers' own scheduler, step by step.
+
+        Where no method changes a step it is the pipeline's own computation, bit for bit. Where gradients are on,
+        they flow to x.
+        """
+        shape = (len(self.items), *self.family.entry.latent)
+        if tuple(x.shape) != shape:
+            raise ValueError(f"latents of shape {tuple(x.shape)}; {self.family.entry.name} expects {shape}")
+        loop = _Loop(self)
+        stretch: Any = loop.scheduler.init_noise_sigma if start == 0 else self.schedule.stretch(start)
+        latents = x.to(self.family.latent_dtype) * stretch
+        first = start if start == 0 else loop.entry(self.schedule.timesteps[start])
+        for i in range(first, len(loop.timesteps)):
+            latents = loop.step(latents, i)
+        return latents
+
+    def move(self, x: torch.Tensor, i: int, j: int, eps: torch.Tensor) -> torch.Tensor:
+        """DDIM's move of canonical x from place i to place j along a noise prediction, either way (2010.02502)."""
+        of_x, of_e = move(*self.schedule.at(i), *self.schedule.at(j))
+        return of_x * x + of_e * eps
+
+    def renoise(self, x: torch.Tensor, i: int, j: int, k: int = 0) -> torch.Tensor:
+        """Canonical x at place i with fresh noise up to place j <= i: the forward process (2201.09865, eq. 2).
+
+        x_j = sqrt(w) x_i + sqrt(1 - w) z with w = (alpha_j / alpha_i)^2; z is the image's own stream number k.
+        """
+        w = (self.schedule.at(j)[0] / self.schedule.at(i)[0]) ** 2
+        return w**0.5 * x + (1.0 - w) ** 0.5 * self.randn("renoise", k)
+
+    # Pixels, metrics, attention -------------------------------------------------------------------------------------
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Final latents to images (B, 3, H, W), fp32 in [0, 1]; where gradients are on, they flow to the latents."""
+        with self.meter.only(self.places):
+            return self.family.pixels(latents)
+
+    def reward(self, metric: str, images: torch.Tensor) -> torch.Tensor:
+        """(B,) values of images (B, 3, H, W) in [0, 1] by a metric, more being better; differentiable where it is."""
+        import torch
+
+        if self._scorers is None:
+            raise ValueError("this session has no scorers")
+        scorer: Any = self._scorers(metric)
+        sign = 1.0 if registry.get("metrics", metric).higher_is_better else -1.0
+        prompts = [item.prompt for item in self.items]
+        with self.meter.only(self.places), self.meter.uncounted():
+            self.meter.count("rewards")
+            if torch.is_grad_enabled() and images.requires_grad:
+                return sign * scorer.differentiable(images, prompts)
+            pixels = list((images.detach() * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy())
+            values = [v.value for v in scorer.score(pixels, prompts)]
+        return sign * torch.tensor(values, dtype=torch.float32, device=images.device)
+
+    @contextmanager
+    def record(self, where: str = "cross", *, side: int = 16) -> Iterator[AttentionMaps]:
+        """Keep the attention maps (`cross` or `self`) of the denoiser calls within, conditional half only.
+
+        Those of the layers whose maps are `side` x `side`, or of the nearest size that the model has (`bench.models`).
+        """
+        with recording(self.family, where, side=side, batch=len(self.items)) as maps:
+            yield maps
+
+
+class _Loop:
+    """One pass of a session's loop: its scheduler with that scheduler's state, and the images' generators."""
+
+    def __init__(self, session: Session):
+        self.session, self.schedule = session, session.schedule
+        self.scheduler = session.schedule.scheduler()
+        if session.family.sets_begin_index and hasattr(self.scheduler, "set_begin_index"):
+            self.scheduler.set_begin_index(0)
+        self.timesteps = self.scheduler.timesteps
+        taken = inspect.signature(self.scheduler.step).parameters
+        self.extra: dict[str, Any] = {"eta": 0.0} if "eta" in taken else {}
+        if "generator" in taken:
+            self.extra["generator"] = [noise.generator(i.prompt.text, i.seed, "sampler") for i in session.items]
+        method = session.method
+        self.wraps = method is not None and method.wraps_step()
+        self.guides = method is not None and method.sets_guidance()
+        self.both = session.sampling.guided or (method is not None and method.reads_unconditional())
+
+    def entry(self, t: float) -> int:
+        """The first call of the loop at timestep t, the scheduler being put there."""
+        i = self.schedule.entries.index(t)
+        if hasattr(self.scheduler, "set_begin_index"):
+            self.scheduler.set_begin_index(i)
+        return i
+
+    def step(self, latents: torch.Tensor, i: int) -> torch.Tensor:
+        """The scheduler's latents after call i."""
+        if not self.wraps:
+            return self._advance(latents, i)[0]
+        session = self.session
+        stretch = self._stretch(i)
+        state = _copied(vars(self.scheduler))
+        given = latents.float() if stretch == 1.0 else latents.float() / stretch
+        ends: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+        def following(x: torch.Tensor) -> Step:
+            # A step taken again starts from the scheduler as it was before the first.
+            vars(self.scheduler).update(_copied(state))
+            native = latents if x is given else (x.to(latents.dtype) * stretch)
+            new, pred = self._advance(native, i)
+            end = self._stretch(i + 1)
+            canonical = new.float() if end == 1.0 else new.float() / end
+            ends[:] = [(canonical, new)]
+            return Step(canonical, pred)
+
+        with session.meter.foreign():
+            done = session.method.step(session, given, i, following)
+        x = done.x if isinstance(done, Step) else done
+        if ends and x is ends[0][0]:
+            return ends[0][1]
+        return x.to(latents.dtype) * self._stretch(i + 1)
+
+    def _stretch(self, i: int) -> float:
+        """The scheduler's latents over canonical ones before call i, in the state that it is in."""
+        import torch
+
+        if not self.schedule.sampler.variance_exploding or i >= len(self.timesteps):
+            return 1.0
+        one = torch.ones(1, device=self.timesteps.device)
+        return 1.0 / float(self.scheduler.scale_model_input(one, self.timesteps[i]))
+
+    def _advance(self, latents: torch.Tensor, i: int) -> tuple[torch.Tensor, Prediction]:
+        session, t = self.session, self.timesteps[i]
+        read = self.scheduler.scale_model_input(latents, t)
+        cond, uncond = session._outputs(read, t, both=self.both)
+        g = session.sampling.guidance
+        pred = Prediction(self.schedule, read, float(t), cond, uncond, session.guidance)
+        if not self.guides:
+            said = cond if uncond is None or not session.sampling.guided else uncond + g * (cond - uncond)
+            return self._scheduled(said, t, latents), pred
+        with session.meter.foreign():
+            given = session.method.guide(session, i, pred)
+        if not isinstance(given, tuple):
+            said = self.schedule.output_of(given, read, float(t)).to(cond.dtype)
+            return self._scheduled(said, t, latents), pred
+        return self._first_order(read, i, *given).to(latents.dtype), pred
+
+    def _scheduled(self, output: torch.Tensor, t: Any, latents: torch.Tensor) -> torch.Tensor:
+        new: torch.Tensor = self.scheduler.step(output, t, latents, **self.extra, return_dict=False)[0]
+        return new
+
+    def _first_order(self, x: torch.Tensor, i: int, of_x0: torch.Tensor, of_move: torch.Tensor) -> torch.Tensor:
+        """DDIM's step with one noise prediction for x_0 and another for the move; the scheduler's own latents."""
+        (a, s), (to_a, to_s) = self.schedule.at(i), self.schedule.at(i + 1)
+        x0 = (x - s * of_x0) / a
+        if getattr(self.scheduler, "_step_index", None) is not None:
+            self.scheduler._step_index += 1  # what the scheduler's own step would have done
+        return (to_a * x0 + to_s * of_move) * self._stretch(i + 1)
+
+
+def _copied(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A scheduler's attributes; its lists are changed in place by its steps, so they are copied."""
+    return {k: list(v) if isinstance(v, list) else v for k, v in state.items()}
+
+
+def _same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    """Whether two calls' inputs are equal to the last bit; small ones are compared before large ones."""
+    import torch
+
+    if a.keys() != b.keys():
+        return False
+    for key in sorted(a, key=lambda k: getattr(a[k], "nbytes", 0)):
+        x, y = a[key], b[key]
+        if not isinstance(x, torch.Tensor):
+            if x != y:
+                return False
+        elif (x.shape, x.dtype, x.device) != (y.shape, y.dtype, y.device) or not torch.equal(x, y):
+            return False
+    return True
