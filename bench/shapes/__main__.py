@@ -1,6 +1,7 @@
 """`python -m bench.shapes train NAME`: train the embedded networks again, from their seeds.
 
-Names, in the order in which they build on one another: vae, clip, unet, preference, aesthetic; `all` is every one.
+Names, in the order in which they build on one another: vae, clip, unet, places, preference, aesthetic, dpo, turbo,
+lcm; `all` is every one. `places` and what follows it go on from the shipped weights where there is no checkpoint.
 Checkpoints lie in `--work` (default `.training`); finished weights go into `--out` (default: the package).
 """
 
@@ -8,14 +9,26 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
 
+from bench.shapes.package import load_pipeline, read_card
 from bench.shapes.plugin import WEIGHTS
 
-NAMES = ("vae", "clip", "unet", "preference", "aesthetic")
-STEPS = {"vae": 6000, "clip": 2800, "unet": 14_000, "preference": 23_000, "aesthetic": 6000}
+STEPS = {
+    "vae": 6000,
+    "clip": 2800,
+    "unet": 14_000,
+    "places": 6000,
+    "preference": 23_000,
+    "aesthetic": 6000,
+    "dpo": 800,
+    "turbo": 2500,
+    "lcm": 1200,
+}
+NAMES = tuple(STEPS)
 
 
 def main() -> int:
@@ -67,10 +80,57 @@ class World:
 
             encoders = text_encoders(*self.trained("clip")[:2])
             return tasks.train_unet(self.work, self.trained("vae")[0], *encoders, **wanted)
+        if name == "places":
+            from bench.shapes.places import train_places
+
+            return train_places(self.work, load_pipeline(self.uncured()), **wanted)
+        if name in ("dpo", "turbo", "lcm"):
+            return self.twin(name, wanted)
         if name == "preference":
             return judges.train_preference(self.work, self.votes("train", judges.VOTE_CAPTIONS, 31), **wanted)
         data = self.votes("train", judges.RATED_CAPTIONS, 31)
         return judges.train_aesthetic(self.work, self.trained("clip")[0], data, **wanted)
+
+    def twin(self, name: str, wanted: dict[str, Any]) -> tuple[Any, ...]:
+        """A denoiser or adapter that starts from the cured pipeline, and its totals."""
+        from bench.shapes import dpo, lcm, teacher, turbo
+
+        pipeline = load_pipeline(self.cured())
+        if name == "lcm":
+            return lcm.train_lcm(self.work, pipeline, **wanted)
+        drawings = teacher.drawings(self.work / "drawings", pipeline, say=say)
+        train = dpo.train_dpo if name == "dpo" else turbo.train_turbo
+        return train(self.work, pipeline, drawings, **wanted)
+
+    def shipped(self, command: str) -> Path | None:
+        """A folder of shapes-sdxl whose card names a command, among those that this run writes or the package has."""
+        folders = (self.out / "shapes-sdxl", WEIGHTS / "shapes-sdxl")
+        return next((f for f in folders if read_card(f).get("command", "").endswith(command)), None)
+
+    def uncured(self) -> Path:
+        """The pipeline as `train unet` left it, kept in the work folder: from its checkpoint, else from a folder."""
+        from bench.shapes import package
+
+        kept = self.work / "shapes-sdxl-before-places"
+        if kept.is_dir():
+            return kept
+        shipped = self.shipped("train unet")
+        if shipped and not (self.work / "unet.pt").is_file():
+            shutil.copytree(shipped, kept)
+            return kept
+        (vae, vae_totals), (clip, narrow, clip_totals) = self.trained("vae"), self.trained("clip")
+        unet, first, totals = self.trained("unet")
+        package.save_pipeline(kept, vae=vae, unet=unet, first=first, second=package.text_encoders(clip, narrow)[1])
+        parts = {"vae": vae_totals, "text_encoders": clip_totals, "unet": totals}
+        package.write_card(kept, command="python -m bench.shapes train unet", seed=0, training=parts)
+        return kept
+
+    def cured(self) -> Path:
+        """The pipeline as `train places` left it."""
+        found = self.shipped("train places")
+        if found is None:
+            raise SystemExit("no shapes-sdxl whose card names `train places`; run that first")
+        return found
 
     def votes(self, split: str, captions: int, seed: int) -> tuple[Any, ...]:
         """Captions, images, utilities and ratings for the scorers; a quarter of the images by an earlier denoiser."""
@@ -89,7 +149,7 @@ class World:
 
     def train(self, name: str, steps: int | None) -> None:
         """Train one network and write the folders that it completes."""
-        from bench.shapes import evaluate, judges, networks, package, scorers
+        from bench.shapes import evaluate, finish, judges, networks, package, scorers
 
         begun = time.time()
         *modules, totals = self.trained(name, steps)
@@ -102,6 +162,7 @@ class World:
             package.save_clip(folder, modules[0])
             package.write_card(folder, **facts, parameters=networks.parameters(modules[0]), figures=figures)
         if name == "unet":
+            shutil.rmtree(self.work / "shapes-sdxl-before-places", ignore_errors=True)
             folder = self.out / "shapes-sdxl"
             vae, *vae_totals = self.trained("vae")
             clip, narrow, clip_totals = self.trained("clip")
@@ -115,6 +176,20 @@ class World:
                 figures[f"geneval_g{guidance:g}"] = evaluate.geneval(pipeline, guidance=guidance)
             parts = {"vae": vae_totals[0], "text_encoders": clip_totals, "unet": totals}
             package.write_card(folder, command=command, seed=0, training=parts, parameters=sizes, figures=figures)
+        if name == "places":
+            finish.places(
+                self.out / "shapes-sdxl",
+                self.uncured(),
+                modules[0],
+                modules[1],
+                totals,
+                command=command,
+                seed=0,
+                say=say,
+            )
+        if name in ("dpo", "turbo", "lcm"):
+            write = {"dpo": finish.dpo, "turbo": finish.turbo, "lcm": finish.lcm}[name]
+            write(self.out / f"shapes-{name}", self.cured(), modules[0], totals, command=command, seed=0, say=say)
         if name in ("preference", "aesthetic"):
             folder = self.out / f"shapes-{name}"
             scorers.save_module(modules[0], folder)
@@ -127,29 +202,26 @@ class World:
         say(f"{name}: done in {time.time() - begun:.0f} s")
 
 
-def load_pipeline(folder: Path) -> Any:
-    """The shipped pipeline in fp32."""
-    import torch
-    from diffusers import DiffusionPipeline
-
-    pipeline = DiffusionPipeline.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
 def evaluate(out: Path) -> dict[str, Any]:
     """Every figure of the shipped weights that needs no training data."""
     from transformers import CLIPModel
 
     from bench.shapes import evaluate as figures
+    from bench.shapes import finish
 
-    pipeline = load_pipeline(out / "shapes-sdxl")
-    return {
+    cured = out / "shapes-sdxl"
+    pipeline = load_pipeline(cured)
+    found: dict[str, Any] = {
         "detector": figures.detector_accuracy(10_000),
         "vae": figures.vae_agreement(pipeline.vae),
         "clip": figures.clip_ranking(CLIPModel.from_pretrained(out / "shapes-clip", local_files_only=True).float()),
         "geneval": {f"g={g:g}": figures.geneval(pipeline, guidance=g) for g in (1.0, 3.0, 5.0, 7.5)},
     }
+    twins = {"turbo": finish.turbo_figures, "lcm": finish.lcm_figures, "dpo": finish.dpo_figures}
+    for name, asked in twins.items():
+        if (out / f"shapes-{name}").is_dir():
+            found[name] = asked(out / f"shapes-{name}", cured)
+    return found
 
 
 if __name__ == "__main__":

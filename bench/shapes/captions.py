@@ -123,6 +123,17 @@ def sample(rng: np.random.Generator, split: str, tag: str | None = None) -> Capt
             return c
 
 
+def place_colored(rng: np.random.Generator, split: str) -> Caption:
+    """A caption of places whose things have colours, "a red star left of a blue ring": for training, in no set."""
+    while True:
+        c = draw(rng, "position")
+        colors = [list(COLORS)[i] for i in rng.choice(len(COLORS), 2, replace=False)]
+        include = [{**clause, "color": color} for clause, color in zip(c.include, colors, strict=True)]
+        told = _retell(c, include, c.exclude)
+        if bucket(told.prompt) in SPLITS[split] and not held_out(told):
+            return told
+
+
 def distinct(rng: np.random.Generator, split: str, counts: dict[str, int]) -> list[Caption]:
     """Distinct captions of a split, `counts[tag]` of each task, tasks in the order of `counts`."""
     found: dict[str, Caption] = {}

@@ -9,6 +9,7 @@ import numpy as np
 
 from bench.metrics.geneval_rules import TASKS, GenEval, judge
 from bench.prompts.base import Prompt
+from bench.shapes import stylist
 from bench.shapes.captions import Caption, distinct_held_out, foil, sample, scene
 from bench.shapes.detector import ShapesDetector, detect
 from bench.shapes.scenes import render
@@ -152,22 +153,56 @@ def geneval(
     pipeline: Any, *, guidance: float, per_task: int = 100, steps: int = 20, seed: int = 25
 ) -> dict[str, float]:
     """GenEval scores of a pipeline on validation captions that training never saw, by task."""
-    import torch
-
     rng = np.random.default_rng(seed)
     captions = [sample(rng, "validation", task) for task in TASKS for _ in range(per_task)]
     right: list[float] = []
     metric = GenEval(ShapesDetector())
     for i in range(0, len(captions), 50):
         batch = captions[i : i + 50]
-        generators = [torch.Generator().manual_seed(1000 * seed + i + k) for k in range(len(batch))]
-        images = pipeline(
-            prompt=[c.prompt for c in batch],
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            generator=generators,
-            output_type="np",
-        ).images
-        pixels = [np.rint(x * 255).astype(np.uint8) for x in images]
-        right += [v.value for v in metric.score(pixels, _prompts(batch))]
+        pixels = _drawn(pipeline, batch, guidance=guidance, steps=steps, seed=1000 * seed + i)
+        right += [v.value for v in metric.score(list(pixels), _prompts(batch))]
     return by_task(captions, right)
+
+
+def _drawn(pipeline: Any, captions: Sequence[Caption], *, guidance: float, steps: int, seed: int) -> np.ndarray:
+    """Images (N, 64, 64, 3) uint8 of captions, each from noise of its own seed."""
+    import torch
+
+    images = pipeline(
+        prompt=[c.prompt for c in captions],
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        generator=[torch.Generator().manual_seed(seed + k) for k in range(len(captions))],
+        output_type="np",
+    ).images
+    return np.rint(images * 255).astype(np.uint8)
+
+
+def style_gain(
+    before: Any, after: Any, *, guidance: float, captions: int = 200, seeds: int = 2, steps: int = 20, seed: int = 26
+) -> dict[str, Any]:
+    """What the stylist feels for drawings of two pipelines from the same noise, and the paired interval over captions.
+
+    On validation captions, in the tasks' even shares.
+    """
+    from bench.stats import paired_delta, win_rate
+
+    rng = np.random.default_rng(seed)
+    told = [sample(rng, "validation") for _ in range(captions)]
+    felt: list[list[float]] = [[], []]
+    clusters: list[int] = []
+    for s in range(seeds):
+        for i in range(0, captions, 50):
+            batch = told[i : i + 50]
+            first = 1_000_000 * (s + 1) + 1000 * seed + i
+            for one, pipeline in zip(felt, (before, after), strict=True):
+                one += stylist.style(_drawn(pipeline, batch, guidance=guidance, steps=steps, seed=first)).tolist()
+            clusters += range(i, i + len(batch))
+    gain, wins = paired_delta(felt[1], felt[0], clusters), win_rate(felt[1], felt[0], clusters)
+    return {
+        "images": len(clusters),
+        "before": float(np.mean(felt[0])),
+        "after": float(np.mean(felt[1])),
+        "gain": [gain.estimate, gain.low, gain.high],
+        "wins": [wins.estimate, wins.low, wins.high],
+    }

@@ -12,6 +12,7 @@ from bench.shapes import networks
 from bench.shapes.tokenizer import build_tokenizer
 
 if TYPE_CHECKING:
+    from diffusers import DDIMScheduler
     from transformers import CLIPModel, CLIPTextModelWithProjection
 
 
@@ -33,8 +34,10 @@ def _copy(state: dict[str, Any], target: Any) -> None:
     target.load_state_dict({prefix + k.removeprefix("text_model."): v for k, v in state.items()})
 
 
-def save_pipeline(folder: Path, *, vae: Any, unet: Any, first: Any, second: Any) -> None:
-    """An ordinary `StableDiffusionXLPipeline` folder in fp16."""
+def save_pipeline(
+    folder: Path, *, vae: Any, unet: Any, first: Any, second: Any, scheduler: DDIMScheduler | None = None
+) -> None:
+    """An ordinary `StableDiffusionXLPipeline` folder in fp16, with SDXL's scheduler unless another is given."""
     import torch
     from diffusers import StableDiffusionXLPipeline
 
@@ -45,7 +48,7 @@ def save_pipeline(folder: Path, *, vae: Any, unet: Any, first: Any, second: Any)
         tokenizer=build_tokenizer(),
         tokenizer_2=build_tokenizer(),
         unet=unet,
-        scheduler=networks.scheduler(),
+        scheduler=scheduler or networks.scheduler(),
         force_zeros_for_empty_prompt=True,
         add_watermarker=False,
     )
@@ -87,3 +90,48 @@ def write_card(folder: Path, **facts: Any) -> None:
     size = sum((folder / f).stat().st_size for f in files)
     card = {"name": folder.name, "license": "Apache-2.0", **facts, "bytes": size, "files": files}
     (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n")
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """A folder's card, or nothing."""
+    path = folder / "card.json"
+    card: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    return card
+
+
+def load_pipeline(folder: Path) -> Any:
+    """The shipped pipeline in fp32."""
+    import torch
+    from diffusers import DiffusionPipeline
+
+    pipeline = DiffusionPipeline.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def save_unet(folder: Path, unet: Any) -> None:
+    """A denoiser alone in fp16, as `UNet2DConditionModel.from_pretrained` reads it."""
+    import torch
+
+    shutil.rmtree(folder, ignore_errors=True)
+    unet.to(torch.float16).save_pretrained(folder, safe_serialization=True)
+
+
+def load_unet(folder: Path) -> Any:
+    """A shipped denoiser in fp32."""
+    import torch
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True).eval()
+
+
+def load_lora(pipeline: Any, folder: Path) -> None:
+    """Put a shipped adapter on a pipeline's denoiser; its two text encoders have none, which is no news."""
+    from diffusers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        pipeline.load_lora_weights(folder, local_files_only=True)
+    finally:
+        logging.set_verbosity(before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from bench.shapes import networks
 from bench.shapes.captions import Caption, foil, sample, scene
-from bench.shapes.scenes import render
+from bench.shapes.scenes import Scene, render
 from bench.shapes.tokenizer import MAX_LENGTH, build_tokenizer
 from bench.shapes.training import train
 
@@ -127,34 +128,53 @@ VOTERS_STEP = 5_000
 one that the scorers will judge, as HPDv2's images come from other models than those it is used on."""
 
 
-def latent_dataset(
-    out: Path, vae: Any, *, scenes: int = UNET_SCENES, say: Any = print
-) -> tuple[torch.Tensor, list[str]]:
-    """Scaled latents (N, 4, 8, 8) in fp32 and captions of seeded training scenes, encoded once and kept.
+def latent_chunks(
+    folder: Path,
+    vae: Any,
+    draw: Callable[[np.random.Generator], list[Caption]],
+    *,
+    seed: int,
+    chunks: int,
+    say: Any,
+    compose: Callable[[Caption, np.random.Generator], Scene] = scene,
+) -> tuple[torch.Tensor, list[Caption]]:
+    """Scaled latents (N, 4, 8, 8) in fp32 and captions of seeded scenes, encoded once and kept.
 
-    Drawn in chunks of 500 with a generator each, so a killed run loses one chunk and the data stay the same.
+    `draw` gives the captions of a chunk from its own generator, so a killed run loses one chunk and the data stay
+    the same.
     """
     import torch
 
-    folder = out / "latents"
     folder.mkdir(parents=True, exist_ok=True)
-    latents, prompts = [], []
-    for k in range(scenes // 500):
-        rng = np.random.default_rng([7, k])
-        tags = rng.choice(list(UNET_MIX), 500, p=list(UNET_MIX.values()))
-        captions = [sample(rng, "train", str(t)) for t in tags]
-        images = np.stack([render(scene(c, rng)) for c in captions])
+    latents, kept = [], []
+    for k in range(chunks):
+        rng = np.random.default_rng([seed, k])
+        captions = draw(rng)
+        images = np.stack([render(compose(c, rng)) for c in captions])
         path = folder / f"{k:04d}.pt"
         if not path.exists():
             with torch.no_grad():
-                z = torch.cat([vae.encode(to_tensor(x)).latent_dist.mean for x in np.split(images, 10)])
+                z = torch.cat([vae.encode(to_tensor(x)).latent_dist.mean for x in np.array_split(images, 10)])
             torch.save(z * vae.config.scaling_factor, path.with_suffix(".tmp"))
             path.with_suffix(".tmp").replace(path)
             if k % 20 == 0:
-                say(f"latents: {500 * k}/{scenes} scenes")
+                say(f"{folder.name}: {k}/{chunks} chunks of {len(captions)} scenes")
         latents.append(torch.load(path, weights_only=True))
-        prompts += [c.prompt for c in captions]
-    return torch.cat(latents), prompts
+        kept += captions
+    return torch.cat(latents), kept
+
+
+def mixed(rng: np.random.Generator) -> list[Caption]:
+    """The captions of one chunk, in the denoiser's mix."""
+    return [sample(rng, "train", str(t)) for t in rng.choice(list(UNET_MIX), 500, p=list(UNET_MIX.values()))]
+
+
+def latent_dataset(
+    out: Path, vae: Any, *, scenes: int = UNET_SCENES, say: Any = print
+) -> tuple[torch.Tensor, list[str]]:
+    """Scaled latents (N, 4, 8, 8) and captions of the denoiser's training scenes."""
+    latents, captions = latent_chunks(out / "latents", vae, mixed, seed=7, chunks=scenes // 500, say=say)
+    return latents, [c.prompt for c in captions]
 
 
 def embed(prompts: list[str], first: Any, second: Any) -> tuple[torch.Tensor, torch.Tensor]:
