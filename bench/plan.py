@@ -224,7 +224,7 @@ def make_plan(suite: Suite, *, read: Callable[[str], list[Prompt]] | None = None
         try:
             making, choosing = split_choice(methods)
             check_chain(making, names, plain)
-        except ValueError as error:
+        except (ValueError, UserError) as error:
             raise UserError(f"method {spec.label!r}: {error}") from error
         chain = Chain(links=making)
         for prompt in prompt_sets[arm.prompts]:

@@ -85,13 +85,17 @@ class Method(BaseModel):
         """What call i of the loop costs an image, where the rest of the step costs `inner`."""
         return inner
 
+    def revisits(self, p: Sampling, i: int) -> Sequence[int]:
+        """Calls of the loop that its `step` at call i takes besides its own; each costs what the rest does there."""
+        return ()
+
     def nfe(self, p: Sampling, calls: int) -> Nfe:
         """What an image costs in all, where the sampler makes `calls` calls: what `plan` prices."""
         guided = p.guided or self.reads_unconditional()
         one = Nfe(forwards=1, rows=2 if guided else 1)
         total = self.noise_nfe(p) + Nfe(decodes=1)
         for i in range(calls):
-            total += self.step_nfe(p, i, one)
+            total += self.step_nfe(p, i, one) + len(self.revisits(p, i)) * one
         return total
 
     def seed(self, seed: int) -> int:
@@ -132,7 +136,10 @@ class Method(BaseModel):
         return pred.eps
 
     def step(self, s: Session, x: torch.Tensor, i: int, following: Next) -> Step:
-        """Call i of the loop on canonical x; `following(x)` is the step as the rest of the chain makes it."""
+        """Call i of the loop on canonical x; `following(x)` is the step as the rest of the chain makes it.
+
+        `following(x, k)` is call k in its place, for methods that go back; `revisits` says which (MEMORYLESS).
+        """
         return following(x)
 
     # Which hooks it has ---------------------------------------------------------------------------------------------
@@ -188,9 +195,7 @@ class Chain(Method):
         return sum((link.noise_nfe(p) for link in self.links), Nfe())
 
     def step_nfe(self, p: Sampling, i: int, inner: Nfe) -> Nfe:
-        for link in reversed(self.links):
-            inner = link.step_nfe(p, i, inner)
-        return inner
+        return _nested(self.links, p, i, inner)
 
     def seed(self, seed: int) -> int:
         for link in self.links:
@@ -218,10 +223,20 @@ class Chain(Method):
 
 
 def _within(link: Method, s: Session, i: int, following: Next) -> Next:
-    def step(x: torch.Tensor) -> Step:
-        return link.step(s, x, i, following)
+    def step(x: torch.Tensor, at: int | None = None, /) -> Step:
+        place = i if at is None else at
+        return link.step(s, x, place, lambda y, k=None, /: following(y, place if k is None else k))
 
     return step
+
+
+def _nested(links: Sequence[Method], p: Sampling, i: int, inner: Nfe) -> Nfe:
+    """What call i costs with these links around it, where the sampler's own step costs `inner` everywhere."""
+    if not links:
+        return inner
+    first, rest = links[0], links[1:]
+    cost = first.step_nfe(p, i, _nested(rest, p, i, inner))
+    return sum((_nested(rest, p, k, inner) for k in first.revisits(p, i)), cost)
 
 
 def split_choice(links: tuple[Method, ...]) -> tuple[tuple[Method, ...], Method | None]:

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from bench import noise, registry
 from bench.models.base import Embeddings, Family
@@ -62,8 +62,11 @@ class Step(NamedTuple):
     pred: Prediction
 
 
-Next = Callable[["torch.Tensor"], Step]
-"""The rest of a step: what the methods further in, and at last the sampler, make of canonical latents."""
+class Next(Protocol):
+    """The rest of a step: what the methods further in, and at last the sampler, make of canonical latents."""
+
+    def __call__(self, x: torch.Tensor, i: int | None = None, /) -> Step:
+        """Call i of the loop on x, by default the call that the step is for; another i needs MEMORYLESS."""
 
 
 @dataclass
@@ -87,6 +90,8 @@ class _Shared:
 
     facts: list[dict[str, Any]]
     failed: dict[int, str] = field(default_factory=dict)
+    streams: dict[int, torch.Generator] = field(default_factory=dict)
+    """Streams of fresh noise in use, by place in the whole batch."""
 
 
 class Session:
@@ -253,22 +258,42 @@ class Session:
         stretch: Any = loop.scheduler.init_noise_sigma if start == 0 else self.schedule.stretch(start)
         latents = x.to(self.family.latent_dtype) * stretch
         first = start if start == 0 else loop.entry(self.schedule.timesteps[start])
-        for i in range(first, len(loop.timesteps)):
-            latents = loop.step(latents, i)
+        with self._fresh("renoise-sampling"):
+            for i in range(first, len(loop.timesteps)):
+                latents = loop.step(latents, i)
         return latents
+
+    @contextmanager
+    def _fresh(self, purpose: str) -> Iterator[None]:
+        """Within, `renoise` draws from streams of that purpose, from their beginning: a pass repeats itself."""
+        streams, before = self._shared.streams, dict(self._shared.streams)
+        for place, item in zip(self.places, self.items, strict=True):
+            streams[place] = noise.generator(item.prompt.text, item.seed, purpose)
+        try:
+            yield
+        finally:
+            self._shared.streams = before
 
     def move(self, x: torch.Tensor, i: int, j: int, eps: torch.Tensor) -> torch.Tensor:
         """DDIM's move of canonical x from place i to place j along a noise prediction, either way (2010.02502)."""
         of_x, of_e = move(*self.schedule.at(i), *self.schedule.at(j))
         return of_x * x + of_e * eps
 
-    def renoise(self, x: torch.Tensor, i: int, j: int, k: int = 0) -> torch.Tensor:
+    def renoise(self, x: torch.Tensor, i: int, j: int) -> torch.Tensor:
         """Canonical x at place i with fresh noise up to place j <= i: the forward process (2201.09865, eq. 2).
 
-        x_j = sqrt(w) x_i + sqrt(1 - w) z with w = (alpha_j / alpha_i)^2; z is the image's own stream number k.
+        x_j = sqrt(w) x_i + sqrt(1 - w) z with w = (alpha_j / alpha_i)^2; z is the next of the image's own stream, which
+        begins anew with every pass of the loop.
         """
+        import torch
+
         w = (self.schedule.at(j)[0] / self.schedule.at(i)[0]) ** 2
-        return w**0.5 * x + (1.0 - w) ** 0.5 * self.randn("renoise", k)
+        shape, streams = self.family.entry.latent, self._shared.streams
+        for place, item in zip(self.places, self.items, strict=True):
+            if place not in streams:
+                streams[place] = noise.generator(item.prompt.text, item.seed, "renoise")
+        z = torch.stack([torch.randn(shape, generator=streams[place]) for place in self.places]).to(x.device)
+        return w**0.5 * x + (1.0 - w) ** 0.5 * z
 
     # Pixels, metrics, attention -------------------------------------------------------------------------------------
 
@@ -339,12 +364,15 @@ class _Loop:
         given = latents.float() if stretch == 1.0 else latents.float() / stretch
         ends: list[tuple[torch.Tensor, torch.Tensor]] = []
 
-        def following(x: torch.Tensor) -> Step:
+        def following(x: torch.Tensor, at: int | None = None, /) -> Step:
             # A step taken again starts from the scheduler as it was before the first.
             vars(self.scheduler).update(_copied(state))
-            native = latents if x is given else (x.to(latents.dtype) * stretch)
-            new, pred = self._advance(native, i)
-            end = self._stretch(i + 1)
+            place = i if at is None else at
+            if place != i and hasattr(self.scheduler, "_step_index"):
+                self.scheduler._step_index = place
+            native = latents if x is given and place == i else (x.to(latents.dtype) * self._stretch(place))
+            new, pred = self._advance(native, place)
+            end = self._stretch(place + 1)
             canonical = new.float() if end == 1.0 else new.float() / end
             ends[:] = [(canonical, new)]
             return Step(canonical, pred)
