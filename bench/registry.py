@@ -1,4 +1,4 @@
-"""Named plugins: models, methods, samplers, prompts and metrics.
+"""Named plugins: models, methods, samplers, prompts, metrics, and the weights that methods put on models.
 
 The project's own plugins live one a file in the package of their kind and register themselves by a decorator;
 others come through entry points of the groups `bench.models`, `bench.methods` and so on. A plugin's module
@@ -17,7 +17,7 @@ from typing import Annotated, Any, TypeVar
 
 from bench.errors import UserError, nearest
 
-KINDS = ("models", "methods", "samplers", "prompts", "metrics")
+KINDS = ("models", "methods", "samplers", "prompts", "metrics", "weights")
 
 T = TypeVar("T")
 

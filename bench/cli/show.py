@@ -6,6 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
+from bench import registry
 from bench.cli.make import cache_folder, load_suite, suite_options
 from bench.cli.program import Add, positive, say
 
@@ -46,8 +47,8 @@ def add_to(add: Add) -> None:
     export.add_argument("run", type=Path)
     export.add_argument("--out", type=Path, help="default: RUN/export")
 
-    ls = add("ls", cmd_ls, "list the models, methods, samplers, prompt sets and metrics that are known")
-    ls.add_argument("kind", nargs="?", choices=["models", "methods", "samplers", "prompts", "metrics"])
+    ls = add("ls", cmd_ls, "list the models, methods, samplers, prompt sets, metrics and named weights that are known")
+    ls.add_argument("kind", nargs="?", choices=list(registry.KINDS))
 
     add("doctor", cmd_doctor, "say what this machine can run and what is missing")
 

@@ -132,14 +132,18 @@ class Item:
     seed: int
 
 
+NETWORK, LORA, CONTROLNET = "network", "lora", "controlnet"
+"""Kinds of weights: a denoiser in the place of the model's, low-rank updates of it, a network at its side."""
+
+
 @dataclass(frozen=True)
 class Weights:
-    """Weights put on or in the place of a model's denoiser: a network folder, or a LoRA."""
+    """Weights put on, in the place of or beside a model's denoiser, pinned by what they are (`bench.weights`)."""
 
     source: str
     """A folder, or a hub id."""
     kind: str
-    """`network`: the denoiser is replaced; `lora`: low-rank updates are added to it."""
+    """NETWORK, LORA or CONTROLNET."""
     digest: str
     """What the weights are: enters the job id in the place of where they lie."""
     revision: str | None = None
