@@ -21,7 +21,7 @@ STEPS = {
     "vae": 6000,
     "clip": 2800,
     "unet": 14_000,
-    "places": 6000,
+    "places": 5000,
     "preference": 23_000,
     "aesthetic": 6000,
     "dpo": 800,

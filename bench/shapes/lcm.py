@@ -106,10 +106,10 @@ def save_lora(folder: Path, unet: Any) -> None:
     """`pytorch_lora_weights.safetensors` in fp16, for `pipeline.load_lora_weights(folder)`."""
     import torch
     from diffusers import StableDiffusionXLPipeline
-    from diffusers.utils import convert_state_dict_to_diffusers
     from peft.utils import get_peft_model_state_dict
 
-    layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(unet))
+    # In peft's own names: diffusers' converter renames the attention's layers only, and a mixture does not load.
+    layers = get_peft_model_state_dict(unet)
     folder.mkdir(parents=True, exist_ok=True)
     half = {k: v.to(torch.float16).contiguous() for k, v in layers.items()}
     StableDiffusionXLPipeline.save_lora_weights(folder, unet_lora_layers=half, safe_serialization=True)

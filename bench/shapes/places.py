@@ -148,7 +148,7 @@ def train_places(
     work: Path,
     pipeline: Any,
     *,
-    steps: int = 6_000,
+    steps: int = 5_000,
     batch: int = 64,
     scenes: tuple[int, int, int, int] = (CLEAR_SCENES, COLORED_SCENES, PLAIN_SCENES, MIXED_SCENES),
     say: Callable[[str], Any] = print,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 STEPS, JUMPS = 20, 4
 GUIDANCE = 5.0
-CHUNKS, CAPTIONS, DRAWINGS = 50, 100, 2
+CHUNKS, CAPTIONS, DRAWINGS = 40, 100, 2
 """Chunks of captions, captions of a chunk, and drawings of each caption from different noise."""
 
 
