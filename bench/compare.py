@@ -18,10 +18,12 @@ from bench import registry
 from bench.costs import costs
 from bench.differences import differences
 from bench.errors import NotComparable, UserError
+from bench.judged import stacked
 from bench.metrics.base import MetricEntry
 from bench.paired import Asking, adjust
 from bench.pairing import Rows, Source, alike, in_common, joined, setting_of
 from bench.plan import Arm
+from bench.sets import Sets, refusal
 from bench.suite import EVERY_PROMPT_SET as POOLED
 
 SCHEMA = 1
@@ -60,7 +62,7 @@ class _Both:
 class _Comparison:
     def __init__(self, a: Source, b: Source):
         self.a, self.b = a, b
-        self.asking = Asking()
+        self.asking, self.sets = Asking(), Sets()
         self.entries: dict[str, MetricEntry] = {}
         self.scorers: dict[str, str] = {}
         self.not_compared: list[Row] = []
@@ -82,7 +84,11 @@ class _Comparison:
             "kind": KIND,
             "a": _about(self.a),
             "b": _about(self.b),
-            "metrics": {name: _metric(entry, self.scorers[name]) for name, entry in self.entries.items()},
+            "metrics": {
+                name: _metric(entry, self.scorers[name])
+                for name, entry in self.entries.items()
+                if entry.kind != "set" or any(row["metric"] == name for row in comparisons)
+            },
             "not_compared": self.not_compared,
             "arms": arms,
             "comparisons": comparisons,
@@ -145,6 +151,9 @@ class _Comparison:
                 return None, f"not measured in {name}"
             if run.scorer(metric) is None:
                 return None, f"no score in {name} yet" + (" nor in the other" if other.scorer(metric) is None else "")
+        bases = [run.suite.baseline for run in (self.a, self.b)]
+        if registry.get("metrics", metric).kind == "pair" and bases[0] != bases[1]:
+            return None, f"images are judged against those of {bases[0]} in A, of {bases[1]} in B"
         mine, theirs = self.a.scorer(metric), self.b.scorer(metric)
         if mine == theirs:
             return mine, ""
@@ -191,15 +200,38 @@ class _Comparison:
         marked = {*self.a.marked(both.arm), *self.b.marked(both.arm)}
         for name, entry in self.entries.items():
             expected = int(both.a.described.sum()) if entry.needs_metadata else len(both.a)
-            if not expected:
+            # The baseline beside itself is no comparison.
+            if not expected or (entry.kind == "pair" and both.arm.method == self.a.suite.baseline):
                 continue
-            there = ~np.isnan(both.a.scores[name]) & ~np.isnan(both.b.scores[name])
+            if entry.kind == "set":
+                there = _featured(both.a, name) & _featured(both.b, name)
+            else:
+                there = ~np.isnan(both.a.scores[name]) & ~np.isnan(both.b.scores[name])
             n = int(there.sum())
+            if entry.kind == "set" and (why := refusal(entry, n)):
+                self._refuse(name, why)
+                continue
             row = _labels(both.arm) | {"metric": name, "n": n, "n_expected": expected}
             row |= {"complete": bool(n) and (n == expected or entry.partial), "marked": name in marked}
+            if entry.kind == "set":
+                yield self._compare_sets(row, entry, both.a.take(there), both.b.take(there))
+                continue
             a, b = both.a.scores[name][there], both.b.scores[name][there]
             row |= {"mean_a": float(a.mean()) if n else None, "mean_b": float(b.mean()) if n else None}
             yield self.asking.compare(row, entry, b, a, texts[there])
+
+    def _compare_sets(self, row: Row, entry: MetricEntry, a: Rows, b: Rows) -> Row:
+        features = [stacked(entry.name, dict(enumerate(rows.features[entry.name])), len(rows)) for rows in (a, b)]
+        every, texts = np.arange(len(a)), np.unique(a.texts, return_inverse=True)[1]
+        sets = [some.of(every) for some in features]
+        values = [self.sets.value(entry, some, texts) for some in sets]
+        row |= {f"mean_{side}": value.estimate if value else None for side, value in zip("ab", values, strict=True)}
+        return self.sets.compare(row, entry, sets[1], sets[0], texts)
+
+    def _refuse(self, metric: str, why: str) -> None:
+        told = {"metric": metric, "reason": f"{why} in both runs"}
+        if all(row["metric"] != metric for row in self.not_compared):
+            self.not_compared.append(told)
 
     # Words -----------------------------------------------------------------------------------------------------------
 
@@ -234,6 +266,11 @@ class _Comparison:
             yield f"Images were made in batches of {said}; an image's time is its share of the batch's."
 
 
+def _featured(rows: Rows, metric: str) -> Any:
+    """Which rows have features, (n,)."""
+    return np.array([one is not None for one in rows.features[metric]], dtype=bool)
+
+
 def _labels(arm: Arm) -> Row:
     return {name: getattr(arm, name) for name in ("model", "prompts", "sampler", "steps", "guidance", "method")}
 
@@ -256,7 +293,7 @@ def _about(run: Source) -> Row:
 
 
 def _metric(entry: MetricEntry, scorer: str) -> Row:
-    told = {name: getattr(entry, name) for name in ("title", "unit", "higher_is_better", "scale")}
+    told = {name: getattr(entry, name) for name in ("title", "kind", "unit", "higher_is_better", "scale")}
     return told | {"digest": scorer}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from bench import registry
 from bench.errors import NotComparable
 from bench.plan import Arm
 from bench.prompts.base import Prompt
@@ -32,6 +34,7 @@ TIMES = ("encode_ms", "noise_ms", "sampling_ms", "decode_ms")
 CALLS = ("calls_noise", "calls_sampling")
 _NUMBERS = (*TIMES, *CALLS, "peak_bytes", "batch", "from_cache")
 _WORDS = ("digest", "latent_digest", "hardware", "peak_kind")
+_SCORES = ("scores", "pair_scores", "features")
 _SEEDS = 2**31  # a seed is below this: index and seed fit one integer
 
 
@@ -52,7 +55,9 @@ class Rows:
     words: dict[str, Words]
     """Digests, hardware and kind of memory, by name; None where the image is not there yet."""
     scores: dict[str, Floats]
-    """Values by metric; NaN where there is none."""
+    """Values by metric; NaN where there is none. Of a metric of pairs 2p - 1, the baseline's own being 0."""
+    features: dict[str, Words]
+    """By set metric, the ledger's float32 bytes; None where there are none."""
 
     def __len__(self) -> int:
         return len(self.places)
@@ -77,6 +82,7 @@ class Rows:
             {name: column[rows] for name, column in self.numbers.items()},
             {name: column[rows] for name, column in self.words.items()},
             {name: column[rows] for name, column in self.scores.items()},
+            {name: column[rows] for name, column in self.features.items()},
         )
 
 
@@ -94,6 +100,7 @@ def joined(parts: list[Rows]) -> Rows:
         columns("numbers"),
         columns("words"),
         columns("scores"),
+        columns("features"),
     )
 
 
@@ -182,7 +189,8 @@ class Source:
     def scorers(self) -> dict[str, dict[str, int]]:
         """By metric, the digest of every scorer that judged images here, and of how many; reads all scores."""
         found: dict[str, dict[str, int]] = defaultdict(dict)
-        for metric, scorer, n in self.db.execute("SELECT metric, scorer, COUNT(*) FROM scores GROUP BY metric, scorer"):
+        parts = (f"SELECT metric, scorer, COUNT(*) FROM {table} GROUP BY metric, scorer" for table in _SCORES)
+        for metric, scorer, n in self.db.execute(" UNION ALL ".join(parts)):
             found[metric][scorer] = n
         return dict(found)
 
@@ -190,12 +198,15 @@ class Source:
         """The scorer that stands for a metric of this run: the last session's, else the one that judged most."""
         if metric not in self._scorer:
             last = (self.provenance.get("weights") or {}).get(metric)
-            query = "SELECT 1 FROM scores WHERE metric = ? AND scorer = ? LIMIT 1"
-            if last is None or self.db.execute(query, (metric, last)).fetchone() is None:
+            if last is None or not self._judged_by(metric, last):
                 known = self.scorers.get(metric, {})
                 last = max(known, key=lambda scorer: known[scorer], default=None)
             self._scorer[metric] = last
         return self._scorer[metric]
+
+    def _judged_by(self, metric: str, scorer: str) -> bool:
+        queries = (f"SELECT 1 FROM {table} WHERE metric = ? AND scorer = ? LIMIT 1" for table in _SCORES)
+        return any(self.db.execute(query, (metric, scorer)).fetchone() for query in queries)
 
     @cached_property
     def sessions(self) -> list[tuple[str, dict[str, Any]]]:
@@ -230,6 +241,12 @@ class Source:
                 self._keys[pair] = prompt_key(Prompt(0, pair[0], metadata=data))
         words = {name: _words(column) for name, column in zip(_WORDS, rest, strict=False)}
         keys = _words([self._keys[pair] for pair in zip(text, metadata, strict=True)])
+        kinds = {name: registry.get("metrics", name).kind for name in scorers}
+        self._want(words["digest"], keys, self._baselines(arm, zip(index, seed, strict=True)))
+        scores = self._scores(len(keys), scorers, kinds)
+        if arm.method == self.suite.baseline:
+            scores |= {name: np.where(words["digest"] != None, 0.0, np.nan)  # noqa: E711 - elementwise
+                       for name, kind in kinds.items() if kind == "pair"}  # fmt: skip
         return Rows(
             np.array(index, dtype=np.int64) * _SEEDS + np.array(seed, dtype=np.int64),
             _words(text),
@@ -237,26 +254,56 @@ class Source:
             np.array([m is not None for m in metadata], dtype=bool),
             {n: np.array(column, dtype=np.float64) for n, column in zip(_NUMBERS, rest[len(_WORDS) :], strict=True)},
             words,
-            self._scores(words["digest"], keys, scorers),
+            scores,
+            {name: self._features(len(keys), name, scorers[name]) for name in scorers if kinds[name] == "set"},
         )
 
-    def _scores(self, digests: Words, keys: Words, scorers: dict[str, str]) -> dict[str, Floats]:
-        """Values (n,) by metric of images judged against prompts; one look-up an image finds all of its metrics."""
-        self.db.execute("CREATE TEMP TABLE IF NOT EXISTS wanted (row INTEGER PRIMARY KEY, digest TEXT, prompt TEXT)")
-        self.db.execute("DELETE FROM wanted")
-        rows = zip(range(len(keys)), digests.tolist(), keys.tolist(), strict=True)
-        self.db.executemany("INSERT INTO wanted VALUES (?, ?, ?)", (row for row in rows if row[1] is not None))
-        number = {pair: i for i, pair in enumerate(scorers.items())}
-        values = np.full((len(scorers), len(keys)), np.nan)
-        read = self.db.execute(
-            # CROSS JOIN holds SQLite to this order: from the wanted few into the scores, not through all of them.
-            "SELECT row, metric, scorer, value FROM wanted CROSS JOIN scores USING (digest, prompt)"
+    def _baselines(self, arm: Arm, places: Iterable[tuple[int, int]]) -> list[str | None]:
+        """The digest of the baseline's image at each of the arm's places (prompt index, seed)."""
+        query = (
+            "SELECT prompt_index, seed, digest FROM cells JOIN images USING (job_id) "
+            "WHERE method = ? AND model = ? AND prompts = ? AND sampler = ? AND steps = ? AND guidance = ?"
         )
-        while some := read.fetchmany(50_000):
-            row, metric, scorer, value = zip(*some, strict=True)
-            which = np.array([number.get(pair, -1) for pair in zip(metric, scorer, strict=True)])
-            values[which[which >= 0], np.array(row)[which >= 0]] = np.array(value)[which >= 0]
+        of = (self.suite.baseline, arm.model, arm.prompts, arm.sampler, arm.steps, arm.guidance)
+        found = {(index, seed): digest for index, seed, digest in self.db.execute(query, of)}
+        return [found.get(place) for place in places]
+
+    def _want(self, digests: Words, keys: Words, baselines: list[str | None]) -> None:
+        """Say which images, judged against which prompts and beside which baseline's images, are looked up next."""
+        self.db.execute(
+            "CREATE TEMP TABLE IF NOT EXISTS wanted (row INTEGER PRIMARY KEY, digest TEXT, prompt TEXT, baseline TEXT)"
+        )
+        self.db.execute("DELETE FROM wanted")
+        rows = zip(range(len(keys)), digests.tolist(), keys.tolist(), baselines, strict=True)
+        self.db.executemany("INSERT INTO wanted VALUES (?, ?, ?, ?)", (row for row in rows if row[1] is not None))
+
+    def _scores(self, n: int, scorers: dict[str, str], kinds: dict[str, str]) -> dict[str, Floats]:
+        """Values (n,) by metric of what is wanted; one look-up an image finds all of its metrics."""
+        number = {pair: i for i, pair in enumerate(scorers.items())}
+        values = np.full((len(scorers), n), np.nan)
+        # CROSS JOIN holds SQLite to this order: from the wanted few into the scores, not through all of them.
+        for kind, columns in (
+            ("image", "value FROM wanted CROSS JOIN scores USING (digest, prompt)"),
+            ("pair", "2 * value - 1 FROM wanted CROSS JOIN pair_scores USING (digest, baseline, prompt)"),
+        ):
+            read = self.db.execute(f"SELECT row, metric, scorer, {columns}")
+            while some := read.fetchmany(50_000):
+                row, metric, scorer, value = zip(*some, strict=True)
+                which = [number.get(of, -1) if kinds.get(of[0]) == kind else -1
+                         for of in zip(metric, scorer, strict=True)]  # fmt: skip
+                there = np.array(which) >= 0
+                values[np.array(which)[there], np.array(row)[there]] = np.array(value)[there]
         return dict(zip(scorers, values, strict=True))
+
+    def _features(self, n: int, metric: str, scorer: str) -> Words:
+        query = (
+            "SELECT row, features FROM wanted CROSS JOIN features USING (digest, prompt) "
+            "WHERE metric = ? AND scorer = ?"
+        )
+        found = np.full(n, None, dtype=object)
+        for row, features in self.db.execute(query, (metric, scorer)):
+            found[row] = features
+        return found
 
 
 def setting_of(arm: Arm) -> tuple[str, str, int, float]:

@@ -153,7 +153,13 @@ def power(folder: Path, goal: Goal, *, methods: Sequence[str] = (), metrics: Seq
     not have, NotComparable where it has no pair of a method with its baseline on at least two prompts.
     """
     with Source(folder) as run:
-        wanted = list(metrics) or run.metrics[:1]
+        sets = [n for n in run.metrics if n in registry.names("metrics") and registry.get("metrics", n).kind == "set"]
+        wanted = list(metrics) or [name for name in run.metrics if name not in sets][:1]
+        for name in [name for name in wanted if name in sets] or ([] if wanted else sets[:1]):
+            raise UserError(
+                f"--metric {name}: it judges all images together, so there is no delta of a pair whose variance could "
+                "tell how many are needed; give a metric of images or pairs"
+            )
         labels = [spec.label for spec in run.suite.methods if spec.label != run.suite.baseline]
         for option, names, known in (("method", methods, labels), ("metric", wanted, run.metrics)):
             for name in names:

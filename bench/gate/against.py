@@ -1,7 +1,9 @@
 """A run against a frozen baseline, paired with it sample by sample.
 
 Two questions for every method and metric: have its scores changed, and has its effect, the delta to the baseline arm,
-changed? The first sees a change of the model or of the whole harness, the second one of the method itself.
+changed? The first sees a change of the model or of the whole harness, the second one of the method itself. A metric of
+pairs has the second question only, for its scores are against the baseline arm. A metric of sets has no scores to pair:
+its values and deltas are compared with their frozen intervals as if the two runs were independent.
 """
 
 from __future__ import annotations
@@ -17,9 +19,21 @@ import numpy as np
 from bench.arms import POOLED, Floats
 from bench.errors import NotComparable, UserError, nearest
 from bench.gate.frozen import Frozen, FrozenArm, jobs_digest, pairs_of, rounded
-from bench.gate.intervals import Look, Looks
+from bench.gate.intervals import Look, Looks, apart
 from bench.gate.samples import Samples
-from bench.gate.verdicts import SETTING, Judgement, Limits, Results, Verdict, finite, where
+from bench.gate.verdicts import (
+    SETTING,
+    Judgement,
+    Limits,
+    Results,
+    Row,
+    Verdict,
+    finite,
+    interval,
+    setting_of,
+    turned,
+    where,
+)
 from bench.resampling import Interval
 
 NOISE = 1e-9
@@ -137,6 +151,14 @@ def _changed(results: Results, frozen: Frozen, samples: Samples) -> Iterator[str
         yield f"frozen on {then.get('hardware')}, this run on {now.get('hardware')}"
 
 
+def _labels(row: Row) -> tuple[Any, ...]:
+    return (*setting_of(row), row.get("method"), row.get("prompts"))
+
+
+def _rounded(value: Any) -> Any:
+    return float(rounded([value])[0]) if isinstance(value, float) else value
+
+
 def _row(arm: FrozenArm) -> dict[str, Any]:
     return {**{name: getattr(arm, name) for name in (*SETTING, "method")}, "prompts": POOLED}
 
@@ -169,6 +191,8 @@ class _Pairing:
             for arm in self.frozen.arms:
                 if metric in (*arm.optimises, *self.marks.get((self._setting(arm), arm.method), ())):
                     marked[f"{arm.method} on {metric}"] = None
+                elif held.kind == "set":
+                    pending += self._set(arm, metric)
                 else:
                     pending += self._arm(arm, metric)
         self.looks.run()
@@ -182,7 +206,9 @@ class _Pairing:
         if then is None:
             return
         base = self._base(arm)
-        quantities: Sequence[Quantity] = ("change",) if base is arm else ("change", "effect_change")
+        pair = self.frozen.metrics[metric].kind == "pair"
+        quantities: list[Quantity] = [] if pair else ["change"]
+        quantities += [] if base is arm else ["effect_change"]
         now = self._now(arm, metric)
         for quantity in quantities:
             if now is None:
@@ -190,7 +216,7 @@ class _Pairing:
             elif missing := int((~np.isnan(then) & np.isnan(now)).sum()):
                 n = int((~np.isnan(then)).sum())
                 yield self._cannot(row, quantity, f"{where(row)}: incomplete, {missing} of {n} scores are missing now")
-            elif quantity == "change":
+            elif quantity == "change" or pair:
                 yield self._look(row, quantity, now - then, same=bool(np.array_equal(now, then, equal_nan=True)))
             else:
                 yield self._effect(row, base, metric, now - then)
@@ -206,29 +232,69 @@ class _Pairing:
         difference[np.abs(difference) <= NOISE * np.nanmax(np.abs(now))] = 0.0
         return self._look(row, "effect_change", difference, same=not np.nan_to_num(difference).any())
 
+    def _set(self, arm: FrozenArm, metric: str) -> Iterator[Pending]:
+        """The set's value, and its delta to the baseline arm, beside the frozen ones."""
+        row = {**_row(arm), "metric": metric}
+        own = [one for one in self.results["arms"] if _labels(one) == _labels(row)]
+        values = arm.metrics.get(metric), own[0]["metrics"].get(metric) if own else None
+        yield from self._apart(row, "change", *values, names=("mean", "low", "high"))
+        deltas = [
+            next((one for one in some if _labels(one) == _labels(row) and one["metric"] == metric), None)
+            for some in (self.frozen.comparisons, self.results["comparisons"])
+        ]
+        yield from self._apart(row, "effect_change", *deltas, names=("delta", "low", "high"))
+
+    def _apart(
+        self, row: Row, quantity: Quantity, then: Row | None, now: Row | None, *, names: tuple[str, str, str]
+    ) -> Iterator[Pending]:
+        """The look at two numbers with intervals; none where nothing was frozen."""
+        frozen = interval(then or {}, *names)
+        if frozen is None or then is None:
+            return
+        found = interval({name: _rounded(value) for name, value in (now or {}).items()}, *names)
+        if now is None or found is None or now["n"] != then["n"]:
+            why = (now or {}).get("refused") or (f"{now['n']} images, frozen of {then['n']}" if now else "")
+            yield self._cannot(row, quantity, f"{where(row)}: not measured alike now{f' ({why})' if why else ''}")
+            return
+        if not self.frozen.metrics[row["metric"]].higher_is_better:
+            found, frozen = turned(found), turned(frozen)
+        same = found == frozen
+        change = Interval(0.0, 0.0, 0.0) if same else apart(found, frozen)
+        look = Look(None, change) if same else self.looks.known(change, now.get("n_prompts"))
+        counts = {key: now[key] for key in ("n", "n_prompts") if now.get(key) is not None}
+        yield self._decided({**row, **counts}, quantity, look, same=same)
+
     def _look(self, row: dict[str, Any], quantity: Quantity, change: Floats, *, same: bool) -> Pending:
         metric = row["metric"]
         there = ~np.isnan(change)
         prompts = self.samples.prompts(np.flatnonzero(there))
-        turned = change[there] if self.frozen.metrics[metric].higher_is_better else -change[there]
+        gains = change[there] if self.frozen.metrics[metric].higher_is_better else -change[there]
         # The same scores leave nothing to chance, so they are no look.
-        look = Look(None, Interval(0.0, 0.0, 0.0)) if same else self.looks.mean(turned, prompts)
-        limits = self.terms.limits(metric)
+        look = Look(None, Interval(0.0, 0.0, 0.0)) if same else self.looks.mean(gains, prompts)
         counts = {"n": int(there.sum()), "n_prompts": len(set(prompts.tolist()))}
-        flipped = "" if self.frozen.metrics[metric].higher_is_better else " (sign turned: lower is better)"
+        return self._decided({**row, **counts}, quantity, look, same=same)
+
+    def _decided(self, row: Row, quantity: Quantity, look: Look, *, same: bool) -> Pending:
+        """The verdict on a look, once it is answered; `row` has its counts."""
+        limits, of = self.terms.limits(row["metric"]), self.frozen.metrics[row["metric"]]
+        flipped = "" if of.higher_is_better else " (sign turned: lower is better)"
         what = f"{where(row)}: {self._said(quantity)}"
 
         def verdict() -> Verdict:
             found = look.answer
             if found is None:
-                return self._cannot({**row, **counts}, quantity, f"{what}: one prompt says nothing of others")()
+                return self._cannot(row, quantity, f"{what}: one prompt says nothing of others")()
             outcome, why = limits.decide(found)
             if same:
-                sentence = f"{what} exactly 0" + (f", the same {counts['n']} scores" if quantity == "change" else "")
+                scores = quantity == "change" and of.kind == "image"
+                sentence = f"{what} exactly 0" + (f", the same {row['n']} scores" if scores else "")
             else:
                 value = f"{found.estimate:+.4g} [{found.low:+.4g}, {found.high:+.4g}]{flipped}"
-                sentence = f"{what} {value}, {why}; n = {counts['n']} pairs on {counts['n_prompts']} prompts"
-            return self._verdict({**row, **counts}, quantity, outcome=outcome, sentence=sentence,
+                counted = f"{row['n']} images, the two intervals taken as independent"
+                if of.kind != "set":
+                    counted = f"{row['n']} pairs on {row['n_prompts']} prompts"
+                sentence = f"{what} {value}, {why}; n = {counted}"
+            return self._verdict(row, quantity, outcome=outcome, sentence=sentence,
                                  estimate=found.estimate, low=finite(found.low), high=finite(found.high),
                                  level=self.looks.level)  # fmt: skip
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from bench.arms import POOLED, Floats
 from bench.errors import NotComparable, UserError
 from bench.gate.samples import Samples, jobs_of
 from bench.gate.verdicts import SETTING, Results, Row, setting_of
+from bench.metrics.base import Kind
 
 SCHEMA = 2
 KIND = "noisebench baseline"
@@ -56,6 +57,8 @@ class FrozenMetric(_Part):
     higher_is_better: bool
     digest: str
     """Of the scorer: scores of another are another quantity."""
+    kind: Kind = "image"
+    """What it is a metric of. A score of a pair is 2p - 1; of a set there are values and intervals alone."""
 
 
 class FrozenSet(_Part):
@@ -83,7 +86,7 @@ class FrozenArm(_Part):
     metrics: dict[str, dict[str, float | int | None]]
     """Mean, interval and n by metric."""
     scores: dict[str, list[float | None]]
-    """By metric, in the order of the pairs; null where the metric does not judge a prompt."""
+    """By metric that is not one of sets, in the order of the pairs; null where the metric does not judge a prompt."""
 
 
 class Frozen(_Part):
@@ -107,7 +110,8 @@ class Frozen(_Part):
     """By prompt set, in the order of the scores."""
     arms: list[FrozenArm] = Field(min_length=1)
     comparisons: list[dict[str, Any]]
-    """The run's paired deltas and win rates over all prompt sets, for a reader; the gate goes by the scores."""
+    """The run's paired deltas and win rates over all prompt sets, for a reader; the gate goes by the scores, and by
+    these deltas for metrics of sets, which have none."""
 
 
 def freeze(results: Results, samples: Samples) -> dict[str, Any]:
@@ -122,7 +126,7 @@ def freeze(results: Results, samples: Samples) -> dict[str, Any]:
             raise NotComparable(f"nothing to freeze: {row['method']} {said}; run the suite again to finish it")
     suite, provenance = results["suite"], results["run"]["provenance"]
     asked = [name for name in samples.suite.metrics if name not in samples.partial]
-    metrics = {name: results["metrics"][name] for name in asked}
+    metrics = {name: {"kind": "image", **results["metrics"][name]} for name in asked}
     content = {
         "schema": SCHEMA,
         "kind": KIND,
@@ -133,7 +137,7 @@ def freeze(results: Results, samples: Samples) -> dict[str, Any]:
         "hardware": sorted({row["cost"]["hardware"] for row in rows if row["cost"].get("hardware")}),
         "metrics": {name: {key: of[key] for key in FrozenMetric.model_fields} for name, of in metrics.items()},
         "pairs": pairs_of(samples),
-        "arms": [_arm(row, samples, asked) for row in rows],
+        "arms": [_arm(row, samples, {name: of["kind"] for name, of in metrics.items()}) for row in rows],
         "comparisons": [
             {key: _short(row.get(key)) for key in _COMPARED}
             for row in results["comparisons"]
@@ -164,17 +168,17 @@ def jobs_digest(samples: Samples, row: Row) -> str | None:
     return None if arm is None else _digest(list(jobs_of(samples, arm)))
 
 
-def _arm(row: Row, samples: Samples, metrics: Iterable[str]) -> dict[str, Any]:
+def _arm(row: Row, samples: Samples, kinds: Mapping[str, str]) -> dict[str, Any]:
     arm = samples.arm(setting_of(row), row["method"], POOLED)
     assert arm is not None, "results and samples are of one ledger"
     if len(arm.pair) != len(samples.measured.pairs):
         raise NotComparable(f"nothing to freeze: {row['method']} does not have every pair of its run; run it again")
-    scores = {name: rounded(samples.scores(arm, name)) for name in metrics}
+    scores = {name: rounded(samples.scores(arm, name)) for name, kind in kinds.items() if kind != "set"}
     return {
         **{key: row[key] for key in (*SETTING, "method", "optimises")},
         "jobs": jobs_digest(samples, row),
         "cost": {key: _short(value) for key, value in row["cost"].items() if not isinstance(value, dict)},
-        "metrics": {n: {key: _short(value) for key, value in row["metrics"][n].items()} for n in scores},
+        "metrics": {n: {key: _short(row["metrics"][n][key]) for key in ("mean", "low", "high", "n")} for n in kinds},
         "scores": {n: [None if np.isnan(v) else float(v) for v in values] for n, values in scores.items()},
     }
 

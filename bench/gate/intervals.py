@@ -17,6 +17,7 @@ import numpy as np
 
 from bench import stats
 from bench.arms import Floats, Ints
+from bench.paired import won
 from bench.resampling import LEVEL, RESAMPLES, Batch, Interval
 
 _NORMAL = NormalDist()
@@ -62,9 +63,9 @@ class Looks:
         """Ask for the mean of values (n,) clustered by the number of their prompt (n,)."""
         return self._ask(values, prompts, rate=False)
 
-    def win_rate(self, treated: Floats, baseline: Floats, prompts: Ints) -> Look:
-        """Ask for (wins + ties / 2) / n of pairs (n,) as `bench.stats.win_rate` has it."""
-        return self._ask((np.sign(treated - baseline) + 1) / 2, prompts, rate=True)
+    def win_rate(self, treated: Floats, baseline: Floats, prompts: Ints, *, preferences: bool = False) -> Look:
+        """Ask for (wins + ties / 2) / n of pairs (n,), or the mean of `preferences`, as `bench.paired.won` has it."""
+        return self._ask(won(treated - baseline, preferences=preferences), prompts, rate=True)
 
     def known(self, found: Interval, prompts: int | None, *, logarithmic: bool = False) -> Look:
         """Ask for an interval of LEVEL at the level of this gate where there are no samples to take it from again.
@@ -120,6 +121,17 @@ class Looks:
 
         self._answers.append(answer)
         return look
+
+
+def apart(now: Interval, then: Interval) -> Interval:
+    """now - then of two estimates, each with its interval, as if they were independent.
+
+    Values of sets made on the same prompts and seeds vary together, so this is wider than pairing them would be.
+    """
+    change = now.estimate - then.estimate
+    below = math.hypot(now.estimate - now.low, then.high - then.estimate)
+    above = math.hypot(now.high - now.estimate, then.estimate - then.low)
+    return Interval(change, change - below, change + above)
 
 
 def _taken(level: float, prompts: int) -> float:

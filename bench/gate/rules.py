@@ -16,6 +16,7 @@ from bench.gate.verdicts import (
     finite,
     higher_is_better,
     interval,
+    kind_of,
     labels_of,
     setting_of,
     turned,
@@ -33,8 +34,8 @@ def check(results: Results, rules: Sequence[Rule], samples: Samples | None = Non
     """Every rule on every comparison or arm that it names; a rule that finds none is not comparable.
 
     With `samples` the intervals are taken anew from the pairs, at Bonferroni's level for as many looks as there are
-    (a rule that names no method is a look for each method and setting); without, the 95 % intervals of the results
-    are widened as if they were normal. A cost without an interval is a number, not a look.
+    (a rule that names no method is a look for each method and setting); without, and for a metric of sets, the 95 %
+    intervals of the results are widened as if they were normal. A cost without an interval is a number, not a look.
     """
     looks = Looks()
     pending = [one for rule in rules for one in _pending(results, rule, samples, looks)]
@@ -66,7 +67,7 @@ def _rows_for(results: Results, rule: Rule) -> list[Row]:
     first: dict[Any, Row] = {}
     order = list(results.get("metrics") or {})
     for row in sorted(rows, key=lambda row: order.index(row["metric"])):
-        if not row.get("marked"):
+        if not row.get("marked") and kind_of(results, row["metric"]) != "set":
             first.setdefault((setting_of(row), row["method"]), row)
     return list(first.values())
 
@@ -76,10 +77,18 @@ def _absent(results: Results, rule: Rule) -> str:
     for name, wanted in (("method", rule.method), ("prompts", rule.prompts), ("metric", rule.metric)):
         known = {str(row.get(name)) for row in rows if row.get(name) is not None}
         if known and wanted is not None and wanted not in known and (name != "metric" or rule.kind != "ratio"):
+            if name == "metric" and (why := _refused(results, rule)):
+                return why
             return f"there is no comparison with {name} {wanted!r}{nearest(wanted, known)}"
     if rule.metric is None and rows:
         return "there is no comparison on a metric that the method does not optimise"
     return "there is no such comparison in these results"
+
+
+def _refused(results: Results, rule: Rule) -> str | None:
+    """Why a set metric has no value, where that is why there is no comparison."""
+    said = [(row.get("metrics") or {}).get(str(rule.metric)) or {} for row in results.get("arms") or []]
+    return next((f"{rule.metric} {value['refused']}" for value in said if value.get("refused")), None)
 
 
 def _bound(results: Results, rule: Rule, row: Row, samples: Samples | None, looks: Looks) -> Pending:
@@ -93,6 +102,8 @@ def _bound(results: Results, rule: Rule, row: Row, samples: Samples | None, look
         found = look.answer if look else None
         if not row.get("complete"):
             return _cannot(rule, row, f"{where(row)}: incomplete, n = {row.get('n')}")
+        if rule.kind == "win_rate" and kind_of(results, row["metric"]) == "set":
+            return _cannot(rule, row, f"{where(row)}: a metric of whole sets has no win rate; gate its delta")
         if found is None:
             return _cannot(rule, row, f"{where(row)}: no {rule.kind} with an interval was measured")
         outcome, said = limits.decide(found)
@@ -111,13 +122,15 @@ def _look(results: Results, rule: Rule, row: Row, samples: Samples | None, looks
     if not row.get("complete"):
         return None
     sign = 1 if higher_is_better(results, row["metric"]) else -1
-    if samples is not None:
+    kind = kind_of(results, row["metric"])
+    if samples is not None and kind != "set":
         pairs = samples.paired(row)
         if pairs is None:
             return None
         if rule.kind == "delta":
             return looks.mean(sign * (pairs.treated - pairs.baseline), pairs.clusters)
-        return looks.win_rate(sign * pairs.treated, sign * pairs.baseline, pairs.clusters)
+        treated, baseline = sign * pairs.treated, sign * pairs.baseline
+        return looks.win_rate(treated, baseline, pairs.clusters, preferences=kind == "pair")
     if rule.kind == "win_rate":
         found = interval(row, "win_rate", "win_low", "win_high")
     else:

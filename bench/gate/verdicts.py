@@ -148,6 +148,11 @@ def higher_is_better(results: Results, metric: str) -> bool:
     return ((results.get("metrics") or {}).get(metric) or {}).get("higher_is_better") is not False
 
 
+def kind_of(results: Results, metric: str) -> str:
+    """What a metric is of: `image`, `pair` or `set`."""
+    return str(((results.get("metrics") or {}).get(metric) or {}).get("kind") or "image")
+
+
 def setting_of(row: Row) -> tuple[Any, ...]:
     """What a comparison holds fixed, as `bench.arms.Setting`."""
     return tuple(row.get(name) for name in SETTING)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.report.tables import Cell, Table, has_settings, label_headers, labels_of, metric_header
+from bench.report.tables import Cell, Table, has_settings, label_headers, labels_of, metric_header, preferred
 from bench.report.words import (
     MISSING,
     Results,
@@ -13,7 +13,9 @@ from bench.report.words import (
     distinct,
     finite,
     interval,
+    kind,
     number,
+    percent,
     places,
     pooled,
     prompts_name,
@@ -149,6 +151,7 @@ def _parts(
                 group.get(name) or {},
                 digits[name],
                 marked=(first.get("model"), first.get("method"), name) in optimised,
+                pair=kind(results, name) == "pair",
                 whole=(*setting_key(first), first.get("prompts"), first.get("method")) not in lacking,
             )
             for name in names
@@ -157,9 +160,13 @@ def _parts(
     return laid, names
 
 
-def _part(row: Row, digits: int, *, marked: bool, whole: bool) -> Cell:
-    text = number(row.get("mean"), digits) + (" †" if marked and row else "")
-    if not whole or finite(row.get("delta")) is None:
+def _part(row: Row, digits: int, *, marked: bool, whole: bool, pair: bool) -> Cell:
+    mark, known = " †" if marked and row else "", whole and finite(row.get("delta")) is not None
+    if pair:
+        rate = percent(row["win_rate"], row["win_low"], row["win_high"]) if known else MISSING
+        return Cell(rate + mark if known or whole else preferred(row.get("mean")) + mark)
+    text = number(row.get("mean"), digits) + mark
+    if not known:
         return Cell(text)
     bounds = interval(row.get("low"), row.get("high"), digits, sign=True)
     return Cell(text, f"{number(row['delta'], digits, sign=True)} {bounds}".rstrip())

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import quote
 
 from bench.report.thumbnails import thumbnails
-from bench.report.words import Results, Row, baseline_name, distinct, finite, number, places, setting, setting_key
+from bench.report.words import Results, Row, baseline_name, distinct, finite, kind, number, places, setting, setting_key
 
 BUDGET = 4_300_000
 """Characters of the browser's data with its thumbnails; the rest of 5 MB is for the tables and figures around it."""
@@ -117,7 +117,9 @@ def _about(results: Results) -> dict[str, Any]:
     methods = [baseline, *(name for name in named if name != baseline)]
     scored = distinct(m for pair in pairs for values in (pair.get("scores") or {}).values() for m in values or {})
     known = results.get("metrics") or {}
-    metrics = [*known, *(name for name in scored if name not in known)]
+    # A set has no value of a single image.
+    own = [name for name in known if kind(results, name) != "set"]
+    metrics = [*own, *(name for name in scored if name not in known)]
     settings = results.get("settings") or [_setting(row) for row in arms[:1] or [{}]]
     marks = {(setting_key(arm), arm["method"], m) for arm in arms for m in arm.get("optimises") or []}
     return {

@@ -14,6 +14,7 @@ from bench.report.words import (
     finite,
     higher_is_better,
     interval,
+    kind,
     number,
     p_value,
     percent,
@@ -40,6 +41,15 @@ def delta_table(found: Comparison) -> Table:
         "Paired delta B - A with its 95 % interval, clustered by prompt; below it the means of A and of B and the "
         "Holm-adjusted p. ▲ B clearly better, ▼ B clearly worse."
     ]
+    kinds = {kind(found, name) for name in names}
+    if "pair" in kinds:
+        of = ", ".join(tables.metric_title(found, name) for name in names if kind(found, name) == "pair")
+        notes.append(
+            f"{of}: 2p - 1 of each run's images against its own baseline's, p being how far they are preferred."
+        )
+    if "set" in kinds:
+        of = ", ".join(tables.metric_title(found, name) for name in names if kind(found, name) == "set")
+        notes.append(f"{of}: one value for all images that both runs have.")
     if any(row["marked"] for row in found["comparisons"]):
         notes.append("† The method optimises this metric: not counted as evidence.")
     headers = [*tables.label_headers(found), *(tables.metric_header(found, name) for name in names)]
@@ -59,7 +69,7 @@ def _delta(found: Comparison, row: Row | None, name: str) -> Cell:
 
 def win_table(found: Comparison) -> Table:
     """How often B's image has the better score."""
-    rows, names = tables.compared_at(found), list(found["metrics"])
+    rows, names = tables.compared_at(found), [name for name in found["metrics"] if kind(found, name) != "set"]
     body = []
     for arm in _arms(found):
         cells = []

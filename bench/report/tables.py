@@ -16,6 +16,7 @@ from bench.report.words import (
     finite,
     higher_is_better,
     interval,
+    kind,
     lacking,
     number,
     p_value,
@@ -72,6 +73,13 @@ def metric_table(results: Results, *, detail: bool = True) -> Table:
         "Bold: the best complete method in its column, only where it is clearly better than the baseline; "
         "methods are not tested against each other.",
     ]
+    kinds = {kind(results, name) for name in names}
+    if "pair" in kinds:
+        notes.append(f"Win rate: how far the image is preferred over {baseline_name(results)}'s of the same prompt and "
+                     "seed, with its 95 % interval.")  # fmt: skip
+    if "set" in kinds:
+        of = ", ".join(metric_title(results, name) for name in names if kind(results, name) == "set")
+        notes.append(f"One value for all images of a row together, which depends on their number: {of}.")
     if any(row.get("marked") for row in results.get("comparisons") or []):
         notes.append("† The method optimises this metric: not ranked, not counted as evidence.")
     return Table("Quality", [*label_headers(results), *(metric_header(results, name) for name in names)],
@@ -81,7 +89,8 @@ def metric_table(results: Results, *, detail: bool = True) -> Table:
 def win_table(results: Results, *, detail: bool = True) -> Table:
     """Win rates against the baseline, with wins, ties and losses and the adjusted p-value of the delta."""
     arms = [arm for arm in _rows(results, "arms", detail=detail) if not arm.get("is_baseline")]
-    names, comparisons, several = list(results.get("metrics") or {}), compared_at(results), has_settings(results)
+    names = [name for name in results.get("metrics") or {} if kind(results, name) != "set"]
+    comparisons, several = compared_at(results), has_settings(results)
     rows = [
         [*labels_of(results, arm, several=several),
          *(_win(arm, comparisons.get((*place(arm), name))) for name in names)] for arm in arms
@@ -89,7 +98,8 @@ def win_table(results: Results, *, detail: bool = True) -> Table:
     notes = ["Share of pairs won, ties counted half, with its 95 % interval; then wins/ties/losses and the "
              "Holm-adjusted p of the delta."]  # fmt: skip
     headers = [*label_headers(results), *(metric_title(results, name) for name in names)]
-    return Table(f"Win rate against {baseline_name(results)}", headers, len(label_headers(results)), rows, notes)
+    body = rows if names else []
+    return Table(f"Win rate against {baseline_name(results)}", headers, len(label_headers(results)), body, notes)
 
 
 def task_table(results: Results) -> Table:
@@ -157,7 +167,7 @@ def metric_title(results: Results, name: str) -> str:
 
 def metric_header(results: Results, name: str) -> str:
     """A metric's name with its unit and an arrow where lower is better."""
-    unit = results["metrics"][name].get("unit")
+    unit = "win rate" if kind(results, name) == "pair" else results["metrics"][name].get("unit")
     arrow = "" if higher_is_better(results, name) else " ↓"
     return f"{metric_title(results, name)}{f' ({unit})' if unit else ''}{arrow}"
 
@@ -184,6 +194,10 @@ def _mean(results: Results, arm: Row, name: str, row: Row | None, *, best: set[t
     value = (arm.get("metrics") or {}).get(name) or {}
     marked = name in (arm.get("optimises") or []) or bool(row and row.get("marked"))
     text = number(value.get("mean"), digits) + (" †" if marked else "")
+    if value.get("refused"):
+        return Cell(MISSING, value["refused"])
+    if kind(results, name) == "pair":
+        return _preferred(results, arm, row, value, mark=" †" if marked else "", strong=(*place(arm), name) in best)
     if arm.get("is_baseline"):
         return Cell(text, interval(value.get("low"), value.get("high"), digits))
     # An incomplete arm's delta would be over other pairs than its neighbours': its mean is shown, nothing is ranked.
@@ -192,6 +206,23 @@ def _mean(results: Results, arm: Row, name: str, row: Row | None, *, best: set[t
     tone = "" if marked else effect(results, row)
     delta = f"{number(row['delta'], digits, sign=True)} {interval(row['low'], row['high'], digits, sign=True)}"
     return Cell(text, delta.strip() + GLYPHS.get(tone, ""), tone, strong=(*place(arm), name) in best)
+
+
+def _preferred(results: Results, arm: Row, row: Row | None, value: Row, *, mark: str, strong: bool) -> Cell:
+    """A metric of pairs: its win rate in the place of a mean, which for the baseline would be one against itself."""
+    if arm.get("is_baseline"):
+        return Cell(MISSING)
+    if not row or not row.get("complete") or not arm.get("complete") or finite(row.get("win_rate")) is None:
+        return Cell(preferred(value.get("mean")) + mark)
+    tone = "" if mark else effect(results, row)
+    spread = percent(row["win_rate"], row.get("win_low"), row.get("win_high")).removeprefix(percent(row["win_rate"]))
+    return Cell(percent(row["win_rate"]) + mark, spread.strip() + GLYPHS.get(tone, ""), tone, strong=strong)
+
+
+def preferred(mean: Any) -> str:
+    """The win rate that a mean of 2p - 1 stands for."""
+    known = finite(mean)
+    return percent(None if known is None else (known + 1) / 2)
 
 
 def _win(arm: Row, row: Row | None) -> Cell:

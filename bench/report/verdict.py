@@ -56,8 +56,8 @@ def _headline_of(results: Results, found: str, fair: list[Row]) -> str:
     row, digits = fair[0], places(results, fair[0]["metric"])
     baseline = row.get("baseline") or baseline_name(results)
     place = f" ({row['model']}, {setting(row)})" if len({group[0][:2] for group in _keyed(results)}) > 1 else ""
-    said = f"{number(row['delta'], digits, sign=True)} {interval(row['low'], row['high'], digits, sign=True)}, " \
-           f"win rate {percent(row.get('win_rate'), row.get('win_low'), row.get('win_high'))}"  # fmt: skip
+    delta = f"{number(row['delta'], digits, sign=True)} {interval(row['low'], row['high'], digits, sign=True)}"
+    said = ", ".join([delta.strip(), *_win_rate(row)])
     found_elsewhere = {word: [other["metric"] for other in fair[1:] if effect(results, other) == word]
                        for word in ("better", "worse")}  # fmt: skip
     clauses = [f"clearly {word} on {', '.join(names)}" for word, names in found_elsewhere.items() if names]
@@ -68,7 +68,14 @@ def _headline_of(results: Results, found: str, fair: list[Row]) -> str:
     none = f"by the first metric that it does not optimise, no method is shown to be better than {baseline}"
     if found == "worse":
         return f"{none}, and {row['method']} is clearly worse, {where}: {said}{elsewhere}"
-    return f"{none}; {row['method']} has the highest win rate, {where}: {said}{elsewhere}"
+    first = "has the highest win rate" if _win_rate(row) else "for one"
+    return f"{none}; {row['method']} {first}, {where}: {said}{elsewhere}"
+
+
+def _win_rate(row: Row) -> list[str]:
+    """A comparison's win rate in words; nothing where the metric judges whole sets and has none."""
+    known = finite(row.get("win_rate")) is not None
+    return [f"win rate {percent(row['win_rate'], row.get('win_low'), row.get('win_high'))}"] if known else []
 
 
 def _others(found: list[str]) -> str:
@@ -136,7 +143,7 @@ def _finding(results: Results, row: Row) -> str:
     direction = "" if higher_is_better(results, row["metric"]) else " (lower is better)"
     parts = [
         f"{number(row['delta'], digits, sign=True)} {interval(row['low'], row['high'], digits, sign=True)}{direction}",
-        f"win rate {percent(row.get('win_rate'), row.get('win_low'), row.get('win_high'))}",
+        *_win_rate(row),
         f"n = {row.get('n')} pairs on {row.get('n_prompts')} prompts",
     ]
     return f"{', '.join(part.strip() for part in parts)}; {_conclusion(results, row)}"

@@ -100,6 +100,11 @@ def higher_is_better(results: Results, metric: str) -> bool:
     return (results.get("metrics", {}).get(metric) or {}).get("higher_is_better") is not False
 
 
+def kind(results: Results, metric: str) -> str:
+    """What a metric is of: `image`, `pair` or `set`; older results know images only."""
+    return str((results.get("metrics", {}).get(metric) or {}).get("kind") or "image")
+
+
 def pooled(rows: list[Row]) -> list[Row]:
     """The rows over all prompt sets; where a setting has no such row, those of its single sets."""
     with_pool = {setting_key(row) for row in rows if row.get("prompts") == POOLED}

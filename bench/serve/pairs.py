@@ -133,7 +133,8 @@ def _pair(run: Source, place: tuple[Any, ...], methods: list[str]) -> Pair:
         [*methods, *place[:7]],
     ).fetchall()
     found = {method: (job_id, digest, file) for method, job_id, digest, file in cells}
-    scores = {method: _scores(run, digest, key) for method, (_, digest, _) in found.items()}
+    theirs = found.get(methods[0], (None, None, None))[1]
+    scores = {method: _scores(run, digest, key, theirs) for method, (_, digest, _) in found.items()}
     base = scores.get(methods[0], {})
     cards = []
     for method in methods:
@@ -147,12 +148,16 @@ def _pair(run: Source, place: tuple[Any, ...], methods: list[str]) -> Pair:
     return Pair(_said(tuple(setting)), prompts, index, seed, text, category or "", cards)
 
 
-def _scores(run: Source, digest: str | None, key: str) -> dict[str, float]:
-    """The image's values by metric, in the run's order; of several scorers the last session's counts."""
+def _scores(run: Source, digest: str | None, key: str, baseline: str | None) -> dict[str, float]:
+    """The image's values by metric, in the run's order; of several scorers the last session's counts.
+
+    A metric of pairs tells how far the image is preferred over the baseline's, 2p - 1; one of sets has none to tell.
+    """
     last = run.provenance.get("weights") or {}
     rows = run.db.execute(
-        "SELECT metric, scorer, value FROM scores WHERE digest = ? AND prompt = ? ORDER BY metric, scorer",
-        (digest, key),
+        "SELECT metric, scorer, value FROM scores WHERE digest = ? AND prompt = ? UNION ALL SELECT metric, scorer, "
+        "2 * value - 1 FROM pair_scores WHERE digest = ? AND baseline = ? AND prompt = ? ORDER BY metric, scorer",
+        (digest, key, digest, baseline, key),
     ).fetchall()
     found: dict[str, float] = {}
     for metric, scorer, value in rows:
