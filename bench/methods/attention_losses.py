@@ -166,17 +166,17 @@ def self_loss(
     return loss if cross is None else torch.where(cross > CONFLICT_AFTER, torch.zeros_like(loss), loss)
 
 
-def clean_loss(subjects: Sequence[torch.Tensor]) -> torch.Tensor:
+def clean_loss(subjects: Sequence[torch.Tensor], *, as_released: bool = False) -> torch.Tensor:
     """Attention outside the region of each subject's peak, (B,) in [0, S]; in InitNO's code and not in its paper.
 
-    A map is split by Otsu's threshold over its values, rounded down to 255ths (a pixel at or above the threshold's
-    own level is in), and its region is what hangs together with the peak (four neighbours). The map's maximum outside
-    counts where it exceeds the region's minimum, which takes a second region above the threshold. Subjects are
-    summed. Only that maximum has a gradient.
+    A map is split by Otsu's threshold over its values, rounded down to 255ths, and its region is what hangs together
+    with the peak (four neighbours). The map's maximum outside counts where it exceeds the region's minimum. Subjects
+    are summed. Only that maximum has a gradient. `as_released`: pixels of the threshold's own level are in as well,
+    so a map whose background is below 1/255 is one region, and clean.
     """
     import torch
 
-    return torch.stack([torch.stack([_stray(m) for m in maps]).sum() for maps in subjects])
+    return torch.stack([torch.stack([_stray(m, as_released) for m in maps]).sum() for maps in subjects])
 
 
 def running_maps(average: torch.Tensor | None, maps: torch.Tensor, *, momentum: float = EMA) -> torch.Tensor:
@@ -205,7 +205,7 @@ def noise_losses(
     """What InitNO minimises over the initial noise: cross + gated conflict, and with `clean` + clean (as released)."""
     cross = cross_loss(subjects)
     conflict = self_loss(subjects, attention, cross=cross, as_released=as_released)
-    stray = clean_loss(subjects)
+    stray = clean_loss(subjects, as_released=as_released)
     return Losses(cross + conflict + stray if clean else cross + conflict, cross, conflict, stray)
 
 
@@ -217,7 +217,7 @@ def refinement_losses(
     as_released: bool = False,
 ) -> Losses:
     """What the released InitNO minimises at steps 10 and 20: cross + conflict + 0.1 clean + 0.1 alignment."""
-    cross, clean = cross_loss(subjects), clean_loss(subjects)
+    cross, clean = cross_loss(subjects), clean_loss(subjects, as_released=as_released)
     conflict = self_loss(subjects, attention, as_released=as_released)
     alignment = alignment_loss(subjects, averaged)
     joint = cross + conflict + REFINEMENT_CLEAN * clean + REFINEMENT_ALIGNMENT * alignment
@@ -282,15 +282,16 @@ def _conflict(maps: torch.Tensor, attention: torch.Tensor, *, as_released: bool)
     return (torch.minimum(a, b).sum(dim=1) / ((a + b).sum(dim=1) + 1e-6)).mean()
 
 
-def _stray(image: torch.Tensor) -> torch.Tensor:
+def _stray(image: torch.Tensor, as_released: bool) -> torch.Tensor:
     """The maximum of one map (h, w) outside the region of its peak, or zero where it does not count."""
     import numpy as np
     import torch
     from scipy import ndimage
 
     values = image.detach().cpu()
-    threshold = otsu_level((values * 255).to(torch.int64).clamp(min=0).numpy()) / 255.0
-    labels, _ = ndimage.label((values >= threshold).numpy())
+    levels = (values * 255).to(torch.int64).clamp(min=0)
+    level = otsu_level(levels.numpy())
+    labels, _ = ndimage.label((values >= level / 255.0 if as_released else levels > level).numpy())
     region = torch.from_numpy(labels == labels[np.unravel_index(int(values.argmax()), values.shape)])
     outside = values.masked_fill(region, 0)
     place = int(outside.argmax())
