@@ -126,6 +126,7 @@ def cmd_score(options: argparse.Namespace) -> int:
 def cmd_plan(options: argparse.Namespace) -> int:
     from bench.cache import ImageCache
     from bench.plan import make_plan
+    from bench.score import planned
 
     suite = load_suite(options)
     for note in suite.notes:
@@ -145,6 +146,7 @@ def cmd_plan(options: argparse.Namespace) -> int:
     )
     if cost["choices"]:
         print(f"choices:        {cost['choices']} images chosen among candidates")
+    print(f"scoring:        {'; '.join(planned(plan))}")
     print(f"denoiser calls: {cost['calls']} still to make (guidance doubles the batch, not the calls)")
     print(f"time:           {_duration(cost['seconds'], suite)}")
     print(f"disk:           about {cost['bytes'] / 1e6:.0f} MB")
