@@ -170,7 +170,7 @@ def test_the_network_is_called_as_often_as_the_plan_and_the_ledger_say(
     tmp_path: Path, sampler: str, methods: list[str], calls: tuple[int, int]
 ) -> None:
     """Calls are counted inside the network; one job more, each in a batch of its own, takes the warm-up out."""
-    unet = registry.get("models", "shapes-sdxl").load("cpu").pipeline.unet
+    unet = registry.get("models", "shapes-sdxl").load("cpu", "fp32").pipeline.unet
     seen = 0
 
     def count(*_: object) -> None:
@@ -246,7 +246,7 @@ def test_a_batch_that_does_not_fit_a_gpus_memory_is_halved(tmp_path: Path, monke
     import torch
 
     from bench.errors import UserError
-    from bench.generate import Maker
+    from bench.maker import Maker
 
     inner: Callable[..., None] = Maker._make
     room = 2
@@ -273,7 +273,7 @@ def test_a_failed_batch_is_let_go_before_a_smaller_one_is_tried(monkeypatch: pyt
 
     import torch
 
-    from bench.generate import Fitting
+    from bench.maker import Fitting
 
     held: list[weakref.ref[torch.Tensor]] = []
     alive: list[bool] = []

@@ -43,6 +43,10 @@ OTHER: dict[str, Any] = {
     "prompt": "a photo of a red circle ",
     "negative_prompt": "blurry",
     "seed": 1,
+    "dtype": "bf16",
+    "timesteps": (999, 500),
+    "settings": '{"timestep_spacing": "trailing"}',
+    "carried": '{"tag": "colors"}',
 }
 
 
@@ -76,7 +80,7 @@ def test_a_name_decides_no_pixel(field: str) -> None:
 
 
 def test_every_field_of_a_job_is_accounted_for() -> None:
-    assert {f.name for f in fields(Job)} == {*OTHER, "model", "sampler"}
+    assert {f.name for f in fields(Job)} == {*OTHER, "model", "sampler", "chain"}
 
 
 @given(st.permutations(range(3)), st.lists(st.text(max_size=5), min_size=3, max_size=3, unique=True))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import warnings
+from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,7 +16,12 @@ import torch
 
 from bench import noise, registry
 from bench.errors import UserError
-from bench.models.base import Model, ModelEntry
+from bench.methods.base import Method
+from bench.models.base import Family, ModelEntry
+from bench.prompts.base import Prompt
+from bench.sampling.records import Item, Sampling
+from bench.sampling.schedule import Schedule
+from bench.sampling.session import Next, Session, Step
 
 # diffusers calls numpy in ways that numpy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers", "ignore::DeprecationWarning:numpy")
@@ -53,31 +61,33 @@ def build(name: str, **change: Any) -> Any:
 
 
 @cache
-def shapes() -> Model:
+def shapes() -> Family:
     return entry().load("cpu")
+
+
+def session(name: str, *, steps: int, guidance: float = 5.0, seeds: tuple[int, ...] = (0, 1)) -> Session:
+    """The same prompt with each seed, on the embedded pipeline."""
+    model, items = shapes(), [Item(Prompt(0, "a photo of a red circle"), s) for s in seeds]
+    uncond = {k: v.expand(len(seeds), *v.shape[1:]) for k, v in model.encode_negative("").items()}
+    p = Sampling(name, steps, guidance, entry().size)
+    return Session(model, items, p, cond=model.encode([i.prompt.text for i in items]), uncond=uncond)
 
 
 def sample(
     name: str, *, steps: int, guidance: float = 5.0, seeds: tuple[int, ...] = (0, 1), sampler_seed: int = 0
 ) -> tuple[torch.Tensor, list[int]]:
     """Final latents of the embedded pipeline, and the batch size of each call of its UNet."""
-    model, prompts = shapes(), ["a photo of a red circle"] * len(seeds)
     batches: list[int] = []
-    hook = model.modules()["denoiser"].register_forward_pre_hook(lambda module, given: batches.append(len(given[0])))
-    latents = torch.stack([noise.draw(p, s, entry().latent) for p, s in zip(prompts, seeds, strict=True)])
-    uncond = {k: v.expand(len(seeds), *v.shape[1:]) for k, v in model.encode_negative("").items()}
+    hook = shapes().modules()["denoiser"].register_forward_pre_hook(lambda module, given: batches.append(len(given[0])))
+    latents = torch.stack([noise.draw("a photo of a red circle", s, entry().latent) for s in seeds])
+    # Another seed of the same latents: what a stochastic sampler draws is all that differs.
+    s = session(name, steps=steps, guidance=guidance, seeds=tuple(seed + 1000 * sampler_seed for seed in seeds))
     try:
-        made = model.sample(
-            latents,
-            build(name),
-            steps=steps,
-            guidance=guidance,
-            cond=model.encode(prompts),
-            uncond=uncond,
-            generators=[torch.Generator().manual_seed(1000 * sampler_seed + s) for s in seeds],
-        )
+        with torch.no_grad():
+            made = s.sample(latents)
     finally:
         hook.remove()
+        s.meter.close()
     return made, batches
 
 
@@ -181,15 +191,73 @@ def test_a_sampler_says_whether_its_steps_draw_noise(name: str) -> None:
 
 def test_a_latent_of_another_shape_is_refused() -> None:
     """SDXL's pipeline accepts any shape silently."""
-    model = shapes()
-    cond, uncond = model.encode(["a red circle"]), model.encode_negative("")
     with pytest.raises(ValueError, match=r"latents of shape \(1, 4, 16, 16\); shapes-sdxl expects \(1, 4, 8, 8\)"):
-        model.sample(
-            torch.zeros(1, 4, 16, 16),
-            build("ddim"),
-            steps=2,
-            guidance=5.0,
-            cond=cond,
-            uncond=uncond,
-            generators=[torch.Generator()],
-        )
+        session("ddim", steps=2, seeds=(0,)).sample(torch.zeros(1, 4, 16, 16))
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_a_samplers_name_says_which_sigmas_it_has(name: str) -> None:
+    """A model whose own config asks for Karras sigmas does not turn dpmpp_2m into dpmpp_2m_karras."""
+    asked = {"algorithm_type": "dpmsolver"} if name.startswith("dpmpp") else {}
+    scheduler = build(name, use_karras_sigmas=True, use_beta_sigmas=True, **asked)
+    read = inspect.signature(type(scheduler).__init__).parameters
+    for setting in ("use_karras_sigmas", "use_beta_sigmas"):
+        if setting in read:
+            assert scheduler.config[setting] == (setting == "use_karras_sigmas" and name == "dpmpp_2m_karras")
+    if name.startswith("dpmpp"):
+        assert scheduler.config["algorithm_type"] == "dpmsolver++"
+
+
+@pytest.mark.parametrize("name", BUILT)
+@pytest.mark.parametrize("n", [4, 10, 50])
+def test_whole_steps_are_as_many_as_were_asked_for(name: str, n: int) -> None:
+    """KDPM2's midpoints and PNDM's Runge-Kutta ones are no steps: from the first to the second is a whole one."""
+    s = session(name, steps=n)
+    s.meter.close()
+    assert len(s.schedule) == n == len(s.timesteps)
+    assert all(a > b or (a == b and "karras" in name) for a, b in pairwise(s.timesteps))
+    plain = session("ddim", steps=n)
+    plain.meter.close()
+    if name in ("kdpm2", "kdpm2_a", "heun", "pndm", "pndm_prk", "euler", "euler_a", "lms", "ddpm"):
+        assert s.timesteps == plain.timesteps
+
+
+@pytest.mark.parametrize("name", [n for n in BUILT if registry.get("samplers", n).takes_timesteps])
+def test_a_list_of_timesteps_takes_the_place_of_the_samplers_own(name: str) -> None:
+    listed = (999, 845, 730, 587)
+    s = session(name, steps=4)
+    s.meter.close()
+    p = replace(s.sampling, timesteps=listed)
+    assert Schedule(registry.get("samplers", name), config(), p).timesteps == list(listed)
+
+
+@pytest.mark.parametrize("name", [n for n in BUILT if not registry.get("samplers", n).takes_timesteps])
+def test_a_sampler_that_takes_no_list_says_which_do(name: str) -> None:
+    p = Sampling(name, 4, 5.0, (64, 64), timesteps=(999, 845, 730, 587))
+    with pytest.raises(UserError, match=f"sampler '{name}' takes no list of timesteps; give one of ddpm, dpmpp_2m, "):
+        registry.get("samplers", name).check(p)
+
+
+@pytest.mark.parametrize("name", [n for n in BUILT if registry.get("samplers", n).memoryless])
+def test_a_memoryless_samplers_step_may_be_taken_again(name: str) -> None:
+    """The loop's own step twice from the same latents: the scheduler's state does not tell the two apart."""
+
+    class Twice(Method):
+        def step(self, s: Session, x: torch.Tensor, i: int, following: Next) -> Step:
+            following(x + 0.1)
+            return following(x)
+
+    made, forwards = [], []
+    for method in (None, Twice()):
+        s = session(name, steps=4)
+        s.method = method
+        with torch.no_grad():
+            made.append(s.sample(s.draw()))
+        s.meter.close()
+        forwards.append(s.cost.nfe(0).forwards)
+    a, b = made
+    assert forwards == [4, 8]
+    if registry.get("samplers", name).stochastic:
+        assert not torch.equal(a, b), "the second step drew other noise than the first"
+        return
+    torch.testing.assert_close(a, b, rtol=0, atol=1e-5)

@@ -187,7 +187,7 @@ def test_export_gives_every_row_and_value_back(finished: Run, tmp_path: Path) ->
     ledger = Ledger(finished.folder)
     written = export(ledger, tmp_path / "export")
     assert {p.name for p in written} == {
-        f"{table}.{form}" for table in (*TABLES, "pair_scores", "features") for form in ("csv", "parquet")
+        f"{table}.{form}" for table in (*TABLES, "failures", "pair_scores", "features") for form in ("csv", "parquet")
     }
     for table in TABLES:
         rows = finished.rows(f"SELECT * FROM {table} ORDER BY 1, 2, 3, 4")

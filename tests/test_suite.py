@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bench import registry, suite
 from bench.errors import UserError
+from bench.registry import MetricName
 from bench.suite import Control, Gate, Link, MethodSpec
 
 
@@ -25,7 +26,7 @@ class Parameters(BaseModel):
 
 class BestOfN(Parameters):
     n: int = Field(4, ge=2)
-    chooser: str = "preference"
+    chooser: MetricName = "preference"
 
 
 class Golden(Parameters):

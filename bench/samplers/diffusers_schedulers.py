@@ -21,7 +21,13 @@ def _two_per_step(n: int) -> int:
     return 2 * n - 1
 
 
+def _every(scheduler: Any, entries: Sequence[float]) -> list[float]:
+    """One call a step; Karras sigmas, rounded to timesteps, may have one twice."""
+    return list(entries)
+
+
 def _distinct(scheduler: Any, entries: Sequence[float]) -> list[float]:
+    """Heun and PNDM call twice at one timestep."""
     return list(dict.fromkeys(entries))
 
 
@@ -60,7 +66,7 @@ class Sampler:
     """Whether it works on a given list of timesteps."""
     variance_exploding: bool = False
     """Whether it keeps latents as x_0 + s e, which is what diffusers' schedulers of the Euler kind do."""
-    nodes: Callable[[Any, Sequence[float]], list[float]] = _distinct
+    nodes: Callable[[Any, Sequence[float]], list[float]] = _every
     """(scheduler, timestep of every call) to the timesteps of whole steps."""
 
     def build(self, config: Mapping[str, Any]) -> Any:
@@ -129,7 +135,12 @@ _SAMPLERS = (
     Sampler("euler_a", "EulerAncestralDiscreteScheduler", stochastic=True, memoryless=True, variance_exploding=True),
     Sampler("lms", "LMSDiscreteScheduler", settings=_SIGMAS, variance_exploding=True),
     Sampler(
-        "pndm", "PNDMScheduler", lambda n: n + 1, {"skip_prk_steps": True, "set_alpha_to_one": False}, fewest_steps=2
+        "pndm",
+        "PNDMScheduler",
+        lambda n: n + 1,
+        {"skip_prk_steps": True, "set_alpha_to_one": False},
+        fewest_steps=2,
+        nodes=_distinct,
     ),
     Sampler(
         "pndm_prk",
@@ -139,7 +150,7 @@ _SAMPLERS = (
         fewest_steps=4,
         nodes=_without_midpoints,
     ),
-    Sampler("heun", "HeunDiscreteScheduler", _two_per_step, settings=_SIGMAS, variance_exploding=True),
+    Sampler("heun", "HeunDiscreteScheduler", _two_per_step, settings=_SIGMAS, variance_exploding=True, nodes=_distinct),
     Sampler(
         "kdpm2",
         "KDPM2DiscreteScheduler",

@@ -195,9 +195,11 @@ class Meter:
 
     def _wrap_decode(self, module: Any) -> None:
         """`vae.decode` is a method, not a forward call; hooks do not see it."""
-        inner = module.decode
+        inner, handle = module.decode, _Handle()
 
         def timed(*args: Any, **kwargs: Any) -> Any:
+            if handle.removed:
+                return inner(*args, **kwargs)
             self._begun["vae"] = time.perf_counter()
             self.count("decodes")
             try:
@@ -207,12 +209,13 @@ class Meter:
                 self._leave("vae")
 
         module.decode = timed
-        self._handles.append(_Unwrap(module, "decode"))
+        self._handles.append(handle)
 
 
-class _Unwrap:
-    def __init__(self, module: Any, name: str):
-        self.module, self.name = module, name
+class _Handle:
+    """What takes a wrapper out of use; meters of one model may be closed in any order, so it stays in its place."""
+
+    removed = False
 
     def remove(self) -> None:
-        delattr(self.module, self.name)
+        self.removed = True

@@ -1,0 +1,168 @@
+"""Standard goes through the harness's own loop, and is the diffusers pipeline's image, for every family and sampler."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_dit
+import tiny_unet
+import torch
+
+from bench import noise, registry
+from bench.models.base import Embeddings, Family, ModelEntry
+from bench.prompts.base import Prompt
+from bench.sampling.records import Item, Sampling
+from bench.sampling.session import Session
+
+# diffusers calls numpy in ways that numpy 2 deprecates.
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers", "ignore::DeprecationWarning:numpy"),
+]
+PROMPTS = ("a red cat", "a photo of a dog and a frog")
+NEGATIVE = "a bench"
+GUIDANCE = (1.0, 0.5, 6.0)
+"""None, below that (none too, as the pipelines have it), and some."""
+FAMILIES = ("sdxl", "sd", "sd-velocity", "hunyuan")
+
+
+@pytest.fixture(scope="module")
+def entries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ModelEntry]:
+    home = tmp_path_factory.mktemp("families")
+    return {
+        "sdxl": tiny_unet.entry(tiny_unet.save_sdxl(home / "sdxl", sharpness=1.0)),
+        "sd": tiny_unet.entry(tiny_unet.save_sd(home / "sd", sharpness=1.0)),
+        "sd-velocity": tiny_unet.entry(tiny_unet.save_sd(home / "velocity", prediction="v_prediction", sharpness=1.0)),
+        "hunyuan": tiny_dit.entry(tiny_dit.save(home / "hunyuan")),
+    }
+
+
+@cache
+def loaded(entry: ModelEntry, dtype: str) -> Family:
+    return entry.load("cpu", dtype)
+
+
+def embedded(family: Family, negative: str) -> tuple[Embeddings, Embeddings]:
+    """Both halves' embeddings in batches of their own."""
+    cond = family.encode(PROMPTS)
+    return cond, {k: v.expand_as(cond[k]).contiguous() for k, v in family.encode_negative(negative).items()}
+
+
+def ours(family: Family, sampler: str, steps: int, guidance: float, negative: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Final latents and images (B, 3, H, W) by a session without a method."""
+    cond, uncond = embedded(family, negative)
+    items = [Item(Prompt(0, text), seed) for seed, text in enumerate(PROMPTS)]
+    p = Sampling(sampler, steps, guidance, family.entry.size, family.dtype)
+    with torch.no_grad():
+        s = Session(family, items, p, cond=cond, uncond=uncond)
+        final = s.sample(s.draw())
+        images = s.decode(final)
+    s.meter.close()
+    assert s.cost.nfe(0).forwards == registry.get("samplers", sampler).calls(steps)
+    assert s.cost.nfe(0).rows == s.cost.nfe(0).forwards * (2 if guidance > 1 else 1)
+    return final, images
+
+
+def diffusers(
+    family: Family, sampler: str, steps: int, guidance: float, negative: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same by the pipeline's own call: its loop, its scheduler, its decoding."""
+    pipeline: Any = family.pipeline  # type: ignore[attr-defined]
+    cond, uncond = embedded(family, negative)
+    pipeline.scheduler = registry.get("samplers", sampler).build(family.scheduler_config)
+    height, width = family.entry.size
+    more = {"use_resolution_binning": False} if type(pipeline).__name__ == "HunyuanDiTPipeline" else {}
+    latents = noise.draw_batch(PROMPTS, range(len(PROMPTS)), family.entry.latent).to(family.latent_dtype)
+
+    def call(kind: str) -> torch.Tensor:
+        found: torch.Tensor = pipeline(
+            **cond,
+            **{f"negative_{k}": v for k, v in uncond.items()},
+            latents=latents,
+            generator=[noise.generator(text, seed, "sampler") for seed, text in enumerate(PROMPTS)],
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            height=height,
+            width=width,
+            output_type=kind,
+            return_dict=False,
+            **more,
+        )[0]
+        return found
+
+    with torch.no_grad():
+        final = call("latent")
+        # Where a VAE is kept in fp32 for its overflows, the pipeline's own decoding wants fp32 latents too.
+        decodes = pipeline.vae.dtype == family.latent_dtype
+        return final, call("pt").float() if decodes else family.pixels(final)
+
+
+@pytest.mark.parametrize("sampler", registry.names("samplers"))
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_in_fp32_the_latents_are_the_pipelines_bit_for_bit(
+    entries: dict[str, ModelEntry], kind: str, sampler: str
+) -> None:
+    family, steps = loaded(entries[kind], "fp32"), max(3, registry.get("samplers", sampler).fewest_steps)
+    seen = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for guidance in GUIDANCE:
+            for negative in ("", NEGATIVE) if guidance > 1 else ("",):
+                mine, theirs = (f(family, sampler, steps, guidance, negative)[0] for f in (ours, diffusers))
+                assert torch.equal(mine, theirs), (guidance, negative, float((mine - theirs).abs().max()))
+                assert torch.isfinite(mine).all()
+                seen.append(mine)
+    assert torch.equal(seen[0], seen[1]), "guidance below 1 is none, in the loop as in the pipeline"
+    assert not torch.equal(seen[0], seen[2])
+    assert not torch.equal(seen[2], seen[3]), "the negative prompt decides something"
+
+
+@pytest.mark.parametrize("sampler", registry.names("samplers"))
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_in_bf16_the_images_differ_by_one_grey_level_at_most(
+    entries: dict[str, ModelEntry], kind: str, sampler: str
+) -> None:
+    family, steps = loaded(entries[kind], "bf16"), max(3, registry.get("samplers", sampler).fewest_steps)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for guidance in GUIDANCE[1:]:
+            mine, theirs = (f(family, sampler, steps, guidance, NEGATIVE)[1] for f in (ours, diffusers))
+            assert float((mine * 255 - theirs * 255).abs().max()) <= 1.0
+            assert mine.std() > 0.01, "images of one colour would compare equal to any"
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_a_loop_that_methods_could_wrap_but_do_not_is_the_same_loop(entries: dict[str, ModelEntry], kind: str) -> None:
+    """Methods see canonical latents; a step that hands them on unchanged moves no bit."""
+    from bench.methods.base import Method
+
+    class Idle(Method):
+        def step(self, s: Any, x: Any, i: int, following: Any) -> Any:
+            return following(x)
+
+    family = loaded(entries[kind], "fp32")
+    cond, uncond = embedded(family, "")
+    items = [Item(Prompt(0, text), seed) for seed, text in enumerate(PROMPTS)]
+    for sampler in registry.names("samplers"):
+        steps = max(3, registry.get("samplers", sampler).fewest_steps)
+        p = Sampling(sampler, steps, 6.0, family.entry.size)
+        made = []
+        for method in (None, Idle()):
+            with torch.no_grad():
+                s = Session(family, items, p, cond=cond, uncond=uncond, method=method)
+                made.append(s.sample(s.draw()))
+            s.meter.close()
+        assert torch.equal(*made), sampler
+
+
+def test_the_embedded_twins_are_families_like_any_other() -> None:
+    entry = replace(registry.get("models", "shapes-sdxl"))
+    assert Path(entry.source).is_dir()
+    family = loaded(entry, "fp32")
+    mine, theirs = (f(family, "ddim", 4, 5.0, "")[0] for f in (ours, diffusers))
+    assert torch.equal(mine, theirs)
