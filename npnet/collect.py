@@ -77,6 +77,8 @@ def run(
     total = sum(len(protocol.members(c)) for c in todo)
     maker = _Maker(planned, out, device, digests, say)
     size = batch_size or DEFAULT_BATCH[device.split(":")[0]]
+    if teachers.one_by_one(planned.teacher):
+        size = 1
     with Progress("collect", total, "pairs") as progress:
         for chunk in todo:
             shard = maker.shard(protocol.members(chunk), size, progress.advance)
@@ -144,7 +146,7 @@ class _Maker:
         self.fitting = Fitting()
         self.broken, self.first_broken = 0, ""
         """Pairs so far whose target noise is not finite, and what is said of the first."""
-        wanted = dict.fromkeys([*planned.config.metrics, *([planned.teacher.judge] if planned.teacher.judge else [])])
+        wanted = dict.fromkeys([*planned.config.metrics, *teachers.metrics(planned.teacher)])
         entries: dict[str, MetricEntry] = {name: registry.get("metrics", name) for name in wanted}
         # Scorers first: one that is missing shall be told before a large model has been loaded.
         self.scorers: dict[str, Scorer] = {name: entry.scorer(device) for name, entry in entries.items()}

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from bench import noise, registry, suite_yaml
 from bench.errors import UserError, nearest
+from bench.models.shapes_of import check_entry
 from bench.prompts.base import Prompt
 from bench.score import prompt_key
 from bench.suite import Count, Guidance, Link, Links, Seed, Steps
@@ -217,10 +218,12 @@ def plan(config: CollectConfig) -> Planned:
     entry: ModelEntry = registry.get("models", config.model)
     sampler = registry.get("samplers", config.sampler)
     sampler.check_steps(config.steps)
+    check_entry(entry)
     prompts = read_prompts(config.prompts)
     check_metadata(config.metrics, prompts)
     teacher, identity = teachers.build(config.teacher, entry)
     teachers.check_steps(teacher, config.steps)
+    teachers.check_fit(teacher, entry, sampler, prompts)
     if teacher.judge:
         check_metadata((teacher.judge,), prompts)
     values = entry.latent[0] * entry.latent[1] * entry.latent[2]

@@ -102,7 +102,10 @@ class NPNetMethod(Method):
         self._loaded(s.family.device)
 
     def noise(self, s: Session, x: torch.Tensor) -> torch.Tensor:
-        golden = self._loaded(str(x.device))(x, s.cond.get("prompt_embeds"))
+        import torch
+
+        with torch.no_grad():
+            golden = self._loaded(s.family.device)(x, s.cond.get("prompt_embeds"))
         return golden if self.scale == 1 else x + self.scale * (golden - x)
 
     def _loaded(self, device: str) -> NPNet:

@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from bench import noise, registry
 from bench.errors import UserError
 from bench.methods.base import Chain, Method, split_choice
-from bench.plan import build_method
+from bench.plan import build_method, check_needs
+from bench.sampling.records import SINGLE
 from npnet.ascent import Ascent
 from npnet.work import Work
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     from bench.metrics.base import Scorer
     from bench.models.base import ModelEntry
+    from bench.prompts.base import Prompt
+    from bench.samplers.diffusers_schedulers import Sampler
     from bench.suite import Link
 
 
@@ -158,7 +161,7 @@ def build(links: Sequence[Link], entry: ModelEntry) -> tuple[Teacher, tuple[dict
     except ValueError as error:
         raise UserError(f"teacher: {error}") from error
     identity = tuple(
-        {"use": link.use, **m.identity(), **_judged(m.judge()), **_optimised(m)}
+        {"use": link.use, **m.identity(), **_judged(m.judge()), **_asked(m), **_optimised(m)}
         for link, m in zip(links, methods, strict=True)
     )
     chain = Chain(links=making)
@@ -167,6 +170,12 @@ def build(links: Sequence[Link], entry: ModelEntry) -> tuple[Teacher, tuple[dict
 
 def _judged(metric: str | None) -> dict[str, str]:
     return {"judge_digest": registry.get("metrics", metric).digest()} if metric else {}
+
+
+def _asked(method: Method) -> dict[str, dict[str, str]]:
+    """The scorers that a method asks beside its judge."""
+    found = {name: registry.get("metrics", name).digest() for name in method.metrics() if name != method.judge()}
+    return {"scorers": found} if found else {}
 
 
 def _optimised(method: Method) -> dict[str, list[str]]:
@@ -179,6 +188,34 @@ def check_steps(teacher: Teacher, steps: int) -> None:
     """UserError where a teacher needs more sampling steps than a collection has."""
     if isinstance(teacher, Ascent):
         teacher.check_steps(steps)
+
+
+def metrics(teacher: Teacher) -> list[str]:
+    """Metrics whose scorers a teacher asks."""
+    return list(dict.fromkeys([*([teacher.judge] if teacher.judge else []), *_chain(teacher).metrics()]))
+
+
+def check_fit(teacher: Teacher, entry: ModelEntry, sampler: Sampler, prompts: Sequence[Prompt]) -> None:
+    """UserError where the model, the sampler or a prompt lacks what a teacher's methods need."""
+    chain = _chain(teacher)
+    try:
+        check_needs(chain, entry, sampler)
+    except UserError as error:
+        raise UserError(f"teacher: {error}") from error
+    for prompt in prompts:
+        try:
+            chain.check(prompt)
+        except UserError as error:
+            raise UserError(f"teacher: prompt {prompt.index}: {error}") from error
+
+
+def one_by_one(teacher: Teacher) -> bool:
+    """Whether a teacher's methods cannot make several pairs at once."""
+    return SINGLE in _chain(teacher).all_needs()
+
+
+def _chain(teacher: Teacher) -> Chain:
+    return teacher.chain if isinstance(teacher, Hook | Chooser) else Chain(links=())
 
 
 def check_scorers(teacher: Teacher, scorers: Mapping[str, Scorer]) -> None:
@@ -199,13 +236,20 @@ def choosers(teacher: Any) -> Iterator[str]:
 
 
 def _hooked(chain: Chain, work: Work, seeds: Sequence[int], steps: int) -> torch.Tensor:
+    """What a chain makes of the latents of these seeds; NaN for a pair that a method gave up."""
     latents = work.source if list(seeds) == list(work.seeds) else work.draw(seeds)
     if not chain.links:
         return latents
     session = work.session(seeds, steps=steps)
     chain.prepare(session)
     with work.meter.foreign():
-        return chain.noise(session, latents)
+        made = chain.noise(session, latents)
+    if made.requires_grad:
+        made = made.detach()
+    if session.failed:
+        made = made.clone()
+        made[list(session.failed)] = math.nan
+    return made
 
 
 def _check_kind(links: Sequence[Link], methods: Sequence[Method]) -> None:
@@ -233,8 +277,10 @@ class _Best:
         self.values: Any = None
 
     def offer(self, noises: torch.Tensor, images: np.ndarray, values: np.ndarray, seeds: Sequence[int]) -> None:
+        values = values.copy()
+        values[~noises.isfinite().flatten(1).all(1).cpu().numpy()] = -math.inf  # a pair that a method gave up
         if self.values is None:
-            self.noises, self.images, self.values = noises.clone(), images.copy(), values.copy()
+            self.noises, self.images, self.values = noises.clone(), images.copy(), values
             self.seeds = list(seeds)
             return
         for i in (values > self.values).nonzero()[0].tolist():

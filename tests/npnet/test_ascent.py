@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from bench.prompts.base import Prompt
 from npnet import collect, dataset, teachers
 from npnet.ascent import Ascent, sampled
 from npnet.collection import CollectConfig, plan, twin
-from npnet.work import Work
+from npnet.work import BACKWARD_CALLS, Work
 
 pytestmark = pytest.mark.usefixtures("one_thread", "metrics")
 
@@ -94,7 +93,7 @@ def gathered(shards: list[dataset.Shard]) -> tuple[np.ndarray, np.ndarray, np.nd
 
 
 def work_of(config: CollectConfig, tmp_path: Path) -> tuple[Ascent, Work]:
-    """The teacher of a collection, and its first batch, out of inference mode."""
+    """The teacher of a collection, and its first batch."""
     planned = plan(config)
     maker = collect._Maker(planned, tmp_path, "cpu", {}, quiet)
     with torch.no_grad():
@@ -132,16 +131,16 @@ def test_the_preference_model_is_climbed(prompts: Path, tmp_path: Path) -> None:
 def test_the_gradient_is_that_of_the_sampled_image(prompts: Path, tmp_path: Path) -> None:
     """Against central differences, through all of sampling, decoder and scorer."""
     teacher, work = work_of(settings_of(prompts, metric="shapes-preference"), tmp_path)
-    denoiser = work.denoiser(STEPS)
+    session = work.session()
     scorer: Any = work.scorers["shapes-preference"]
 
     def value(noise: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
-            final = sampled(denoiser, noise, STEPS)
-            found: torch.Tensor = scorer.differentiable(work.model.pixels(final), work.prompts)
+            final = sampled(session, noise, STEPS)
+            found: torch.Tensor = scorer.differentiable(work.family.pixels(final), work.prompts)
         return found
 
-    gradient = teacher.gradient(work, denoiser, work.source)
+    gradient = teacher.gradient(session, work.source)
     direction = gradient / gradient.flatten(1).norm(dim=1)[:, None, None, None]
     slope = (gradient * direction).flatten(1).sum(1)
     h = 2e-3
@@ -156,7 +155,7 @@ def test_sampling_for_the_gradient_is_ddim(prompts: Path, tmp_path: Path) -> Non
     """
     _, work = work_of(settings_of(prompts), tmp_path)
     with torch.no_grad():
-        made = work.model.decode(sampled(work.denoiser(STEPS), work.source, STEPS))
+        made = work.family.decode(sampled(work.session(), work.source, STEPS))
     real = work.images(work.source, work.seeds, STEPS)
     assert np.abs(made.astype(int) - real).mean() < 1
 
@@ -235,14 +234,17 @@ def test_reports_and_twins_know_what_is_climbed(prompts: Path) -> None:
 def test_the_first_step_of_an_arm_is_still_shared_where_no_gradient_is_asked(prompts: Path, tmp_path: Path) -> None:
     """The same noise asked for with and without a gradient is computed twice, and without one only once."""
     _, work = work_of(settings_of(prompts), tmp_path)
-    with work.model.remember_first() as memory:
-        first = replace(work).denoiser(STEPS)
-        with torch.no_grad():
-            plain = first.predict(work.source, first.timesteps[0], 5.0)
-            again = first.predict(work.source, first.timesteps[0], 5.0)
-        noise = work.source.clone().requires_grad_()
-        graph = first.predict(noise, first.timesteps[0], 5.0)  # the same numbers, but what is remembered has no graph
+    memory, first = work.memory, work.session()
+    assert memory is not None
+    with torch.no_grad():
+        plain = first.predict(work.source, first.timesteps[0]).eps
+        again = work.session().predict(work.source, first.timesteps[0], 5.0).eps
+    noise = work.source.clone().requires_grad_()
+    graph = first.predict(noise, first.timesteps[0], 5.0).eps  # the same numbers, but what is remembered has no graph
     assert (memory.calls, memory.reused) == (2, 1)
+    assert work.calls == 2, "no gradient was taken yet"
+    graph.sum().backward()
+    assert work.calls == 2 + BACKWARD_CALLS
     assert torch.equal(plain, again)
     assert graph.requires_grad
     torch.testing.assert_close(graph.detach(), plain)
