@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -24,11 +24,14 @@ from PIL import Image
 
 from bench import noise, registry
 from bench.errors import UserError
+from bench.methods.base import Method
 from bench.metrics.base import MetricEntry, Value
 from bench.models.base import ModelEntry
 from bench.prompts.base import Prompt
+from bench.sampling.records import MEMORYLESS, SINGLE, Sampling, Weights
+from bench.sampling.session import Memory
 from npnet import config as configs
-from npnet import dataset
+from npnet import dataset, teachers
 from npnet.collect import run
 from npnet.collection import CollectConfig, nth_seed, plan, read_prompts, twin
 from npnet.rescore import score
@@ -175,31 +178,46 @@ def test_source_and_target_images_are_those_of_a_run(whole: Path, tmp_path: Path
 
 def test_the_first_step_is_shared_bit_by_bit(whole: Path, prompts: Path, tmp_path: Path) -> None:
     """N + N + 2 calls become N + N + 1, and nothing else changes."""
-    from contextlib import contextmanager
-
-    from bench.models.base import Model, Remembered
+    from npnet import collect
 
     assert [s.calls for s in dataset.read(whole)[1]] == [2 * STEPS + 1] * 3
-    calls: list[int] = []
-
-    @contextmanager
-    def remember_nothing(self: Model) -> Any:
-        network = self.modules()["denoiser"]
-        hook = network.register_forward_hook(lambda *_: calls.append(1))
-        try:
-            yield Remembered()
-        finally:
-            hook.remove()
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Model, "remember_first", remember_nothing)
+        patch.setattr(collect, "Memory", lambda: None)
         run(settings_of(prompts), out=tmp_path, device="cpu", say=quiet)
-    assert len(calls) == 3 * (2 * STEPS + 2)
+    assert [s.calls for s in dataset.read(tmp_path)[1]] == [2 * STEPS + 2] * 3
     shared, anew = together(whole), together(tmp_path)
     for name in ("source", "target", "seed"):
         np.testing.assert_array_equal(getattr(shared, name), getattr(anew, name))
     np.testing.assert_array_equal(shared.scores["shapes-clipscore"], anew.scores["shapes-clipscore"])
     assert images(whole) == images(tmp_path)
+
+
+@pytest.mark.parametrize(("steps", "calls"), [(10, 21), (4, 9)])
+def test_the_network_runs_as_often_as_a_shard_says(
+    prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int, calls: int
+) -> None:
+    """Counted beside the meter, once a batch: 21 calls a pair at 10 steps, 22 without what is shared."""
+    from npnet import collect
+
+    ran: list[int] = []
+    load = ModelEntry.load
+
+    def counted(self: ModelEntry, device: str, dtype: str | None = None) -> Any:
+        family = load(self, device, dtype)
+        family.modules()["denoiser"].register_forward_hook(lambda *_: ran.append(1))
+        return family
+
+    monkeypatch.setattr(ModelEntry, "load", counted)
+    memories: list[collect.Memory] = []
+
+    def memory() -> collect.Memory:
+        memories.append(Memory())
+        return memories[-1]
+
+    monkeypatch.setattr(collect, "Memory", memory)
+    run(settings_of(prompts, pairs=4, steps=steps, keep_images=False), out=tmp_path, device="cpu", say=quiet)
+    assert [s.calls for s in dataset.read(tmp_path)[1]] == [calls] == [len(ran)]
+    assert [(m.calls, m.reused) for m in memories] == [(calls, 1)]
 
 
 def images(folder: Path) -> dict[str, bytes]:
@@ -453,6 +471,112 @@ def test_a_chain_teaches_what_its_last_link_makes(prompts: Path, tmp_path: Path)
         np.testing.assert_array_equal(found.target[k], x.numpy().astype("float16"))
 
 
+class Stepping(Method):
+    def step(self, s: Any, x: torch.Tensor, i: int, following: Any) -> Any:
+        return following(x)
+
+
+class Guiding(Method):
+    def guide(self, s: Any, i: int, pred: Any) -> Any:
+        return pred.cond
+
+
+class Dressed(Method):
+    def adapters(self) -> tuple[Weights, ...]:
+        return (Weights("somewhere", "lora", "0"),)
+
+
+class Longer(Method):
+    def sampling(self, p: Sampling) -> Sampling:
+        return replace(p, steps=p.steps + 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [
+        (Stepping, "the steps of the loop"),
+        (Guiding, "the guidance of every step"),
+        (Dressed, "the denoiser's weights"),
+        (Longer, "how images are sampled"),
+    ],
+)
+@pytest.mark.parametrize("chain", [["other"], ["inversion", "other"], ["other", {"use": "best_of_n"}]])
+def test_a_teacher_that_changes_more_than_the_initial_noise_is_refused(
+    prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Method], what: str, chain: list[Any]
+) -> None:
+    """A network that sees the noise alone could not learn the rest."""
+    monkeypatch.setitem(registry._discover("methods"), "other", kind)
+    with pytest.raises(UserError) as told:
+        run(settings_of(prompts, teacher=chain), out=tmp_path / "out", device="cpu", say=quiet)
+    assert str(told.value) == f"teacher 'other' changes {what}; expected a method that changes the initial noise"
+    assert not (tmp_path / "out").exists()
+
+
+class Picky(Method):
+    """Refuses a prompt when planned, or gives it up while it is made."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({SINGLE})
+    late: bool = False
+
+    def check(self, prompt: Prompt) -> None:
+        if prompt.text == "two squares" and not self.late:
+            raise UserError("it has no subject")
+
+    def noise(self, s: Any, x: torch.Tensor) -> torch.Tensor:
+        assert len(x) == 1, "one by one"
+        if s.prompts == ["two squares"]:
+            s.fail(0, "not today")
+        return -x
+
+
+def test_a_prompt_that_a_teacher_cannot_serve_is_told_by_the_plan_or_left_unfinished(
+    prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a method gives up is not finite, so that no selection takes it; a method of one image has batches of one."""
+    monkeypatch.setitem(registry._discover("methods"), "picky", Picky)
+    with pytest.raises(UserError, match=r"^teacher: prompt 1: it has no subject$"):
+        run(settings_of(prompts, teacher="picky"), out=tmp_path, device="cpu", say=quiet)
+    late = settings_of(prompts, teacher={"use": "picky", "late": True}, pairs=4, dtype="float32")
+    run(late, out=tmp_path, device="cpu", say=quiet)
+    found = together(tmp_path)
+    assert np.isnan(found.target[1]).all()
+    for k in (0, 2, 3):
+        np.testing.assert_array_equal(found.target[k], -found.source[k])
+
+
+def test_what_a_teacher_needs_of_the_sampler_is_told_by_the_plan(
+    prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Needy(Method):
+        needs: ClassVar[frozenset[str]] = frozenset({MEMORYLESS})
+
+    monkeypatch.setitem(registry._discover("methods"), "needy", Needy)
+    with pytest.raises(
+        UserError, match=r"^teacher: it needs a memoryless sampler, and 'dpmpp_2m' is none; give one of"
+    ):
+        run(settings_of(prompts, teacher="needy", sampler="dpmpp_2m"), out=tmp_path, device="cpu", say=quiet)
+
+
+@pytest.mark.usefixtures("darkness")
+def test_a_teacher_may_ask_a_scorer_of_its_own(prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is loaded, though nothing is scored by it, and the protocol says which it was."""
+    asked: list[torch.Tensor] = []
+
+    class Asking(Method):
+        def metrics(self) -> tuple[str, ...]:
+            return ("darkness",)
+
+        def noise(self, s: Any, x: torch.Tensor) -> torch.Tensor:
+            asked.append(s.reward("darkness", s.decode(x)))
+            return -x
+
+    monkeypatch.setitem(registry._discover("methods"), "asking", Asking)
+    run(settings_of(prompts, teacher="asking", pairs=4), out=tmp_path, device="cpu", say=quiet)
+    assert [len(values) for values in asked] == [4]
+    assert dataset.read_manifest(tmp_path).teacher[0]["scorers"] == {"darkness": "darkness-1"}
+    assert list(teachers.choosers(list(dataset.read_manifest(tmp_path).teacher))) == ["darkness"]
+
+
 # More scores -------------------------------------------------------------------------------------------------------
 
 
@@ -491,9 +615,7 @@ def test_only_one_process_scores_a_collection(whole: Path, tmp_path: Path) -> No
 
 def test_a_plain_teachers_identity_is_what_earlier_collections_hold() -> None:
     """And that of a teacher which something else selected says by what."""
-    from bench.methods.base import Method
     from bench.suite import Link
-    from npnet import teachers
 
     entry = registry.get("models", "shapes-sdxl")
     plain = Link(use="inversion", params={"guidance": None, "inversion_guidance": 1.0})
@@ -559,7 +681,8 @@ def test_a_model_whose_latent_does_not_fit_is_refused(
 ) -> None:
     entry: ModelEntry = registry.get("models", "shapes-sdxl")
     monkeypatch.setitem(registry._discover("models"), "shapes-sdxl", replace(entry, latent=(4, 16, 16)))
-    with pytest.raises(UserError, match=r"takes latents \(4, 8, 8\), the catalogue says \(4, 16, 16\)"):
+    monkeypatch.setattr(ModelEntry, "load", lambda *_: pytest.fail("the model was loaded"))
+    with pytest.raises(UserError, match=r"have latents \(4, 8, 8\) by its networks, and its entry says \(4, 16, 16\)"):
         run(settings_of(prompts), out=tmp_path, device="cpu", say=quiet)
 
 
@@ -568,7 +691,7 @@ def test_a_collection_of_which_no_pair_is_finite_stops_at_once(
 ) -> None:
     from bench.methods.inversion import Inversion
 
-    monkeypatch.setattr(Inversion, "noise", lambda self, batch, denoiser: batch.latents * float("nan"))
+    monkeypatch.setattr(Inversion, "noise", lambda self, s, x: x * float("nan"))
     with pytest.raises(UserError, match=r"none of the first 4 pairs .* \(pair 0: 'a red circle', seed \d\)"):
         run(settings_of(prompts), out=tmp_path, device="cpu", say=quiet)
     assert not dataset.shards(tmp_path)
@@ -582,9 +705,9 @@ def test_a_pair_that_is_not_finite_is_kept_counted_and_not_selected(
     from bench.methods.inversion import Inversion
     from npnet.select import Rule, select
 
-    def noise_with_a_hole(self: Inversion, batch: Any, denoiser: Any) -> torch.Tensor:
-        target = batch.latents.clone()
-        for i, prompt in enumerate(batch.prompts):
+    def noise_with_a_hole(self: Inversion, s: Any, x: torch.Tensor) -> torch.Tensor:
+        target = x.clone()
+        for i, prompt in enumerate(s.prompts):
             if prompt == "two squares":
                 target[i, 0, 0, 0] = value
         return target
