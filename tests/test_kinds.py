@@ -1,0 +1,425 @@
+"""Metrics of pairs and of sets: what they say by closed forms, how they are cached, and every stage that reads them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+from conftest import Bench
+from ledgers import write_ledger
+from PIL import Image as Picture
+
+from bench import gate, registry, results, suite
+from bench.errors import NotComparable, UserError
+from bench.metrics.base import MetricEntry, Value
+from bench.plan import make_plan
+from bench.prompts.base import Prompt
+from bench.report import markdown
+from bench.score import of_run, prompt_key, score
+from bench.sets import Sets, exchange_p
+from bench.store import Ledger, export
+from bench.suite_gates import Gate
+
+LIKED, LEVEL = "test-liked", "test-level"
+SCHEMA = json.loads((Path(results.__file__).parent / "schemas" / "results.schema.json").read_text())
+
+
+class Second:
+    """Prefers whichever image it is shown second, with 0.9."""
+
+    asked = 0
+
+    def score_pairs(self, baseline: Sequence[Any], method: Sequence[Any], prompts: Sequence[Prompt]) -> list[Value]:
+        type(self).asked += len(prompts)
+        return [Value(0.9)] * len(prompts)
+
+
+def level(features: np.ndarray, weights: np.ndarray) -> float:
+    """The mean of the first feature."""
+    return float(weights @ features[:, 0] / weights.sum())
+
+
+def square(features: np.ndarray, weights: np.ndarray) -> float:
+    """The squared mean, which a bootstrap finds too large by the variance of the mean."""
+    return level(features, weights) ** 2
+
+
+def spread(features: np.ndarray, weights: np.ndarray) -> float:
+    """The variance of the first feature."""
+    return level(features**2, weights) - square(features, weights)
+
+
+def entry(name: str, **more: Any) -> MetricEntry:
+    given = {"title": name, "unit": "", "load": lambda device: Second(), "identify": lambda: f"{name}-1", **more}
+    return MetricEntry(name, **given)
+
+
+def of_sets(value: Any, **more: Any) -> MetricEntry:
+    return entry("some-set", kind="set", value=value, **more)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def known() -> None:
+    if LIKED not in registry.names("metrics"):
+        registry.add_plugin("metrics", LIKED, entry(LIKED, kind="pair"), "test")
+        registry.add_plugin("metrics", LEVEL, entry(LEVEL, kind="set", value=level, fewest=8), "test")
+
+
+Place = tuple[str, int, int]
+"""Method, prompt index, seed."""
+
+
+def judged(
+    folder: Path,
+    liked: Callable[[Place], float | None] = lambda place: 0.5,
+    at: Callable[[Place], float | None] = lambda place: 0.0,
+    **more: Any,
+) -> Ledger:
+    """A run whose images are liked over the baseline's, and lie at a level, as the test says."""
+    ledger = write_ledger(folder, lambda *_: None, metrics=(LIKED, LEVEL), **{"methods": ("standard", "a"), **more})
+    rows = ledger.db.execute("SELECT method, prompt_index, seed, prompt, digest FROM cells JOIN images USING (job_id)")
+    cells = {(m, i, s): (prompt_key(Prompt(i, text)), digest) for m, i, s, text, digest in rows}
+    for (method, index, seed), (key, digest) in cells.items():
+        place, base = (method, index, seed), cells["standard", index, seed][1]
+        if method != "standard" and (share := liked(place)) is not None:
+            ledger.put_pair_scores([(digest, base, key, LIKED, f"{LIKED}-1", share, "{}", 2.0)])
+        if (found := at(place)) is not None:
+            ledger.put_features([(digest, key, LEVEL, f"{LEVEL}-1", np.array([found, 7], "<f4").tobytes(), 4.0)])
+    return ledger
+
+
+def told(found: dict[str, Any], metric: str, method: str = "a") -> dict[str, Any]:
+    (row,) = [
+        r for r in found["comparisons"] if (r["metric"], r["method"], r["prompts"]) == (metric, method, "*")
+    ]  # fmt: skip
+    return dict(row)
+
+
+def arm(found: dict[str, Any], method: str) -> dict[str, Any]:
+    (row,) = [r for r in found["arms"] if (r["method"], r["prompts"]) == (method, "*")]
+    return dict(row)
+
+
+# A pair --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_win_rate_is_the_mean_preference_and_the_delta_twice_its_lead(tmp_path: Path) -> None:
+    """8 of 20 images at 1, 8 at 0.75, 4 at 0: (8 + 6) / 20 = 0.7."""
+    found = results.compute(judged(tmp_path, lambda p: 1.0 if p[1] < 8 else 0.75 if p[1] < 16 else 0.0))
+    jsonschema.Draft202012Validator(SCHEMA).validate(json.loads(json.dumps(found, allow_nan=False)))
+    row = told(found, LIKED)
+    assert (row["win_rate"], row["delta"]) == (pytest.approx(0.7), pytest.approx(0.4))
+    assert (row["win"], row["tie"], row["loss"], row["n"], row["complete"]) == (16, 0, 4, 20, True)
+    values = np.repeat([1.0, 0.75, 0.0], (8, 8, 4))
+    half = 1.96 * values.std() / math.sqrt(20)
+    assert (row["win_low"], row["win_high"]) == (
+        pytest.approx(0.7 - half, abs=0.03),
+        pytest.approx(0.7 + half, abs=0.03),
+    )
+    assert row["low"] == pytest.approx(2 * row["win_low"] - 1)
+    assert arm(found, "standard")["metrics"][LIKED]["mean"] == 0
+    assert found["metrics"][LIKED]["kind"] == "pair"
+    assert found["metrics"][LIKED]["score_ms"] == 2.0
+
+
+def test_a_preference_belongs_to_the_baseline_image_that_it_was_told_against(tmp_path: Path) -> None:
+    ledger = judged(tmp_path, lambda p: 0.8)
+    ledger.db.execute("UPDATE pair_scores SET baseline = 'another image' WHERE baseline = (SELECT MIN(baseline) FROM "
+                      "pair_scores)")  # fmt: skip
+    row = told(results.compute(ledger), LIKED)
+    assert (row["n"], row["complete"], row["win_rate"]) == (19, False, pytest.approx(0.8))
+
+
+def shown(ledger: Ledger) -> None:
+    """Put a picture of its own under every image of the ledger."""
+    (ledger.folder / "images").mkdir()
+    for number, image in enumerate(ledger.images().values()):
+        Picture.fromarray(np.full((8, 8, 3), number, np.uint8)).save(ledger.folder / image.file)
+
+
+@pytest.mark.parametrize(("both", "share", "times"), [(False, 0.9, 1), (True, 0.5, 2)])
+def test_pairs_are_asked_once_an_order_and_again_of_a_new_baseline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, both: bool, share: float, times: int
+) -> None:
+    """Who always prefers the second image is heard as 0.9, and asked in both orders as 0.5; equal images are a tie."""
+    ledger = judged(tmp_path, lambda p: None, prompts=3)
+    shown(ledger)
+    first = ledger.db.execute("SELECT digest FROM cells JOIN images USING (job_id) WHERE method = 'standard' AND "
+                              "prompt_index = 0").fetchone()[0]  # fmt: skip
+    ledger.db.execute("UPDATE images SET digest = ? WHERE job_id = (SELECT job_id FROM cells WHERE method = 'a' AND "
+                      "prompt_index = 0)", (first,))  # fmt: skip
+    changed = replace(registry.get("metrics", LIKED), both_orders=both)
+    monkeypatch.setattr(registry, "get", lambda kind, name: changed)
+    monkeypatch.setattr(Second, "asked", 0)
+    score({LIKED: of_run(ledger, LIKED)}, ledger, device="cpu")
+    score({LIKED: of_run(ledger, LIKED)}, ledger, device="cpu")
+    assert Second.asked == 2 * times, "each pair once, and the equal images not at all"
+    rows = ledger.db.execute("SELECT value, ms FROM pair_scores").fetchall()
+    assert sorted(round(v, 9) for v, ms in rows if ms is not None) == [share, share]
+    assert [v for v, ms in rows if ms is None] == [0.5], "what nobody was asked took no time"
+    ledger.db.execute("UPDATE images SET digest = 'new' WHERE job_id = (SELECT job_id FROM cells WHERE "
+                      "method = 'standard' AND prompt_index = 1)")  # fmt: skip
+    score({LIKED: of_run(ledger, LIKED)}, ledger, device="cpu")
+    assert Second.asked == 3 * times
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [("pair", "score_pairs gave 1.5, expected 0 to 1"), ("set", "features gave shape (2, 0)")]
+)
+def test_a_scorer_that_breaks_its_promise_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, said: str
+) -> None:
+    class Wrong:
+        def score_pairs(self, *given: Sequence[Any]) -> list[Value]:
+            return [Value(1.5)] * len(given[0])
+
+        def features(self, images: Sequence[Any], prompts: Sequence[Prompt]) -> np.ndarray:
+            return np.empty((len(images), 0))
+
+    ledger = judged(tmp_path, lambda p: None, lambda p: None, prompts=1)
+    shown(ledger)
+    name = {"pair": LIKED, "set": LEVEL}[kind]
+    wrong = replace(registry.get("metrics", name), load=lambda device: Wrong())
+    monkeypatch.setattr(registry, "get", lambda kind, name: wrong)
+    with pytest.raises(UserError) as error:
+        score({name: of_run(ledger, name)}, ledger, device="cpu")
+    assert said in str(error.value)
+
+
+# A set ---------------------------------------------------------------------------------------------------------------
+
+
+def test_what_both_arms_share_cancels_and_the_test_is_exact(tmp_path: Path) -> None:
+    """A shift by 0.5 in every image: no width at all, and of 2**8 exchanges two are as extreme."""
+    found = results.compute(judged(tmp_path, at=lambda p: p[1] ** 2 + (0.5 if p[0] == "a" else 0.0), prompts=8))
+    jsonschema.Draft202012Validator(SCHEMA).validate(json.loads(json.dumps(found, allow_nan=False)))
+    row = told(found, LEVEL)
+    assert [row[k] for k in ("delta", "low", "high")] == pytest.approx([0.5] * 3)
+    assert row["p"] == 2 / 2**8
+    assert (row["n"], row["n_prompts"], row["win_rate"], row["win"]) == (8, 8, None, None)
+    assert arm(found, "standard")["metrics"][LEVEL]["mean"] == pytest.approx(17.5)
+    assert found["pairs"][0]["scores"]["a"].keys() == {LIKED}, "a set says nothing of a single image"
+
+
+def test_seeds_of_one_prompt_are_one_cluster() -> None:
+    """40 prompts of 4 equal seeds: the standard error of 40 numbers, not of 160."""
+    own = np.random.default_rng(0).normal(size=40)
+    found = Sets().value(of_sets(level), np.repeat(own, 4)[:, None], np.repeat(np.arange(40), 4))
+    assert found is not None
+    assert (found.high - found.low) / 2 == pytest.approx(1.96 * own.std() / math.sqrt(40), rel=0.1)
+
+
+def test_an_interval_lies_around_the_value_and_not_around_the_draws() -> None:
+    """The squared mean of 400 signs that cancel is 0; draws are chi squared / 400, whose mean 1 / 400 is taken off."""
+    signs = np.repeat([1.0, -1.0], 200)[:, None]
+    found = Sets().value(of_sets(square), signs, np.arange(400))
+    assert found is not None
+    assert found.estimate == 0
+    assert 400 * found.low == pytest.approx(0.001 - 1, abs=0.15)
+    assert 400 * found.high == pytest.approx(5.02 - 1, rel=0.15)
+
+
+def test_intervals_and_the_test_keep_to_their_rates() -> None:
+    """Variances 1 and 1.5 of 60 prompts: 95 % of intervals hold the difference, and 5 % of tests find none there."""
+    rng, texts, of = np.random.default_rng(1), np.arange(60), of_sets(spread, resamples=200)
+    held = found = 0
+    for _ in range(150):
+        control = rng.normal(size=(60, 1))
+        row: dict[str, Any] = {"complete": False}
+        Sets().compare(row, of, math.sqrt(1.5) * rng.normal(size=(60, 1)), control, texts)
+        held += row["low"] <= 0.5 * 59 / 60 <= row["high"]
+        found += exchange_p(of, rng.normal(size=(60, 1)), control, texts) <= 0.05
+    assert 0.87 <= held / 150 <= 0.99
+    assert 0.01 <= found / 150 <= 0.11
+
+
+def test_one_prompt_has_a_value_and_no_interval() -> None:
+    found = Sets().value(of_sets(level), np.arange(4.0)[:, None], np.zeros(4, np.int64))
+    assert found is not None
+    assert (found.estimate, found.low, found.high) == (1.5, -math.inf, math.inf)
+
+
+def test_too_few_images_are_refused_in_one_sentence_and_nothing_else_is(tmp_path: Path) -> None:
+    found = results.compute(judged(tmp_path, lambda p: 0.9, prompts=7))
+    jsonschema.Draft202012Validator(SCHEMA).validate(json.loads(json.dumps(found, allow_nan=False)))
+    assert {row["metric"] for row in found["comparisons"]} == {LIKED}
+    value = arm(found, "a")["metrics"][LEVEL]
+    assert (value["mean"], value["refused"]) == (None, "needs at least 8 images, there are 7")
+    assert arm(found, "a")["complete"]
+    (said,) = [note for note in found["notes"] if LEVEL in note and "no value" in note]
+    assert "it needs at least 8 images, there are 7" in said
+    text = markdown.render(found)
+    assert said in text
+    assert "incomplete" not in text
+
+
+def test_a_missing_feature_makes_an_arm_incomplete(tmp_path: Path) -> None:
+    found = results.compute(judged(tmp_path, at=lambda p: None if p == ("a", 3, 0) else 1.0))
+    row = told(found, LEVEL)
+    assert (row["n"], row["complete"], row["p"]) == (19, False, None)
+    assert not arm(found, "a")["complete"]
+    assert arm(found, "standard")["complete"]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"kind": "set"}, {"value": level}, {"kind": "set", "value": level, "fewest": 1}, {"both_orders": True}]
+)
+def test_an_entry_that_contradicts_itself_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="metric 'wrong'"):
+        entry("wrong", **wrong)
+
+
+# Every stage that reads them ------------------------------------------------------------------------------------------
+
+
+def test_only_a_metric_of_images_chooses_among_candidates() -> None:
+    text = (
+        "name: made\nmodels: [shapes-sdxl]\nprompts: [shapes-pickapic]\nsamplers: [ddim]\nbaseline: standard\n"
+        f"methods: [standard, {{use: best_of_n, chooser: {LIKED}}}]\nmetrics: [{LIKED}]\n"
+    )
+    with pytest.raises(UserError, match="judges a pair of images: it cannot choose"):
+        make_plan(suite.parse(text, file="made", limit=1))
+
+
+def test_a_report_has_the_win_rate_of_pairs_and_the_value_of_sets(tmp_path: Path) -> None:
+    found = results.compute(judged(tmp_path, lambda p: 0.8, lambda p: 3.0 + p[1] + (1.0 if p[0] == "a" else 0)))
+    text = markdown.render(found)
+    quality = text[text.index("## Quality") : text.index("## Win rate")]
+    (mine,) = [line for line in quality.splitlines() if "| a |" in line]
+    assert "**80.0 %**<br>[" in mine
+    assert "**13.5**<br>+1.0 [+1.0, +1.0] ▲" in mine
+    wins = text[text.index("## Win rate") :].splitlines()[2]
+    assert wins.count("test-") == 1, "a set has no win rate"
+
+
+def verdicts_of(ledger: Ledger, *rules: Gate) -> list[gate.Verdict]:
+    return gate.check(results.compute(ledger), rules, gate.Samples.read(ledger))
+
+
+def test_gates_know_what_a_pair_and_a_set_have(tmp_path: Path) -> None:
+    """Shares 0.55 and 0.65: each pair is won, but the win rate is 0.6."""
+    ledger = judged(
+        tmp_path,
+        lambda p: 0.55 + 0.1 * (p[1] % 2),
+        lambda p: math.sin(p[1]) - (0.3 + 0.01 * p[1] if p[0] == "a" else 0),
+    )
+    found = verdicts_of(
+        ledger,
+        Gate(metric=LIKED, win_rate=0.5, require="shown"),
+        Gate(metric=LIKED, win_rate=0.7),
+        Gate(metric=LIKED, delta=0.1, require="shown"),
+        Gate(metric=LEVEL, delta=-0.2),
+        Gate(metric=LEVEL, delta=-0.6, require="shown"),
+        Gate(metric=LEVEL, win_rate=0.5),
+        Gate(win_rate=0.5),
+    )
+    assert [v.outcome for v in found] == ["passed", "failed", "passed", "failed", "passed", "not comparable", "passed"]
+    assert found[0].estimate == pytest.approx(0.6)
+    assert found[3].estimate == pytest.approx(-0.3 - 0.01 * 9.5)
+    assert "has no win rate" in found[5].sentence
+    assert found[6].metric == LIKED
+    few = judged(tmp_path / "few", prompts=4)
+    (refused,) = verdicts_of(few, Gate(metric=LEVEL, delta=0.0))
+    assert (refused.outcome, "needs at least 8 images, there are 4" in refused.sentence) == ("not comparable", True)
+
+
+def test_a_frozen_run_pairs_preferences_and_sets_values_beside_each_other(tmp_path: Path) -> None:
+    def ran(name: str, lead: float, lower: float) -> Ledger:
+        return judged(
+            tmp_path / name,
+            lambda p: 0.6 + lead + 0.05 * math.sin(p[1]),
+            lambda p: math.sin(p[1] * 2.3) - (lower + 0.1 * math.cos(p[1]) if p[0] == "a" else 0),
+            prompts=40,
+        )
+
+    def against(now: Ledger, then: dict[str, Any]) -> dict[tuple[str, str, str], gate.Verdict]:
+        found = gate.against_baseline(results.compute(now), gate.Frozen.model_validate(then), gate.Samples.read(now))
+        return {(v.method, str(v.metric), str(v.quantity)): v for v in found.verdicts}
+
+    old = ran("old", 0.0, 0.0)
+    frozen = json.loads(gate.dump(gate.freeze(results.compute(old), gate.Samples.read(old))))
+    same = against(old, frozen)
+    assert {key: (v.outcome, v.estimate) for key, v in same.items()} == dict.fromkeys(
+        [
+            ("a", LIKED, "effect_change"),
+            ("standard", LEVEL, "change"),
+            ("a", LEVEL, "change"),
+            ("a", LEVEL, "effect_change"),
+        ],
+        ("passed", 0.0),
+    )
+    worse = against(ran("worse", -0.2, 1.0), frozen)
+    assert worse["a", LIKED, "effect_change"].outcome == "failed"
+    assert worse["a", LIKED, "effect_change"].estimate == pytest.approx(-0.4)
+    assert worse["a", LEVEL, "effect_change"].outcome == "failed"
+    assert worse["a", LEVEL, "effect_change"].estimate == pytest.approx(-1.0, abs=1e-4)
+    assert worse["standard", LEVEL, "change"].estimate == 0
+    row, cut = told(results.compute(old), LEVEL), {**frozen, "comparisons": []}
+    level_change = worse["a", LEVEL, "effect_change"]
+    assert level_change.low is not None
+    assert level_change.low < -1.0 - (row["delta"] - row["low"]), "two intervals are wider than one"
+    assert ("a", LEVEL, "effect_change") not in against(old, cut)
+
+
+def test_a_baseline_from_before_kinds_is_one_of_images(tmp_path: Path) -> None:
+    ledger = write_ledger(tmp_path, lambda *_: 1.0)
+    content = gate.freeze(results.compute(ledger), gate.Samples.read(ledger))
+    assert content["metrics"]["shapes-preference"].pop("kind") == "image"
+    (tmp_path / "old.json").write_text(gate.dump(content))
+    assert gate.load(tmp_path / "old.json").metrics["shapes-preference"].kind == "image"
+
+
+def test_two_runs_compare_preferences_and_sets(tmp_path: Path) -> None:
+    from bench.compare import compare
+
+    judged(tmp_path / "x", lambda p: 0.5, lambda p: p[1]).close()
+    judged(tmp_path / "y", lambda p: 0.75, lambda p: p[1] + 2.0).close()
+    found = compare(tmp_path / "x", tmp_path / "y")
+    liked, set_row = told(found, LIKED), told(found, LEVEL)
+    assert (liked["mean_a"], liked["mean_b"], liked["delta"], liked["win"]) == (0.0, 0.5, 0.5, 20)
+    assert [r["method"] for r in found["comparisons"] if r["metric"] == LIKED and r["prompts"] == "*"] == ["a"]
+    assert (set_row["mean_a"], set_row["mean_b"]) == (pytest.approx(9.5), pytest.approx(11.5))
+    assert [set_row[k] for k in ("delta", "low", "high")] == pytest.approx([2.0] * 3)
+    assert told(found, LEVEL, "standard")["delta"] == pytest.approx(2.0)
+    for name in ("few", "few too"):
+        judged(tmp_path / name, prompts=4).close()
+    refused = compare(tmp_path / "few", tmp_path / "few too")
+    assert refused["not_compared"] == [{"metric": LEVEL, "reason": "needs at least 8 images, there are 4 in both runs"}]
+    assert list(refused["metrics"]) == [LIKED]
+
+
+def test_power_answers_for_pairs_and_refuses_sets_in_one_line(bench: Bench, tmp_path: Path) -> None:
+    judged(tmp_path, lambda p: 0.5 + 0.4 * math.sin(p[1])).close()
+    done = bench("power", tmp_path, "--delta", 0.1)
+    assert done.code == 0, done.err
+    deltas = 0.8 * np.sin(np.arange(20))
+    assert f"standard deviation {deltas.std(ddof=1):.4g}" in done.out
+    done = bench("power", tmp_path, "--delta", 0.1, "--metric", LEVEL)
+    assert done.code == 2
+    assert "it judges all images together" in done.error
+
+
+def test_export_gives_features_and_preferences_back(tmp_path: Path) -> None:
+    pd = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    export(judged(tmp_path / "run", lambda p: p[1] / 20, lambda p: p[1] / 8), tmp_path / "out")
+    features = pd.read_parquet(tmp_path / "out" / "features.parquet")["features"]
+    assert sorted(tuple(one) for one in features) == sorted((i / 8, 7.0) for i in range(20) for _ in range(2))
+    text = pd.read_csv(tmp_path / "out" / "features.csv")["features"]
+    assert sorted(tuple(json.loads(one)) for one in text) == sorted(tuple(one) for one in features)
+    values = pd.read_csv(tmp_path / "out" / "pair_scores.csv")["value"]
+    assert sorted(values) == [i / 20 for i in range(20)]
+
+
+def test_features_of_two_lengths_are_not_one_set(tmp_path: Path) -> None:
+    ledger = judged(tmp_path)
+    ledger.db.execute("UPDATE features SET features = ? WHERE rowid = 1", (np.ones(3, "<f4").tobytes(),))
+    with pytest.raises(NotComparable, match="have different lengths"):
+        results.compute(ledger)
