@@ -6,8 +6,10 @@ import json
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -17,11 +19,13 @@ from PIL import Image
 
 from bench import noise, registry, results, suite
 from bench.errors import UserError
-from bench.methods.base import Batch, Chain
-from bench.models.base import Denoiser
-from bench.plan import Plan, build_chain, make_plan
+from bench.methods.base import Chain
+from bench.models.base import Embeddings, Family
+from bench.plan import Plan, make_plan
 from bench.prompts.base import Prompt
 from bench.run import _record_suite
+from bench.sampling.records import Item, Nfe, Sampling
+from bench.sampling.session import Session
 from bench.store import Ledger
 from bench.suite import Link
 from npnet import NPNet, NPNetConfig, checkpoint, method, teachers
@@ -30,6 +34,9 @@ from npnet.method import NPNetMethod
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 ENTRY = registry.get("models", "shapes-sdxl")
+SAMPLING = Sampling("ddim", 50, 5.0, ENTRY.size)
+SLOW = 2.0
+"""Seconds that reading a network takes in tests of what is timed."""
 
 
 def network(seed: int = 0, **config: Any) -> NPNet:
@@ -56,49 +63,116 @@ def saved(path: Path, seed: int = 0, selected_by: tuple[str, ...] = ("shapes-aes
     return checkpoint.save(network(seed), path, provenance={"selected_by": list(selected_by), **told})
 
 
-def batch_and_denoiser() -> tuple[Batch, Denoiser]:
-    """Two latents, and a denoiser whose predictions must not be asked for."""
+class Silent(Family):
+    """A family without networks: its predictions must not be asked for."""
 
-    def refuse(*_: Any) -> Any:
+    scheduler_config: ClassVar[dict[str, Any]] = {"beta_schedule": "scaled_linear"}  # type: ignore[misc]
+
+    def __init__(self, device: str = "cpu"):
+        super().__init__(ENTRY, device, "fp32")
+
+    @property
+    def latent_dtype(self) -> torch.dtype:
+        return torch.float32
+
+    def encode(self, prompts: Sequence[str]) -> Embeddings:
+        raise AssertionError("nothing is encoded")
+
+    def encode_negative(self, prompt: str) -> Embeddings:
+        raise AssertionError("nothing is encoded")
+
+    def network(self, x: torch.Tensor, t: Any, embeds: Embeddings) -> torch.Tensor:
         raise AssertionError("the method adds no denoiser calls")
 
+    def pixels(self, latents: torch.Tensor) -> torch.Tensor:
+        raise AssertionError("nothing is decoded")
+
+    def modules(self) -> dict[str, Any]:
+        return {}
+
+
+def session_and_noise(device: str = "cpu") -> tuple[Session, torch.Tensor]:
+    """Two latents, and a session whose predictions must not be asked for."""
     cond = {"prompt_embeds": torch.randn((2, 24, 128), generator=torch.Generator().manual_seed(1))}
     latents = torch.stack([noise.draw("a ring", s, (4, 8, 8)) for s in (0, 1)])
-    return Batch(latents, ["a ring"] * 2, [0, 1]), Denoiser([901, 801], 5.0, [0.5] * 1000, refuse, refuse, cond=cond)
+    items = [Item(Prompt(0, "a ring"), seed) for seed in (0, 1)]
+    return Session(Silent(device), items, SAMPLING, cond=cond, uncond=cond), latents
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.0, 0.5, -1.0])
 def test_noise_is_the_networks_answer_at_any_scale(weights: Path, scale: float) -> None:
     path = saved(weights / "mine.safetensors")
-    batch, denoiser = batch_and_denoiser()
+    session, x = session_and_noise()
     made = NPNetMethod(checkpoint=str(path), scale=scale).for_model(ENTRY)
-    x, golden = batch.latents, network()(batch.latents, denoiser.cond["prompt_embeds"])
+    golden = network()(x, session.cond["prompt_embeds"])
     assert not torch.equal(golden, x)
-    torch.testing.assert_close(made.noise(batch, denoiser), x + scale * (golden - x))
-    assert denoiser.calls == made.noise_calls(50) == 0
+    torch.testing.assert_close(made.noise(session, x), x + scale * (golden - x))
+    assert session.cost.nfe(0).calls == made.noise_nfe(SAMPLING).calls == 0
+    assert made.noise_nfe(SAMPLING) == Nfe(networks=1)
 
 
 def test_the_prompt_plays_its_part(weights: Path) -> None:
     made = NPNetMethod(checkpoint=str(saved(weights / "mine.safetensors"))).for_model(ENTRY)
-    batch, denoiser = batch_and_denoiser()
-    first = made.noise(batch, denoiser)
-    denoiser.cond = {"prompt_embeds": -denoiser.cond["prompt_embeds"]}
-    assert not torch.allclose(first, made.noise(batch, denoiser), atol=1e-3)
+    session, x = session_and_noise()
+    first = made.noise(session, x)
+    session.cond = {"prompt_embeds": -session.cond["prompt_embeds"]}
+    assert not torch.allclose(first, made.noise(session, x), atol=1e-3)
 
 
-def test_a_network_is_loaded_once(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = NPNetMethod(checkpoint=str(saved(weights / "mine.safetensors", seed=7))).for_model(ENTRY)
-    loads: list[Any] = []
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Networks that were read, each slowly."""
+    found: list[Any] = []
     real = NPNet.from_pretrained
 
     def counted(path: Path) -> NPNet:
-        loads.append(path)
+        found.append(path)
+        time.sleep(SLOW)
         return real(path)
 
     monkeypatch.setattr(NPNet, "from_pretrained", counted)
+    return found
+
+
+def test_a_network_is_loaded_once(weights: Path, loads: list[Any]) -> None:
+    made = NPNetMethod(checkpoint=str(saved(weights / "mine.safetensors", seed=7))).for_model(ENTRY)
     for _ in range(3):
-        made.noise(*batch_and_denoiser())
+        made.noise(*session_and_noise())
     assert len(loads) == 1
+
+
+def test_what_was_prepared_is_what_noise_uses_however_the_device_is_written(weights: Path, loads: list[Any]) -> None:
+    """A tensor's device may have a number where the session's has none, or the other way round."""
+    made = NPNetMethod(checkpoint=str(saved(weights / "mine.safetensors", seed=71))).for_model(ENTRY)
+    session, x = session_and_noise("cpu:0")
+    assert str(x.device) != session.family.device
+    made.prepare(session)
+    assert len(loads) == 1
+    made.noise(session, x)
+    assert len(loads) == 1
+
+
+def test_its_loading_is_in_no_timed_stage_and_its_network_is_counted(weights: Path, loads: list[Any]) -> None:
+    """By a run's ledger: the `noise` stage ran one network and no denoiser call, and was over before one is read."""
+    path = saved(weights / "mine.safetensors", seed=72)
+    file = weights / "slow.yaml"
+    file.write_text(
+        "models: [shapes-sdxl]\nprompts: [shapes-pickapic]\nsamplers: [ddim]\nbaseline: standard\nsteps: 2\n"
+        f"methods: [standard, {{use: npnet, checkpoint: {path}}}]\nmetrics: [shapes-clipscore]\n"
+    )
+    run, done = make_run(file, weights)
+    assert done.code == 0, done.err
+    assert len(loads) == 1
+    query = "SELECT method, cost, noise_ms, batch FROM cells JOIN images USING (job_id) WHERE method = ?"
+    for _, cost, ms, batch in run.rows(query, "npnet"):
+        stages = json.loads(cost)
+        counts = {k: v for k, v in stages["noise"].items() if k not in ("ms", "peak_bytes")}
+        assert counts == {"networks": 1, "network:NPNet": 1}
+        assert stages["sampling"]["forwards"] == 2
+        assert ms * batch < 1000 * SLOW
+        assert stages["prepare"]["ms"] * batch >= 1000 * SLOW, "the one batch that loaded it"
+    for _, cost, _, _ in run.rows(query, "standard"):
+        assert "networks" not in json.loads(cost).get("noise", {})
 
 
 # Identity ----------------------------------------------------------------------------------------------------------
@@ -123,13 +197,11 @@ def test_a_jobs_id_is_of_the_checkpoints_content_not_of_its_place(weights: Path)
     assert ids[0] != set(planned(f"{{use: npnet, name: n, checkpoint: {one}, scale: 0.5}}").jobs)
 
 
-def test_a_chain_built_from_a_jobs_id_finds_its_network_again(weights: Path) -> None:
+def test_a_jobs_chain_finds_its_network_again(weights: Path) -> None:
     path = saved(weights / "mine.safetensors", seed=3)
     (job,) = [j for j in planned(f"{{use: npnet, name: n, checkpoint: {path}}}").jobs.values() if j.links]
-    batch, denoiser = batch_and_denoiser()
-    torch.testing.assert_close(
-        build_chain(job.links).noise(batch, denoiser), network(3)(batch.latents, denoiser.cond["prompt_embeds"])
-    )
+    session, x = session_and_noise()
+    torch.testing.assert_close(job.chain.noise(session, x), network(3)(x, session.cond["prompt_embeds"]))
 
 
 def test_auto_takes_the_checkpoint_of_the_model(weights: Path) -> None:
@@ -247,10 +319,10 @@ def test_a_checkpoint_that_vanished_or_changed_is_told(weights: Path) -> None:
     made = NPNetMethod(checkpoint=str(path)).for_model(ENTRY)
     saved(path, seed=10)
     with pytest.raises(UserError, match="has changed since the run was planned"):
-        made.noise(*batch_and_denoiser())
+        made.noise(*session_and_noise())
     path.unlink()
     with pytest.raises(UserError, match=r"no checkpoint of digest [0-9a-f]{12} is known here"):
-        made.noise(*batch_and_denoiser())
+        made.noise(*session_and_noise())
 
 
 def test_a_broken_checkpoint_is_told(weights: Path) -> None:
