@@ -5,8 +5,8 @@ the whole interval of the paired delta or win rate lying beyond the threshold (w
 it does); and where an interval is missing or over an incomplete set of pairs the answer is "not comparable", never
 "passed". Several looks at noise find something sooner than one, so intervals are widened for their number.
 
-rules.py judges a suite's rules, frozen.py writes and reads baselines, against.py pairs a run with one, intervals.py
-has the bounds that decide, forms.py what a gate hands back.
+rules.py judges a suite's rules, frozen.py writes and reads baselines, against.py pairs a run with one
+where alike.py lets it, intervals.py has the bounds that decide, forms.py what a gate hands back.
 """
 
 from bench.gate.against import against_baseline, tolerances

@@ -8,7 +8,6 @@ its values and deltas are compared with their frozen intervals as if the two run
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +16,9 @@ from typing import Any, Literal
 import numpy as np
 
 from bench.arms import POOLED, Floats
-from bench.errors import NotComparable, UserError, nearest
-from bench.gate.frozen import Frozen, FrozenArm, jobs_digest, pairs_of, rounded
+from bench.errors import UserError, nearest
+from bench.gate.alike import changed, check_same, row_of
+from bench.gate.frozen import Frozen, FrozenArm, rounded
 from bench.gate.intervals import Look, Looks, apart
 from bench.gate.samples import Samples
 from bench.gate.verdicts import (
@@ -88,7 +88,7 @@ def against_baseline(
     Bonferroni's for all looks together. A scorer that has changed makes its metric not comparable. Raises
     NotComparable for another suite, protocol, baseline method or other prompts.
     """
-    _check_same(results, frozen, samples)
+    check_same(results, frozen, samples)
     given = {"": tolerance} if isinstance(tolerance, float | int) else dict(tolerance)
     for name in given:
         if name and name not in frozen.metrics:
@@ -96,59 +96,7 @@ def against_baseline(
     terms = Terms(given, given.get("", 0.0), two_sided, require)
     pairing = _Pairing(results, frozen, samples, terms)
     verdicts = pairing.verdicts()
-    return Judgement(verdicts, [*_changed(results, frozen, samples), *pairing.notes])
-
-
-def _check_same(results: Results, frozen: Frozen, samples: Samples) -> None:
-    suite = results["suite"]
-    for name, ours, theirs in (
-        ("suite", suite["name"], frozen.suite.name),
-        ("baseline method", suite["baseline"], frozen.suite.baseline),
-        ("protocol", suite["id"], frozen.suite.id),
-    ):
-        if ours != theirs:
-            differ = _differing(samples, frozen) if name == "protocol" else ""
-            raise NotComparable(f"the run has {name} {ours!r}, the frozen baseline {theirs!r}{differ}; freeze it again")
-    now = pairs_of(samples)
-    for prompts in sorted(now.keys() | frozen.pairs.keys()):
-        held = frozen.pairs.get(prompts)
-        if held is None or now.get(prompts) != held.model_dump():
-            raise NotComparable(f"the prompts or seeds of {prompts!r} have changed since the baseline was frozen; "
-                                "freeze it again")  # fmt: skip
-
-
-def _differing(samples: Samples, frozen: Frozen) -> str:
-    now = json.loads(samples.suite.canonical())
-    keys = sorted(key for key in now.keys() | frozen.protocol.keys() if now.get(key) != frozen.protocol.get(key))
-    return f" (they differ in {', '.join(keys)})" if keys else ""
-
-
-def _changed(results: Results, frozen: Frozen, samples: Samples) -> Iterator[str]:
-    """What is new about how the images were made: it does not hinder a comparison, it is what is compared."""
-    then, now = frozen.provenance, results["run"]["provenance"]
-    weights = [now.get("weights") or {}, then.get("weights") or {}]
-    models = set()
-    for name in sorted((weights[0].keys() | weights[1].keys()) - frozen.metrics.keys()):
-        ours, theirs = (some.get(name) for some in weights)
-        if ours != theirs:
-            models.add(name)
-            yield f"weights of {name} have changed: {theirs} when frozen, {ours} now"
-    other = [
-        arm.method for arm in frozen.arms if arm.model not in models and arm.jobs != jobs_digest(samples, _row(arm))
-    ]
-    if other:
-        yield (
-            f"images made anew since the baseline was frozen (another version, parameter or checkpoint): "
-            f"{', '.join(dict.fromkeys(other))}"
-        )
-    versions = [(some.get("packages") or {}) | {"noisebench": some.get("version")} for some in (then, now)]
-    moved = [
-        f"{name} {was} -> {versions[1].get(name)}" for name, was in versions[0].items() if was != versions[1].get(name)
-    ]
-    if moved:
-        yield f"versions have changed: {', '.join(moved)}"
-    if then.get("hardware") != now.get("hardware"):
-        yield f"frozen on {then.get('hardware')}, this run on {now.get('hardware')}"
+    return Judgement(verdicts, [*changed(results, frozen, samples), *pairing.notes])
 
 
 def _labels(row: Row) -> tuple[Any, ...]:
@@ -157,10 +105,6 @@ def _labels(row: Row) -> tuple[Any, ...]:
 
 def _rounded(value: Any) -> Any:
     return float(rounded([value])[0]) if isinstance(value, float) else value
-
-
-def _row(arm: FrozenArm) -> dict[str, Any]:
-    return {**{name: getattr(arm, name) for name in (*SETTING, "method")}, "prompts": POOLED}
 
 
 class _Pairing:
@@ -201,7 +145,7 @@ class _Pairing:
         return [verdict() for verdict in pending]
 
     def _arm(self, arm: FrozenArm, metric: str) -> Iterator[Pending]:
-        row = {**_row(arm), "metric": metric}
+        row = {**row_of(arm), "metric": metric}
         then = _column(arm.scores.get(metric))
         if then is None:
             return
@@ -234,7 +178,7 @@ class _Pairing:
 
     def _set(self, arm: FrozenArm, metric: str) -> Iterator[Pending]:
         """The set's value, and its delta to the baseline arm, beside the frozen ones."""
-        row = {**_row(arm), "metric": metric}
+        row = {**row_of(arm), "metric": metric}
         own = [one for one in self.results["arms"] if _labels(one) == _labels(row)]
         values = arm.metrics.get(metric), own[0]["metrics"].get(metric) if own else None
         yield from self._apart(row, "change", *values, names=("mean", "low", "high"))
