@@ -17,8 +17,12 @@ from conftest import call, make_run
 
 from bench import noise, registry
 from bench.errors import UserError
-from bench.methods.inversion import move
-from bench.models.base import Denoiser, Embeddings, Model
+from bench.models.base import Embeddings, Family
+from bench.models.shapes_of import check_entry
+from bench.prompts.base import Prompt
+from bench.sampling.records import Item, Sampling
+from bench.sampling.schedule import move
+from bench.sampling.session import Memory, Session
 
 # diffusers calls numpy in ways that numpy 2 deprecates.
 pytestmark = [
@@ -52,7 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def model(folder: Path) -> Model:
+def model(folder: Path) -> Family:
     return tiny_dit.entry(folder).load("cpu")
 
 
@@ -66,37 +70,38 @@ def latents(prompts: Sequence[str] = PROMPTS) -> torch.Tensor:
     return noise.draw_batch(list(prompts), list(range(len(prompts))), (4, 8, 8))
 
 
-def embedded(model: Model, prompts: Sequence[str] = PROMPTS, negative: str = "") -> tuple[Embeddings, Embeddings]:
+def embedded(model: Family, prompts: Sequence[str] = PROMPTS, negative: str = "") -> tuple[Embeddings, Embeddings]:
     cond = model.encode(prompts)
     return cond, {k: v.expand_as(cond[k]) for k, v in model.encode_negative(negative).items()}
 
 
-def scheduler(model: Model, name: str = "ddim") -> Any:
-    # As saved: sampling replaces the pipeline's scheduler.
-    config = json.loads((Path(model.entry.source) / "scheduler" / "scheduler_config.json").read_text())
-    return registry.get("samplers", name).build(config)
+def session_of(
+    model: Family,
+    prompts: Sequence[str] = PROMPTS,
+    *,
+    guidance: float = 5.0,
+    sampler: str = "ddim",
+    negative: str = "",
+    steps: int = STEPS,
+    **more: Any,
+) -> Session:
+    cond, uncond = embedded(model, prompts, negative)
+    items = [Item(Prompt(0, p), 0) for p in prompts]
+    p = Sampling(sampler, steps, guidance, model.entry.size, model.dtype)
+    return Session(model, items, p, **{"cond": cond, "uncond": uncond, **more})
 
 
-def sampled(model: Model, prompts: Sequence[str] = PROMPTS, *, guidance: float = 5.0, sampler: str = "ddim") -> Any:
-    cond, uncond = embedded(model, prompts)
-    made = model.sample(
-        latents(prompts),
-        scheduler(model, sampler),
-        steps=STEPS,
-        guidance=guidance,
-        cond=cond,
-        uncond=uncond,
-        generators=[noise.generator(p, 0, "sampler") for p in prompts],
-    )
-    return made
+def sampled(model: Family, prompts: Sequence[str] = PROMPTS, **given: Any) -> torch.Tensor:
+    with torch.no_grad():
+        return session_of(model, prompts, **given).sample(latents(prompts))
 
 
-def stepped(denoiser: Denoiser, x: torch.Tensor) -> torch.Tensor:
-    """DDIM by hand from the denoiser's noise predictions; the last step ends at timestep 0."""
-    places = [*denoiser.timesteps, 0]
-    for t, to in pairwise(places):
-        of_x, of_e = move(denoiser.alpha(t), denoiser.sigma(t), denoiser.alpha(to), denoiser.sigma(to))
-        x = of_x * x + of_e * denoiser.predict(x, t, denoiser.guidance)
+def stepped(session: Session, x: torch.Tensor) -> torch.Tensor:
+    """DDIM by hand from the session's noise predictions; the last step ends at timestep 0."""
+    schedule = session.schedule
+    for t, to in pairwise([*session.timesteps, 0]):
+        of_x, of_e = move(schedule.alpha(t), schedule.sigma(t), schedule.alpha(to), schedule.sigma(to))
+        x = of_x * x + of_e * session.predict(x, t).eps
     return x
 
 
@@ -130,24 +135,14 @@ def test_steps_by_the_denoiser_end_at_the_plain_pipelines_images(
 ) -> None:
     expected = plain(version, guidance=guidance, negative=negative)
     model = tiny_dit.entry(version).load("cpu")
-    cond, uncond = embedded(model, negative=negative or "")
-    with torch.inference_mode():
-        denoiser = model.denoiser(scheduler(model), STEPS, guidance, cond, uncond)
-        by_hand = model.pixels(stepped(denoiser, latents()))
-        by_loop = model.pixels(
-            model.sample(
-                latents(),
-                scheduler(model),
-                steps=STEPS,
-                guidance=guidance,
-                cond=cond,
-                uncond=uncond,
-                generators=[torch.Generator() for _ in PROMPTS],
-            )
-        )
+    session = session_of(model, guidance=guidance, negative=negative or "")
+    with torch.no_grad():
+        by_hand = model.pixels(stepped(session, latents()))
+        assert session.cost.nfe(0).forwards == STEPS
+        by_loop = model.pixels(session.sample(latents()))
     torch.testing.assert_close(by_loop, expected, rtol=0, atol=1e-5)
     torch.testing.assert_close(by_hand, expected, rtol=0, atol=2e-5)
-    assert denoiser.calls == STEPS
+    assert session.cost.nfe(0).forwards == 2 * STEPS
     assert expected.std() > 0.05, "images of one colour would all be alike"
 
 
@@ -160,23 +155,22 @@ def test_guidance_and_the_negative_prompt_decide_the_image(folder: Path) -> None
 def test_the_networks_first_inputs_are_the_pipelines_to_the_last_bit(version: Path) -> None:
     """So a collection computes the step that its two arms share once."""
     model = tiny_dit.entry(version).load("cpu")
-    with torch.inference_mode(), model.remember_first() as record:
-        denoiser = model.denoiser(scheduler(model), STEPS, 5.0, *embedded(model))
-        denoiser.predict(latents(), denoiser.timesteps[0], 5.0)
-        sampled(model)
-    assert (record.calls, record.reused) == (STEPS, 1)
+    memory = Memory()
+    with torch.no_grad():
+        one = session_of(model, memory=memory)
+        one.predict(latents(), one.timesteps[0])
+        sampled(model, memory=memory)
+    assert (memory.calls, memory.reused) == (STEPS, 1)
 
 
-def test_a_prediction_is_of_the_noise_though_the_network_says_velocity(model: Model) -> None:
+def test_a_prediction_is_of_the_noise_though_the_network_says_velocity(model: Family) -> None:
     """v = alpha e - sigma x_0, so e = alpha v + sigma x (2202.00512, appendix D); half of the channels are variance."""
-    cond, uncond = embedded(model)
     x, t = latents(), 501
     said: list[torch.Tensor] = []
     hook = model.modules()["denoiser"].register_forward_hook(lambda module, given, output: said.append(output[0]))
     try:
-        with torch.inference_mode():
-            denoiser = model.denoiser(scheduler(model), STEPS, 5.0, cond, uncond)
-            e = denoiser.predict(x, t, 1.0)
+        with torch.no_grad():
+            e = session_of(model).predict(x, t, 1.0).eps
     finally:
         hook.remove()
     assert said[0].shape == (2, 8, 8, 8)
@@ -185,25 +179,17 @@ def test_a_prediction_is_of_the_noise_though_the_network_says_velocity(model: Mo
     torch.testing.assert_close(e, kept**0.5 * said[0][:, :4] + (1 - kept) ** 0.5 * x, rtol=0, atol=1e-5)
 
 
-def test_neither_the_batch_nor_its_order_changes_an_image(model: Model) -> None:
+def test_neither_the_batch_nor_its_order_changes_an_image(model: Family) -> None:
     prompts = (*PROMPTS, "a ring")
     together = sampled(model, prompts)
     for i, prompt in enumerate(prompts):
-        cond, uncond = embedded(model, [prompt])
-        alone = model.sample(
-            latents(prompts)[i : i + 1],
-            scheduler(model),
-            steps=STEPS,
-            guidance=5.0,
-            cond=cond,
-            uncond=uncond,
-            generators=[torch.Generator()],
-        )
+        with torch.no_grad():
+            alone = session_of(model, [prompt]).sample(latents(prompts)[i : i + 1])
         torch.testing.assert_close(alone[0], together[i], rtol=0, atol=1e-4)
     assert not torch.allclose(together[0], together[1], atol=0.1)
 
 
-def test_a_prompt_is_two_embeddings_with_their_masks(model: Model) -> None:
+def test_a_prompt_is_two_embeddings_with_their_masks(model: Family) -> None:
     cond = model.encode(PROMPTS)
     shapes = {name: tuple(value.shape) for name, value in cond.items()}
     assert shapes == {
@@ -222,19 +208,18 @@ def test_a_prompt_is_two_embeddings_with_their_masks(model: Model) -> None:
 @pytest.mark.parametrize(
     "name", ["prompt_embeds", "prompt_attention_mask", "prompt_embeds_2", "prompt_attention_mask_2"]
 )
-def test_every_part_of_a_prompt_plays_its_part(model: Model, name: str) -> None:
+def test_every_part_of_a_prompt_plays_its_part(model: Family, name: str) -> None:
     cond, uncond = embedded(model)
     other = {**cond, name: cond[name].flip(1)}
-    with torch.inference_mode():
+    with torch.no_grad():
         a, b = (
-            model.denoiser(scheduler(model), STEPS, 5.0, given, uncond).predict_one(latents(), 501)
-            for given in (cond, other)
+            session_of(model, cond=given, uncond=uncond).predict(latents(), 501, 1.0).eps for given in (cond, other)
         )
     assert (a - b).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize("name", registry.names("samplers"))
-def test_every_sampler_runs_with_as_many_calls_as_it_says(model: Model, name: str) -> None:
+def test_every_sampler_runs_with_as_many_calls_as_it_says(model: Family, name: str) -> None:
     calls: list[int] = []
     hook = model.modules()["denoiser"].register_forward_pre_hook(lambda module, given: calls.append(len(given[0])))
     try:
@@ -245,31 +230,91 @@ def test_every_sampler_runs_with_as_many_calls_as_it_says(model: Model, name: st
     assert torch.isfinite(made).all()
 
 
-def test_a_latent_of_another_shape_is_refused(model: Model) -> None:
-    cond, uncond = embedded(model)
+def test_a_latent_of_another_shape_is_refused(model: Family) -> None:
     with pytest.raises(ValueError, match=r"latents of shape \(2, 4, 16, 16\); hunyuan-dit expects \(2, 4, 8, 8\)"):
-        model.sample(
-            torch.zeros(2, 4, 16, 16),
-            scheduler(model),
-            steps=2,
-            guidance=5.0,
-            cond=cond,
-            uncond=uncond,
-            generators=[torch.Generator()] * 2,
-        )
+        session_of(model, steps=2).sample(torch.zeros(2, 4, 16, 16))
 
 
 def test_an_image_need_not_be_square(version: Path) -> None:
     """Positions are stretched over the longer side, as the pipeline has it."""
     wide = replace(tiny_dit.entry(version), size=(64, 96), latent=(4, 8, 12)).load("cpu")
-    cond, uncond = embedded(wide, PROMPTS[:1])
     x = noise.draw_batch([PROMPTS[0]], [0], (4, 8, 12))
-    given: dict[str, Any] = {"steps": 2, "guidance": 5.0, "cond": cond, "uncond": uncond}
-    with torch.inference_mode():
-        looped = wide.sample(x, scheduler(wide), **given, generators=[torch.Generator()])
-        by_hand = stepped(wide.denoiser(scheduler(wide), **given), x)
+    with torch.no_grad():
+        session = session_of(wide, PROMPTS[:1], steps=2)
+        looped, by_hand = session.sample(x), stepped(session, x)
     torch.testing.assert_close(by_hand, looped, rtol=0, atol=1e-4)
     assert wide.decode(looped).shape == (1, 64, 96, 3)
+
+
+# From latents to pixels ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scaled", ["by a factor", "and shifted", "by statistics"])
+def test_latents_are_unscaled_as_the_autoencoders_config_says(folder: Path, tmp_path: Path, scaled: str) -> None:
+    """z / s, z / s + shift, or z std / s + mean by channel: what diffusers' pipelines of such autoencoders do."""
+    copied = shutil.copytree(folder, tmp_path / "dit")
+    path = copied / "vae" / "config.json"
+    config = json.loads(path.read_text())
+    mean, std = [0.5, -1.0, 0.25, 2.0], [1.5, 0.5, 2.0, 1.0]
+    changes: dict[str, dict[str, Any]] = {
+        "by a factor": {"scaling_factor": 0.5},
+        "and shifted": {"scaling_factor": 0.5, "shift_factor": 0.75},
+        "by statistics": {"scaling_factor": 0.5, "latents_mean": mean, "latents_std": std},
+    }
+    path.write_text(json.dumps({**config, **changes[scaled]}))
+    model = tiny_dit.entry(copied).load("cpu")
+    vae: Any = model.modules()["vae"]
+    z = latents()
+    unscaled = 2 * z
+    if scaled == "and shifted":
+        unscaled = unscaled + 0.75
+    if scaled == "by statistics":
+        unscaled = torch.stack([unscaled[:, c] * std[c] + mean[c] for c in range(4)], 1)
+    with torch.no_grad():
+        expected = (vae.decode(unscaled).sample / 2 + 0.5).clamp(0, 1)
+        torch.testing.assert_close(model.pixels(z), expected, rtol=0, atol=1e-6)
+        if scaled != "by a factor":
+            plainly = (vae.decode(2 * z).sample / 2 + 0.5).clamp(0, 1)
+            assert (model.pixels(z) - plainly).abs().max() > 1e-3
+        grey = model.decode(z)
+    assert (grey.shape, grey.dtype.name) == ((2, 64, 64, 3), "uint8")
+    assert abs(torch.from_numpy(grey).permute(0, 3, 1, 2) / 255 - expected).max() <= 0.5 / 255 + 1e-6
+
+
+# What its network predicts ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"prediction_type": "sample"}, "its network predicts 'sample'; expected epsilon or v_prediction"),
+        (
+            {"_class_name": "FlowMatchEulerDiscreteScheduler"},
+            "its network predicts a flow; expected epsilon or v_prediction",
+        ),
+    ],
+)
+def test_what_predicts_neither_noise_nor_velocity_is_refused_when_planned_and_when_loaded(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], said: str
+) -> None:
+    copied = shutil.copytree(folder, tmp_path / "dit")
+    path = copied / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    entry = tiny_dit.entry(copied)
+    if "_class_name" in change:
+        index = copied / "model_index.json"
+        parts = json.loads(index.read_text())
+        index.write_text(json.dumps({**parts, "scheduler": ["diffusers", change["_class_name"]]}))
+    for refusing in (lambda: check_entry(entry), lambda: entry.load("cpu")):
+        with pytest.raises(UserError, match=said) as told:
+            refusing()
+        assert "\n" not in str(told.value)
+    put(monkeypatch, copied)
+    file = tmp_path / "tiny_dit.yaml"
+    file.write_text(SUITE)
+    done = call("run", file, "--runs", tmp_path / "runs", "--device", "cpu")
+    assert done.code == 2
+    assert said in done.error
 
 
 # The catalogue and a whole run --------------------------------------------------------------------------------------
@@ -295,7 +340,8 @@ def test_a_suite_runs_on_it_with_every_method(folder: Path, tmp_path: Path, monk
     file.write_text(SUITE)
     run, done = make_run(file, tmp_path, "--limit", 2)
     assert done.code == 0, done.err
-    calls = dict(run.rows("SELECT DISTINCT method, calls_noise FROM cells JOIN images USING (job_id)"))
+    counted = run.rows("SELECT DISTINCT method, calls_noise, calls_sampling FROM cells JOIN images USING (job_id)")
+    calls = {method: noise + sampling - 4 for method, noise, sampling in counted}
     assert calls == {"standard": 0, "inversion": 2, "inversion_as_released": 2, "best_of_2": 4, "reseed": 0}, (
         "best of two is charged for the other candidate"
     )
@@ -359,7 +405,7 @@ def test_a_folder_that_is_not_there_is_one_line(tmp_path: Path, monkeypatch: pyt
     file.write_text(SUITE)
     done = call("run", file, "--runs", tmp_path / "runs", "--device", "cpu")
     assert done.code == 2
-    assert "nowhere: no model_index.json or config.json there" in done.error
+    assert "nowhere: no model_index.json there" in done.error
 
 
 @pytest.mark.parametrize("available", ["is_sentencepiece_available", "is_protobuf_available"])
