@@ -257,8 +257,8 @@ def _refused(arms: list[dict[str, Any]], entries: dict[str, MetricEntry]) -> Ite
     for name, entry in entries.items():
         rows = [arm for arm in arms if "refused" in arm["metrics"][name]]
         if rows:
-            where = f"{len(rows)} of {len(arms)} arms and sets of prompts"
-            yield f"{entry.title} has no value in {where}: it {rows[0]['metrics'][name]['refused']}."
+            why = rows[0]["metrics"][name]["refused"]
+            yield f"{entry.title} has no value in {len(rows)} of {len(arms)} rows of the table: it {why}."
 
 
 def _notes(measured: Measured, ledgers: Sequence[Ledger], metrics: dict[str, dict[str, Any]]) -> Iterator[str]:
