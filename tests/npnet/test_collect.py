@@ -208,9 +208,9 @@ def test_the_network_runs_as_often_as_a_shard_says(
         return family
 
     monkeypatch.setattr(ModelEntry, "load", counted)
-    memories: list[collect.Memory] = []
+    memories: list[Memory] = []
 
-    def memory() -> collect.Memory:
+    def memory() -> Memory:
         memories.append(Memory())
         return memories[-1]
 

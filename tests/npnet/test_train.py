@@ -480,12 +480,12 @@ def test_the_model_is_let_go_once_its_embeddings_are_there(
     pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A pipeline of SDXL takes 7 GB of the memory that the training needs."""
-    from bench.models.base import Model, ModelEntry
+    from bench.models.base import Family, ModelEntry
 
-    loaded: list[weakref.ref[Model]] = []
+    loaded: list[weakref.ref[Family]] = []
     load = ModelEntry.load
 
-    def watched(self: ModelEntry, device: str) -> Model:
+    def watched(self: ModelEntry, device: str) -> Family:
         model = load(self, device)
         loaded.append(weakref.ref(model))
         return model

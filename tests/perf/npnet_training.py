@@ -78,8 +78,8 @@ class RandomText(SDXL):
     `encode` is the adapter's own: prompt_embeds (B, 77, 2048).
     """
 
-    def __init__(self, entry: ModelEntry, device: str) -> None:
-        self.entry, self.device, self.pipeline = entry, device, _text_pipeline(device)
+    def __init__(self, entry: ModelEntry, device: str, dtype: str) -> None:
+        self.entry, self.device, self.dtype, self.pipeline = entry, device, dtype, _text_pipeline(device)
 
 
 @cache
