@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import pytest
 import torch
+from analytic import make, session
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bench import registry
-from bench.methods.base import Batch, Candidate, Chain, Method, split_choice
+from bench.methods.base import Candidate, Chain, Method, split_choice
 from bench.methods.best_of_n import BestOfN
 from bench.methods.inversion import Inversion
 from bench.methods.reseed import Reseed, other_seed
 from bench.methods.standard import Standard
-from bench.models.base import Denoiser
+from bench.sampling.records import Nfe, Sampling
+from bench.sampling.session import Session
 
 SEEDS = st.integers(0, 2**31 - 1)
 
@@ -22,52 +24,61 @@ SEEDS = st.integers(0, 2**31 - 1)
 class Scale(Method):
     by: float = 2.0
 
-    def noise(self, batch: Batch, denoiser: Denoiser) -> torch.Tensor:
-        return batch.latents * self.by
+    def noise(self, s: Session, x: torch.Tensor) -> torch.Tensor:
+        return x * self.by
 
-    def noise_calls(self, steps: int) -> int:
-        return 3
+    def noise_nfe(self, p: Sampling) -> Nfe:
+        return Nfe(forwards=3)
 
 
 class Shift(Method):
     by: float = 1.0
 
-    def noise(self, batch: Batch, denoiser: Denoiser) -> torch.Tensor:
-        return batch.latents + self.by
+    def noise(self, s: Session, x: torch.Tensor) -> torch.Tensor:
+        return x + self.by
 
-    def noise_calls(self, steps: int) -> int:
-        return steps
-
-
-def refuse(x: torch.Tensor, t: float) -> torch.Tensor:
-    raise AssertionError("the denoiser was called")
+    def noise_nfe(self, p: Sampling) -> Nfe:
+        return Nfe(forwards=p.steps)
 
 
-@pytest.fixture
-def idle() -> Denoiser:
-    """A denoiser that must not be called."""
-    return Denoiser([901, 801], 5.5, [0.5] * 1000, lambda x, t: (refuse(x, t), refuse(x, t)), refuse)
+P = Sampling("ddim", 50, 5.0, (16, 16))
 
 
 @pytest.fixture
-def batch() -> Batch:
-    return Batch(torch.randn((2, 4, 8, 8), generator=torch.Generator().manual_seed(0)), ["a", "b"], [0, 1])
+def s() -> Session:
+    return session(prompts=["a", "b"])
 
 
-def test_standard_is_the_identity(batch: Batch, idle: Denoiser) -> None:
+@pytest.fixture
+def x(s: Session) -> torch.Tensor:
+    return s.draw()
+
+
+def idle(s: Session) -> bool:
+    """Whether the denoiser was not called."""
+    return s.cost.nfe(0) == Nfe()
+
+
+def test_standard_is_the_identity(s: Session, x: torch.Tensor) -> None:
     method = Standard()
-    before = batch.latents.clone()
-    assert torch.equal(method.noise(batch, idle), before)
-    assert (method.noise_calls(50), method.seed(7), method.candidates(7), method.judge()) == (0, 7, [], None)
+    before = x.clone()
+    assert torch.equal(method.noise(s, x), before)
+    assert (method.noise_nfe(P), method.seed(7), method.candidates(7), method.judge()) == (Nfe(), 7, [], None)
     assert method.optimises() == ()
-    assert idle.calls == 0
+    assert idle(s)
 
 
-def test_reseed_changes_the_seed_and_nothing_else(batch: Batch, idle: Denoiser) -> None:
+def test_reseed_changes_the_seed_and_nothing_else(s: Session, x: torch.Tensor) -> None:
     method = Reseed()
-    assert torch.equal(method.noise(batch, idle), batch.latents)
-    assert method.noise_calls(50) == 0
+    assert torch.equal(method.noise(s, x), x)
+    assert method.noise_nfe(P) == Nfe()
     assert method.judge() is None
+    assert idle(s)
+
+
+def test_a_reseeded_image_is_the_plain_one_of_the_other_seed() -> None:
+    reseeded, plain = session(Reseed(), seeds=[0, 1]), session(seeds=[Reseed().seed(0), Reseed().seed(1)])
+    assert torch.equal(make(reseeded).latents, make(plain).latents)
 
 
 @given(SEEDS)
@@ -110,29 +121,30 @@ def test_best_of_n_is_marked_where_its_chooser_judges_it() -> None:
     assert chain.optimises() == ("geneval",)
 
 
-def test_a_chain_applies_its_links_in_order(batch: Batch, idle: Denoiser) -> None:
-    x = batch.latents
-    torch.testing.assert_close(Chain(links=(Scale(), Shift())).noise(batch, idle), 2 * x + 1)
-    torch.testing.assert_close(Chain(links=(Shift(), Scale())).noise(batch, idle), 2 * x + 2)
-    assert torch.equal(Chain(links=()).noise(batch, idle), x)
+def test_a_chain_applies_its_links_in_order(s: Session, x: torch.Tensor) -> None:
+    torch.testing.assert_close(Chain(links=(Scale(), Shift())).noise(s, x), 2 * x + 1)
+    torch.testing.assert_close(Chain(links=(Shift(), Scale())).noise(s, x), 2 * x + 2)
+    assert torch.equal(Chain(links=()).noise(s, x), x)
+    assert idle(s)
 
 
-def test_a_chain_tells_each_link_the_prompts_and_seeds(idle: Denoiser, batch: Batch) -> None:
+def test_a_chain_tells_each_link_the_prompts_and_seeds(s: Session, x: torch.Tensor) -> None:
     seen: list[tuple[list[str], list[int]]] = []
 
     class Watch(Method):
-        def noise(self, batch: Batch, denoiser: Denoiser) -> torch.Tensor:
-            seen.append((list(batch.prompts), list(batch.seeds)))
-            return batch.latents
+        def noise(self, s: Session, x: torch.Tensor) -> torch.Tensor:
+            seen.append((s.prompts, s.seeds))
+            return x
 
-    Chain(links=(Watch(), Scale(), Watch())).noise(batch, idle)
+    Chain(links=(Watch(), Scale(), Watch())).noise(s, x)
     assert seen == [(["a", "b"], [0, 1])] * 2
 
 
 @given(st.integers(2, 200))
 def test_the_costs_of_a_chain_add_up(steps: int) -> None:
-    assert Chain(links=(Scale(), Shift(), Inversion())).noise_calls(steps) == 3 + steps + 2
-    assert Chain(links=()).noise_calls(steps) == 0
+    p = Sampling("ddim", steps, 5.0, (16, 16))
+    assert Chain(links=(Scale(), Shift(), Inversion())).noise_nfe(p).calls == 3 + steps + 2
+    assert Chain(links=()).noise_nfe(p) == Nfe()
 
 
 @given(SEEDS)
@@ -163,7 +175,9 @@ def test_every_method_refuses_a_parameter_that_it_does_not_have(name: str) -> No
 def test_every_method_says_what_it_is_and_names_all_that_decides_its_pixels(name: str) -> None:
     kind = registry.get("methods", name)
     assert kind.about
-    assert set(kind().identity()) == {*kind.model_fields, "version"}
+    # What `sampling` sets is in the job as its steps and guidance.
+    sampled = {"steps", "guidance"} if kind.sampling is not Method.sampling else set()
+    assert {*kind.model_fields, "version"} - sampled <= set(kind().identity()) <= {*kind.model_fields, "version"}
     assert kind(**{k: v for k, v in kind().identity().items() if k != "version"}) == kind()
 
 
