@@ -34,9 +34,12 @@ Place = tuple[Setting, str, str]
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-TIMES = ("encode_ms", "noise_ms", "sampling_ms", "decode_ms")
+TIMES = ("encode_ms", "noise_ms", "sampling_ms", "decode_ms", "select_ms")
 CALLS = ("calls_noise", "calls_sampling")
-_NUMBERS = (*TIMES, *CALLS, "peak_bytes", "from_cache")
+EVALUATIONS = ("backwards", "networks", "rewards")
+"""What the calls do not say: gradients taken, calls of networks that are not the model's, images scored meanwhile."""
+_NUMBERS = (*TIMES, *CALLS, "peak_bytes", "from_cache", *EVALUATIONS)
+_STAGES = ("noise", "sampling", "select")
 _WORDS = ("job_id", "digest", "file", "hardware", "peak_kind")
 
 
@@ -70,12 +73,18 @@ class Images:
         """Add a ledger's images; returns the row of each by its job id."""
         before = len(self.run)
         columns = (*_WORDS, *_NUMBERS)
-        rows = ledger.db.execute(f"SELECT {','.join(columns)} FROM images").fetchall()
+        asked = [_evaluations(name) if name in EVALUATIONS else name for name in columns]
+        rows = ledger.db.execute(f"SELECT {','.join(asked)} FROM images").fetchall()
         for name, column in zip(columns, zip(*rows, strict=True), strict=bool(rows)):
             (self.words if name in self.words else self._numbers)[name].extend(column)
         self.run += [run] * len(rows)
         self.numbers = {n: np.array(column, dtype=np.float64) for n, column in self._numbers.items()}
         return {job: before + i for i, job in enumerate(self.words["job_id"][before:])}
+
+
+def _evaluations(kind: str) -> str:
+    """The SQL of a count in an image's cost record, over the stages that a method decides."""
+    return "+".join(f"COALESCE(json_extract(cost, '$.{stage}.{kind}'), 0)" for stage in _STAGES)
 
 
 @dataclass
@@ -290,6 +299,7 @@ def cost_of(arm: MeasuredArm, images: Images) -> dict[str, Any]:
     cost["total_ms"] = sum(cost[name] for name in TIMES)
     cost |= {name: float(np.mean(images.numbers[name][made])) for name in CALLS}
     cost["calls_total"] = cost["calls_noise"] + cost["calls_sampling"]
+    cost |= {name: float(np.mean(images.numbers[name][made])) for name in EVALUATIONS}
     peaks = images.numbers["peak_bytes"][timed]
     cost["peak_bytes"] = int(np.nanmax(peaks)) or None if np.isfinite(peaks).any() else None
     cost["peak_kind"] = images.words["peak_kind"][timed[0]]

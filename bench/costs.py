@@ -22,8 +22,8 @@ def costs(a: Rows, b: Rows) -> Row:
     """
     same = alike(a.words["hardware"], b.words["hardware"])
     cached = (a.numbers["from_cache"] + b.numbers["from_cache"]) > 0
-    # A choice's noise stage holds its judging, which every run does anew.
-    shared = cached & np.all([a.numbers[n] == b.numbers[n] for n in TIMES if n != "noise_ms"], axis=0)
+    # Judging among candidates is done again in every run.
+    shared = cached & np.all([a.numbers[n] == b.numbers[n] for n in TIMES if n != "select_ms"], axis=0)
     timed = same & ~shared
     found: Row = {
         "n_timed": int(timed.sum()),

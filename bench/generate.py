@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -15,15 +14,10 @@ from bench.sampling.records import SINGLE
 from bench.store import Ledger
 
 if TYPE_CHECKING:
-    import numpy as np
+    pass
 
 DEFAULT_BATCH = {"cpu": 50, "cuda": 4}
 """Images a batch. On a CPU larger ones bring nothing more; on a GPU 1024-pixel images fill the memory."""
-
-
-def pixel_digest(pixels: np.ndarray) -> str:
-    """sha256 over shape and bytes of an (H, W, 3) uint8 image, so that the PNG encoder does not matter."""
-    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
 
 
 def choose_device(asked: str | None) -> str:

@@ -1,7 +1,8 @@
-"""Images read back from disk."""
+"""Images: what their pixels are called, and reading them back from disk."""
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,11 @@ from bench.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+def pixel_digest(pixels: np.ndarray) -> str:
+    """sha256 over shape and bytes of an (H, W, 3) uint8 image, so that the PNG encoder does not matter."""
+    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
 
 
 def read_png(path: Path, *, mend: str, missing: str | None = None) -> np.ndarray:

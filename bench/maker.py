@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from bench import noise, registry
 from bench.cache import ImageCache
 from bench.errors import UserError
-from bench.generate import pixel_digest
+from bench.images import pixel_digest
 from bench.measure import peak
 from bench.methods.base import Chain
 from bench.models.base import Embeddings, Family, ModelEntry, to_uint8

@@ -30,7 +30,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Words = NDArray[np.object_]
 
-TIMES = ("encode_ms", "noise_ms", "sampling_ms", "decode_ms")
+TIMES = ("encode_ms", "noise_ms", "sampling_ms", "decode_ms", "select_ms")
 CALLS = ("calls_noise", "calls_sampling")
 _NUMBERS = (*TIMES, *CALLS, "peak_bytes", "batch", "from_cache")
 _WORDS = ("digest", "latent_digest", "hardware", "peak_kind")

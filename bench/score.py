@@ -219,7 +219,7 @@ def _features(entry: MetricEntry, scorer: SetScorer, images: list[np.ndarray], p
 def choose(plan: Plan, ledger: Ledger) -> int:
     """Give every choice the image of its best candidate, at the cost of all of them; returns how many were made.
 
-    The kept candidate's own times stay in their columns; all the others', and the judging, are the noise stage.
+    Each stage holds what all candidates cost there, and judging is a stage of its own.
     """
     images = ledger.images()
     prompts = {c.job_id: c.prompt for c in plan.cells}
@@ -245,18 +245,33 @@ def _choose(choice: Choice, prompt: Prompt, candidates: list[Image], ledger: Led
     sign = 1 if entry.higher_is_better else -1
     values = [sign * r[0] for r in rows if r]
     best = candidates[values.index(max(values))]
-    others = [i for i in candidates if i is not best]
+    judging = sum(r[1] for r in rows if r)
     return replace(
         best,
         job_id=choice.id,
         chosen_from=json.dumps(list(choice.candidates)),
-        calls_noise=best.calls_noise + sum(i.calls_noise + i.calls_sampling for i in others),
-        noise_ms=best.noise_ms
-        + sum(i.noise_ms + i.sampling_ms + i.decode_ms for i in others)
-        + sum(r[1] for r in rows if r),
+        cost=json.dumps(_summed([json.loads(i.cost) for i in candidates], judging=judging), sort_keys=True),
+        **{name: sum(getattr(i, name) for i in candidates) for name in _SUMMED},
+        select_ms=judging,
         # A choice is made anew in every run; what came from the cache is its candidates.
         from_cache=max(i.from_cache for i in candidates),
     )
+
+
+_SUMMED = ("calls_noise", "calls_sampling", "noise_ms", "sampling_ms", "decode_ms")
+
+
+def _summed(costs: Sequence[dict[str, dict[str, float]]], *, judging: float) -> dict[str, dict[str, float]]:
+    """The records of all candidates as one: counts and times add up, peaks do not; encoding is done once."""
+    found: dict[str, dict[str, float]] = {}
+    for cost in costs:
+        for stage, row in cost.items():
+            into = found.setdefault(stage, {})
+            for name, amount in row.items():
+                most = name == "peak_bytes" or stage == "encode"
+                into[name] = max(into.get(name, 0), amount) if most else into.get(name, 0) + amount
+    found["select"] = {"ms": round(judging, 6), "rewards": len(costs)}
+    return found
 
 
 def _row(ledger: Ledger, image: Image, prompt: Prompt, choice: Choice) -> Any:

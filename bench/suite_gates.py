@@ -16,7 +16,16 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from bench.errors import nearest
 from bench.suite_yaml import Fault, Path, fault, faults, phrase, shown
 
-_MEASURED = ("calls_noise", "calls_sampling", "calls_total", "encode_ms", "noise_ms", "sampling_ms", "decode_ms")
+_MEASURED = (
+    "calls_noise",
+    "calls_sampling",
+    "calls_total",
+    "encode_ms",
+    "noise_ms",
+    "sampling_ms",
+    "decode_ms",
+    "select_ms",
+)
 COSTS = {"calls": "calls_total"} | {name: name for name in (*_MEASURED, "total_ms", "peak_bytes")}
 """What a gate may name beside the suite's metrics, and its name in results; judged as a ratio to the baseline's."""
 

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image as Pillow
 
 from bench import noise, registry
-from bench.generate import batches, generate, pixel_digest
+from bench.generate import batches, generate
+from bench.images import pixel_digest
 from bench.models.base import ModelEntry
 from bench.plan import Job, Plan, make_plan
 from bench.score import arms, score

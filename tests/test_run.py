@@ -117,19 +117,21 @@ def test_a_chooser_takes_the_best_candidate_by_a_metric_without_ties(tiny: Path,
     made, done = make_run(tiny, tmp_path, "--set", override, "--set", "metrics=[shapes-aesthetic]")
     assert done.code == 0, done.err
     rows = made.rows(
-        "SELECT prompt_index, images.digest, chosen_from, calls_noise FROM cells JOIN images USING (job_id) "
+        "SELECT prompt_index, images.digest, chosen_from, calls_sampling, cost FROM cells JOIN images USING (job_id) "
         "WHERE method = 'best'"
     )
     assert len(rows) == LIMIT
     scores = made.scores("shapes-aesthetic")
     by_job = dict(made.rows("SELECT job_id, value FROM images JOIN scores USING (digest) WHERE chosen_from IS NULL"))
     assert len(by_job) == 3 * LIMIT
-    for index, _, candidates, calls in rows:
+    for index, _, candidates, calls, cost in rows:
         values = [by_job[c] for c in json.loads(candidates)]
         assert len(set(values)) == 3, "candidates that tie would show nothing"
         assert scores["best", index] == max(values)
         assert values[:2] == [scores["standard", index], scores["reseed", index]]
-        assert calls == 2 * 4, "the two images that were made and not kept are charged to the method"
+        assert calls == 3 * 4, "the two images that were made and not kept are charged to the method, as sampling"
+        told = json.loads(cost)
+        assert (told["sampling"]["forwards"], told["decode"]["decodes"], told["select"]["rewards"]) == (12, 3, 3)
 
 
 def test_reseed_is_the_second_candidate_and_is_made_once(finished: Run) -> None:
@@ -150,14 +152,15 @@ def test_the_cost_of_choosing_is_that_of_all_candidates(finished: Run) -> None:
     mean = (cost["standard"]["total_ms"] + cost["reseed"]["total_ms"]) / 2
     assert cost["best_of_2"]["total_ms"] > 1.5 * mean
     (both,) = finished.rows(
-        """SELECT AVG(best.noise_ms + best.sampling_ms + best.decode_ms), AVG(one.ms + two.ms)
+        """SELECT AVG(best.noise_ms + best.sampling_ms + best.decode_ms), AVG(one.ms + two.ms), MIN(best.select_ms)
            FROM cells c JOIN images best ON best.job_id = c.job_id
            JOIN (SELECT job_id, noise_ms + sampling_ms + decode_ms AS ms FROM images) one
              ON one.job_id = json_extract(best.chosen_from, '$[0]')
            JOIN (SELECT job_id, noise_ms + sampling_ms + decode_ms AS ms FROM images) two
              ON two.job_id = json_extract(best.chosen_from, '$[1]')"""
     )
-    assert both[0] > both[1], "both candidates' times and the judging"
+    assert both[0] == pytest.approx(both[1]), "both candidates' times, stage by stage"
+    assert both[2] > 0, "judging among them is a stage of its own"
 
 
 # Sharing and mending ----------------------------------------------------------------------------------------------

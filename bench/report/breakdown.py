@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from bench.report.tables import Cell, Table, has_settings, label_headers, labels_of, metric_header, preferred
@@ -23,7 +24,9 @@ from bench.report.words import (
     setting_key,
 )
 
-STAGES = ("encode", "noise", "sampling", "decode")
+STAGES = ("encode", "noise", "sampling", "decode", "select")
+COUNTED = {"backwards": "of them gradients", "networks": "extra networks", "rewards": "images scored"}
+"""Columns that stand there where a method has any."""
 LONG = 60  # rows; a longer breakdown is folded away
 
 # Cost ----------------------------------------------------------------------------------------------------------------
@@ -33,11 +36,17 @@ def cost_table(results: Results) -> Table:
     """What an image costs, stage by stage; a method's cost is a result."""
     arms = pooled(results.get("arms") or [])
     base = {(setting_key(arm), arm["prompts"]): arm.get("cost") or {} for arm in arms if arm.get("is_baseline")}
-    headers = ["calls: noise", "sampling", "total", *(f"{stage} ms" for stage in STAGES), "total ms", "peak memory",
-               "timed", "from cache"]  # fmt: skip
+    costs = [arm.get("cost") or {} for arm in arms]
+    stages = [stage for stage in STAGES if stage != "select" or any(finite(c.get("select_ms")) for c in costs)]
+    counted = {name: said for name, said in COUNTED.items() if any(finite(c.get(name)) for c in costs)}
+    headers = ["calls: noise", "sampling", "total", *counted.values(), *(f"{stage} ms" for stage in stages), "total ms",
+               "peak memory", "timed", "from cache"]  # fmt: skip
     several = has_settings(results)
     rows = [
-        [*labels_of(results, arm, several=several), *_cost(arm, base.get((setting_key(arm), arm["prompts"]), {}))]
+        [
+            *labels_of(results, arm, several=several),
+            *_cost(arm, base.get((setting_key(arm), arm["prompts"]), {}), stages, list(counted)),
+        ]
         for arm in arms
     ]
     kinds = distinct((arm.get("cost") or {}).get("peak_kind") for arm in arms)
@@ -60,7 +69,7 @@ def _ratios(arm: Row) -> dict[str, Row]:
     return {name: row for name, row in given.items() if row and finite(row.get("ratio")) is not None}
 
 
-def _cost(arm: Row, base: Row) -> list[Cell]:
+def _cost(arm: Row, base: Row, stages: Sequence[str], counted: Sequence[str]) -> list[Cell]:
     cost, known = arm.get("cost") or {}, "ratios" in (arm.get("cost") or {})
 
     def ratio(name: str) -> str:
@@ -78,7 +87,8 @@ def _cost(arm: Row, base: Row) -> list[Cell]:
     return [
         *(Cell(_count(cost.get(name))) for name in ("calls_noise", "calls_sampling")),
         Cell(_count(cost.get("calls_total")), ratio("calls_total")),
-        *(Cell(number(cost.get(f"{stage}_ms"), 1), ratio(f"{stage}_ms")) for stage in STAGES),
+        *(Cell(_count(cost.get(name))) for name in counted),
+        *(Cell(number(cost.get(f"{stage}_ms"), 1), ratio(f"{stage}_ms")) for stage in stages),
         Cell(number(cost.get("total_ms"), 1), ratio("total_ms")),
         Cell(MISSING if peak is None else f"{peak / 2**20:,.0f} MiB", ratio("peak_bytes")),
         *(Cell(_count(cost.get(name))) for name in ("n_timed", "from_cache")),

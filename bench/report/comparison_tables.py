@@ -26,7 +26,7 @@ from bench.suite import EVERY_PROMPT_SET as POOLED
 Comparison = dict[str, Any]
 """What `bench.compare.compare` returns."""
 
-STAGES = ("encode_ms", "noise_ms", "sampling_ms", "decode_ms", "total_ms")
+STAGES = ("encode_ms", "noise_ms", "sampling_ms", "decode_ms", "select_ms", "total_ms")
 
 
 def delta_table(found: Comparison) -> Table:

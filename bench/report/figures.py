@@ -181,12 +181,17 @@ def stage_split(panel: StagePanel) -> str:
             width = inner * time / longest
             parts.append(f'<rect class="s{index}" x="{left:.1f}" y="{top + 18}" width="{width:.2f}" height="12"/>')
             left += width
-        parts.append(_text(LEFT, top + 42, " + ".join(f"{time:,.3g}" for time in split.stages), "tick"))
+        parts.append(_text(LEFT, top + 42, " + ".join(f"{time:,.3g}" for time in _shown(split)), "tick"))
     says = "; ".join(
         f"{split.method} " + ", ".join(f"{stage} {time:,.3g}" for stage, time in zip(STAGES, split.stages, strict=True))
         for split in panel.splits
     )
     return _svg(TOP + row * len(panel.splits) + 6, f"Milliseconds of an image. {says}", parts)
+
+
+def _shown(split: Split) -> tuple[float, ...]:
+    """The stages' times; judging among candidates only where there was any."""
+    return split.stages if split.stages[-1] else split.stages[:-1]
 
 
 def memory(panel: StagePanel) -> str:

@@ -20,7 +20,7 @@ from bench.report.words import (
     setting_key,
 )
 
-STAGES = ("encode", "noise", "sampling", "decode")
+STAGES = ("encode", "noise", "sampling", "decode", "select")
 MEBIBYTE = 2**20
 
 

@@ -40,7 +40,7 @@ DPI = 160
 # Okabe and Ito's colours, the grey of the baseline first; shapes repeat what colours say. As in the page's stylesheet.
 COLOURS = ("#6b7280", "#e69f00", "#0072b2", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#d8c600")
 MARKERS = ("o", "s", "^", "D", "X", "v", "P")
-STAGE_COLOURS = ("#9aa3ad", "#d55e00", "#56b4e9", "#f0e442")
+STAGE_COLOURS = ("#9aa3ad", "#d55e00", "#56b4e9", "#f0e442", "#009e73")
 _INK, _SOFT, _LINE = "#1b1f24", "#57606a", "#d5dae0"
 _STYLE = {
     # Names are shown as they are: no mathematics between dollars, and no LaTeX.

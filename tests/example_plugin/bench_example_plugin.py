@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from bench.methods.base import Batch, Method
+from bench.methods.base import Method
 
 if TYPE_CHECKING:
     import torch
 
-    from bench.models.base import Denoiser
+    from bench.sampling.session import Session
 
 
 class Flip(Method):
@@ -22,5 +22,5 @@ class Flip(Method):
     strength: float = Field(1.0, ge=0, le=1)
     """1 turns the sign; 0 leaves the latent as it is."""
 
-    def noise(self, batch: Batch, denoiser: Denoiser) -> torch.Tensor:
-        return batch.latents * (1 - 2 * self.strength)
+    def noise(self, s: Session, x: torch.Tensor) -> torch.Tensor:
+        return x * (1 - 2 * self.strength)

@@ -141,7 +141,7 @@ def test_incomplete_arms_are_not_drawn(stepped: dict[str, Any]) -> None:
 
 def test_stage_split(small: dict[str, Any]) -> None:
     (panel,) = panels.stage_panels(small)
-    assert panel.splits[0].stages == (6.4, 38.6, 486.0, 9.0)
+    assert panel.splits[0].stages == (6.4, 38.6, 486.0, 9.0, 0.0)
     assert panel.splits[0].total == pytest.approx(540.0)
     assert panel.splits[0].peak == 612
     widths = [float(width) for width in re.findall(r'class="s\d"[^>]* width="([\d.]+)"', figures.stage_split(panel))]
