@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from bench.errors import UserError
 from bench.models.base import Embeddings, Family, ModelEntry, check_folder, quiet_hub_libraries
 from bench.models.shapes_of import check_parts
+from bench.models.worn import Wardrobe
 
 if TYPE_CHECKING:
     import torch
@@ -66,9 +67,7 @@ class PipelineFamily(Family):
         for module in (self._own, self.pipeline.vae):
             module.eval().requires_grad_(False)
         check_parts(entry, self._own.config, self.pipeline.vae.config, self.scheduler_config)
-        self._first = self._own
-        self._worn: dict[tuple[str, ...], Any] = {}
-        """Denoisers in other weights, by the digests of what they wear."""
+        self._wardrobe = Wardrobe(self._own)
 
     @property
     def _own(self) -> Any:
@@ -104,16 +103,7 @@ class PipelineFamily(Family):
         return {"denoiser": self._own, **{name: getattr(p, name) for name in self.encoders}, "vae": p.vae}
 
     def wear(self, weights: Sequence[Weights]) -> None:
-        from bench.models.worn import dressed
-
-        key = tuple(f"{w.kind}:{w.digest}:{w.scale}" for w in weights)
-        if not key:
-            network = self._first
-        else:
-            if key not in self._worn:
-                self._worn[key] = dressed(self, self._first, weights)
-            network = self._worn[key]
-        setattr(self.pipeline, self.network_name, network)
+        setattr(self.pipeline, self.network_name, self._wardrobe.network(self, weights))
 
     @classmethod
     def networks_config(cls, folder_configs: Mapping[str, Any]) -> Mapping[str, Any]:

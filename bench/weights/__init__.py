@@ -1,1 +1,1 @@
-"""Weights put on a model's denoiser: `base.py` says what a row is, `files.py` pins them, `published.py` has the rows."""
+"""Weights that methods put on a model: `base.py` says what a row is, `files.py` pins, `published.py` has the rows."""

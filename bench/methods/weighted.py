@@ -1,0 +1,66 @@
+"""What methods share that put weights on the denoiser: where the weights come from, and how they are pinned."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from pydantic import Field, PrivateAttr
+
+from bench.errors import UserError
+from bench.methods.base import Method
+from bench.models.worn import check_peft
+from bench.sampling.records import LORA, NETWORK, Weights
+from bench.weights.base import NamedWeights, rows_for
+from bench.weights.files import pin
+
+if TYPE_CHECKING:
+    from bench.models.base import ModelEntry
+
+AUTO = "auto"
+
+
+class Weighted(Method):
+    """Puts weights on the denoiser. Only `for_model` knows which: by default the model's own row of `bench.weights`."""
+
+    row_name: ClassVar[str]
+    """What its rows of `bench.weights` say as their method."""
+
+    weights: str = AUTO
+    """A network's or a pipeline's folder, a LoRA's, a .safetensors file, or owner/name@COMMIT[:folder or :file]; auto:
+    the published ones for the model."""
+    scale: float = Field(default=1.0, ge=-10, le=10)
+    """How much of a LoRA's updates is added."""
+
+    _pinned: Weights | None = PrivateAttr(default=None)
+    _row: NamedWeights | None = PrivateAttr(default=None)
+
+    def for_model(self, entry: ModelEntry) -> Self:
+        """With its weights found and pinned; UserError where there are none or a library that they need is missing."""
+        row = self.row(entry)
+        found = row.pinned() if row else pin(self.weights, of=self.row_name)
+        if found.kind not in (NETWORK, LORA):
+            raise UserError(f"{self.row_name}: weights of the kind {found.kind!r} cannot be put on a denoiser")
+        if found.kind == LORA:
+            check_peft(self.row_name)
+        elif self.scale != 1.0:
+            raise UserError(f"{self.row_name}: scale {self.scale:g} is for a LoRA, and its weights are a whole network")
+        made = self.model_copy()
+        made._row = row
+        made._pinned = Weights(**{**vars(found), "scale": self.scale})
+        return made
+
+    def row(self, entry: ModelEntry) -> NamedWeights | None:
+        """The named weights that it takes for a model; None where the suite names others."""
+        return rows_for(self.row_name, entry)[0] if self.weights == AUTO else None
+
+    def adapters(self) -> tuple[Weights, ...]:
+        if self._pinned is None:
+            raise UserError(f"{self.row_name}: no weights were chosen; ask for_model(entry) first")
+        return (self._pinned,)
+
+    def identity(self) -> dict[str, Any]:
+        """Without the place of its weights once they are pinned: their digest is in the job id."""
+        told = super().identity()
+        if self._pinned is not None:
+            del told["weights"], told["scale"]
+        return told
