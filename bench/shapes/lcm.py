@@ -53,7 +53,7 @@ def train_lcm(
     work: Path,
     pipeline: Any,
     *,
-    steps: int = 1_200,
+    steps: int = 900,
     batch: int = 48,
     scenes: int = 30_000,
     say: Callable[[str], Any] = print,
