@@ -26,7 +26,7 @@ STEPS = {
     "aesthetic": 6000,
     "dpo": 800,
     "turbo": 2500,
-    "lcm": 900,
+    "lcm": 600,
 }
 NAMES = tuple(STEPS)
 

@@ -53,7 +53,7 @@ def train_lcm(
     work: Path,
     pipeline: Any,
     *,
-    steps: int = 900,
+    steps: int = 600,
     batch: int = 48,
     scenes: int = 30_000,
     say: Callable[[str], Any] = print,
