@@ -144,7 +144,7 @@ def card_cut_short(folder: Path) -> str:
 
 def gone(folder: Path) -> str:
     shutil.rmtree(folder)
-    return "no model_index.json or config.json there"
+    return "no model_index.json there"
 
 
 @pytest.mark.parametrize("harm", [missing, corrupt, cut_short_without_a_card, card_cut_short, gone])
@@ -255,10 +255,10 @@ def test_a_disk_that_fills_up_among_the_images_loses_none(
     bench: Bench, finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As above where nothing may be mounted: the writer says that the disk is full after some images."""
-    from bench import generate
+    from bench import maker
 
     run = Run(finished.suite, tmp_path / "runs", tmp_path / "cache", tmp_path / "runs" / finished.folder.name)
-    write, written = generate._save_png, []
+    write, written = maker._save_png, []
 
     def full(pixels: object, path: Path) -> None:
         if len(written) >= 5:
@@ -267,7 +267,7 @@ def test_a_disk_that_fills_up_among_the_images_loses_none(
         write(pixels, path)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr("bench.generate._save_png", full)
+        patch.setattr("bench.maker._save_png", full)
         done = bench(*run.arguments("--batch-size", 2))
     assert done.code == 2
     assert "the disk is full or failing; free some space and run again" in done.error

@@ -149,7 +149,7 @@ def test_the_gradient_is_that_of_the_sampled_image(prompts: Path, tmp_path: Path
 
 
 def test_sampling_for_the_gradient_is_ddim(prompts: Path, tmp_path: Path) -> None:
-    """Through as many calls as the collection has steps it ends where the pipeline's own loop does, one or two grey levels off.
+    """Through as many calls as the collection has steps it ends near the loop's own image: by two grey levels at most.
 
     The pipeline stops at the noise of timestep 0 and this at none.
     """
