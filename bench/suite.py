@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -426,31 +427,62 @@ def _twinned(suite: Suite, document: Document) -> Suite:
             said = f"--twin leaves no {_SINGULAR[kind]}, for none has a twin yet: {', '.join(map(repr, gone))}"
             raise UserError(f"{document.place((kind,)).shown}: {said}")
         notes += [f"{_SINGULAR[kind]} {name!r} has no twin yet: left out" for name in gone]
-    update["methods"] = tuple(one for method in suite.methods if (one := _twinned_method(method, notes)))
-    if suite.baseline not in [method.label for method in update["methods"]]:
-        said = f"--twin leaves no baseline: {suite.baseline!r} chooses by a metric that has no twin yet"
-        raise UserError(f"{document.place(('baseline',)).shown}: {said}")
+    exchanged = [twin for name, twin in twins["models"].items() if twin and twin != name]
+    kept: list[MethodSpec] = []
+    for method in suite.methods:
+        found = _twinned_method(method, exchanged)
+        if isinstance(found, MethodSpec):
+            kept.append(found)
+        elif method.label == suite.baseline:
+            raise UserError(f"{document.place(('baseline',)).shown}: --twin leaves no baseline: {found.of_baseline}")
+        else:
+            notes.append(f"{found.of_arm}: left out")
+    update["methods"] = tuple(kept)
     for key in ("steps", "guidance"):
-        if getattr(suite, key) is not None and key not in document.overridden:
-            update[key] = None
-            notes.append(f"{key} is the twin model's own default, not the suite's; --set {key}=... sets it")
+        values = getattr(suite, key)
+        if values is None or key in document.overridden:
+            continue
+        if len(values) > 1:
+            continue  # the suite compares them: it would have nothing to show at one value
+        update[key] = None
+        notes.append(f"{key} is the twin model's own default, not the suite's; --set {key}=... sets it")
     update |= _twinned_rules(suite, metrics=twins["metrics"], prompts=twins["prompts"])
     return _coherent(suite.model_copy(update={**update, "notes": tuple(notes)}))
 
 
-def _twinned_method(method: MethodSpec, notes: list[str]) -> MethodSpec | None:
-    """The method choosing by stand-ins; None, with a note, where its chooser has none."""
+@dataclass(frozen=True)
+class _Lacking:
+    """Why an arm has no place in the embedded world, as it is said of an arm and of the baseline."""
+
+    of_arm: str
+    of_baseline: str
+
+
+def _twinned_method(method: MethodSpec, models: Sequence[str]) -> MethodSpec | _Lacking:
+    """The method choosing by stand-ins; or why not: its chooser has none, or it cannot serve one of the twin `models`.
+
+    A method says by `for_model` which models it can serve, such as those that it has weights for.
+    """
     links = []
     for link in method.chain:
-        for name in registry.named_fields(registry.get("methods", link.use), "metrics"):
+        plugin = registry.get("methods", link.use)
+        for name in registry.named_fields(plugin, "metrics"):
             metric = link.params.get(name)
             if not isinstance(metric, str) or metric not in registry.names("metrics"):
                 continue
             twin = registry.twin("metrics", metric)
             if twin is None:
-                notes.append(f"method {method.label!r} chooses by {metric!r}, which has no twin yet: left out")
-                return None
+                return _Lacking(
+                    f"method {method.label!r} chooses by {metric!r}, which has no twin yet",
+                    f"{method.label!r} chooses by a metric that has no twin yet",
+                )
             link = link.model_copy(update={"params": {**link.params, name: twin}})
+        for model in models:
+            try:
+                plugin(**link.params).for_model(registry.get("models", model))
+            except UserError as error:
+                why = f"{method.label!r} cannot serve the twin model {model!r} ({str(error).split(';')[0]})"
+                return _Lacking(f"method {why}", why)
         links.append(link)
     return method.model_copy(update={"chain": tuple(links)})
 

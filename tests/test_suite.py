@@ -23,6 +23,9 @@ from bench.suite import Control, Gate, Link, MethodSpec
 class Parameters(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    def for_model(self, entry: Any) -> Any:
+        return self
+
 
 class BestOfN(Parameters):
     n: int = Field(4, ge=2)
@@ -31,6 +34,11 @@ class BestOfN(Parameters):
 
 class Golden(Parameters):
     weights: str
+
+    def for_model(self, entry: Any) -> Any:
+        if entry.twin_of:
+            raise UserError("golden: no weights are known for it; give some")
+        return self
 
 
 def plain(**names: tuple[str, ...]) -> dict[str, Any]:
@@ -651,6 +659,55 @@ gates:
 )
 def test_twin_of_nothing(old: str, new: str, expected: str) -> None:
     assert line(changed(old, new), twin=True) == f"suites/s.yaml:{expected}"
+
+
+GOLDEN = "- {use: golden, weights: published}\n"
+
+
+def test_twin_leaves_out_a_method_that_cannot_serve_the_twin_model() -> None:
+    rules = "controls: {inversion+golden: zero}\ngates: [{metric: hpsv2, method: inversion+golden, delta: 0.0}]\n"
+    text = changed("- inversion\n", "- inversion\n  - [inversion, {use: golden, weights: published}]\n") + rules
+    made = parse(text, twin=True)
+    assert labels(made) == ["standard", "inversion", "best_of_4"]
+    assert made.notes[0] == (
+        "method 'inversion+golden' cannot serve the twin model 'shapes' (golden: no weights are known for it): left out"
+    )
+    assert (made.controls, made.gates) == ({}, ())
+    assert labels(parse(text)) == ["standard", "inversion", "inversion+golden", "best_of_4"]
+
+
+def test_twin_of_a_named_stand_in_leaves_its_methods_to_the_plan() -> None:
+    text = LINES.replace("[sdxl]", "[shapes]").replace("- inversion\n", GOLDEN)
+    assert labels(parse(text, twin=True)) == ["standard", "golden", "best_of_4"]
+
+
+def test_twin_may_not_leave_out_the_baseline() -> None:
+    text = LINES.replace("- standard\n", "- {use: golden, weights: published, name: standard}\n")
+    assert line(text, twin=True) == (
+        "suites/s.yaml:7: --twin leaves no baseline: 'standard' cannot serve the twin model 'shapes' "
+        "(golden: no weights are known for it)"
+    )
+
+
+def test_twin_keeps_values_that_the_suite_compares() -> None:
+    made = parse(LINES.replace("steps: 50", "steps: [10, 50]"), twin=True)
+    assert (made.steps, made.guidance) == ((10, 50), None)
+    assert not [note for note in made.notes if note.startswith("steps")]
+
+
+SUITES = sorted((Path(__file__).parents[1] / "suites").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
+def test_every_suite_of_the_project_is_valid_and_has_a_twin(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    made = suite.load(path)
+    assert (made.name, bool(made.title)) == (path.stem, True)
+    if all(model.startswith("shapes-") for model in made.models):
+        return  # it is of the embedded world already
+    twin = suite.load(path, twin=True)
+    assert twin.twin
+    assert twin.baseline in labels(twin)
 
 
 # Properties

@@ -21,7 +21,7 @@ sdxl = ModelEntry(
     guidance=5.0,
     size=(64, 64),
     latent=(4, 8, 8),
-    twin_of=("sdxl", "dreamshaper", "hunyuan-dit"),
+    twin_of=("sdxl", "dreamshaper", "hunyuan-dit", "sd14", "sd15", "sd21"),
     call_ms=2.0,
     call_ms_on="two CPU cores",
 )
