@@ -24,13 +24,11 @@ def _block(marker: str, language: str) -> str:
 
 def test_the_example_method_mirrors_the_latent() -> None:
     torch = pytest.importorskip("torch")
-    from bench.methods.base import Batch
-
     exec(compile(_block("<!-- example method -->", "python"), "README.md", "exec"), {"__name__": "readme"})
     try:
         method = registry.get("methods", "antithetic")()
         latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-        assert torch.equal(method.noise(Batch(latents, ["a", "b"], [0, 1]), None), -latents)
+        assert torch.equal(method.noise(None, latents), -latents)
     finally:
         registry._plugins["methods"].pop("antithetic")
 
