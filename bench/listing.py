@@ -37,6 +37,45 @@ def lines(kind: str | None) -> Iterator[str]:
             yield f"  {name:28} {told}{'' if source == 'bench' else f'  [{source}]'}"
 
 
+def catalogue(kind: str | None) -> list[dict[str, Any]]:
+    """Every plugin of a kind, or of all, as a JSON object; each has the same keys, empty where they do not apply.
+
+    `built` is whether it can be used here: false for a metric without a scorer and for a plugin that does not load.
+    `twin` is the embedded stand-in, `twin_of` what it stands in for, `package` the distribution that it comes from.
+    """
+    return [_entry(k, name) for k in ((kind,) if kind else registry.KINDS) for name in registry.names(k)]
+
+
+def _entry(kind: str, name: str) -> dict[str, Any]:
+    told = {"kind": kind, "name": name, "about": "", "source": "", "cost": "", "needs": [], "built": True}
+    told |= {"twin": None, "twin_of": [], "package": registry.source(kind, name)}
+    try:
+        plugin = registry.get(kind, name)
+    except UserError as error:
+        return told | {"about": str(error), "built": False}
+    twin = registry.twin(kind, name)
+    told |= {"twin": twin if twin != name else None, "twin_of": list(getattr(plugin, "twin_of", ()))}
+    about = plugin.about if kind in ("methods", "metrics", "prompts", "weights") else _about(kind, plugin)
+    return told | {"about": about.split("; twin of ")[0]} | _facts(kind, plugin)
+
+
+def _facts(kind: str, plugin: Any) -> dict[str, Any]:
+    """What only some kinds can say."""
+    if kind == "methods":
+        return {"source": plugin.source, "cost": plugin.cost, "needs": sorted(plugin.needs)}
+    if kind == "samplers":
+        return {"source": f"diffusers {plugin.scheduler}", "cost": f"{plugin.calls(50)} calls at 50 steps"}
+    if kind == "prompts":
+        return {"source": plugin.source}
+    if kind == "metrics":
+        needs = ["prompt metadata"] if plugin.needs_metadata else []
+        return {"needs": needs, "built": plugin.load is not None or plugin.partial}
+    place = Path(plugin.source)
+    # A folder's place says something about this machine and nothing about the weights.
+    where = place.name if place.is_absolute() else f"{plugin.source}@{plugin.revision}"
+    return {"source": where}
+
+
 def _about(kind: str, plugin: Any) -> str:
     twin = f"; twin of {', '.join(plugin.twin_of)}" if getattr(plugin, "twin_of", ()) else ""
     if kind == "models":

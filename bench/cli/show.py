@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from pathlib import Path
 
@@ -49,6 +50,7 @@ def add_to(add: Add) -> None:
 
     ls = add("ls", cmd_ls, "list the models, methods, samplers, prompt sets, metrics and named weights that are known")
     ls.add_argument("kind", nargs="?", choices=list(registry.KINDS))
+    ls.add_argument("--json", action="store_true", help="the whole catalogue as one JSON array, for programs")
 
     add("doctor", cmd_doctor, "say what this machine can run and what is missing")
 
@@ -147,9 +149,12 @@ def cmd_export(options: argparse.Namespace) -> int:
 
 
 def cmd_ls(options: argparse.Namespace) -> int:
-    from bench.listing import lines
+    from bench.listing import catalogue, lines
 
-    print("\n".join(lines(options.kind)))
+    if options.json:
+        print(json.dumps(catalogue(options.kind), indent=1, ensure_ascii=False))
+    else:
+        print("\n".join(lines(options.kind)))
     return 0
 
 

@@ -1,0 +1,60 @@
+"""`bench ls`: the catalogue for people, and with `--json` for programs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from bench import registry
+from bench.cli import main
+from bench.listing import catalogue, lines
+
+KEYS = {"kind", "name", "about", "source", "cost", "needs", "built", "twin", "twin_of", "package"}
+
+
+def _by_name(kind: str) -> dict[str, dict[str, Any]]:
+    return {row["name"]: row for row in catalogue(kind)}
+
+
+def test_every_plugin_of_every_kind_has_the_same_keys() -> None:
+    rows = catalogue(None)
+    assert [(r["kind"], r["name"]) for r in rows] == [(k, n) for k in registry.KINDS for n in registry.names(k)]
+    assert all(set(row) == KEYS for row in rows)
+    assert all(row["about"] for row in rows if row["kind"] in ("models", "methods", "weights"))
+
+
+def test_methods_tell_source_cost_and_needs() -> None:
+    inversion = _by_name("methods")["inversion"]
+    assert (inversion["cost"], inversion["package"], inversion["built"]) == ("+2 calls", "bench", True)
+    initno = _by_name("methods")["initno"]
+    assert initno["needs"] == ["attention", "gradient", "subject words"]
+
+
+def test_twins_are_told_from_both_sides() -> None:
+    models = _by_name("models")
+    assert models["sdxl"]["twin"] == "shapes-sdxl"
+    assert (models["shapes-sdxl"]["twin"], "sdxl" in models["shapes-sdxl"]["twin_of"]) == (None, True)
+    assert "twin of" not in models["shapes-sdxl"]["about"]
+    assert models["shapes-sdxl"]["source"] == "shapes-sdxl"  # no path of this machine
+
+
+def test_what_cannot_be_used_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics = _by_name("metrics")
+    assert metrics["clipscore"]["built"]
+    assert metrics["geneval"]["needs"] == ["prompt metadata"]
+    broken = registry._Broken("mine", "my-package", ImportError("no module named x"))
+    monkeypatch.setitem(registry._discover("methods"), "mine", broken)
+    monkeypatch.setitem(registry._sources, ("methods", "mine"), "my-package")
+    row = _by_name("methods")["mine"]
+    assert (row["built"], row["package"]) == (False, "my-package")
+    assert "does not load" in row["about"]
+    assert any(line.startswith("  mine") and "broken" in line for line in lines("methods"))
+
+
+def test_the_command_prints_one_json_array(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ls", "weights", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["kind"] for row in rows} == {"weights"}
+    assert "@" in next(row["source"] for row in rows if row["name"] == "dpo-sdxl")
