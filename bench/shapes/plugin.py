@@ -9,6 +9,7 @@ from bench.metrics.base import MetricEntry, Scorer
 from bench.models.base import ModelEntry, folder_digest
 from bench.prompts.base import Prompt, PromptSet
 from bench.shapes import prompt_sets
+from bench.weights.base import NamedWeights
 
 WEIGHTS = Path(__file__).parent / "weights"
 
@@ -21,10 +22,35 @@ sdxl = ModelEntry(
     guidance=5.0,
     size=(64, 64),
     latent=(4, 8, 8),
-    twin_of=("sdxl", "dreamshaper", "hunyuan-dit", "sd14", "sd15", "sd21"),
+    twin_of=("sdxl", "hunyuan-dit", "sd14", "sd15", "sd21"),
     call_ms=2.0,
     call_ms_on="two CPU cores",
 )
+
+turbo = ModelEntry(
+    name="shapes-turbo",
+    adapter="bench.models.sdxl:SDXL",
+    source=str(WEIGHTS / "shapes-turbo"),
+    revision=None,
+    steps=4,
+    guidance=1.0,
+    size=(64, 64),
+    latent=(4, 8, 8),
+    twin_of=("dreamshaper",),
+    call_ms=1.0,
+    call_ms_on="two CPU cores",
+)
+turbo_weights = NamedWeights(
+    "turbo",
+    "shapes-sdxl",
+    str(WEIGHTS / "shapes-turbo"),
+    subfolder="unet",
+    steps=(4,),
+    sampler="ddim",
+    settings={"timestep_spacing": "trailing"},
+    license="Apache-2.0",
+)
+dpo_weights = NamedWeights("dpo", "shapes-sdxl", str(WEIGHTS / "shapes-dpo"), subfolder="unet", license="Apache-2.0")
 
 
 TRAINING = 20_000
