@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import stats
+from bench import equal_compute, stats
 from bench.arms import CALLS, POOLED, TIMES, Floats, Ints, Measured, MeasuredArm, Setting, cost_of, timed_rows
 from bench.metrics.base import MetricEntry
 from bench.metrics.geneval_rules import TASKS
@@ -32,6 +32,7 @@ class Tables:
     tasks: list[Row]
     seeds: list[Row]
     categories: list[Row]
+    equal_compute: list[Row]
 
 
 class Tabulation:
@@ -45,7 +46,10 @@ class Tabulation:
         *,
         baseline: str,
         optimised: Optimised,
+        plain: frozenset[str] = frozenset(),
     ):
+        """`plain` are the labels of arms that are nothing but standard sampling, once or n times."""
+        self.plain = plain
         self.measured, self.arms, self.entries = measured, arms, entries
         self.baseline, self.optimised = baseline, optimised
         self.bases: dict[tuple[Setting, str], MeasuredArm] = {
@@ -64,6 +68,7 @@ class Tabulation:
             tasks=[row for a in self.arms for m in self.entries if (row := self._tasks(a, m))],
             seeds=list(self._split("seed", self.seed, [a for a in self.arms if a.prompts == POOLED])),
             categories=list(self._split("category", self.category, [a for a in self.arms if a.prompts != POOLED])),
+            equal_compute=self._equal_compute(),
         )
         self.asking.answer()
         adjust(found.comparisons)
@@ -196,6 +201,32 @@ class Tabulation:
                 continue
             treated, control = arm.scores[number][ours][both], base.scores[number][theirs][both]
             yield self.asking.compare(row, entry, treated, control, texts, preferences=entry.kind == "pair")
+
+    def _equal_compute(self) -> list[Row]:
+        """Every arm against the plain one with as many denoiser calls."""
+        numbers = self.measured.images.numbers
+        costed = [
+            equal_compute.Costed(a, float(sum(numbers[c][a.made()].mean() for c in CALLS)) if len(a.made()) else 0.0)
+            for a in self.arms
+        ]
+        return equal_compute.rows(costed, plain=self.plain, baseline=self.baseline, compare=self._against_plain)
+
+    def _against_plain(self, arm: MeasuredArm, plain: MeasuredArm) -> dict[str, Row]:
+        """By metric of images, the paired delta; an arm's row of `_compare` says what is complete."""
+        pairs, ours, theirs = equal_compute.shared(arm, plain)
+        found = {}
+        for number, (name, entry) in enumerate(self.entries.items()):
+            if entry.kind != "image":
+                continue
+            treated, control = arm.scores[number][ours], plain.scores[number][theirs]
+            both = ~np.isnan(treated) & ~np.isnan(control)
+            if not both.any():
+                continue
+            marked = name in self.optimised(arm) or name in self.optimised(plain)
+            row: Row = {"delta": None, "low": None, "high": None, "n": int(both.sum()), "marked": marked}
+            self.asking.mean(row, "delta", (treated - control)[both], self.measured.texts[pairs[both]])
+            found[name] = row
+        return found
 
     # Parts -----------------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from bench import registry, stats
 from bench.arms import POOLED, Measured, MeasuredArm, read_arms, with_pooled
 from bench.comparisons import Optimised, Tabulation
+from bench.equal_compute import plain_labels
 from bench.errors import UserError
 from bench.merging import check_baselines, check_weights, joined, joint_id
 from bench.methods.base import Chain
@@ -71,7 +72,8 @@ def compute(*ledgers: Ledger, folder: Path | None = None) -> dict[str, Any]:
     arms = with_pooled(measured.arms)
     check_baselines(arms, suite)
     optimised = _optimised(ledgers, suites)
-    found = Tabulation(measured, arms, entries, baseline=suite.baseline, optimised=optimised).tables()
+    plain = plain_labels(suite.methods) - suite.controls.keys()
+    found = Tabulation(measured, arms, entries, baseline=suite.baseline, optimised=optimised, plain=plain).tables()
     ms = _score_ms(ledgers)
     metrics = {m: _metric(e, ms.get((m, scorers[m]))) for m, e in entries.items()}
     runs = [_run(ledger, s, folder or ledgers[0].folder) for ledger, s in zip(ledgers, suites, strict=True)]
@@ -98,6 +100,7 @@ def compute(*ledgers: Ledger, folder: Path | None = None) -> dict[str, Any]:
         "metrics": metrics,
         "arms": found.arms,
         "comparisons": found.comparisons,
+        "equal_compute": found.equal_compute,
         "tasks": found.tasks,
         "controls": list(_controls(found.comparisons, suite)),
         "seeds": found.seeds,

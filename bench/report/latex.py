@@ -130,7 +130,7 @@ def render(results: Results) -> str:
     """All tables, each a `table` environment of its own."""
     paper = paper_table(results)
     tables = [
-        metric_table(results),
+        metric_table(results, equal=False),
         *([paper] if paper else []),
         win_table(results),
         task_table(results),

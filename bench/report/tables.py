@@ -29,6 +29,11 @@ from bench.report.words import (
 )
 
 GENEVAL_TASKS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
+EQUAL_CALLS = (
+    "Last column: the plain arm of this run (standard noise, or the best of several) whose denoiser calls are "
+    "nearest, and the paired deltas to it with 95 % intervals, not adjusted for their number. A call without "
+    "guidance, or with a gradient, counts as one. † either of the two optimises the metric."
+)
 GLYPHS = {"better": " ▲", "worse": " ▼"}
 
 
@@ -55,17 +60,23 @@ class Table:
     """Detail that a page folds away and a short form leaves out."""
 
 
-def metric_table(results: Results, *, detail: bool = True) -> Table:
-    """The paper's layout: model, prompt set and method in rows, metrics in columns."""
+def metric_table(results: Results, *, detail: bool = True, equal: bool = True) -> Table:
+    """The paper's layout: model, prompt set and method in rows, metrics in columns.
+
+    `equal` adds what plain sampling gives for as many denoiser calls, where the results have it.
+    """
     arms, names = _rows(results, "arms", detail=detail), list(results.get("metrics") or {})
     comparisons, several = compared_at(results), has_settings(results)
     best, digits = _best(results, arms, comparisons), {name: places(results, name) for name in names}
+    plain = {place(row): row for row in (results.get("equal_compute") or []) if equal}
     rows = []
     for arm in arms:
-        cells = [
+        cells: list[Cell] = [
             _mean(results, arm, name, comparisons.get((*place(arm), name)), best=best, digits=digits[name])
             for name in names
         ]
+        if plain:
+            cells.append(_plain(results, arm, plain.get(place(arm)), digits=digits))
         rows.append([*labels_of(results, arm, several=several), *cells])
     notes = [
         f"Mean with its 95 % interval for {baseline_name(results)}; for the others the mean, then the paired delta "
@@ -82,8 +93,33 @@ def metric_table(results: Results, *, detail: bool = True) -> Table:
         notes.append(f"One value for all images of a row together, which depends on their number: {of}.")
     if any(row.get("marked") for row in results.get("comparisons") or []):
         notes.append("† The method optimises this metric: not ranked, not counted as evidence.")
-    return Table("Quality", [*label_headers(results), *(metric_header(results, name) for name in names)],
+    if plain:
+        notes.append(EQUAL_CALLS)
+    headers = [*label_headers(results), *(metric_header(results, name) for name in names)]
+    return Table("Quality", [*headers, *(["against plain sampling at equal calls"] if plain else [])],
                  len(label_headers(results)), rows, notes)  # fmt: skip
+
+
+def _plain(results: Results, arm: Row, row: Row | None, *, digits: dict[str, int]) -> Cell:
+    """The arm's deltas to the plain arm with as many denoiser calls, or what to add to the suite for one."""
+    if arm.get("is_baseline") or not row:
+        return Cell(MISSING)
+    found = row.get("reference")
+    if not found:
+        add = f"add {row['add_steps']} to steps" if row.get("add_steps") else "add a best_of_n"
+        return Cell(f"none near {number(row['calls'], 0)} calls", add)
+    at = f" at {found['steps']} steps" if found["steps"] != arm.get("steps") else ""
+    text = f"{found['method']}{at}, {number(found['calls'], 0)} calls"
+    if not at and found["method"] == baseline_name(results):
+        return Cell(text, "the deltas beside")
+    if not arm.get("complete"):
+        return Cell(text)
+    said = [
+        f"{metric_title(results, name)}{' †' if one['marked'] else ''} {number(one['delta'], digits[name], sign=True)} "
+        f"{interval(one['low'], one['high'], digits[name], sign=True)}".rstrip()
+        for name, one in row["metrics"].items()
+    ]
+    return Cell(text, "; ".join(said))
 
 
 def win_table(results: Results, *, detail: bool = True) -> Table:
