@@ -1,4 +1,4 @@
-"""A preference-tuned denoiser in the model's place: Diffusion-DPO's, or any network or LoRA of the same architecture."""
+"""A preference-tuned denoiser in the model's place: Diffusion-DPO's, or any network or LoRA that fits the model."""
 
 from __future__ import annotations
 

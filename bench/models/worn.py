@@ -9,6 +9,7 @@ arm beside the baseline moves nothing.
 from __future__ import annotations
 
 import copy
+import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -169,10 +170,8 @@ def _with_lora(family: PipelineFamily, network: Any, w: Weights) -> Any:
 
 def check_peft(of: str) -> None:
     """UserError where the library that adds LoRA updates is not installed."""
-    try:
-        import peft  # noqa: F401
-    except ImportError as error:
-        raise UserError(f"{of}: a LoRA needs peft; pip install 'noisebench[lora]'") from error
+    if importlib.util.find_spec("peft") is None:
+        raise UserError(f"{of}: a LoRA needs peft; pip install 'noisebench[lora]'")
 
 
 def _check_lora(family: PipelineFamily, network: Any, w: Weights, state: Mapping[str, Any]) -> None:
