@@ -58,7 +58,7 @@ class Noise:
         for _ in range(most):
             with torch.enable_grad():
                 kl = self.kl()
-            if float(kl) <= limit:
+            if float(kl.detach()) <= limit:
                 return
             self.adam.zero_grad()
             kl.backward()
@@ -94,7 +94,7 @@ class InitNO(Method):
     The paper weighs the KL term into the loss and has no L_clean (`clean`); the loop on KL and L_clean are the public
     code's, as is the smoothing of maps, to which the targets belong. That code ranks a settled round with
     the others and may drop it for one that scores better and did not settle; `initno_as_released` does so too. Its
-    loop on KL has no cap.
+    loop on KL has no cap; here `kl_steps` ends it.
 
     Source: 2404.04650, section 3. Cost: up to 5 x 10 + 50 conditional calls with a gradient each; the
     gradient is taken also where a round ends, so that an image's cost is the same in every batch. Needs subject words.
@@ -119,8 +119,8 @@ class InitNO(Method):
     clean: bool = True
     """Whether L_clean is in the loss: attention outside the region of a subject's peak."""
     kl_limit: float = Field(losses.KL_LIMIT, gt=0)
-    kl_steps: int = Field(200, ge=0, le=100_000)
-    """Steps on KL after each step, at the most."""
+    kl_steps: int = Field(20_000, ge=0, le=1_000_000)
+    """Steps on KL after each step, at the most; latents of 4 x 64 x 64 take up to some 3,000, larger ones more."""
 
     def check(self, prompt: Prompt) -> None:
         check_words(prompt, self.words)

@@ -58,6 +58,8 @@ class _Open:
         *args: Any,
         **kwargs: Any,
     ) -> torch.Tensor:
+        import torch
+
         rows = len(hidden_states)
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         mask = attn.prepare_attention_mask(attention_mask, context.shape[1], rows)
@@ -65,7 +67,9 @@ class _Open:
         query, key, value = (attn.head_to_batch_dim(y) for y in (query, key, value))
         weights = attn.get_attention_scores(query, key, mask)
         n = self.maps.batch
-        self.maps.maps.append(weights.reshape(rows, attn.heads, *weights.shape[1:])[-n:].mean(1).float())
+        shown = weights.reshape(rows, attn.heads, *weights.shape[1:])[-n:].mean(1)
+        # Half precision is raised to fp32; double stays double.
+        self.maps.maps.append(shown if shown.dtype == torch.float64 else shown.float())
         out = attn.batch_to_head_dim(weights @ value)
         found: torch.Tensor = attn.to_out[1](attn.to_out[0](out))
         return found
