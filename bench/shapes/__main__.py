@@ -25,8 +25,8 @@ STEPS = {
     "preference": 23_000,
     "aesthetic": 6000,
     "dpo": 800,
-    "turbo": 2500,
-    "lcm": 600,
+    "turbo": 500,
+    "lcm": 300,
 }
 NAMES = tuple(STEPS)
 

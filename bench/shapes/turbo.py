@@ -3,8 +3,8 @@
 The student is asked at four timesteps only. From the teacher's state at one of them, its prediction must carry a
 plain DDIM step to the teacher's state at the next; guidance is thereby part of the weights. Progressive distillation
 (Salimans and Ho 2022, 2202.00512) halves the steps again and again; here all are taken at once, as the teacher's
-trajectories are short and kept. Afterwards the student also walks the whole way from noise by itself and is told how
-far from the teacher's drawing it ends, so that later steps mend what earlier ones blur.
+trajectories are short and kept. To let the student also walk the whole way from noise by itself, and tell it how far
+from the teacher's states it ends, was tried for 500 steps after 2,000 of this: GenEval fell from 0.88 to 0.84.
 """
 
 from __future__ import annotations
@@ -20,9 +20,6 @@ from bench.shapes.training import train
 
 if TYPE_CHECKING:
     import torch
-
-WALK_STEP = 2_000
-"""From this training step on the student walks from noise."""
 
 SHARES = (0.4, 0.3, 0.2, 0.1)
 """How often each jump is asked for: the first ones decide what is where."""
@@ -46,9 +43,8 @@ def train_turbo(
     pipeline: Any,
     drawings: teacher.Drawings,
     *,
-    steps: int = 2_500,
-    batch: int = 64,
-    walk_from: int = WALK_STEP,
+    steps: int = 500,
+    batch: int = 32,
     say: Callable[[str], Any] = print,
     **loop: Any,
 ) -> tuple[Any, dict[str, float]]:
@@ -64,19 +60,11 @@ def train_turbo(
         return a[i][k] * x + c[i][k] * teacher.denoise(unet, x, times[i], *words)
 
     def loss(rng: np.random.Generator, step: int) -> dict[str, torch.Tensor]:
-        if step < walk_from:
-            rows = torch.from_numpy(rng.integers(0, len(drawings.states), batch))
-            i = torch.from_numpy(rng.choice(len(SHARES), batch, p=SHARES))
-            error = move(drawings.states[rows, i], i, drawings.words(rows)) - drawings.states[rows, i + 1]
-            return {"loss": error.square().mean()}
-        rows = torch.from_numpy(rng.integers(0, len(drawings.states), batch // 2))
-        x, words = drawings.states[rows, 0], drawings.words(rows)
-        total = torch.zeros(())
-        for k in range(teacher.JUMPS):
-            x = move(x, torch.full((len(rows),), k), words)
-            total = total + (x - drawings.states[rows, k + 1]).square().mean()
-        return {"loss": total / teacher.JUMPS}
+        rows = torch.from_numpy(rng.integers(0, len(drawings.states), batch))
+        i = torch.from_numpy(rng.choice(len(SHARES), batch, p=SHARES))
+        error = move(drawings.states[rows, i], i, drawings.words(rows)) - drawings.states[rows, i + 1]
+        return {"loss": error.square().mean()}
 
     modules = torch.nn.ModuleDict({"unet": unet})
-    schedule: dict[str, Any] = {"lr": 5e-4, "warmup": 50, "restarts": (walk_from,), "ema": 0.998, "weight_decay": 0.0}
+    schedule: dict[str, Any] = {"lr": 5e-4, "warmup": 50, "ema": 0.998, "weight_decay": 0.0}
     return unet, train("turbo", modules, loss, out=work, steps=steps, say=say, **schedule, **loop)

@@ -102,7 +102,7 @@ def test_the_student_ends_alike_when_it_was_killed_on_the_way(
             self.unet = networks.unet()
 
     def trained(out: Path) -> dict[str, torch.Tensor]:
-        unet, totals = turbo.train_turbo(out, Start(), drawings, steps=4, batch=2, walk_from=2, say=said.append)
+        unet, totals = turbo.train_turbo(out, Start(), drawings, steps=4, batch=2, say=said.append)
         assert totals["steps"] == 4
         return dict(unet.state_dict())
 
@@ -138,7 +138,7 @@ def test_the_students_loss_falls(drawings: teacher.Drawings, tmp_path: Path, mon
         unet = networks.unet()
 
     monkeypatch.setattr(turbo, "train", spy)
-    turbo.train_turbo(tmp_path, Start(), drawings, steps=15, batch=4, walk_from=100, say=lambda line: None)
+    turbo.train_turbo(tmp_path, Start(), drawings, steps=15, batch=4, say=lambda line: None)
     assert losses[-1] < 0.8 * losses[0]
 
 
