@@ -111,7 +111,8 @@ def test_a_lora_is_the_pipelines_own(home: Path, family: Family, scale: float) -
 
 
 def test_arms_may_take_turns_and_leave_the_models_own_weights(home: Path, family: Family) -> None:
-    own = family.modules()["denoiser"] if not family.wear(()) else None
+    family.wear(())
+    own = family.modules()["denoiser"]
     before, plain = parameters(own), latents(family)
     swap, lora = DPO(weights=str(home / "other")), DPO(weights=str(home / "lora"))
     first = {m: latents(family, m) for m in (swap, lora)}
