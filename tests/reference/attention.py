@@ -1,6 +1,6 @@
 """Vectors of the public InitNO and Attend-and-Excite, made from checkouts that the user names.
 
-    python tests/reference/attention.py --initno CHECKOUT --attend CHECKOUT [--seed N] --out tests/reference/vectors
+    python tests/reference/attention.py --initno CHECKOUT --attend CHECKOUT [--seed N] [--out DIR]
 
 Checkouts are work trees of github xiefan-guo/initno and yuval-alaluf/Attend-and-Excite; it takes `opencv-python` (for
 InitNO's Otsu threshold) and `tqdm` besides the project's own dependencies. Both pipelines import names that today's
@@ -22,13 +22,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from public_code import VECTORS, write
 
 SIDE, HEADS, DIM, TOKENS = 16, 2, 6, 12
 """The public code has the side of 16 written into it."""
-CASES = {"two": [2, 5], "three": [2, 5, 8], "one": [4]}
-"""Token positions of the cases' subjects."""
+CASES = {"two": ([2, 5], 0.05), "three": ([2, 5, 8], 0.03), "one": ([4], 0.1), "attended": ([2, 8, 9], 0.05)}
+"""Token positions of the cases' subjects, and how sharp their attention is; with seed 0 the last one's
+cross loss is below a half, so that its conflict counts."""
+INITNO = {
+    "repository": "github.com/xiefan-guo/initno",
+    "file": "initno/pipelines/pipeline_sd_initno.py, utils/attn_utils.py, utils/ptp_utils.py",
+    "function": "fn_compute_loss, fn_initno, _perform_iterative_refinement_step, fn_get_otsu_mask, fn_clean_mask",
+    "licence": "Apache-2.0",
+}
+ATTEND = {
+    "repository": "github.com/yuval-alaluf/Attend-and-Excite",
+    "file": "pipeline_attend_and_excite.py, utils/ptp_utils.py, utils/gaussian_smoothing.py",
+    "function": "_aggregate_and_get_max_attention_per_token, _compute_loss, _update_latent, "
+    "_perform_iterative_refinement_step",
+    "licence": "MIT",
+}
 
 
 class Toy(torch.nn.Module):
@@ -44,17 +58,21 @@ class Toy(torch.nn.Module):
 
     @staticmethod
     def draw(seed: int, sharpness: float) -> dict[str, torch.Tensor]:
+        """`place` varies over a few pixels, so that maps have regions; `sharpness` decides how high their peaks are."""
         generator = torch.Generator().manual_seed(seed)
         shapes = {"query": (HEADS, 4, DIM), "self_query": (HEADS, 4, DIM), "self_key": (HEADS, 4, DIM)}
+        weights = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+        coarse = torch.randn((1, 4, SIDE // 4, SIDE // 4), generator=generator)
         return {
-            **{name: sharpness * torch.randn(shape, generator=generator) for name, shape in shapes.items()},
-            "place": torch.randn((1, 4, SIDE, SIDE), generator=generator),
+            **weights,
+            "query": sharpness * weights["query"],
+            "place": 2 * torch.nn.functional.interpolate(coarse, size=SIDE, mode="bicubic"),
             "text": torch.randn((1, TOKENS, DIM), generator=generator),
         }
 
     def attention(self, latents: torch.Tensor, text: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Cross- (heads, 256, T) and self-attention (heads, 256, 256)."""
-        pixels = (latents + self.weights["place"]).flatten(2).transpose(1, 2)
+        pixels = (latents / 4 + self.weights["place"]).flatten(2).transpose(1, 2)
         cross = (pixels @ self.weights["query"] @ text.transpose(1, 2)).softmax(-1)
         query, key = pixels @ self.weights["self_query"], pixels @ self.weights["self_key"]
         return cross, (query @ key.transpose(1, 2)).softmax(-1)
@@ -102,11 +120,7 @@ def commit_of(checkout: Path, given: str | None) -> str:
     return done.stdout.strip()
 
 
-def arrays(values: dict[str, Any]) -> dict[str, np.ndarray]:
-    return {k: v.detach().numpy() if isinstance(v, torch.Tensor) else np.asarray(v) for k, v in values.items()}
-
-
-def initno(checkout: Path, seed: int) -> dict[str, np.ndarray]:
+def initno(checkout: Path, seed: int) -> dict[str, Any]:
     """Losses, gradients, the optimised noise and a refined latent of the released InitNO."""
     fill_in(
         "diffusers.loaders", "LoraLoaderMixin", "TextualInversionLoaderMixin", "FromSingleFileMixin", "IPAdapterMixin"
@@ -119,8 +133,8 @@ def initno(checkout: Path, seed: int) -> dict[str, np.ndarray]:
         store_of = importlib.import_module("utils.ptp_utils").AttentionStore
         masks = importlib.import_module("utils.attn_utils")
         out: dict[str, Any] = {}
-        for number, (case, tokens) in enumerate(CASES.items()):
-            toy = Toy(Toy.draw(seed + number, 1.0))
+        for number, (case, (tokens, sharpness)) in enumerate(CASES.items()):
+            toy = Toy(Toy.draw(seed + number, sharpness))
             start = torch.randn((1, 4, SIDE, SIDE), generator=torch.Generator().manual_seed(seed + 100 + number))
             pipe = released.__new__(released)
             scheduler = types.SimpleNamespace(timesteps=[0], set_timesteps=lambda *_, **__: None)
@@ -159,10 +173,10 @@ def initno(checkout: Path, seed: int) -> dict[str, np.ndarray]:
             out |= {f"{case}_{name}": value for name, value in values.items()}
         mu, log_var = torch.randn((2, 4, 8, 8), generator=torch.Generator().manual_seed(seed)).split(1)
         out |= {"mu": mu, "log_var": log_var, "kl": pipe.fn_calc_kld_loss_func(log_var, mu)}
-    return arrays(out)
+    return out
 
 
-def attend(checkout: Path, seed: int) -> dict[str, np.ndarray]:
+def attend(checkout: Path, seed: int) -> dict[str, Any]:
     """Losses, gradients and a refined latent of the released Attend-and-Excite, with and without its SD 2.1 option."""
     fill_in("transformers", "CLIPFeatureExtractor")
     fill_in("diffusers.models.cross_attention", "CrossAttention")
@@ -173,8 +187,8 @@ def attend(checkout: Path, seed: int) -> dict[str, np.ndarray]:
         released = importlib.import_module("pipeline_attend_and_excite").AttendAndExcitePipeline
         store_of = importlib.import_module("utils.ptp_utils").AttentionStore
         out: dict[str, Any] = {}
-        for number, (case, tokens) in enumerate(CASES.items()):
-            toy = Toy(Toy.draw(seed + number, 1.0))
+        for number, (case, (tokens, sharpness)) in enumerate(CASES.items()):
+            toy = Toy(Toy.draw(seed + number, sharpness))
             start = torch.randn((1, 4, SIDE, SIDE), generator=torch.Generator().manual_seed(seed + 100 + number))
             pipe = released.__new__(released)
             toy.store = store_of()
@@ -200,7 +214,7 @@ def attend(checkout: Path, seed: int) -> dict[str, np.ndarray]:
                 made = {"peaks": torch.stack(peaks), "loss": loss, "moved": moved, "refined": refined, "after": after}
                 values |= {name + key: value for key, value in made.items()}
             out |= {f"{case}_{name}": value for name, value in values.items()}
-    return arrays(out)
+    return out
 
 
 class _Ends:
@@ -220,18 +234,15 @@ def main() -> None:
     parser.add_argument("--initno-commit", help="its commit, where the work tree has no .git")
     parser.add_argument("--attend-commit", help="its commit, where the work tree has no .git")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=VECTORS)
     args = parser.parse_args()
     torch.nn.Module.cuda = lambda self, *_: self  # type: ignore[method-assign,assignment] # one module asks for a GPU
-    args.out.mkdir(parents=True, exist_ok=True)
-    for name, make, checkout, given in (
-        ("initno", initno, args.initno, args.initno_commit),
-        ("attend", attend, args.attend, args.attend_commit),
+    for name, make, source, checkout, given in (
+        ("initno", initno, INITNO, args.initno, args.initno_commit),
+        ("attend", attend, ATTEND, args.attend, args.attend_commit),
     ):
-        vectors = make(checkout, args.seed)
-        path = args.out / f"attention-{name}-seed{args.seed}.npz"
-        np.savez_compressed(path, commit=commit_of(checkout, given), seed=args.seed, **vectors)
-        print(f"{path}: {len(vectors)} arrays, {path.stat().st_size // 1024} KiB")
+        origin = {**source, "commit": commit_of(checkout, given), "seed": args.seed}
+        write(args.out, f"attention-{name}-seed{args.seed}", origin, make(checkout, args.seed))
 
 
 if __name__ == "__main__":
