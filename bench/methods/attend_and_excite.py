@@ -1,8 +1,7 @@
 """Attend-and-Excite: in the first half of the steps the latent is moved until the prompt's subjects are attended to.
 
 Chefer et al. 2023, 2301.13826, algorithm 1. Also what every method needs that moves latents by losses on
-attention maps: `look`, `gradient`, `tokens_of`,
-`move_until`.
+attention maps: `look`, `gradient`, `tokens_of`, `move_until`.
 """
 
 from __future__ import annotations
