@@ -4,7 +4,8 @@ The student is asked at four timesteps only. From the teacher's state at one of 
 plain DDIM step to the teacher's state at the next; guidance is thereby part of the weights. Progressive distillation
 (Salimans and Ho 2022, 2202.00512) halves the steps again and again; here all are taken at once, as the teacher's
 trajectories are short and kept. To let the student also walk the whole way from noise by itself, and tell it how far
-from the teacher's states it ends, was tried for 500 steps after 2,000 of this: GenEval fell from 0.88 to 0.84.
+from the teacher's states it ends, was tried for 500 steps after 2,000 of this: GenEval ended at 0.844, without it at
+0.860.
 """
 
 from __future__ import annotations
