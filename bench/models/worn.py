@@ -186,7 +186,7 @@ def _check_lora(family: PipelineFamily, network: Any, w: Weights, state: Mapping
     layers = dict(network.named_modules())
     fitting, first = 0, None
     for key, value in state.items():
-        layer, _, end = key.removeprefix(f"{name}.").partition(".lora")
+        layer, _, end = _by_layer(key.removeprefix(f"{name}.")).partition(".lora")
         down = end.startswith(("_A.", ".down."))
         if not down and not end.startswith(("_B.", ".up.")):
             continue
@@ -204,6 +204,11 @@ def _check_lora(family: PipelineFamily, network: Any, w: Weights, state: Mapping
     if first is not None:
         said_ = "none of its updates is" if not fitting else "not all of its updates are"
         raise UserError(f"{told(w)}: {said_} for a layer of model {model!r} (such as {first}); give a LoRA made for it")
+
+
+def _by_layer(key: str) -> str:
+    """An update's key with its layer's own name: diffusers turns kohya's names into those of its former processors."""
+    return key.replace(".processor.", ".").replace("_lora.", ".lora.").replace(".to_out.lora", ".to_out.0.lora")
 
 
 # Places -------------------------------------------------------------------------------------------------------------

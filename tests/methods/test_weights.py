@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import builtins
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -283,14 +283,7 @@ def test_a_lora_that_fits_nothing_is_refused(home: Path, family: Family, tmp_pat
 
 
 def test_a_lora_without_peft_is_refused_when_planned(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    imported = builtins.__import__
-
-    def without(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name.split(".")[0] == "peft":
-            raise ImportError(name)
-        return imported(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "peft", None)  # how Python marks a module that cannot be imported
     refused(
         lambda: planned(home / "own", f"{{use: dpo, weights: '{home / 'lora'}'}}"),
         r"dpo: a LoRA needs peft; pip install 'noisebench\[lora\]'",
