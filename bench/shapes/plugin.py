@@ -8,6 +8,7 @@ from pathlib import Path
 from bench.metrics.base import MetricEntry, Scorer
 from bench.models.base import ModelEntry, folder_digest
 from bench.prompts.base import Prompt, PromptSet
+from bench.sampling.records import LORA
 from bench.shapes import prompt_sets
 from bench.weights.base import NamedWeights
 
@@ -48,6 +49,15 @@ turbo_weights = NamedWeights(
     steps=(4,),
     sampler="ddim",
     settings={"timestep_spacing": "trailing"},
+    license="Apache-2.0",
+)
+lcm_weights = NamedWeights(
+    "lcm",
+    "shapes-sdxl",
+    str(WEIGHTS / "shapes-lcm"),
+    file="pytorch_lora_weights.safetensors",
+    kind=LORA,
+    steps=(4,),
     license="Apache-2.0",
 )
 dpo_weights = NamedWeights("dpo", "shapes-sdxl", str(WEIGHTS / "shapes-dpo"), subfolder="unet", license="Apache-2.0")
