@@ -24,7 +24,13 @@ _WORD_END = "</w>"
 """How CLIP's tokenizer marks the last token of a word."""
 
 
-def subject_words(prompt: Prompt, words: Sequence[str] | None = None) -> list[str]:
+class Word(str):
+    """A word as a prompt has it, which knows where it begins in the text: "fish" may stand in "fish tank" before."""
+
+    start: int
+
+
+def subject_words(prompt: Prompt, words: Sequence[str] | None = None) -> list[Word]:
     """The prompt's subjects as they are written in it, in its order, each whole occurrence once; never empty.
 
     `words` (of the suite) may hold phrases, such as "teddy bear", which stand for all their words; case is ignored,
@@ -47,15 +53,16 @@ def subject_words(prompt: Prompt, words: Sequence[str] | None = None) -> list[st
         places = [(i, i + 1) for i in nouns(units)]
         if not places:
             raise ValueError(f"no subject word is found in the prompt {prompt.text!r}; name some with `words`")
-    return [_text(prompt.text, units, place) for place in sorted(set(places))]
+    return [_word(prompt.text, units, place) for place in sorted(set(places))]
 
 
 def positions(words: Sequence[str], text: str, tokenizer: Any) -> list[list[int]]:
     """The token positions of each of the prompt's `words` in the padded ids of `text`; the start token is 0.
 
     `tokenizer` is CLIP's (transformers) or another that is called alike and has `convert_ids_to_tokens`. A word of
-    several tokens has all of theirs. The n-th mention of a word in `words` is its n-th occurrence in the text.
-    Raises ValueError for a word that is not among the tokens, most likely cut off at the tokenizer's length.
+    several tokens has all of theirs. A `Word` is looked up where it begins; the n-th mention of any other string in
+    `words` is its n-th occurrence in the text. Raises ValueError for a word that is not among the tokens, most likely
+    cut off at the tokenizer's length.
     """
     length = tokenizer.model_max_length
     ids = list(tokenizer(text, padding="max_length", truncation=True, max_length=length).input_ids)
@@ -65,19 +72,20 @@ def positions(words: Sequence[str], text: str, tokenizer: Any) -> list[list[int]
     found = []
     for word in words:
         wanted = tuple(tokenizer(word, add_special_tokens=False).input_ids)
-        starts = [
-            i
-            for i in range(1, len(ids) - len(wanted) + 1)
-            if tuple(ids[i : i + len(wanted)]) == wanted and _starts_word(pieces, i)
-        ]
-        if not wanted or seen[wanted] >= len(starts):
+        places = range(1, len(ids) - len(wanted) + 1)
+        starts = [i for i in places if tuple(ids[i : i + len(wanted)]) == wanted and _starts_word(pieces, i)]
+        if isinstance(word, Word):
+            begins = 1 + len(tokenizer(text[: word.start], add_special_tokens=False).input_ids)
+            starts = [i for i in starts if i == begins]
+        else:
+            starts = starts[seen[wanted] :]
+            seen[wanted] += 1
+        if not wanted or not starts:
             raise ValueError(
                 f"subject word {word!r} is not among the first {length - 2} tokens of the prompt {text!r}; "
                 "shorten the prompt or name other words"
             )
-        start = starts[seen[wanted]]
-        seen[wanted] += 1
-        found.append(list(range(start, start + len(wanted))))
+        found.append(list(range(starts[0], starts[0] + len(wanted))))
     return found
 
 
@@ -93,16 +101,9 @@ def subjects(prompt: Prompt, tokenizer: Any, *, words: Sequence[str] | None = No
 
 def plurals(word: str) -> set[str]:
     """The forms a plural of `word` may have, GenEval's own ("benchs", "knifes", "persons") among them."""
-    forms = {word + "s", word + "es"}
-    if word.endswith("y"):
-        forms.add(word[:-1] + "ies")
-    if word.endswith("f"):
-        forms.add(word[:-1] + "ves")
-    if word.endswith("fe"):
-        forms.add(word[:-2] + "ves")
-    if word.endswith("man"):
-        forms.add(word[:-3] + "men")
-    return forms | {_IRREGULAR[word]} if word in _IRREGULAR else forms
+    endings = {"": "s", "y": "ies", "f": "ves", "fe": "ves", "man": "men"}
+    forms = {word.removesuffix(end) + plural for end, plural in endings.items() if word.endswith(end)}
+    return forms | {word + "es", _IRREGULAR.get(word, word + "s")}
 
 
 _IRREGULAR = {
@@ -132,9 +133,11 @@ def _units(text: str) -> list[Unit]:
     return [Unit(m.group().casefold(), m.start(), m.end()) for m in _UNIT.finditer(text)]
 
 
-def _text(text: str, units: Sequence[Unit], place: tuple[int, int]) -> str:
+def _word(text: str, units: Sequence[Unit], place: tuple[int, int]) -> Word:
     first, behind = place
-    return text[units[first].start : units[behind - 1].end]
+    word = Word(text[units[first].start : units[behind - 1].end])
+    word.start = units[first].start
+    return word
 
 
 def _starts_word(pieces: Sequence[str], i: int) -> bool:

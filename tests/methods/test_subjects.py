@@ -251,6 +251,14 @@ def test_mentions_are_occurrences_in_turn(tokenizer):
     assert positions(["circle", "circle"], "a circle above a circle", tokenizer) == [[2], [5]]
 
 
+def test_a_found_word_is_the_one_that_was_found(tokenizer):
+    """Where the same word stands before as a modifier, which mentions alone would take it for."""
+    text = "a square circle above a square"
+    assert positions(subject_words(Prompt(0, text)), text, tokenizer) == [[3], [6]]
+    assert subjects(Prompt(0, "two circles, circle-square; a circle"), tokenizer, words=["circle"]) == [[9]]
+    assert positions(["square"], text, tokenizer) == [[2]]
+
+
 def test_the_end_of_a_longer_word_is_not_the_word(tokenizer):
     text = "a xyzs and s"
     (place,) = positions(["s"], text, tokenizer)
