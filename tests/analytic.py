@@ -2,7 +2,8 @@
 
 x_0 ~ sum_k w_k N(m_k, v_k I) gives x_t = alpha x_0 + sigma e ~ sum_k w_k N(alpha m_k, S_k I) with
 S_k = alpha^2 v_k + sigma^2, and e(x, t) = -sigma grad log p_t(x) = sigma sum_k r_k(x) (x - alpha m_k) / S_k with r_k
-the posterior of component k (2011.13456, section 3). With one component the prediction, and so every DDIM step, is affine in x.
+the posterior of component k (2011.13456, section 3). With one component the prediction is affine in x, and so is every
+DDIM step.
 
 `session(...)` builds a batch of it with methods on, `make` takes the batch through all stages as a run does.
 """
