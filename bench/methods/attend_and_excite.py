@@ -19,7 +19,7 @@ from bench.methods import attention_losses as losses
 from bench.methods.base import Method
 from bench.methods.subjects import end_of_text, positions, subject_words
 from bench.registry import register
-from bench.sampling.records import ATTENTION, GRADIENT, SUBJECTS, Nfe, Sampling, gradients
+from bench.sampling.records import ATTENTION, GRADIENT, SINGLE, SUBJECTS, Nfe, Sampling, gradients
 
 if TYPE_CHECKING:
     import torch
@@ -171,13 +171,14 @@ class AttendAndExcite(Method):
 
     Source: github yuval-alaluf/Attend-and-Excite. Cost: a conditional call with a gradient for each of the first N/2
     calls, and up to 20 more at each of three. Needs subject words: of the suite, of GenEval's metadata, or nouns.
-    Latents are canonical, also for samplers of the Euler kind, and gradients have the network's precision.
+    Latents are canonical, also for samplers of the Euler kind, and gradients have the network's precision. Images are
+    made one by one: dozens of moves this large turn the last bits, in which batches differ, into other images.
     """
 
     about: ClassVar[str] = "moves the latent until every subject of the prompt is attended to"
     source: ClassVar[str] = "2301.13826, algorithm 1"
     cost: ClassVar[str] = "+N/2 conditional calls with gradient, and at most 60 more"
-    needs: ClassVar[frozenset[str]] = frozenset({GRADIENT, ATTENTION, SUBJECTS})
+    needs: ClassVar[frozenset[str]] = frozenset({GRADIENT, ATTENTION, SUBJECTS, SINGLE})
 
     words: tuple[str, ...] | None = Field(None, min_length=1)
     """Subject words, for every prompt of the suite; None finds each prompt's own."""

@@ -14,7 +14,7 @@ from bench.methods import attention_losses as losses
 from bench.methods.attend_and_excite import Tokens, check_words, gradient, look, tokens_of, up_to
 from bench.methods.base import Method
 from bench.registry import register
-from bench.sampling.records import ATTENTION, GRADIENT, SUBJECTS, Nfe, Sampling, gradients
+from bench.sampling.records import ATTENTION, GRADIENT, SINGLE, SUBJECTS, Nfe, Sampling, gradients
 
 if TYPE_CHECKING:
     import torch
@@ -96,14 +96,15 @@ class InitNO(Method):
     the others and may drop it for one that scores better and did not settle; `initno_as_released` does so too. Its
     loop on KL has no cap; here `kl_steps` ends it.
 
-    Source: 2404.04650, section 3. Cost: up to 5 x 10 + 50 conditional calls with a gradient each; the
-    gradient is taken also where a round ends, so that an image's cost is the same in every batch. Needs subject words.
+    Source: 2404.04650, section 3. Cost: up to 5 x 10 + 50 conditional calls with a gradient each; the gradient is taken
+    also where a round ends, so that an image's cost is the same in every batch. Needs subject words. Images are made
+    one by one: a hundred steps on maps' maxima turn the last bits, in which batches differ, into other noise.
     """
 
     about: ClassVar[str] = "optimises mean and variance of the noise until subjects are attended to, and apart"
     source: ClassVar[str] = "2404.04650, section 3"
     cost: ClassVar[str] = "at most +100 conditional calls with gradient"
-    needs: ClassVar[frozenset[str]] = frozenset({GRADIENT, ATTENTION, SUBJECTS})
+    needs: ClassVar[frozenset[str]] = frozenset({GRADIENT, ATTENTION, SUBJECTS, SINGLE})
     as_released: ClassVar[bool] = False
 
     words: tuple[str, ...] | None = Field(None, min_length=1)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny_unet
@@ -16,7 +17,7 @@ from pydantic import ValidationError
 
 from bench import registry, suite
 from bench.errors import UserError
-from bench.generate import generate
+from bench.generate import batches, generate
 from bench.methods import attend_and_excite, attention_losses
 from bench.methods.attend_and_excite import AttendAndExcite, gradient, look
 from bench.methods.base import Method
@@ -141,6 +142,43 @@ def test_the_gradient_is_the_finite_difference_through_the_network(folder: Path,
         assert slope == pytest.approx(float((pull * d).sum()), rel=1e-4, abs=1e-7)
 
 
+@pytest.mark.filterwarnings("ignore:torch.meshgrid")
+@pytest.mark.parametrize("text", PROMPTS[:2])
+def test_latents_are_those_of_diffusers_own_pipeline(smooth: Family, text: str) -> None:
+    """Its refinement, its last moves and its step sizes, where no word falls into several tokens."""
+    from diffusers import StableDiffusionAttendAndExcitePipeline
+
+    s = batch(smooth, AttendAndExcite(scale_factor=5), prompts=(text,), steps=10)
+    mine = make(s)
+    tokens = attend_and_excite.tokens_of(s, None)[0]
+    own: Any = smooth.pipeline  # type: ignore[attr-defined]
+    parts = {k: v for k, v in own.components.items() if k != "image_encoder"}
+    parts["scheduler"] = registry.get("samplers", "ddim").build(smooth.scheduler_config)
+    pipeline = StableDiffusionAttendAndExcitePipeline(**parts, requires_safety_checker=False)
+    pipeline.set_progress_bar_config(disable=True)
+    processors = own.unet.attn_processors
+    try:
+        theirs = pipeline(
+            text,
+            token_indices=[one for (one,) in tokens],
+            latents=mine.drawn,
+            num_inference_steps=10,
+            guidance_scale=5.0,
+            height=2 * tiny_unet.SIDE,
+            width=2 * tiny_unet.SIDE,
+            max_iter_to_alter=5,
+            thresholds={0: 0.05, 2: 0.5, 4: 0.8},
+            scale_factor=5,
+            attn_res=(16, 16),
+            output_type="latent",
+            return_dict=False,
+        )[0]
+    finally:
+        own.unet.set_attn_processor(processors)
+    assert s.facts[0]["attend_iterations"] > 0
+    torch.testing.assert_close(mine.latents, theirs, rtol=0, atol=1e-3)
+
+
 # When they end -------------------------------------------------------------------------------------------------------
 
 
@@ -204,6 +242,13 @@ def test_the_batch_decides_nothing(smooth: Family, sampler: str) -> None:
         alone = make(batch(smooth, method, guidance=2, sampler=sampler, prompts=(text,), seeds=[i]))
         torch.testing.assert_close(alone.latents[0], whole.latents[i], rtol=0, atol=1e-4)
         assert float((alone.pixels[0] - whole.pixels[i]).abs().max()) * 255 <= 1
+
+
+def test_images_are_made_one_by_one(folder: Path) -> None:
+    """Moves of the published size on sharp maps turn the last bits, in which batches differ, into other images."""
+    plan = planned(str(folder), "attend_and_excite", *PROMPTS)
+    sizes = {bool(jobs[0].links): len(jobs) for jobs in batches(list(plan.jobs.values()), 4, prompts=PROMPTS)}
+    assert sizes == {False: 4, True: 1}
 
 
 @pytest.mark.parametrize("guidance", [1, 5])

@@ -13,7 +13,7 @@ from analytic import make as analytic_make
 
 from bench import suite
 from bench.errors import UserError
-from bench.generate import generate
+from bench.generate import batches, generate
 from bench.methods import attention_losses
 from bench.methods.attend_and_excite import look, tokens_of
 from bench.methods.initno import InitNO, Noise, Tried
@@ -193,6 +193,14 @@ def test_the_batch_decides_nothing(smooth: Family, method: InitNO) -> None:
         torch.testing.assert_close(alone.noise[0], whole.noise[i], rtol=0, atol=1e-5)
         torch.testing.assert_close(alone.latents[0], whole.latents[i], rtol=0, atol=1e-4)
         assert float((alone.pixels[0] - whole.pixels[i]).abs().max()) * 255 <= 1
+
+
+@pytest.mark.parametrize("name", ["initno", "initno_as_released"])
+def test_images_are_made_one_by_one(folder: Path, name: str) -> None:
+    """Many steps on sharp maps turn the last bits, in which batches differ, into other noise."""
+    plan = planned(str(folder), name, *PROMPTS)
+    sizes = {bool(jobs[0].links): len(jobs) for jobs in batches(list(plan.jobs.values()), 4, prompts=PROMPTS)}
+    assert sizes == {False: 4, True: 1}
 
 
 @pytest.mark.parametrize("guidance", [1, 5])
