@@ -19,7 +19,7 @@ from bench.cache import ImageCache
 from bench.errors import UserError
 from bench.images import pixel_digest
 from bench.measure import peak
-from bench.methods.base import Chain
+from bench.methods.base import Chain, Method
 from bench.models.base import Embeddings, Family, ModelEntry, to_uint8
 from bench.plan import Job
 from bench.provenance import hardware
@@ -307,7 +307,9 @@ def _none() -> np.ndarray:
 
 def _fault_of(chain: Chain, error: Exception) -> str | None:
     """One line on an error that a method of the chain raised or passed on; None where no method had a part in it."""
-    files = {str(getattr(sys.modules.get(type(m).__module__), "__file__", "")) for m in chain.links} - {""}
+    # A hook may be inherited, and then its frame is in the file of the class that has it.
+    classes = {c for m in chain.links for c in type(m).__mro__ if issubclass(c, Method) and c not in (Method, Chain)}
+    files = {str(getattr(sys.modules.get(c.__module__), "__file__", "")) for c in classes} - {""}
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename in files]
     if not frames and not isinstance(error, ValueError | UserError):
         return None

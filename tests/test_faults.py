@@ -212,6 +212,10 @@ class Raising(Method):
         return {}["lost"]
 
 
+class Inheriting(Raising):
+    """Its hook stands in another class."""
+
+
 class Misshapen(Method):
     def noise(self, s: Any, x: Any) -> Any:
         return x[:, :2]
@@ -222,6 +226,7 @@ class Misshapen(Method):
     [
         (Broken, 1, "its initial noise is not finite"),
         (Raising, 2, "KeyError: 'lost' (test_faults.py:"),
+        (Inheriting, 2, "KeyError: 'lost' (test_faults.py:"),
         (Misshapen, 2, "the method made noise of shape torch.Size([2, 2, 8, 8]); expected (2, 4, 8, 8)"),
     ],
 )
