@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.registry import add_plugin
-from bench.sampling.records import CONTROLNET, LORA
+from bench.sampling.records import LORA
 from bench.weights.base import NamedWeights
 
 _PCM = "def27ed2e4061a5ae047fcba65e719431ad409e5"
@@ -95,25 +95,7 @@ _ROWS = (
         steps=(1, 2, 3, 4),
         license="sai-nc-community",
     ),
-    # ControlNet (2302.05543), by the kind of its control image.
-    *(
-        NamedWeights("controlnet", model, source, revision, kind=CONTROLNET, variant=variant, license=license)
-        for model, variant, source, revision, license in (
-            ("sdxl", "canny", "diffusers/controlnet-canny-sdxl-1.0", "eb115a19a10d14909256db740ed109532ab1483c",
-             "openrail++"),
-            ("sdxl", "depth", "diffusers/controlnet-depth-sdxl-1.0", "17bb97973f29801224cd66f192c5ffacf82648b4",
-             "openrail++"),
-            ("sdxl", "pose", "xinsir/controlnet-openpose-sdxl-1.0", "23f966cd5cfdd3f7729c903e243d87152162d2b7",
-             "apache-2.0"),
-            ("sd15", "canny", "lllyasviel/control_v11p_sd15_canny", "115a470d547982438f70198e353a921996e2e819",
-             "openrail"),
-            ("sd15", "depth", "lllyasviel/control_v11f1p_sd15_depth", "539f99181d33db39cf1af2e517cd8056785f0a87",
-             "openrail"),
-            ("sd15", "pose", "lllyasviel/control_v11p_sd15_openpose", "9ae9f970358db89e211b87c915f9535c6686d5ba",
-             "openrail"),
-        )
-    ),
-)  # fmt: skip
+)
 for _row in _ROWS:
     _name = "-".join(part for part in (_row.method, _row.model, _row.variant.replace(" ", "-")) if part)
     add_plugin("weights", _name, _row, "bench")
