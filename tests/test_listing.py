@@ -29,7 +29,7 @@ def test_methods_tell_source_cost_and_needs() -> None:
     inversion = _by_name("methods")["inversion"]
     assert (inversion["cost"], inversion["package"], inversion["built"]) == ("+2 calls", "bench", True)
     initno = _by_name("methods")["initno"]
-    assert initno["needs"] == ["attention", "gradient", "subject words"]
+    assert initno["needs"] == ["attention", "batch of one", "gradient", "subject words"]
 
 
 def test_twins_are_told_from_both_sides() -> None:
