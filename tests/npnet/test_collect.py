@@ -762,8 +762,9 @@ def test_a_preset_is_of_a_known_model_and_has_a_twin(path: Path) -> None:
     made, _ = twin(configs.load(path, CollectConfig))
     planned = plan(made)
     steps = 4 if path.stem == "dreamshaper" else 10
-    assert (planned.protocol.model, planned.protocol.steps, planned.protocol.seeds) == ("shapes-sdxl", steps, (0, 1024))
-    assert planned.protocol.guidance == registry.get("models", "shapes-sdxl").guidance
+    model = "shapes-turbo" if path.stem == "dreamshaper" else "shapes-sdxl"
+    assert (planned.protocol.model, planned.protocol.steps, planned.protocol.seeds) == (model, steps, (0, 1024))
+    assert planned.protocol.guidance == registry.get("models", model).guidance
     assert planned.protocol.prompts == "shapes-train"
 
 
