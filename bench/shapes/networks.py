@@ -17,15 +17,18 @@ if TYPE_CHECKING:
 LATENT = (4, 8, 8)
 """Channels, height, width of a latent of a 64x64 image."""
 
+SD_LATENT = (4, 16, 16)
+"""The same of `shapes-sd`, whose autoencoder has factor 4: its attention maps are of 16x16, as InitNO wants them."""
 
-def vae() -> AutoencoderKL:
-    """Autoencoder of factor 8: (B, 3, 64, 64) in [-1, 1] <-> (B, 4, 8, 8)."""
+
+def vae(widths: tuple[int, ...] = (16, 32, 64, 64)) -> AutoencoderKL:
+    """Autoencoder of factor 8: (B, 3, 64, 64) in [-1, 1] <-> (B, 4, 8, 8); each width less halves the factor."""
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
-        block_out_channels=(16, 32, 64, 64),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=widths,
+        down_block_types=("DownEncoderBlock2D",) * len(widths),
+        up_block_types=("UpDecoderBlock2D",) * len(widths),
         layers_per_block=1,
         norm_num_groups=8,
         latent_channels=LATENT[0],
@@ -99,6 +102,25 @@ def unet() -> UNet2DConditionModel:
         addition_embed_type="text_time",
         addition_time_embed_dim=16,
         projection_class_embeddings_input_dim=6 * 16 + 64,
+    ).eval()
+
+
+def sd_unet() -> UNet2DConditionModel:
+    """Stable Diffusion 1.x's UNet in small: (B, 4, 16, 16) latents, cross-attention to (B, 24, 64) at 16x16 and 8x8."""
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel(
+        sample_size=SD_LATENT[1],
+        in_channels=SD_LATENT[0],
+        out_channels=SD_LATENT[0],
+        block_out_channels=(32, 64, 96),
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        mid_block_type="UNetMidBlock2DCrossAttn",
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        layers_per_block=1,
+        attention_head_dim=2,  # diffusers reads this as the number of heads
+        norm_num_groups=8,
+        cross_attention_dim=64,
     ).eval()
 
 

@@ -195,7 +195,13 @@ def train_places(
         ).sample
         return (predicted - noise).square().mean((1, 2, 3))
 
-    probe = _Probe(data, scheduler, first, pipeline.text_encoder_2, unet, sizes)
+    def predict(x: torch.Tensor, t: torch.Tensor, told: list[str]) -> torch.Tensor:
+        states, pooled = embed(told, first, pipeline.text_encoder_2)
+        added = {"text_embeds": pooled, "time_ids": sizes.expand(len(x), -1)}
+        predicted: torch.Tensor = unet(x, t, encoder_hidden_states=states, added_cond_kwargs=added).sample
+        return predicted
+
+    probe = Probe(data, scheduler, predict)
 
     def loss(rng: np.random.Generator, step: int) -> dict[str, torch.Tensor]:
         if step % PROBE_EVERY == 0:
@@ -215,21 +221,23 @@ def train_places(
     return unet, first, totals | {"reversed_loss_rise": probe.rise()}
 
 
-class _Probe:
-    """What the denoiser makes of a reversed relation: the rise of its loss on fixed scenes, noise and timestep."""
+class Probe:
+    """What a denoiser makes of a reversed relation: the rise of its loss on fixed scenes, noise and timestep.
 
-    def __init__(self, data: Data, scheduler: Any, first: Any, second: Any, unet: Any, sizes: torch.Tensor):
+    `predict(noisy, t, texts)` is the denoiser's own way from texts to predicted noise.
+    """
+
+    def __init__(self, data: Data, scheduler: Any, predict: Callable[[torch.Tensor, torch.Tensor, list[str]], Any]):
         import torch
 
         third = PROBE_CAPTIONS // 3
         rows = np.concatenate([some[:third] for some in (data.clear, data.colored, data.plain)])
-        self.x = data.latents[rows]
         said = [data.prompts[r] for r in rows]
         self.texts = (said, [reversed_relation(p) for p in said])
         self.t = torch.full((len(rows),), PROBE_T)
-        self.noise = torch.randn(self.x.shape, generator=torch.Generator().manual_seed(43))
-        self.noisy = scheduler.add_noise(self.x, self.noise, self.t)
-        self.first, self.second, self.unet, self.sizes = first, second, unet, sizes.expand(len(rows), -1)
+        self.noise = torch.randn(data.latents[rows].shape, generator=torch.Generator().manual_seed(43))
+        self.noisy = scheduler.add_noise(data.latents[rows], self.noise, self.t)
+        self.predict = predict
 
     def rise(self) -> dict[str, float]:
         """Share by which the loss rises, on the plainest scenes, on coloured and on plain captions."""
@@ -238,10 +246,7 @@ class _Probe:
         losses = []
         with torch.no_grad():
             for texts in self.texts:
-                states, pooled = embed(texts, self.first, self.second)
-                added = {"text_embeds": pooled, "time_ids": self.sizes}
-                predicted = self.unet(self.noisy, self.t, encoder_hidden_states=states, added_cond_kwargs=added).sample
-                each = (predicted - self.noise).square().mean((1, 2, 3))
+                each = (self.predict(self.noisy, self.t, texts) - self.noise).square().mean((1, 2, 3))
                 losses.append([float(part.mean()) for part in each.chunk(3)])
         true, false = losses
         return {kind: false[i] / true[i] - 1 for i, kind in enumerate(("clear", "colored", "plain"))}

@@ -47,12 +47,17 @@ def token_ids(prompts: list[str]) -> torch.Tensor:
     ).input_ids
 
 
-def train_vae(out: Path, *, steps: int = 6000, batch: int = 16, **loop: Any) -> tuple[Any, dict[str, float]]:
-    """The autoencoder: absolute and squared error plus a small KL term on rendered scenes."""
+def train_vae(
+    out: Path, *, start: Any = None, name: str = "vae", steps: int = 6000, batch: int = 16, **loop: Any
+) -> tuple[Any, dict[str, float]]:
+    """The autoencoder: absolute and squared error plus a small KL term on rendered scenes.
+
+    `start` is another one to begin with, and is changed.
+    """
     import torch
 
     torch.manual_seed(0)
-    vae = networks.vae().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    vae = (start or networks.vae()).to(memory_format=torch.channels_last)
 
     def loss(rng: np.random.Generator, step: int) -> dict[str, torch.Tensor]:
         x = to_tensor(captioned(rng, batch)[1]).to(memory_format=torch.channels_last)
@@ -62,7 +67,7 @@ def train_vae(out: Path, *, steps: int = 6000, batch: int = 16, **loop: Any) -> 
         kl = posterior.kl().mean() / posterior.mean[0].numel()
         return {"loss": error + 2e-4 * kl, "error": error, "kl": kl}
 
-    totals = train("vae", torch.nn.ModuleDict({"vae": vae}), loss, out=out, steps=steps, lr=1.5e-3, ema=0.998, **loop)
+    totals = train(name, torch.nn.ModuleDict({"vae": vae}), loss, out=out, steps=steps, lr=1.5e-3, ema=0.998, **loop)
     with torch.no_grad():
         x = to_tensor(captioned(np.random.default_rng(1), LATENT_STATISTICS)[1])
         latents = torch.cat([vae.encode(b).latent_dist.mean for b in x.split(100)])
