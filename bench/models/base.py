@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +22,10 @@ if TYPE_CHECKING:
 
 Embeddings = dict[str, "torch.Tensor"]
 """Prompt tensors by the pipeline's own argument names, each with a leading batch dimension."""
-_DECIDE = (".json", ".safetensors", ".txt", ".model")
+_DECIDE = (".json", ".safetensors", ".bin", ".txt", ".model")
 """Ends of the files in a model folder that decide what it does: settings, weights, vocabularies, SentencePiece."""
+COMMIT = re.compile(r"[0-9a-f]{40}")
+"""What pins a place on the hub: a branch or a tag may move."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +62,7 @@ class ModelEntry:
 
     def family(self) -> type[Family]:
         """The class that loads it; it is imported without torch."""
-        import importlib
-
-        module, name = self.adapter.split(":")
-        found: type[Family] = getattr(importlib.import_module(module), name)
-        return found
+        return load_family(self.adapter)
 
     def load(self, device: str, dtype: str | None = None) -> Family:
         """The model, ready on a device; a missing or broken file is a UserError that names it.
@@ -70,6 +70,13 @@ class ModelEntry:
         `dtype` is fp32, fp16 or bf16; None: fp32 on a CPU, fp16 on a GPU.
         """
         return self.family()(self, device, dtype or default_dtype(device))
+
+
+def load_family(adapter: str) -> type[Family]:
+    """The class at `module:Class`."""
+    module, name = adapter.split(":")
+    found: type[Family] = getattr(importlib.import_module(module), name)
+    return found
 
 
 def default_dtype(device: str) -> str:

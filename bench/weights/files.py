@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError
-from bench.models.base import check_folder
+from bench.models.base import COMMIT, check_folder
 from bench.sampling.records import CONTROLNET, LORA, NETWORK, Weights
 
-COMMIT = re.compile(r"[0-9a-f]{40}")
 EXPECTED = (
     "expected a folder, a .safetensors file, or owner/name@COMMIT with :folder or :file.safetensors where they do not "
     "lie at the top"

@@ -1,0 +1,111 @@
+"""A model hub on 127.0.0.1: folders served in the layout of huggingface.co, for programs that read HF_ENDPOINT."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+
+@dataclass
+class Hub:
+    """Repositories `owner/name` as folders below `home`; each has one commit."""
+
+    home: Path
+    url: str = ""
+    commit: str = "0123456789abcdef0123456789abcdef01234567"
+    asked: list[str] = field(default_factory=list)
+    """Paths of the files that were sent, as `owner/name/file`."""
+
+    def environment(self, cache: Path) -> dict[str, str]:
+        """Of a program that is to use this hub and keep its downloads in `cache`."""
+        offline = {name: "0" for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")}
+        told = {"HF_ENDPOINT": self.url, "HF_HOME": str(cache), "HF_HUB_DISABLE_TELEMETRY": "1"}
+        return {**offline, **told, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+
+
+@contextmanager
+def serving(home: Path) -> Iterator[Hub]:
+    """A hub of the folders in `home` while the block runs."""
+    hub = Hub(home)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_HEAD(self) -> None:
+            _answer(self, hub, body=False)
+
+        def do_GET(self) -> None:
+            _answer(self, hub, body=True)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    hub.url = f"http://127.0.0.1:{server.server_port}"
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield hub
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _answer(handler: BaseHTTPRequestHandler, hub: Hub, *, body: bool) -> None:
+    """One request: what a repository holds, or one of its files."""
+    path = handler.path.partition("?")[0].strip("/")
+    parts = path.split("/")
+    if parts[:2] == ["api", "models"]:
+        owner, name, *rest = parts[2:]
+        _send(handler, hub, _described(hub, hub.home / owner / name, rest), body=body)
+        return
+    owner, name, _, revision, *inside = parts
+    file = hub.home.joinpath(owner, name, *inside)
+    if revision != hub.commit:
+        _send(handler, hub, None, body=body, code="RevisionNotFound")
+    elif not file.is_file():
+        _send(handler, hub, None, body=body, code="EntryNotFound")
+    else:
+        if body:
+            hub.asked.append("/".join((owner, name, *inside)))
+        _send(handler, hub, file.read_bytes(), body=body)
+
+
+def _described(hub: Hub, folder: Path, rest: list[str]) -> bytes | None:
+    """`/revision/COMMIT` or `/tree/COMMIT` of a repository, as JSON; None for what is not there."""
+    if not folder.is_dir() or rest[1:2] not in ([], [hub.commit]):
+        return None
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    names = [p.relative_to(folder).as_posix() for p in files]
+    if rest[:1] == ["tree"]:
+        rows = [
+            {"type": "file", "path": n, "size": p.stat().st_size, "oid": hashlib.sha1(p.read_bytes()).hexdigest()}
+            for n, p in zip(names, files, strict=True)
+        ]
+        return json.dumps(rows).encode()
+    name = folder.relative_to(hub.home).as_posix()
+    told = {"id": name, "modelId": name, "sha": hub.commit, "private": False, "tags": [], "downloads": 0}
+    return json.dumps(told | {"siblings": [{"rfilename": n} for n in names]}).encode()
+
+
+def _send(
+    handler: BaseHTTPRequestHandler, hub: Hub, content: bytes | None, *, body: bool, code: str = "RepoNotFound"
+) -> None:
+    handler.send_response(200 if content is not None else 404)
+    handler.send_header("X-Repo-Commit", hub.commit)
+    if content is None:
+        handler.send_header("X-Error-Code", code)
+        content = b""
+    handler.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+    handler.send_header("Content-Length", str(len(content)))
+    handler.end_headers()
+    if body:
+        handler.wfile.write(content)
