@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from bench import registry, stats
+from bench import failed, registry, stats
 from bench.arms import POOLED, Measured, MeasuredArm, read_arms, with_pooled
 from bench.comparisons import Optimised, Tabulation
 from bench.equal_compute import plain_labels
@@ -106,6 +106,7 @@ def compute(*ledgers: Ledger, folder: Path | None = None) -> dict[str, Any]:
         "seeds": found.seeds,
         "categories": found.categories,
         "settings": [dict(zip(("model", "sampler", "steps", "guidance"), s, strict=True)) for s in settings],
+        "failed": failed.rows(ledgers),
         "pairs": pairs,
         "pairs_total": sum(len({*np.concatenate([a.pair for a in measured.arms if a.setting == s])}) for s in settings),
     }

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bench import failed as failures
 from bench import registry, results
 from bench.cache import ImageCache
 from bench.errors import UserError
@@ -113,24 +114,18 @@ def _run(
     stages["seconds"] = time.perf_counter() - begun
     _end(ledger, session, stages)
     found = write_report(ledger)
-    failed = _failed(plan, ledger)
+    failed = _failed(ledger)
     if not failed:
         ledger.set("finished", complete)
     ledger.close()
     return Outcome(folder, found, worked=True, failed=failed)
 
 
-def _failed(plan: Plan, ledger: Ledger) -> dict[str, list[str]]:
-    """Reasons of images that are not there, by the label of the method whose cell lacks them."""
-    reasons = ledger.failures()
+def _failed(ledger: Ledger) -> dict[str, list[str]]:
+    """Places and reasons of images that are not there, by the label of the method whose cell lacks them."""
     found: dict[str, list[str]] = {}
-    for cell in plan.cells:
-        choice = plan.choices.get(cell.job_id)
-        for job_id in choice.candidates if choice else (cell.job_id,):
-            if job_id in reasons:
-                place = f"{cell.arm.prompts} {cell.prompt.index}, seed {cell.seed}"
-                found.setdefault(cell.arm.method, []).append(f"{place}: {reasons[job_id]}")
-                break
+    for one in failures.failed(ledger):
+        found.setdefault(one.method, []).append(one.told)
     return found
 
 

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -219,13 +220,20 @@ def _features(entry: MetricEntry, scorer: SetScorer, images: list[np.ndarray], p
 def choose(plan: Plan, ledger: Ledger) -> int:
     """Give every choice the image of its best candidate, at the cost of all of them; returns how many were made.
 
-    Each stage holds what all candidates cost there, and judging is a stage of its own.
+    Each stage holds what all candidates cost there, and judging is a stage of its own. Where a candidate could not be
+    made the choice fails for that candidate's reason: the best of fewer is another method.
     """
-    images = ledger.images()
+    images, reasons = ledger.images(), ledger.failures()
     prompts = {c.job_id: c.prompt for c in plan.cells}
     made: list[Image] = []
+    failed: list[tuple[str, str, str]] = []
+    now = datetime.now(UTC).isoformat(timespec="seconds")
     for choice in plan.choices.values():
-        if any(c not in images for c in choice.candidates):
+        lost = [k for k, c in enumerate(choice.candidates) if c not in images]
+        if lost:
+            known = [(k, reasons[choice.candidates[k]]) for k in lost if choice.candidates[k] in reasons]
+            for k, reason in known[:1]:
+                failed.append((choice.id, f"candidate {k + 1} of {len(choice.candidates)}: {reason}", now))
             continue
         before = images.get(choice.id)
         if before and before.digest in {images[c].digest for c in choice.candidates}:
@@ -234,6 +242,7 @@ def choose(plan: Plan, ledger: Ledger) -> int:
         if chosen:
             made.append(chosen)
     ledger.put_images(made)
+    ledger.put_failures(failed)
     return len(made)
 
 

@@ -1,7 +1,8 @@
 """Best of n: sample n seeds to the end and keep the image that a metric likes most.
 
 The candidates are ordinary jobs: the first is the baseline's own image, the second is `reseed`'s, and two choosers
-share them all. The cost charged to the method is that of all n, wherever they came from.
+share them all. The cost charged to the method is that of all n, wherever they came from. Where one of the n cannot be
+made (NaN latents, say) the chosen image fails for that candidate's reason: the best of fewer is another method.
 """
 
 from __future__ import annotations

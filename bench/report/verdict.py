@@ -175,6 +175,9 @@ def _elsewhere(results: Results, rows: list[Row]) -> str:
     return f" Elsewhere: {'; '.join(clauses)}." if clauses else ""
 
 
+REASONS = 5
+"""Reasons of failed images that a report tells."""
+
 # How far to trust it -------------------------------------------------------------------------------------------------
 
 
@@ -220,9 +223,29 @@ def _cautions(results: Results) -> list[tuple[str, str]]:
         if not arm.get("complete"):
             where = f"{arm['model']} ({setting(arm)}), {prompts_name(arm['prompts'])}"
             found.append(f"Incomplete, shown but not ranked: {arm['method']} on {where}: {lacking(arm, 'images')}.")
+    found += _failed(results)
     marks = distinct((row["method"], row["metric"]) for row in results.get("comparisons") or [] if row.get("marked"))
     found += [f"{method} optimises {metric}: its {metric} is marked † and no evidence." for method, metric in marks]
     return [("caution", text) for text in found]
+
+
+def _failed(results: Results) -> list[str]:
+    """One sentence a reason for images that could not be made, the most frequent reasons first."""
+    rows = sorted(results.get("failed") or [], key=lambda row: -row["n"])
+    found = []
+    for row in rows[:REASONS]:
+        first, where = row["images"][0], f"{row['model']}, {setting(row)}"
+        images = "1 image" if row["n"] == 1 else f"{row['n']:,} images"
+        place = f"{first['prompts']} {first['index']}, seed {first['seed']}"
+        found.append(
+            f"{images} of {row['method']} ({where}) could not be made: {row['reason'].rstrip('.')}; "
+            f"{'it is' if row['n'] == 1 else 'the first is'} {place}."
+        )
+    more = rows[REASONS:]
+    if more:
+        n = sum(row["n"] for row in more)
+        found.append(f"{n:,} more images could not be made, for {len(more)} other reasons; see results.json.")
+    return found
 
 
 def _power(results: Results) -> list[tuple[str, str]]:
