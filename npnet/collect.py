@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -83,6 +84,7 @@ def run(
         for chunk in todo:
             shard = maker.shard(protocol.members(chunk), size, progress.advance)
             if not have and chunk == todo[0] and maker.broken == len(shard) > 1:
+                maker.say_given_up()
                 raise UserError(
                     f"none of the first {len(shard)} pairs has finite target noise; try another guidance, or look at "
                     f"the model ({maker.first_broken})"
@@ -91,6 +93,7 @@ def run(
     say(f"{total} pairs made, {shard.calls:g} denoiser calls a pair")
     if maker.broken:
         say(f"{maker.broken} of them with NaN or infinity in their target noise, which selection drops")
+    maker.say_given_up()
     return total
 
 
@@ -146,6 +149,8 @@ class _Maker:
         self.fitting = Fitting()
         self.broken, self.first_broken = 0, ""
         """Pairs so far whose target noise is not finite, and what is said of the first."""
+        self.given_up: Counter[str] = Counter()
+        """Images so far that the teacher gave up, by its reason."""
         wanted = dict.fromkeys([*planned.config.metrics, *teachers.metrics(planned.teacher)])
         entries: dict[str, MetricEntry] = {name: registry.get("metrics", name) for name in wanted}
         # Scorers first: one that is missing shall be told before a large model has been loaded.
@@ -203,6 +208,7 @@ class _Maker:
         with np.errstate(over="ignore"):  # what is too large for the disk's precision becomes infinity, and is counted
             stored = target.cpu().numpy().astype(dtype)
         self.count_broken(numbers, work, stored)
+        self.given_up.update(work.given_up)
         return dataset.Shard(
             index=np.array(numbers),
             seed=np.array(work.seeds),
@@ -231,6 +237,11 @@ class _Maker:
             self.first_broken = f"pair {numbers[k]}: {work.prompts[k].text!r}, seed {work.seeds[k]}"
             self.say(f"target noise that is not finite is kept as it is ({self.first_broken})")
         self.broken += len(bad)
+
+    def say_given_up(self) -> None:
+        """One line a reason, the most frequent first."""
+        for reason, n in self.given_up.most_common():
+            self.say(f"the teacher gave up {n} image{'s' * (n > 1)}: {reason}")
 
     def keep(self, numbers: Sequence[int], arms: Mapping[str, np.ndarray]) -> None:
         """Write both images of every pair; each appears whole or not at all."""

@@ -247,6 +247,7 @@ def _hooked(chain: Chain, work: Work, seeds: Sequence[int], steps: int) -> torch
     if made.requires_grad:
         made = made.detach()
     if session.failed:
+        work.given_up += session.failed.values()
         made = made.clone()
         made[list(session.failed)] = math.nan
     return made

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from bench import registry
@@ -42,6 +42,8 @@ class Work:
     """The call that both arms begin with is computed once."""
     source: Any = None
     """(B, C, h, w), fp32, on the model's device."""
+    given_up: list[str] = field(default_factory=list)
+    """Why methods gave images up, one reason an image."""
 
     def __post_init__(self) -> None:
         self.cost: Cost = self.meter.begin(len(self.prompts))

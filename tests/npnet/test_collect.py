@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from conftest import call_main
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -32,6 +33,7 @@ from bench.sampling.records import MEMORYLESS, SINGLE, Sampling, Weights
 from bench.sampling.session import Memory
 from npnet import config as configs
 from npnet import dataset, teachers
+from npnet.cli import main
 from npnet.collect import run
 from npnet.collection import CollectConfig, nth_seed, plan, read_prompts, twin
 from npnet.rescore import score
@@ -542,6 +544,46 @@ def test_a_prompt_that_a_teacher_cannot_serve_is_told_by_the_plan_or_left_unfini
     assert np.isnan(found.target[1]).all()
     for k in (0, 2, 3):
         np.testing.assert_array_equal(found.target[k], -found.source[k])
+
+
+class Weary(Method):
+    """Gives images up for two reasons: those of one prompt, and those of an even seed, or all."""
+
+    all_of_them: bool = False
+
+    def noise(self, s: Any, x: torch.Tensor) -> torch.Tensor:
+        for i, item in enumerate(s.items):
+            if item.prompt.text == "two squares":
+                s.fail(i, "it has no subject")
+            elif self.all_of_them or item.seed % 2 == 0:
+                s.fail(i, "it did not converge")
+        return -x
+
+
+def test_the_command_prints_why_images_were_given_up_and_how_many(
+    prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(registry._discover("methods"), "weary", Weary)
+    file = tmp_path / "weary.yaml"
+    text = f"model: shapes-sdxl\nprompts: {prompts}\npairs: 20\nseeds: [0, 9]\nsteps: {STEPS}\nchunk: 4\n"
+    file.write_text(text + "teacher: weary\nmetrics: [shapes-clipscore]\n")
+    done = call_main(main, "collect", file, "--out", tmp_path / "pairs", "--device", "cpu")
+    assert done.code == 0, done.err
+    found = together(tmp_path / "pairs")
+    subjectless = sum(t == "two squares" for t in found.prompts)
+    even = sum(s % 2 == 0 and t != "two squares" for s, t in zip(found.seed.tolist(), found.prompts, strict=True))
+    assert (subjectless, even > subjectless) == (4, True)
+    assert [line for line in done.err.splitlines() if "gave up" in line] == [
+        f"the teacher gave up {even} images: it did not converge",
+        "the teacher gave up 4 images: it has no subject",
+    ], "the most frequent reason first"
+    assert f"{even + subjectless} of them with NaN or infinity in their target noise" in done.err
+
+    file.write_text(text + "teacher: {use: weary, all_of_them: true}\n")
+    done = call_main(main, "collect", file, "--out", tmp_path / "none", "--device", "cpu")
+    assert done.code == 2
+    assert "none of the first 4 pairs has finite target noise" in done.error
+    assert "the teacher gave up 3 images: it did not converge\nthe teacher gave up 1 image: it has no subj" in done.err
 
 
 def test_what_a_teacher_needs_of_the_sampler_is_told_by_the_plan(
