@@ -75,3 +75,14 @@ MOVES = {
     10: {"intended": (1.0, -0.3854, 0.3854), "released": (1.0790, -0.4158, 0.3416)},
     50: {"intended": (1.0, -0.1098, 0.1098), "released": (1.0035, -0.1101, 0.1068)},
 }
+
+
+def test_the_readme_of_this_folder_has_a_row_for_every_script_and_every_family() -> None:
+    text = (Path(__file__).parent / "README.md").read_text()
+    scripts = [p for p in Path(__file__).parent.glob("*.py") if "\ndef main(" in p.read_text()]
+    assert len(scripts) >= 10
+    lacking = [path.name for path in scripts if f"\n| `{path.name}` |" not in text]
+    rows = [line for line in text.splitlines() if line.startswith("| `") and ".py` |" not in line]
+    for family in {path.stem.split("-")[0] for path in found()}:
+        lacking += [] if any(row.startswith((f"| `{family}`", f"| `{family}-")) for row in rows) else [family]
+    assert not lacking
