@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
-from weakref import WeakKeyDictionary
 
 from pydantic import Field
 
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
 
 REFINED = (10, 20)
 """Steps of 50 at which the pipeline refines."""
-_averages: WeakKeyDictionary[Session, dict[int, torch.Tensor]] = WeakKeyDictionary()
-"""Running means of the token maps in passes of the loop, by image."""
 
 
 @register("methods", "initno_as_released")
@@ -83,7 +80,8 @@ class InitNOAsReleased(InitNO):
             return following(x)
         x = x.detach().clone()
         refines = self.refines(i, calls)
-        averages = _averages.setdefault(s, {})
+        # Running means of the token maps in this pass of the loop, by image.
+        averages: dict[int, torch.Tensor] = s.own(self)
         if i == 0:
             averages.clear()
         begun = set[int]()

@@ -124,6 +124,7 @@ class Session:
         self.places: Sequence[int] = range(len(items))
         """Places of these images in the whole batch."""
         self._shared = _Shared([{} for _ in items])
+        self._own: dict[int, tuple[Any, dict[Any, Any]]] = {}
 
     # What a session knows -------------------------------------------------------------------------------------------
 
@@ -167,6 +168,15 @@ class Session:
         """Give image i up for a reason of one line; the others of the batch go on."""
         self._shared.failed.setdefault(self.places[i], reason)
 
+    def own(self, method: Any) -> dict[Any, Any]:
+        """What a method keeps of these images from one call of a hook to the next; it ends with the session.
+
+        Each link of a chain has its own, even where two are alike. A part (`take`) begins with nothing, so that a loop
+        within a step keeps apart from the one around it.
+        """
+        # The method is kept too, so that no other one gets its id.
+        return self._own.setdefault(id(method), (method, {}))[1]
+
     def take(self, rows: Sequence[int]) -> Session:
         """A session of these images alone; what it does counts for them only."""
         import torch
@@ -181,7 +191,7 @@ class Session:
         part.items = [self.items[i] for i in rows]
         part.cond, part.uncond = some(self.cond), some(self.uncond)
         part.places = [self.places[i] for i in rows]
-        part.memory = None
+        part.memory, part._own = None, {}
         return part
 
     # Noise ----------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from bench.methods.inversion import Inversion
 from bench.methods.reseed import Reseed, other_seed
 from bench.methods.standard import Standard
 from bench.sampling.records import Nfe, Sampling
-from bench.sampling.session import Session
+from bench.sampling.session import Next, Session, Step
 
 SEEDS = st.integers(0, 2**31 - 1)
 
@@ -197,3 +197,27 @@ def test_every_method_says_what_it_is_and_names_all_that_decides_its_pixels(name
 def test_parameters_are_validated(kind: type[Method], parameters: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         kind(**parameters)
+
+
+class Counting(Method):
+    """Notes how often its step ran in this batch; a frozen record keeps nothing itself."""
+
+    def step(self, s: Session, x: torch.Tensor, i: int, following: Next) -> Step:
+        mine = s.own(self)
+        mine["steps"] = mine.get("steps", 0) + 1
+        return following(x)
+
+
+def test_what_a_method_keeps_is_its_own_and_the_batchs() -> None:
+    """From step to step, apart from an equal link of the chain, from another batch and from a part of this one."""
+    chain = Chain(links=(Counting(), Counting(), Scale()))
+    s, other = (session(chain.links, prompts=["a", "b"]) for _ in range(2))
+    steps = len(s.timesteps)
+    for _ in range(2):
+        s.sample(s.draw())
+    assert [s.own(link) for link in chain.links] == [{"steps": 2 * steps}, {"steps": 2 * steps}, {}]
+    assert s.own(chain.links[0]) is not s.own(chain.links[1])
+    assert other.own(chain.links[0]) == {}
+    part = s.take([1])
+    part.sample(part.draw())
+    assert (part.own(chain.links[0]), s.own(chain.links[0])) == ({"steps": steps}, {"steps": 2 * steps})
