@@ -86,7 +86,8 @@ def _about(kind: str, plugin: Any) -> str:
             ", stochastic" if plugin.stochastic else ""
         )
     if kind == "prompts":
-        return f"{plugin.size} prompts{'; ' + plugin.about if plugin.about else ''}{twin}"
+        counted = [f"{plugin.size} prompts"] if plugin.size else []
+        return "; ".join([*counted, *filter(None, [plugin.about])]) + twin
     return f"{plugin.about}{twin}"
 
 

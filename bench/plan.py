@@ -15,6 +15,7 @@ from bench.methods.base import Chain, Method, check_chain, split_choice
 from bench.models.base import ModelEntry
 from bench.models.shapes_of import check_entry
 from bench.prompts.base import Prompt
+from bench.prompts.control import ControlImage
 from bench.samplers.diffusers_schedulers import Sampler
 from bench.sampling.records import ATTENTION, FIRST_ORDER, MEMORYLESS, Item, Nfe, Sampling
 from bench.suite import MethodSpec, Suite
@@ -56,13 +57,19 @@ class Job:
     """Scheduler settings of the method, as JSON."""
     carried: str = ""
     """All else that the prompt carries, such as GenEval metadata, as JSON."""
+    control: tuple[tuple[str, ControlImage], ...] = ()
+    """Control images that the methods read, by kind; what is in them decides, and not where they lie."""
     chain: Chain = field(default=Chain(links=()), compare=False, repr=False)
     """The methods that make the image, ready for its model."""
 
     @cached_property
     def id(self) -> str:
         # A name is not what decides pixels: the digest and the identity are.
-        return content_hash({f: getattr(self, f) for f in _DECIDES})
+        decides = {f: getattr(self, f) for f in _DECIDES}
+        if self.control:
+            # Only then, for jobs had no control images at first, and the same job keeps its id.
+            decides["control"] = [[kind, image.digest] for kind, image in self.control]
+        return content_hash(decides)
 
     @property
     def group(self) -> tuple[Any, ...]:
@@ -79,7 +86,7 @@ class Job:
     def item(self) -> Item:
         """The prompt with all that it carries, and the seed."""
         metadata = json.loads(self.carried) if self.carried else None
-        return Item(Prompt(0, self.prompt, "", metadata), self.seed)
+        return Item(Prompt(0, self.prompt, "", metadata, dict(self.control) or None), self.seed)
 
     def sampled(self, p: Sampling) -> Job:
         """The same job sampled as `p`; UserError where the sampler cannot do that."""
@@ -98,7 +105,7 @@ class Job:
         )
 
 
-_DECIDES = tuple(f.name for f in fields(Job) if f.name not in ("model", "sampler", "chain"))
+_DECIDES = tuple(f.name for f in fields(Job) if f.name not in ("model", "sampler", "control", "chain"))
 
 
 @dataclass(frozen=True)
@@ -246,8 +253,9 @@ def make_plan(suite: Suite, *, read: Callable[[str], list[Prompt]] | None = None
         at = {arm.steps: _sampled(base, plain, entry, spec.label)}
         for prompt in prompt_sets[arm.prompts]:
             carried = json.dumps(dict(prompt.metadata), sort_keys=True) if prompt.metadata is not None else ""
+            control = tuple((kind, prompt.control_image(kind).pinned()) for kind in chain.controls())
             for seed in _seeds(suite, arm.prompts):
-                job = replace(at[arm.steps], prompt=prompt.text, carried=carried, seed=chain.seed(seed))
+                job = _of(at[arm.steps], prompt, carried, control, chain.seed(seed))
                 if choosing is None:
                     jobs.setdefault(job.id, job)
                     cells.append(Cell(arm, prompt, seed, job.id))
@@ -257,7 +265,7 @@ def make_plan(suite: Suite, *, read: Callable[[str], list[Prompt]] | None = None
                     steps = c.steps_of(arm.steps)
                     if steps not in at:
                         at[steps] = _sampled(base, replace(plain, steps=steps), entry, spec.label)
-                    made.append(replace(at[steps], prompt=prompt.text, carried=carried, seed=chain.seed(c.seed)))
+                    made.append(_of(at[steps], prompt, carried, control, chain.seed(c.seed)))
                 for m in made:
                     jobs.setdefault(m.id, m)
                 choice = _choice(choosing, tuple(m.id for m in made), prompt)
@@ -266,6 +274,11 @@ def make_plan(suite: Suite, *, read: Callable[[str], list[Prompt]] | None = None
     order = {group: i for i, group in enumerate(dict.fromkeys(j.group for j in jobs.values()))}
     ordered = sorted(jobs.values(), key=lambda j: order[j.group])
     return Plan(suite, {j.id: j for j in ordered}, choices, cells, optimises)
+
+
+def _of(job: Job, prompt: Prompt, carried: str, control: tuple[tuple[str, ControlImage], ...], seed: int) -> Job:
+    """The job of an arm for one prompt and seed."""
+    return replace(job, prompt=prompt.text, carried=carried, control=control, seed=seed)
 
 
 def _sampled(job: Job, p: Sampling, entry: ModelEntry, label: str) -> Job:

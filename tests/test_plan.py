@@ -17,6 +17,7 @@ from bench import suite
 from bench.errors import UserError
 from bench.plan import Job, Plan, make_plan, read_prompts
 from bench.prompts.base import Prompt
+from bench.prompts.control import ControlImage
 
 ROOT = Path(__file__).parents[1]
 
@@ -47,6 +48,7 @@ OTHER: dict[str, Any] = {
     "timesteps": (999, 500),
     "settings": '{"timestep_spacing": "trailing"}',
     "carried": '{"tag": "colors"}',
+    "control": (("canny", ControlImage(Path("edges/1.png"), "0123")),),
 }
 
 
@@ -77,6 +79,21 @@ def test_whatever_decides_the_pixels_decides_the_id(field: str) -> None:
 def test_a_name_decides_no_pixel(field: str) -> None:
     """Digest and identity do, so a model that is registered under a second name shares its images."""
     assert replace(JOB, **{field: "another name"}).id == JOB.id
+
+
+def test_jobs_without_a_control_image_keep_the_ids_that_they_had_before_there_were_any() -> None:
+    """Images of earlier runs and caches, and the shipped report, are found by these."""
+    assert JOB.id == "4a83950c45dd2063f9610bff5cfab42a"
+
+
+def test_a_control_image_decides_by_its_content_and_not_by_its_place() -> None:
+    at = {
+        (place, digest): replace(JOB, control=(("canny", ControlImage(Path(place), digest)),)).id
+        for place in ("a.png", "b.png")
+        for digest in ("01", "02")
+    }
+    assert at["a.png", "01"] == at["b.png", "01"] != at["a.png", "02"] == at["b.png", "02"]
+    assert replace(JOB, control=(("depth", ControlImage(Path("a.png"), "01")),)).id != at["a.png", "01"]
 
 
 def test_every_field_of_a_job_is_accounted_for() -> None:

@@ -91,6 +91,29 @@ def save_sdxl(folder: Path, *, prediction: str = "epsilon", sharpness: float = 1
     return folder
 
 
+def save_controlnet(pipeline: Path, folder: Path, *, seed: int = 0, strength: float = 0.5, **changes: Any) -> Path:
+    """Write a `ControlNetModel` for a pipeline's UNet; `changes` are of its configuration.
+
+    A fresh one ends in convolutions of zero and answers nothing: here they are random, of size `strength`.
+    """
+    import torch
+    from diffusers import ControlNetModel, UNet2DConditionModel
+
+    torch.manual_seed(seed)
+    unet = UNet2DConditionModel.from_pretrained(pipeline / "unet")
+    network = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(8, 16))
+    if changes:
+        network = ControlNetModel.from_config({**network.config, **changes})
+    with torch.no_grad():
+        for part in (network.controlnet_down_blocks, network.controlnet_mid_block):
+            for weights in part.parameters():
+                weights.copy_(strength * torch.randn_like(weights) / weights[0].numel() ** 0.5)
+        for weights in network.controlnet_cond_embedding.conv_out.parameters():
+            weights.copy_(torch.randn_like(weights) / weights[0].numel() ** 0.5)
+    network.save_pretrained(folder)
+    return folder
+
+
 def tokenizer() -> Any:
     """CLIP's tokenizer over `WORDS` and letters."""
     from transformers import CLIPTokenizer

@@ -2,25 +2,28 @@
 
 A method's fields are its parameters in a suite file; they and `version` enter the job id, so raising `version`
 makes every image of the method again. Hooks run in this order: `sampling` and `adapters` when the run is planned;
-`prepare` before any clock runs; `noise` on the initial latents; `guide` and `step` in every step of the loop.
+`prepare` before any clock runs; `noise` on the initial latents; `guide` and `step` in every step of the loop, and
+`residuals` at every denoiser call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import reduce
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+from bench.methods.chaining import check_chain, split_choice
 from bench.registry import named_fields
 from bench.sampling.records import UNCONDITIONAL, Nfe, Sampling, Weights
 
 if TYPE_CHECKING:
     import torch
 
-    from bench.models.base import ModelEntry
+    from bench.models.base import Embeddings, ModelEntry
+    from bench.models.controlled import Residuals
     from bench.prompts.base import Prompt
     from bench.sampling.session import Next, Prediction, Session, Step
 
@@ -89,18 +92,30 @@ class Method(BaseModel):
         """Calls of the loop that its `step` at call i takes besides its own; each costs what the rest does there."""
         return ()
 
+    def call_nfe(self, p: Sampling, i: int, calls: int) -> Nfe:
+        """What `residuals` costs at each denoiser call that belongs to call i of the loop's `calls`."""
+        return Nfe()
+
     def nfe(self, p: Sampling, calls: int) -> Nfe:
         """What an image costs in all, where the sampler makes `calls` calls: what `plan` prices."""
         guided = p.guided or self.reads_unconditional()
         one = Nfe(forwards=1, rows=2 if guided else 1)
-        total = self.noise_nfe(p) + Nfe(decodes=1)
+        beside = [self.call_nfe(p, i, calls) for i in range(calls)]
+        # Methods predict before the loop at its first timestep.
+        noise = self.noise_nfe(p)
+        total = noise + noise.forwards * beside[0] + Nfe(decodes=1)
+        links = self.links if isinstance(self, Chain) else (self,)
         for i in range(calls):
-            total += self.step_nfe(p, i, one) + len(self.revisits(p, i)) * one
+            total += _nested(links, p, i, lambda k: one + beside[k], lambda k: beside[k])
         return total
 
     def seed(self, seed: int) -> int:
         """The seed from which the image's initial latent is drawn."""
         return seed
+
+    def controls(self) -> tuple[str, ...]:
+        """Kinds of the control images that it reads of a prompt; their contents enter the job id."""
+        return ()
 
     def candidates(self, seed: int) -> list[Candidate]:
         """Images to make and choose from; empty for a method that makes its own image."""
@@ -142,6 +157,14 @@ class Method(BaseModel):
         """
         return following(x)
 
+    def residuals(self, s: Session, x: torch.Tensor, t: Any, embeds: Embeddings, i: int) -> Residuals | None:
+        """What is added within the denoiser at each of its calls, the loop's and the methods' own; None: nothing.
+
+        The arguments are those of the call: x and embeddings have the images' rows once, or twice for both halves;
+        call i of the loop is the one, or the one at whose timestep a method predicts.
+        """
+        return None
+
     # Which hooks it has ---------------------------------------------------------------------------------------------
 
     def wraps_step(self) -> bool:
@@ -149,6 +172,9 @@ class Method(BaseModel):
 
     def sets_guidance(self) -> bool:
         return type(self).guide is not Method.guide
+
+    def adds_residuals(self) -> bool:
+        return type(self).residuals is not Method.residuals
 
     def reads_unconditional(self) -> bool:
         return UNCONDITIONAL in self.needs
@@ -191,11 +217,22 @@ class Chain(Method):
             following = _within(link, s, i, following)
         return following(x)
 
+    def residuals(self, s: Session, x: torch.Tensor, t: Any, embeds: Embeddings, i: int) -> Residuals | None:
+        given = [link.residuals(s, x, t, embeds, i) for link in self.links if link.adds_residuals()]
+        found = [one for one in given if one is not None]
+        return reduce(lambda a, b: a.plus(b), found) if found else None
+
+    def call_nfe(self, p: Sampling, i: int, calls: int) -> Nfe:
+        return sum((link.call_nfe(p, i, calls) for link in self.links), Nfe())
+
+    def controls(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(kind for link in self.links for kind in link.controls()))
+
     def noise_nfe(self, p: Sampling) -> Nfe:
         return sum((link.noise_nfe(p) for link in self.links), Nfe())
 
     def step_nfe(self, p: Sampling, i: int, inner: Nfe) -> Nfe:
-        return _nested(self.links, p, i, inner)
+        return _nested(self.links, p, i, lambda k: inner, lambda k: Nfe())
 
     def seed(self, seed: int) -> int:
         for link in self.links:
@@ -214,6 +251,9 @@ class Chain(Method):
     def sets_guidance(self) -> bool:
         return any(link.sets_guidance() for link in self.links)
 
+    def adds_residuals(self) -> bool:
+        return any(link.adds_residuals() for link in self.links)
+
     def reads_unconditional(self) -> bool:
         return any(link.reads_unconditional() for link in self.links)
 
@@ -230,42 +270,21 @@ def _within(link: Method, s: Session, i: int, following: Next) -> Next:
     return step
 
 
-def _nested(links: Sequence[Method], p: Sampling, i: int, inner: Nfe) -> Nfe:
-    """What call i costs with these links around it, where the sampler's own step costs `inner` everywhere."""
-    if not links:
-        return inner
-    first, rest = links[0], links[1:]
-    cost = first.step_nfe(p, i, _nested(rest, p, i, inner))
-    return sum((_nested(rest, p, k, inner) for k in first.revisits(p, i)), cost)
+Costs = Callable[[int], Nfe]
+"""A cost by call of the loop."""
 
 
-def split_choice(links: tuple[Method, ...]) -> tuple[tuple[Method, ...], Method | None]:
-    """The links that make an image, and the one that chooses among images, if any.
+def _nested(links: Sequence[Method], p: Sampling, i: int, inner: Costs, beside: Costs) -> Nfe:
+    """What call i costs with these links around it.
 
-    Raises ValueError for two choosers: which of them sees which candidates would be anybody's guess.
+    The sampler's own step costs `inner`, and a denoiser call of a method's own comes with `beside`.
     """
-    choosing = [m for m in links if m.judge()]
-    if len(choosing) > 1:
-        raise ValueError("a chain holds one choosing method (such as best_of_n) at the most")
-    return tuple(m for m in links if not m.judge()), (choosing[0] if choosing else None)
+    if not links:
+        return inner(i)
+    first, rest = links[0], links[1:]
+    own = first.step_nfe(p, i, Nfe()).forwards
+    cost = first.step_nfe(p, i, _nested(rest, p, i, inner, beside)) + own * beside(i)
+    return sum((_nested(rest, p, k, inner, beside) for k in first.revisits(p, i)), cost)
 
 
-def check_chain(links: Sequence[Method], names: Sequence[str], p: Sampling) -> None:
-    """ValueError, with the reason, for links that cannot stand together where the suite samples as `p`."""
-
-    def two(found: Iterable[str], said: str) -> None:
-        names_ = list(found)
-        if len(names_) > 1:
-            raise ValueError(f"{names_[0]!r} and {names_[1]!r} cannot stand in one chain: {said}")
-
-    named = list(zip(names, links, strict=True))
-    two((n for n, m in named if m.sampling(p) != p), "both set how the image is sampled")
-    two((n for n, m in named if any(w.kind == "network" for w in m.adapters())), "both replace the denoiser's weights")
-    two((n for n, m in named if any(w.kind == "lora" for w in m.adapters())), "both add a LoRA to the denoiser")
-    two((n for n, m in named if m.sets_guidance()), "both set the guidance of every step")
-    wrapping = [(n, m) for n, m in named if m.wraps_step()]
-    for (name, method), (inner, _) in pairwise(wrapping):
-        if method.ignores_next:
-            raise ValueError(
-                f"{name!r} makes the whole step itself, so {inner!r} after it would not run; leave one out"
-            )
+__all__ = ["Candidate", "Chain", "Method", "check_chain", "split_choice"]

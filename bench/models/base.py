@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from bench.models.controlled import Residuals
     from bench.sampling.records import Weights
 
 Embeddings = dict[str, "torch.Tensor"]
@@ -136,6 +137,8 @@ class Family(ABC):
 
     reads_attention: ClassVar[bool] = False
     """Whether `attention` finds layers; known without loading, so that a plan can refuse."""
+    takes_residuals: ClassVar[bool] = False
+    """Whether `residuals` can ask a ControlNet; known without loading, so that a plan can refuse."""
     sets_begin_index: ClassVar[bool] = False
     """Whether the pipeline tells its scheduler that it begins at the first step."""
 
@@ -171,6 +174,20 @@ class Family(ABC):
 
         x is what the scheduler's `scale_model_input` gives, which has unit variance.
         """
+
+    def control(self, weights: Weights) -> Any:
+        """The ControlNet of these weights, loaded when it is first asked for; UserError where it does not fit."""
+        raise UserError(f"model {self.entry.name!r}: its family {type(self).__name__} takes no ControlNet")
+
+    def residuals(
+        self, weights: Weights, x: torch.Tensor, t: Any, embeds: Embeddings, images: torch.Tensor, scale: float
+    ) -> Residuals:
+        """What a ControlNet says of x at t and of control images (B, 3, H, W) in [0, 1], times `scale`; B is x's."""
+        raise NotImplementedError
+
+    def controlled(self, x: torch.Tensor, t: Any, embeds: Embeddings, residuals: Residuals) -> torch.Tensor:
+        """`network` with residuals added within the denoiser."""
+        raise NotImplementedError
 
     @abstractmethod
     def pixels(self, latents: torch.Tensor) -> torch.Tensor:

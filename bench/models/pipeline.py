@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from bench.errors import UserError
 from bench.models.base import Embeddings, Family, ModelEntry, check_folder, quiet_hub_libraries
+from bench.models.controlled import Residuals
+from bench.models.controlled import load as load_controlnet
 from bench.models.shapes_of import check_parts
 from bench.models.worn import Wardrobe
 
@@ -117,6 +119,51 @@ class UNetFamily(PipelineFamily):
 
     network_name = "unet"
     reads_attention = True
+    takes_residuals = True
+
+    def __init__(self, entry: ModelEntry, device: str, dtype: str):
+        super().__init__(entry, device, dtype)
+        self._beside: dict[str, Any] = {}
+        """ControlNets by digest; they stay on the device as long as the model."""
+
+    def added(self, n: int, embeds: Mapping[str, Any]) -> dict[str, Any]:
+        """What the UNet and a ControlNet read of n rows besides the prompt's tokens."""
+        return {}
+
+    def network(self, x: torch.Tensor, t: Any, embeds: Embeddings) -> torch.Tensor:
+        return self.call(x, t, embeds)
+
+    def control(self, weights: Weights) -> Any:
+        """The ControlNet of these weights; UserError where it does not load or fit."""
+        if weights.digest not in self._beside:
+            self._beside[weights.digest] = load_controlnet(self, weights)
+        return self._beside[weights.digest]
+
+    def residuals(
+        self, weights: Weights, x: torch.Tensor, t: Any, embeds: Embeddings, images: torch.Tensor, scale: float
+    ) -> Residuals:
+        import torch
+
+        network = self.control(weights)
+        down, mid = network(
+            x.to(network.dtype),
+            t if isinstance(t, torch.Tensor) else torch.as_tensor(t, device=x.device),
+            encoder_hidden_states=embeds["prompt_embeds"],
+            controlnet_cond=images.to(x.device, network.dtype),
+            conditioning_scale=scale,
+            return_dict=False,
+            **self.added(len(x), embeds),
+        )
+        return Residuals(tuple(down), mid)
+
+    def controlled(self, x: torch.Tensor, t: Any, embeds: Embeddings, residuals: Residuals) -> torch.Tensor:
+        return self.call(
+            x,
+            t,
+            embeds,
+            down_block_additional_residuals=residuals.down,
+            mid_block_additional_residual=residuals.mid,
+        )
 
     def attention(self, where: str) -> list[tuple[int, Any]] | None:
         height, width = self.entry.latent[1:]
@@ -146,13 +193,18 @@ class UNetFamily(PipelineFamily):
         return found.to(self.device, self.latent_dtype)
 
     def call(self, x: torch.Tensor, t: Any, embeds: Mapping[str, Any], **more: Any) -> torch.Tensor:
-        """The UNet's output for the pipeline's `prompt_embeds`; `more` are its further arguments."""
+        """The UNet's output for the pipeline's embeddings; `more` are its further arguments."""
         import torch
 
         unet = self._own
         t = t if isinstance(t, torch.Tensor) else torch.as_tensor(t, device=x.device)
         y: torch.Tensor = unet(
-            x.to(unet.dtype), t, encoder_hidden_states=embeds["prompt_embeds"], return_dict=False, **more
+            x.to(unet.dtype),
+            t,
+            encoder_hidden_states=embeds["prompt_embeds"],
+            return_dict=False,
+            **self.added(len(x), embeds),
+            **more,
         )[0]
         return y
 

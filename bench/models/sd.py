@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 from bench.models.base import Embeddings, ModelEntry
 from bench.models.pipeline import UNetFamily
 from bench.registry import add_plugin
-
-if TYPE_CHECKING:
-    import torch
 
 _ROWS = (
     # name, hub id, revision, size, latent
@@ -50,6 +46,3 @@ class StableDiffusion(UNetFamily):
     def encode_negative(self, prompt: str) -> Embeddings:
         _, embeds = self.pipeline.encode_prompt("", self.device, 1, True, negative_prompt=prompt or None)
         return {"prompt_embeds": embeds}
-
-    def network(self, x: torch.Tensor, t: Any, embeds: Embeddings) -> torch.Tensor:
-        return self.call(x, t, embeds)

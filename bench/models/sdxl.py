@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.models.base import Embeddings, ModelEntry
@@ -67,12 +67,9 @@ class SDXL(UNetFamily):
         )
         return {"prompt_embeds": embeds, "pooled_prompt_embeds": pooled}
 
-    def network(self, x: torch.Tensor, t: Any, embeds: Embeddings) -> torch.Tensor:
-        added = {
-            "text_embeds": embeds["pooled_prompt_embeds"],
-            "time_ids": self._time_ids(len(x), embeds["prompt_embeds"].dtype),
-        }
-        return self.call(x, t, embeds, added_cond_kwargs=added)
+    def added(self, n: int, embeds: Mapping[str, Any]) -> dict[str, Any]:
+        time_ids = self._time_ids(n, embeds["prompt_embeds"].dtype)
+        return {"added_cond_kwargs": {"text_embeds": embeds["pooled_prompt_embeds"], "time_ids": time_ids}}
 
     def _time_ids(self, n: int, dtype: torch.dtype) -> torch.Tensor:
         import torch

@@ -50,16 +50,17 @@ def read_configs(folder: Path) -> dict[str, dict[str, Any]]:
     index = folder / "model_index.json"
     if not index.is_file():
         raise UserError(f"{folder}: no model_index.json there; expected a diffusers pipeline folder")
-    found = {"model_index": _read(index)}
+    found = {"model_index": read_config(index)}
     for part in found["model_index"]:
         for name in ("config.json", "scheduler_config.json"):
             path = folder / part / name
             if path.is_file():
-                found[part] = _read(path)
+                found[part] = read_config(path)
     return found
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """A JSON file that holds an object; UserError where it does not."""
     try:
         value = json.loads(path.read_text())
     except (OSError, ValueError) as error:

@@ -6,15 +6,32 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench.errors import UserError
+from bench.prompts.control import ControlImage
+
+ANY_KIND = ""
+"""The key of a control image that serves every kind."""
+
 
 @dataclass(frozen=True)
 class Prompt:
-    """One prompt of a set: its place, text, category, and GenEval metadata where the set has them."""
+    """One prompt of a set: its place, text, category, GenEval metadata and control images where the set has them."""
 
     index: int
     text: str
     category: str = ""
     metadata: Mapping[str, Any] | None = None
+    control: Mapping[str, ControlImage] | None = None
+    """Control images by kind, such as canny, depth or openpose."""
+
+    def control_image(self, kind: str) -> ControlImage:
+        """Its image of a kind; UserError where it carries none."""
+        there = self.control or {}
+        found = there.get(kind) or there.get(ANY_KIND)
+        if found is None:
+            known = f"it carries {', '.join(sorted(there))}" if there else "it carries none"
+            raise UserError(f"no control image of kind {kind!r} ({known}); give one in the prompt set's file")
+        return found
 
 
 @dataclass(frozen=True)
@@ -23,6 +40,7 @@ class PromptSet:
 
     name: str
     size: int
+    """Its number of prompts; 0 where only its file says that."""
     read: Callable[[], list[Prompt]]
     source: str
     license: str = ""

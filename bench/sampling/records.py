@@ -39,7 +39,9 @@ UNCONDITIONAL = "unconditional prediction"
 """Reads the unconditional half at any guidance."""
 SINGLE = "batch of one"
 """Cannot make several images at once; runs one by one."""
-NEEDS = (GRADIENT, ATTENTION, SUBJECTS, MEMORYLESS, FIRST_ORDER, UNCONDITIONAL, SINGLE)
+CONTROL = "control image"
+"""Reads a control image that the prompt carries."""
+NEEDS = (GRADIENT, ATTENTION, SUBJECTS, MEMORYLESS, FIRST_ORDER, UNCONDITIONAL, SINGLE, CONTROL)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import torch
 
 
+    from bench.models.controlled import Residuals
+
 class Prediction:
     """What the network says of canonical latents x (B, C, h, w) at timestep t, as noise; each part when asked for."""
 
@@ -111,7 +113,7 @@ class Session:
         memory: Memory | None = None,
         schedule: Schedule | None = None,
     ):
-        """`cond` and `uncond` have B rows. `method` has the hooks `guide` and `step` of `bench.methods.base.Method`."""
+        """`cond` and `uncond` have B rows. `method` has the hooks of the loop of `bench.methods.base.Method`."""
         self.family, self.items, self.sampling = family, items, sampling
         self.cond, self.uncond = cond, uncond
         self.meter = meter or Meter(family.modules(), family.device)
@@ -223,37 +225,58 @@ class Session:
         cond, uncond = self._outputs(x, t, both=both or g != 1.0)
         return Prediction(self.schedule, x, t, cond, uncond, g)
 
-    def _outputs(self, x: torch.Tensor, t: Any, *, both: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """The network's conditional and unconditional outputs; x is what the network reads."""
+    def _outputs(
+        self, x: torch.Tensor, t: Any, *, both: bool, call: int | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The network's conditional and unconditional outputs; x is what it reads, `call` the loop's, if it is one."""
         import torch
 
         if not both:
-            return self._call(x, t, self.cond), None
+            return self._call(x, t, self.cond, call), None
         embeds = {k: torch.cat([self.uncond[k], self.cond[k]]) for k in self.cond}
-        u, c = self._call(torch.cat([x] * 2), t, embeds).chunk(2)
+        u, c = self._call(torch.cat([x] * 2), t, embeds, call).chunk(2)
         return c, u
 
-    def _call(self, x: torch.Tensor, t: Any, embeds: Embeddings) -> torch.Tensor:
+    def _call(self, x: torch.Tensor, t: Any, embeds: Embeddings, call: int | None) -> torch.Tensor:
         import torch
 
         with self.meter.only(self.places):
-            memory = self.memory
+            memory, residuals = self.memory, self._residuals(x, t, embeds, call)
             if memory is None or torch.is_grad_enabled():
                 if memory is not None:
                     memory.calls += 1
-                return self.family.network(x, t, embeds)
+                return self._network(x, t, embeds, residuals)
             inputs = {"x": x, "t": float(t), **embeds}
             if memory.inputs is not None and _same(inputs, memory.inputs):
+            if residuals is not None:
+                inputs |= {f"residual {i}": one for i, one in enumerate((*residuals.down, residuals.mid))}
                 memory.reused += 1
                 return memory.output.clone()
             memory.calls += 1
-            output = self.family.network(x, t, embeds)
+            output = self._network(x, t, embeds, residuals)
             if memory.inputs is None:
                 memory.inputs = {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in inputs.items()}
                 memory.output = output.clone()
             return output
 
     # The loop -------------------------------------------------------------------------------------------------------
+    def _residuals(self, x: torch.Tensor, t: Any, embeds: Embeddings, call: int | None) -> Residuals | None:
+        """What the methods add within the denoiser, at every prediction: the loop's and their own."""
+        if self.method is None or not self.method.adds_residuals():
+            return None
+        if call is None:
+            # The first call of the loop that is not above t: at the loop's own timesteps the call itself.
+            entries = self.schedule.entries
+            call = next((i for i, entry in enumerate(entries) if entry <= float(t)), len(entries) - 1)
+        with self.meter.foreign():
+            found: Residuals | None = self.method.residuals(self, x, t, embeds, call)
+        return found
+
+    def _network(self, x: torch.Tensor, t: Any, embeds: Embeddings, residuals: Residuals | None) -> torch.Tensor:
+        if residuals is None:
+            return self.family.network(x, t, embeds)
+        return self.family.controlled(x, t, embeds, residuals)
+
 
     def sample(self, x: torch.Tensor, start: int = 0) -> torch.Tensor:
         """Final latents (B, C, h, w) from canonical x at place `start`: diffusers' own scheduler, step by step.
@@ -406,7 +429,7 @@ class _Loop:
     def _advance(self, latents: torch.Tensor, i: int) -> tuple[torch.Tensor, Prediction]:
         session, t = self.session, self.timesteps[i]
         read = self.scheduler.scale_model_input(latents, t)
-        cond, uncond = session._outputs(read, t, both=self.both)
+        cond, uncond = session._outputs(read, t, both=self.both, call=i)
         g = session.sampling.guidance
         pred = Prediction(self.schedule, read, float(t), cond, uncond, session.guidance)
         if not self.guides:

@@ -8,7 +8,7 @@ from analytic import make, paid, priced, session
 from bench import registry
 from bench.errors import UserError
 from bench.methods.base import Method
-from bench.sampling.records import ATTENTION, COUNTS, SUBJECTS
+from bench.sampling.records import ATTENTION, CONTROL, COUNTS, SUBJECTS
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers")  # __array__ of numpy 2
 PARAMETERS = {"ays": {"schedule": "sdxl"}, "repaint_jump": {"j": 3, "r": 4}}
@@ -21,7 +21,7 @@ def served() -> list[Method]:
     found = []
     for name in sorted(set(registry.names("methods")) - ELSEWHERE):
         method = registry.get("methods", name)(**PARAMETERS.get(name, {}))
-        if method.judge() or method.metrics() or method.needs & {ATTENTION, SUBJECTS}:
+        if method.judge() or method.metrics() or method.needs & {ATTENTION, SUBJECTS, CONTROL}:
             continue
         if type(method).adapters is Method.adapters:
             found.append(method)

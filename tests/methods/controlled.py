@@ -1,0 +1,59 @@
+"""What the tests of ControlNet share: small pipelines with random ControlNets, and prompts with control images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tiny_unet
+from PIL import Image
+
+from bench.prompts import own
+from bench.prompts.base import Prompt
+
+TEXTS = ("a red cat", "a photo of a dog and a frog")
+KINDS = ("canny", "depth")
+
+
+def home(folder: Path) -> Path:
+    """`sdxl`, `sd` and `velocity`, each with the ControlNets NAME-canny and NAME-depth."""
+    tiny_unet.save_sdxl(folder / "sdxl", sharpness=1.0)
+    tiny_unet.save_sd(folder / "sd", sharpness=1.0)
+    tiny_unet.save_sd(folder / "velocity", prediction="v_prediction", sharpness=1.0)
+    for name in ("sdxl", "sd", "velocity"):
+        for seed, kind in enumerate(KINDS):
+            tiny_unet.save_controlnet(folder / name, folder / f"{name}-{kind}", seed=seed)
+    return folder
+
+
+def picture(path: Path, seed: int, *, side: int = 2 * tiny_unet.SIDE, mode: str = "RGB") -> Path:
+    """A square image of random pixels."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8)
+    Image.fromarray(pixels).convert(mode).save(path)
+    return path
+
+
+def written(folder: Path, texts: Sequence[str] = TEXTS, *, first: int = 0, **more: Any) -> Path:
+    """A prompt file whose prompt k has a canny image of seed `first` + 2 k and a depth image of the seed after it."""
+    rows = []
+    for k, text in enumerate(texts):
+        control = {kind: f"{kind}/{k}.png" for kind in KINDS}
+        for at, (kind, place) in enumerate(control.items()):
+            picture(folder / place, first + 2 * k + at, mode="L" if kind == "depth" else "RGB")
+        rows.append({"prompt": text, "control": control, **more})
+    path = folder / "set.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def prompts(folder: Path, texts: Sequence[str] = TEXTS, **more: Any) -> list[Prompt]:
+    return own.read(written(folder, texts, **more))
+
+
+def images(found: Sequence[Prompt], kind: str) -> list[Image.Image]:
+    """Control images as a user of diffusers opens them."""
+    return [Image.open(p.control_image(kind).path) for p in found]

@@ -1,0 +1,309 @@
+"""ControlNet: diffusers' own images bit for bit, its cost, and what the other methods of a chain see of it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import controlled
+import pytest
+import tiny_unet
+import torch
+from analytic import make, paid, priced, session
+
+from bench import noise, registry
+from bench.methods.attend_and_excite import AttendAndExcite
+from bench.methods.base import Method
+from bench.methods.controlnet import ControlNet
+from bench.methods.inversion import Inversion, coefficients
+from bench.methods.repaint import RepaintEvery, RepaintFirst, RepaintJump
+from bench.models.base import Embeddings, Family, to_uint8
+from bench.prompts.base import Prompt
+from bench.sampling.schedule import move
+from bench.sampling.session import Memory, Session
+
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers", "ignore::DeprecationWarning:numpy"),
+]
+FAMILIES = ("sdxl", "sd", "velocity")
+HALF = {"scale": 0.7, "start": 0.25, "end": 0.75}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return controlled.home(tmp_path_factory.mktemp("controlled"))
+
+
+@pytest.fixture(scope="module")
+def prompts(home: Path) -> list[Prompt]:
+    return controlled.prompts(home)
+
+
+@cache
+def loaded(folder: Path) -> Family:
+    return tiny_unet.entry(folder).load("cpu")
+
+
+def control(home: Path, name: str, kind: str = "canny", **more: Any) -> ControlNet:
+    return ControlNet(kind=kind, weights=str(home / f"{name}-{kind}"), **more)
+
+
+def ours(family: Family, methods: Any, prompts: Sequence[Prompt], **more: Any) -> tuple[Session, torch.Tensor]:
+    """A made session and its final latents."""
+    s = session(methods, prompts=prompts, family=family, **{"steps": 4, **more})
+    try:
+        return s, make(s).latents
+    finally:
+        s.meter.close()
+
+
+def pipeline_of(family: Family, *folders: Path) -> Any:
+    """diffusers' ControlNet pipeline of a family's own parts."""
+    import diffusers
+
+    plain: Any = family.pipeline  # type: ignore[attr-defined]
+    kind = type(plain).__name__.replace("Pipeline", "ControlNetPipeline")
+    nets = [diffusers.ControlNetModel.from_pretrained(f).eval() for f in folders]
+    safety = {} if "safety_checker" not in plain.components else {"requires_safety_checker": False}
+    made = getattr(diffusers, kind)(**plain.components, controlnet=nets if len(nets) > 1 else nets[0], **safety)
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+def embedded(family: Family, texts: Sequence[str]) -> tuple[Embeddings, Embeddings]:
+    cond = family.encode(texts)
+    return cond, {k: v.expand_as(cond[k]).contiguous() for k, v in family.encode_negative("").items()}
+
+
+def theirs(
+    family: Family, folders: Sequence[Path], image: Any, sampler: str, guidance: float, steps: int = 4, **given: Any
+) -> torch.Tensor:
+    """Final latents by the pipeline's own call."""
+    pipeline = pipeline_of(family, *folders)
+    pipeline.scheduler = registry.get("samplers", sampler).build(family.scheduler_config)
+    cond, uncond = embedded(family, controlled.TEXTS)
+    seeds = range(len(controlled.TEXTS))
+    height, width = family.entry.size
+    with torch.no_grad():
+        found: torch.Tensor = pipeline(
+            **cond,
+            **{f"negative_{k}": v for k, v in uncond.items()},
+            image=image,
+            latents=noise.draw_batch(controlled.TEXTS, seeds, family.entry.latent),
+            generator=[noise.generator(t, k, "sampler") for k, t in enumerate(controlled.TEXTS)],
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            height=height,
+            width=width,
+            output_type="latent",
+            return_dict=False,
+            **given,
+        )[0]
+    return found
+
+
+# The images ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sampler", registry.names("samplers"))
+@pytest.mark.parametrize("name", FAMILIES)
+def test_it_is_diffusers_pipeline_bit_for_bit(home: Path, prompts: list[Prompt], name: str, sampler: str) -> None:
+    """In fp32, without guidance and with it, at the full scale, and at another within a window of the calls."""
+    family, steps = loaded(home / name), max(4, registry.get("samplers", sampler).fewest_steps)
+    image, made = controlled.images(prompts, "canny"), []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for guidance in (1.0, 6.0):
+            of = {"sampler": sampler, "guidance": guidance, "steps": steps}
+            made.append(ours(family, (), prompts, **of)[1])
+            for more in ({}, HALF):
+                mine = ours(family, control(home, name, **more), prompts, **of)[1]
+                given = {
+                    "controlnet_conditioning_scale": more.get("scale", 1.0),
+                    "control_guidance_start": more.get("start", 0.0),
+                    "control_guidance_end": more.get("end", 1.0),
+                }
+                expected = theirs(family, [home / f"{name}-canny"], image, **of, **given)
+                assert torch.equal(mine, expected), (guidance, more, float((mine - expected).abs().max()))
+                assert torch.isfinite(mine).all()
+                made.append(mine)
+    distances = [float((a - b).abs().max()) for i, a in enumerate(made) for b in made[:i]]
+    assert min(distances) > 1e-3, "control, its window and guidance each decide something"
+
+
+@pytest.mark.parametrize("name", ["sdxl", "sd"])
+def test_two_in_a_chain_are_diffusers_several_controlnets(home: Path, prompts: list[Prompt], name: str) -> None:
+    family = loaded(home / name)
+    both = [control(home, name, "canny", scale=0.7), control(home, name, "depth", scale=0.4, end=0.5)]
+    # Several ControlNets take a tensor of all prompts' images each.
+    prepare = pipeline_of(family, home / f"{name}-canny").control_image_processor.preprocess
+    images = [prepare(controlled.images(prompts, kind)) for kind in controlled.KINDS]
+    of = {"sampler": "ddim", "guidance": 5.0}
+    s, mine = ours(family, both, prompts, **of)
+    expected = theirs(
+        family,
+        [home / f"{name}-{kind}" for kind in controlled.KINDS],
+        images,
+        **of,
+        controlnet_conditioning_scale=[0.7, 0.4],
+        control_guidance_start=[0.0, 0.0],
+        control_guidance_end=[1.0, 0.5],
+    )
+    assert torch.equal(mine, expected)
+    assert paid(s).networks == priced(s).networks == 4 + 2
+
+
+@pytest.mark.parametrize("name", ["sdxl", "sd"])
+def test_a_batch_of_eight_is_eight_batches_of_one_to_a_grey_level(home: Path, tmp_path: Path, name: str) -> None:
+    family, texts = loaded(home / name), [f"{a} {b}" for a in ("red", "a") for b in ("cat", "dog", "frog", "bench")]
+    found, method = controlled.prompts(tmp_path, texts), control(home, name)
+
+    def pixels(some: Sequence[Prompt], seeds: Sequence[int]) -> torch.Tensor:
+        s = session(method, prompts=some, family=family, steps=4, seeds=seeds)
+        try:
+            return torch.from_numpy(to_uint8(make(s).pixels)).int()
+        finally:
+            s.meter.close()
+
+    together = pixels(found, range(8))
+    alone = torch.cat([pixels([one], [k]) for k, one in enumerate(found)])
+    assert int((together - alone).abs().max()) <= 1
+    assert all(int((together[0] - other).abs().max()) > 8 for other in together[1:])
+
+
+def test_a_part_of_a_batch_has_its_own_images(home: Path, prompts: list[Prompt]) -> None:
+    family = loaded(home / "sdxl")
+    s = session(control(home, "sdxl"), prompts=prompts, family=family, steps=4)
+    with torch.no_grad():
+        x, t = s.draw(), s.timesteps[1]
+        whole, part = s.predict(x, t).eps, s.take([1]).predict(x[1:], t).eps
+        other = s.take([1])
+        other.items = [s.items[0]]
+    torch.testing.assert_close(part, whole[1:], rtol=1e-5, atol=1e-5)
+    with torch.no_grad():
+        assert float((other.predict(x[1:], t).eps - part).abs().max()) > 1e-3, "another image, another prediction"
+    s.meter.close()
+
+
+# Chains --------------------------------------------------------------------------------------------------------------
+
+
+def test_inversion_predicts_with_the_control(home: Path, prompts: list[Prompt]) -> None:
+    """x' = A x + B e1 + C e2 with both predictions by diffusers' ControlNet and UNet, called here by hand."""
+    family = loaded(home / "sdxl")
+    s = session([control(home, "sdxl"), Inversion()], prompts=prompts, family=family, steps=4, guidance=5.0)
+    pipeline = pipeline_of(family, home / "sdxl-canny")
+    image = pipeline.prepare_image(controlled.images(prompts, "canny"), 32, 32, len(prompts), 1, "cpu", torch.float32)
+
+    def eps(x: torch.Tensor, t: float, embeds: Embeddings) -> torch.Tensor:
+        ids = torch.tensor([[32.0, 32, 0, 0, 32, 32]] * len(x))
+        shared: dict[str, Any] = {
+            "encoder_hidden_states": embeds["prompt_embeds"],
+            "added_cond_kwargs": {"text_embeds": embeds["pooled_prompt_embeds"], "time_ids": ids},
+            "return_dict": False,
+        }
+        down, middle = pipeline.controlnet(x, t, controlnet_cond=image, **shared)
+        of: dict[str, Any] = {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
+        found: torch.Tensor = pipeline.unet(x, t, **of, **shared)[0]
+        return found
+
+    with torch.no_grad():
+        x, (t0, t1) = s.draw(), s.timesteps[:2]
+        schedule = s.schedule
+        down_x, down_e = move(schedule.alpha(t0), schedule.sigma(t0), schedule.alpha(t1), schedule.sigma(t1))
+        u, c = eps(x, t0, s.uncond), eps(x, t0, s.cond)
+        e1 = u + 5.0 * (c - u)
+        e2 = eps(down_x * x + down_e * e1, t0, s.cond)
+        a, b, k = coefficients(schedule)
+        made = s.method.noise(s, x)
+    s.meter.close()
+    torch.testing.assert_close(made, a * x + b * e1 + k * e2, rtol=1e-4, atol=1e-4)
+    plain = session(Inversion(), prompts=prompts, family=family, steps=4, guidance=5.0)
+    with torch.no_grad():
+        assert float((plain.method.noise(plain, x) - made).abs().max()) > 1e-3
+    plain.meter.close()
+
+
+class Mirror(Method):
+    """Another noise of no cost, in the place of a trained network's."""
+
+    def noise(self, s: Session, x: torch.Tensor) -> torch.Tensor:
+        return -x
+
+
+def test_after_other_noise_the_loop_is_controlled_still(home: Path, prompts: list[Prompt]) -> None:
+    """`[controlnet, npnet]`: golden latents are passed and nothing else."""
+    family = loaded(home / "sdxl")
+    for chain in ([control(home, "sdxl"), Mirror()], [Mirror(), control(home, "sdxl")]):
+        s = session(chain, prompts=prompts, family=family, steps=4)
+        mirrored = make(s)
+        assert torch.equal(mirrored.noise, -mirrored.drawn)
+        plain = session(control(home, "sdxl"), prompts=prompts, family=family, steps=4)
+        with torch.no_grad():
+            assert torch.equal(plain.sample(-plain.draw()), mirrored.latents)
+        s.meter.close()
+        plain.meter.close()
+
+
+def test_a_remembered_call_is_of_the_same_control(home: Path, prompts: list[Prompt]) -> None:
+    """A call is answered from memory only where the residuals agree, too."""
+    family, memory = loaded(home / "sdxl"), Memory()
+    outputs = []
+    for kind, reused in (("canny", 0), ("canny", 1), ("depth", 1)):
+        s = session(control(home, "sdxl", kind), prompts=prompts, family=family, steps=4, memory=memory)
+        with torch.no_grad():
+            outputs.append(s.predict(s.draw(), s.timesteps[0]).eps)
+        s.meter.close()
+        assert memory.reused == reused
+    assert torch.equal(outputs[0], outputs[1])
+    assert not torch.equal(outputs[1], outputs[2])
+
+
+# The cost ------------------------------------------------------------------------------------------------------------
+
+JUMP = RepaintJump(j=2, r=2)
+AE = AttendAndExcite(words=("cat", "dog"))
+CHAINS: list[tuple[str, list[Method], dict[str, Any]]] = [
+    ("plain", [], {}),
+    ("window", [], HALF),
+    ("off", [], {"scale": 0.0}),
+    ("inversion", [Inversion()], {}),
+    ("late-inversion", [Inversion()], {"start": 0.5}),
+    ("repaint-first", [RepaintFirst()], {"end": 0.5}),
+    ("repaint", [RepaintEvery()], HALF),
+    ("jump", [JUMP], HALF),
+]
+
+
+@pytest.mark.parametrize("guidance", [1.0, 5.0])
+@pytest.mark.parametrize("sampler", ["ddim", "euler"])
+@pytest.mark.parametrize(("chain", "window"), [c[1:] for c in CHAINS], ids=[c[0] for c in CHAINS])
+def test_the_price_is_the_cost(
+    home: Path, prompts: list[Prompt], chain: list[Method], window: dict[str, Any], sampler: str, guidance: float
+) -> None:
+    """In either order of the chain; without a window there is one ControlNet call with every denoiser call."""
+    family, method = loaded(home / "sd"), control(home, "sd", **window)
+    for order in ([method, *chain], [*chain, method]):
+        s, _ = ours(family, order, prompts, sampler=sampler, steps=8, guidance=guidance)
+        assert paid(s, 1) == priced(s)
+        if not window:
+            assert paid(s).networks == paid(s).forwards
+        stages = s.cost.record(0)
+        counted = sum(row.get("network:ControlNetModel", 0) for row in stages.values())
+        assert counted == paid(s).networks
+        assert not any("networks" in row for stage, row in stages.items() if stage not in ("noise", "sampling"))
+
+
+def test_a_method_that_predicts_by_itself_pays_for_its_control(home: Path, tmp_path: Path) -> None:
+    """Attend-and-Excite's gradients pass through the ControlNet too, as what it moves is what is sampled."""
+    found = controlled.prompts(tmp_path, ["a cat and a dog"])
+    s, _ = ours(loaded(home / "sdxl"), [control(home, "sdxl"), AE], found, steps=4)
+    cost, price = paid(s), priced(s)
+    assert cost.networks == cost.forwards > 4
+    assert cost.backwards > 0
+    assert price.at_most
+    assert price.networks == price.forwards >= cost.forwards
