@@ -18,8 +18,8 @@ from bench.sampling.schedule import Schedule, move
 if TYPE_CHECKING:
     import torch
 
-
     from bench.models.controlled import Residuals
+
 
 class Prediction:
     """What the network says of canonical latents x (B, C, h, w) at timestep t, as noise; each part when asked for."""
@@ -247,9 +247,9 @@ class Session:
                     memory.calls += 1
                 return self._network(x, t, embeds, residuals)
             inputs = {"x": x, "t": float(t), **embeds}
-            if memory.inputs is not None and _same(inputs, memory.inputs):
             if residuals is not None:
                 inputs |= {f"residual {i}": one for i, one in enumerate((*residuals.down, residuals.mid))}
+            if memory.inputs is not None and _same(inputs, memory.inputs):
                 memory.reused += 1
                 return memory.output.clone()
             memory.calls += 1
@@ -259,7 +259,6 @@ class Session:
                 memory.output = output.clone()
             return output
 
-    # The loop -------------------------------------------------------------------------------------------------------
     def _residuals(self, x: torch.Tensor, t: Any, embeds: Embeddings, call: int | None) -> Residuals | None:
         """What the methods add within the denoiser, at every prediction: the loop's and their own."""
         if self.method is None or not self.method.adds_residuals():
@@ -277,6 +276,7 @@ class Session:
             return self.family.network(x, t, embeds)
         return self.family.controlled(x, t, embeds, residuals)
 
+    # The loop -------------------------------------------------------------------------------------------------------
 
     def sample(self, x: torch.Tensor, start: int = 0) -> torch.Tensor:
         """Final latents (B, C, h, w) from canonical x at place `start`: diffusers' own scheduler, step by step.
