@@ -144,9 +144,7 @@ def test_an_image_that_does_not_serve_is_refused_in_one_line(tmp_path: Path) -> 
         ControlImage(broken): "broken \\(",
         ControlImage(tmp_path / "deep.png"): "mode I;16; save it with 8 bits a channel",
         picture(tmp_path / "alpha.png", "RGBA"): "mode RGBA; save it .* without transparency",
-        picture(
-            tmp_path / "wide.png", side=16
-        ): r"is 16x16 \(height x width\), and it makes 8x8; give one",
+        picture(tmp_path / "wide.png", side=16): r"is 16x16 \(height x width\), and it makes 8x8; give one",
     }
     for image, said in wrong.items():
         with pytest.raises(UserError, match=said) as caught:

@@ -103,7 +103,9 @@ def save_controlnet(pipeline: Path, folder: Path, *, seed: int = 0, strength: fl
     unet = UNet2DConditionModel.from_pretrained(pipeline / "unet")
     network = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(8, 16))
     if changes:
-        network = ControlNetModel.from_config({**network.config, **changes})
+        # diffusers takes the default for what is listed as one, whatever else is said.
+        kept = {k: v for k, v in network.config.items() if k != "_use_default_values"}
+        network = ControlNetModel.from_config({**kept, **changes})
     with torch.no_grad():
         for part in (network.controlnet_down_blocks, network.controlnet_mid_block):
             for weights in part.parameters():

@@ -3,13 +3,47 @@
 from __future__ import annotations
 
 from bench.registry import add_plugin
-from bench.sampling.records import LORA
+from bench.sampling.records import CONTROLNET, LORA
 from bench.weights.base import NamedWeights
 
 _PCM = "def27ed2e4061a5ae047fcba65e719431ad409e5"
 _LIGHTNING = "c9a24f48e1c025556787b0c58dd67a091ece2e44"
 _EIGHT = tuple(range(1, 9))
 _LCM_FILE = "pytorch_lora_weights.safetensors"
+
+_CONTROLNETS = (
+    # model, kind, hub id, commit, licence
+    (
+        "sdxl",
+        "canny",
+        "diffusers/controlnet-canny-sdxl-1.0",
+        "eb115a19a10d14909256db740ed109532ab1483c",
+        "openrail++",
+    ),
+    (
+        "sdxl",
+        "depth",
+        "diffusers/controlnet-depth-sdxl-1.0",
+        "17bb97973f29801224cd66f192c5ffacf82648b4",
+        "openrail++",
+    ),
+    (
+        "sdxl",
+        "openpose",
+        "xinsir/controlnet-openpose-sdxl-1.0",
+        "23f966cd5cfdd3f7729c903e243d87152162d2b7",
+        "apache-2.0",
+    ),
+    ("sd15", "canny", "lllyasviel/control_v11p_sd15_canny", "115a470d547982438f70198e353a921996e2e819", "openrail"),
+    ("sd15", "depth", "lllyasviel/control_v11f1p_sd15_depth", "539f99181d33db39cf1af2e517cd8056785f0a87", "openrail"),
+    (
+        "sd15",
+        "openpose",
+        "lllyasviel/control_v11p_sd15_openpose",
+        "9ae9f970358db89e211b87c915f9535c6686d5ba",
+        "openrail",
+    ),
+)
 
 _ROWS = (
     # Diffusion-DPO (2311.12908); PROTOCOL 1.7.
@@ -94,6 +128,11 @@ _ROWS = (
         "unet",
         steps=(1, 2, 3, 4),
         license="sai-nc-community",
+    ),
+    # ControlNet (2302.05543), version 1.1 for SD 1.5.
+    *(
+        NamedWeights("controlnet", model, source, commit, kind=CONTROLNET, variant=kind, license=license)
+        for model, kind, source, commit, license in _CONTROLNETS
     ),
 )
 for _row in _ROWS:

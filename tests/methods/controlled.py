@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tiny_unet
+import torch
+from analytic import make, session
 from PIL import Image
 
+from bench.methods.controlnet import ControlNet
+from bench.models.base import Family
 from bench.prompts import own
 from bench.prompts.base import Prompt
+from bench.sampling.session import Session
 
 TEXTS = ("a red cat", "a photo of a dog and a frog")
 KINDS = ("canny", "depth")
@@ -57,3 +63,21 @@ def prompts(folder: Path, texts: Sequence[str] = TEXTS, **more: Any) -> list[Pro
 def images(found: Sequence[Prompt], kind: str) -> list[Image.Image]:
     """Control images as a user of diffusers opens them."""
     return [Image.open(p.control_image(kind).path) for p in found]
+
+
+@cache
+def loaded(folder: Path) -> Family:
+    return tiny_unet.entry(folder).load("cpu")
+
+
+def control(home: Path, name: str, kind: str = "canny", **more: Any) -> ControlNet:
+    return ControlNet(kind=kind, weights=str(home / f"{name}-{kind}"), **more)
+
+
+def ours(family: Family, methods: Any, prompts: Sequence[Prompt], **more: Any) -> tuple[Session, torch.Tensor]:
+    """A made session and its final latents."""
+    s = session(methods, prompts=prompts, family=family, **{"steps": 4, **more})
+    try:
+        return s, make(s).latents
+    finally:
+        s.meter.close()

@@ -1,25 +1,21 @@
-"""ControlNet: diffusers' own images bit for bit, its cost, and what the other methods of a chain see of it."""
+"""ControlNet: diffusers' own images bit for bit, and what the other methods of a chain see of it."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import controlled
 import pytest
-import tiny_unet
 import torch
 from analytic import make, paid, priced, session
+from controlled import control, loaded, ours
 
 from bench import noise, registry
-from bench.methods.attend_and_excite import AttendAndExcite
 from bench.methods.base import Method
-from bench.methods.controlnet import ControlNet
 from bench.methods.inversion import Inversion, coefficients
-from bench.methods.repaint import RepaintEvery, RepaintFirst, RepaintJump
 from bench.models.base import Embeddings, Family, to_uint8
 from bench.prompts.base import Prompt
 from bench.sampling.schedule import move
@@ -41,24 +37,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def prompts(home: Path) -> list[Prompt]:
     return controlled.prompts(home)
-
-
-@cache
-def loaded(folder: Path) -> Family:
-    return tiny_unet.entry(folder).load("cpu")
-
-
-def control(home: Path, name: str, kind: str = "canny", **more: Any) -> ControlNet:
-    return ControlNet(kind=kind, weights=str(home / f"{name}-{kind}"), **more)
-
-
-def ours(family: Family, methods: Any, prompts: Sequence[Prompt], **more: Any) -> tuple[Session, torch.Tensor]:
-    """A made session and its final latents."""
-    s = session(methods, prompts=prompts, family=family, **{"steps": 4, **more})
-    try:
-        return s, make(s).latents
-    finally:
-        s.meter.close()
 
 
 def pipeline_of(family: Family, *folders: Path) -> Any:
@@ -261,49 +239,3 @@ def test_a_remembered_call_is_of_the_same_control(home: Path, prompts: list[Prom
         assert memory.reused == reused
     assert torch.equal(outputs[0], outputs[1])
     assert not torch.equal(outputs[1], outputs[2])
-
-
-# The cost ------------------------------------------------------------------------------------------------------------
-
-JUMP = RepaintJump(j=2, r=2)
-AE = AttendAndExcite(words=("cat", "dog"))
-CHAINS: list[tuple[str, list[Method], dict[str, Any]]] = [
-    ("plain", [], {}),
-    ("window", [], HALF),
-    ("off", [], {"scale": 0.0}),
-    ("inversion", [Inversion()], {}),
-    ("late-inversion", [Inversion()], {"start": 0.5}),
-    ("repaint-first", [RepaintFirst()], {"end": 0.5}),
-    ("repaint", [RepaintEvery()], HALF),
-    ("jump", [JUMP], HALF),
-]
-
-
-@pytest.mark.parametrize("guidance", [1.0, 5.0])
-@pytest.mark.parametrize("sampler", ["ddim", "euler"])
-@pytest.mark.parametrize(("chain", "window"), [c[1:] for c in CHAINS], ids=[c[0] for c in CHAINS])
-def test_the_price_is_the_cost(
-    home: Path, prompts: list[Prompt], chain: list[Method], window: dict[str, Any], sampler: str, guidance: float
-) -> None:
-    """In either order of the chain; without a window there is one ControlNet call with every denoiser call."""
-    family, method = loaded(home / "sd"), control(home, "sd", **window)
-    for order in ([method, *chain], [*chain, method]):
-        s, _ = ours(family, order, prompts, sampler=sampler, steps=8, guidance=guidance)
-        assert paid(s, 1) == priced(s)
-        if not window:
-            assert paid(s).networks == paid(s).forwards
-        stages = s.cost.record(0)
-        counted = sum(row.get("network:ControlNetModel", 0) for row in stages.values())
-        assert counted == paid(s).networks
-        assert not any("networks" in row for stage, row in stages.items() if stage not in ("noise", "sampling"))
-
-
-def test_a_method_that_predicts_by_itself_pays_for_its_control(home: Path, tmp_path: Path) -> None:
-    """Attend-and-Excite's gradients pass through the ControlNet too, as what it moves is what is sampled."""
-    found = controlled.prompts(tmp_path, ["a cat and a dog"])
-    s, _ = ours(loaded(home / "sdxl"), [control(home, "sdxl"), AE], found, steps=4)
-    cost, price = paid(s), priced(s)
-    assert cost.networks == cost.forwards > 4
-    assert cost.backwards > 0
-    assert price.at_most
-    assert price.networks == price.forwards >= cost.forwards

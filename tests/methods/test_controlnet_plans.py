@@ -1,0 +1,278 @@
+"""ControlNet in suites: what enters the job id, what is refused before an image is made, and a whole run of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import controlled
+import pytest
+import tiny_dit
+import tiny_unet
+from controlled import KINDS, control, loaded, ours
+
+from bench import registry, suite
+from bench.errors import UserError
+from bench.generate import generate
+from bench.images import pixel_digest
+from bench.methods.controlnet import ControlNet
+from bench.models.base import to_uint8
+from bench.plan import Job, Plan, make_plan
+from bench.prompts import own
+from bench.sampling.records import CONTROLNET
+from bench.store import Ledger
+from bench.weights.files import pin
+
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers", "ignore::DeprecationWarning:numpy"),
+]
+SUITES = Path(__file__).parents[2] / "suites"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return controlled.home(tmp_path_factory.mktemp("controlled"))
+
+
+def arm(home: Path, name: str = "sdxl", kind: str = "canny", **more: Any) -> str:
+    """A ControlNet's arm as a suite writes it."""
+    return json.dumps({"use": "controlnet", "kind": kind, "weights": str(home / f"{name}-{kind}"), **more})
+
+
+def planned(home: Path, prompts: Path, *methods: str, model: str = "sdxl", baseline: str = "standard") -> Plan:
+    text = f"""\
+name: control
+models: ['{home / model}']
+prompts: ['{prompts}']
+samplers: [ddim]
+steps: 4
+baseline: {baseline}
+methods: [{", ".join(methods)}]
+metrics: [shapes-clipscore]
+"""
+    return make_plan(suite.parse(text, file="suites/control.yaml"))
+
+
+def controlled_jobs(plan: Plan) -> dict[str, Job]:
+    return {i: job for i, job in plan.jobs.items() if job.links}
+
+
+# What enters the job id ----------------------------------------------------------------------------------------------
+
+
+def test_what_image_and_weights_are_enters_the_job_id_and_not_where_they_lie(home: Path, tmp_path: Path) -> None:
+    here = controlled.written(tmp_path / "here")
+    moved = shutil.copytree(tmp_path / "here", tmp_path / "there") / "set.jsonl"
+    for kind in ("sdxl", "sdxl-canny"):
+        shutil.copytree(home / kind, tmp_path / kind)
+    first = planned(home, here, "standard", arm(home))
+    assert set(first.jobs) == set(planned(tmp_path, moved, "standard", arm(tmp_path)).jobs)
+    assert str(tmp_path) not in json.dumps([job.links for job in first.jobs.values()])
+    assert set(controlled_jobs(first)) == set(controlled_jobs(planned(home, here, arm(home), baseline="controlnet")))
+    # Its own image decides, and not the one of another kind, nor one of another prompt.
+    controlled.picture(tmp_path / "there" / "depth" / "0.png", 77)
+    assert set(first.jobs) == set(planned(home, moved, "standard", arm(home)).jobs)
+    controlled.picture(tmp_path / "there" / "canny" / "0.png", 77)
+    changed = set(planned(home, moved, "standard", arm(home)).jobs)
+    assert len(changed & set(first.jobs)) == len(first.jobs) - 1
+    (file,) = (tmp_path / "sdxl-canny").glob("*.safetensors")
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    assert not set(controlled_jobs(planned(tmp_path, here, "standard", arm(tmp_path)))) & set(first.jobs)
+
+
+@pytest.mark.parametrize("more", [{"scale": 0.5}, {"start": 0.5}, {"end": 0.5}])
+def test_scale_and_window_enter_the_job_id(home: Path, tmp_path: Path, more: dict[str, float]) -> None:
+    prompts = controlled.written(tmp_path)
+    plain, other = (controlled_jobs(planned(home, prompts, "standard", arm(home, **m))) for m in ({}, more))
+    assert not set(plain) & set(other)
+
+
+def test_an_arm_that_reads_no_control_image_does_not_look_at_it(home: Path, tmp_path: Path) -> None:
+    """Its images are those of the same prompts without one, and the files need not even be there."""
+    prompts = controlled.written(tmp_path)
+    (bare := tmp_path / "bare.jsonl").write_text("".join(f'{{"prompt": "{t}"}}\n' for t in controlled.TEXTS))
+    shutil.rmtree(tmp_path / "canny")
+    assert set(planned(home, prompts, "standard").jobs) == set(planned(home, bare, "standard").jobs)
+
+
+def test_published_weights_are_there_for_the_papers_kinds() -> None:
+    for model in ("sdxl", "sd15"):
+        entry = registry.get("models", model)
+        found = {kind: ControlNet(kind=kind).for_model(entry) for kind in ("canny", "depth", "openpose")}
+        told = {kind: method.identity() for kind, method in found.items()}
+        assert all(one["weights"]["kind"] == CONTROLNET for one in told.values())
+        assert len({one["weights"]["digest"] for one in told.values()}) == 3
+        assert "controlnet" in told["canny"]["weights"]["digest"] or "control_" in told["canny"]["weights"]["digest"]
+
+
+# Refusals ------------------------------------------------------------------------------------------------------------
+
+
+def refused(act: Callable[[], object], *facts: str) -> None:
+    with pytest.raises(UserError) as error:
+        act()
+    assert "\n" not in str(error.value)
+    for fact in facts:
+        assert fact in str(error.value)
+
+
+def test_a_prompt_without_its_image_is_refused_when_planned(home: Path, tmp_path: Path) -> None:
+    prompts = controlled.written(tmp_path)
+    where = f"method 'controlnet': prompt 1 of {prompts}: "
+    pose = arm(home).replace('"canny"', '"pose"')
+    refused(
+        lambda: planned(home, prompts, "standard", pose), "prompt 0", "no control image of kind 'pose'", "canny, depth"
+    )
+    controlled.picture(tmp_path / "canny" / "1.png", 1, side=64)
+    refused(lambda: planned(home, prompts, "standard", arm(home)), where, "1.png is 64x64", "makes 32x32; give one")
+    (tmp_path / "canny" / "1.png").write_bytes(b"no image")
+    refused(lambda: planned(home, prompts, "standard", arm(home)), where, "1.png: not readable")
+    (tmp_path / "canny" / "1.png").unlink()
+    refused(lambda: planned(home, prompts, "standard", arm(home)), where, "1.png: no such file")
+    planned(home, prompts, "standard", arm(home, kind="depth"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"cross_attention_dim": 32}, "cross_attention_dim: 32 there, 64 here"),
+        ({"in_channels": 9}, "in_channels: 9 there, 4 here"),
+        ({"block_out_channels": (16, 32)}, "block_out_channels: [16, 32] there, [16, 16] here"),
+        ({"conditioning_channels": 1}, "it reads control images of 1 channels"),
+        ({"conditioning_embedding_out_channels": (8, 16, 16)}, "it brings control images to 1/4 of their size"),
+        ({"global_pool_conditions": True}, "pools its residuals"),
+    ],
+)
+def test_weights_of_another_architecture_are_refused(
+    home: Path, tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    """When planned, by the config files; and when loaded, where they lie on the hub."""
+    tiny_unet.save_controlnet(home / "sdxl", tmp_path / "sdxl-canny", **changes)
+    prompts = controlled.written(tmp_path)
+    refused(lambda: planned(home, prompts, "standard", arm(tmp_path)), str(tmp_path / "sdxl-canny"), said)
+    method = control(home, "sdxl").for_model(tiny_unet.entry(home / "sdxl"))
+    family: Any = loaded(home / "sdxl")
+    refused(lambda: family.control(pin(str(tmp_path / "sdxl-canny"), of="test", kind=CONTROLNET)), said)
+    assert family.control(method._weights()) is family.control(method._weights())
+
+
+def test_what_is_no_controlnet_is_refused(home: Path, tmp_path: Path) -> None:
+    entry = tiny_unet.entry(home / "sdxl")
+    (tmp_path / "empty").mkdir()
+    wrong = {
+        str(home / "sdxl"): "it is a UNet2DConditionModel; expected a ControlNetModel",
+        str(tmp_path / "empty"): "no weights there",
+        str(home / "sdxl-canny" / "diffusion_pytorch_model.safetensors"): "give a folder with config.json",
+        "someone/net@main": "'main' is no commit of 40 hex digits",
+    }
+    for reference, said in wrong.items():
+        refused(lambda given=reference: ControlNet(weights=given).for_model(entry), said)  # type: ignore[misc]
+    unknown = tiny_unet.entry(home / "velocity")
+    refused(lambda: ControlNet().for_model(unknown), "no canny weights are known for model 'velocity'; give weights")
+    refused(lambda: control(home, "sd").for_model(entry), "cross_attention_dim: 32 there, 64 here")
+    dit = tiny_dit.entry(tiny_dit.save(tmp_path / "dit"))
+    refused(lambda: control(home, "sd").for_model(dit), "takes none (family HunyuanDiT); give a model with a UNet")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ("start: 0.5, end: 0.5", "'start' should be below 'end', got 0.5 and 0.5"),
+        ("scale: -1", "'scale'"),
+        ("end: 2", "'end'"),
+        ("kind: ../secret", "'kind'"),
+    ],
+)
+def test_parameters_that_make_no_sense_are_refused_at_their_line(parameters: str, said: str) -> None:
+    text = f"""\
+name: control
+models: [sdxl]
+prompts: [controlnet]
+samplers: [ddim]
+baseline: standard
+methods:
+  - standard
+  - {{use: controlnet, {parameters}}}
+metrics: [clipscore]
+"""
+    refused(lambda: suite.parse(text, file="s.yaml"), "s.yaml:8: ", said)
+
+
+@pytest.mark.parametrize("kind", ["canny", "depth", "openpose"])
+def test_the_papers_suites_plan_with_a_set_of_ones_own(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENCH_DATA", str(tmp_path))
+    monkeypatch.setenv("NPNET_WEIGHTS", str(tmp_path))
+    place = tmp_path / "controlnet"
+    controlled.picture(place / "1.png", 0, side=1024)
+    (place / "prompts.jsonl").write_text(json.dumps({"prompt": "a dancer", "control": {kind: "1.png"}}) + "\n")
+    found = suite.load(SUITES / f"controlnet_{kind}.yaml", methods=["controlnet+inversion"])
+    plan = make_plan(found)
+    jobs = list(plan.jobs.values())
+    assert [[name for name, _ in job.links] for job in jobs] == [["controlnet"], ["controlnet", "inversion"]]
+    assert [plan.nfe(job).networks for job in jobs] == [50, 52]
+    others = {link.use for method in suite.load(SUITES / f"controlnet_{kind}.yaml").methods for link in method.chain}
+    assert others == {"controlnet", "inversion", "npnet"}
+
+
+@pytest.mark.parametrize("kind", ["canny", "depth", "openpose"])
+def test_the_embedded_world_has_no_controlnet_and_says_so(kind: str) -> None:
+    path = SUITES / f"controlnet_{kind}.yaml"
+    refused(lambda: suite.load(path, twin=True), str(path), "--twin leaves no prompt set", "'controlnet'")
+    twin = registry.get("models", "shapes-sdxl")
+    refused(lambda: ControlNet(kind=kind).for_model(twin), f"no {kind} weights are known for model 'shapes-sdxl'")
+
+
+# A run ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_makes_what_a_session_does_and_counts_it(home: Path, tmp_path: Path) -> None:
+    prompts = controlled.written(tmp_path)
+    inverted = f"{{chain: [{arm(home)}, inversion], name: inverted}}"
+    plan = planned(home, prompts, arm(home), inverted, "{use: standard, name: free}", baseline="controlnet")
+    ledger = Ledger(tmp_path / "run", create=True)
+    told = generate(plan, ledger, None, device="cpu", batch_size=2)
+    assert (told["made"], told["failed"]) == (6, 0)
+    images = ledger.images()
+    for cell in plan.cells:
+        calls = {"controlnet": 4, "inverted": 6, "free": 0}[cell.arm.method]
+        cost = json.loads(images[cell.job_id].cost)
+        counted = {stage: row.get("network:ControlNetModel", 0) for stage, row in cost.items()}
+        assert sum(counted.values()) == calls == plan.nfe(plan.jobs[cell.job_id]).networks
+        assert counted.get("noise", 0) == (2 if cell.arm.method == "inverted" else 0)
+    assert len({image.digest for image in images.values()}) == 6
+    # The same pixels by a session, of the prompts as they were read.
+    s, final = ours(loaded(home / "sdxl"), control(home, "sdxl"), own.read(prompts), seeds=[0, 0], guidance=5.0)
+    made = [pixel_digest(one) for one in to_uint8(s.family.pixels(final))]
+    assert made == [images[c.job_id].digest for c in plan.cells if c.arm.method == "controlnet"]
+
+
+@pytest.mark.parametrize("fault", ["image", "weights"])
+def test_a_fault_stays_in_its_arm(home: Path, tmp_path: Path, fault: str) -> None:
+    """What breaks between the plan and the run fails the arm's images with a reason, and no other's."""
+    prompts = controlled.written(tmp_path)
+    for kind in KINDS:
+        shutil.copytree(home / f"sdxl-{kind}", tmp_path / f"sdxl-{kind}")
+    depth = arm(tmp_path, kind="depth").replace('"use"', '"name": "depth", "use"')
+    plan = planned(home, prompts, "standard", arm(tmp_path), depth)
+    if fault == "image":
+        controlled.picture(tmp_path / "canny" / "1.png", 99)
+    else:
+        (file,) = (tmp_path / "sdxl-canny").glob("*.safetensors")
+        file.write_bytes(file.read_bytes()[:-100])
+    ledger = Ledger(tmp_path / "run", create=True)
+    told = generate(plan, ledger, None, device="cpu", batch_size=2)
+    assert (told["made"], told["failed"]) == (4, 2)
+    reasons = set(ledger.failures().values())
+    said = "has changed since the run was planned" if fault == "image" else "these weights do not load on model"
+    assert len(reasons) == 1
+    assert said in reasons.pop()
+    failed = {c.arm.method for c in plan.cells if c.job_id in ledger.failures()}
+    assert failed == {"controlnet"}
