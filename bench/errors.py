@@ -24,6 +24,10 @@ class NotComparable(BenchError):
     exit_code = 3
 
 
+class MethodFault(BenchError):
+    """A hook of a method gave what it may not give; the images of its arm fail for it."""
+
+
 class Regression(BenchError):
     """A gate rule failed."""
 

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import gc
 import json
-import sys
 import time
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from bench import noise, registry
 from bench.cache import ImageCache
 from bench.errors import UserError
+from bench.faults import UNDECODED, checked, fail_not_finite, fault_of, told
 from bench.images import pixel_digest
 from bench.measure import peak
-from bench.methods.base import Chain, Method
 from bench.models.base import Embeddings, Family, ModelEntry, to_uint8
 from bench.plan import Job
 from bench.provenance import hardware
@@ -33,7 +31,20 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 WARM_UP_STEPS = 2
-NOT_FINITE = "its {what} not finite (NaN or infinity); try another guidance or precision"
+
+
+class Made(NamedTuple):
+    """What became of a batch."""
+
+    failed: Mapping[int, str]
+    """Reasons by place in the batch."""
+    pixels: np.ndarray | None = None
+    """Of those that did not fail, uint8 (n, H, W, 3)."""
+    facts: Sequence[Mapping[str, Any]] = ()
+    """What methods noted of each image of the batch."""
+    digests: Sequence[str] = ()
+    """Of each image's initial latents."""
+    encode_ms: Sequence[float] = ()
 
 
 class Fitting:
@@ -144,7 +155,7 @@ class Maker:
 
         begun = time.perf_counter()
         steps = max(WARM_UP_STEPS, registry.get("samplers", job.sampler).fewest_steps)
-        plain = replace(job.sampling, steps=steps, timesteps=None)
+        plain = replace(job.sampling, steps=steps, timesteps=None, settings=())
         meter.begin(size)
         with torch.no_grad():
             cond, uncond, _ = self._embed(family, [job] * size)
@@ -160,22 +171,23 @@ class Maker:
     def _make(self, jobs: Sequence[Job]) -> None:
         family, meter = self.model(jobs[0], len(jobs))
         cost = meter.begin(len(jobs))
-        session, pixels, digests, encode_ms = self._sample(family, meter, jobs)
-        made = [i for i in range(len(jobs)) if i not in session.failed]
+        batch = self._sample(family, meter, jobs)
+        made = [i for i in range(len(jobs)) if i not in batch.failed]
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        self.ledger.put_failures((jobs[i].id, reason, now) for i, reason in session.failed.items())
+        self.ledger.put_failures((jobs[i].id, reason, now) for i, reason in batch.failed.items())
+        pixels = () if batch.pixels is None else batch.pixels
         rows = [
             replace(
                 self._row(cost, i, len(jobs)),
                 job_id=jobs[i].id,
-                digest=pixel_digest(pixels[k]),
+                digest=pixel_digest(one),
                 file=f"images/{jobs[i].id}.png",
-                encode_ms=encode_ms[i],
-                latent_digest=digests[i],
+                encode_ms=batch.encode_ms[i],
+                latent_digest=batch.digests[i],
                 created=now,
-                facts=json.dumps(session.facts[i], sort_keys=True),
+                facts=json.dumps(batch.facts[i], sort_keys=True),
             )
-            for k, i in enumerate(made)
+            for i, one in zip(made, pixels, strict=True)
         ]
         begun = time.perf_counter()
         self._write(rows, pixels)
@@ -204,7 +216,7 @@ class Maker:
             cost=json.dumps(cost.record(i), sort_keys=True),
         )
 
-    def _write(self, rows: list[Image], pixels: np.ndarray) -> None:
+    def _write(self, rows: list[Image], pixels: Iterable[np.ndarray]) -> None:
         folder = self.ledger.folder
         list(self.writer.map(lambda p: _save_png(p[1], folder / p[0].file), zip(rows, pixels, strict=True)))
         self.ledger.put_images(rows)
@@ -212,24 +224,30 @@ class Maker:
             for row in rows:
                 self.cache.put(row, folder / row.file)
 
-    def _sample(
-        self, family: Family, meter: Meter, jobs: Sequence[Job]
-    ) -> tuple[Session, np.ndarray, list[str], list[float]]:
-        """The finished session, pixels of its images that did not fail, latent digests, and encoding ms an image."""
+    def _sample(self, family: Family, meter: Meter, jobs: Sequence[Job]) -> Made:
+        """A batch as far as its pixels; what may go wrong, and for whom, is in `bench.faults`."""
         import torch
 
         job, chain = jobs[0], jobs[0].chain
+        session: Session | None = None
         # Not inference mode: methods may differentiate.
         with torch.no_grad():
             with meter.stage("encode"):
                 cond, uncond, encode_ms = self._embed(family, jobs)
             items = [j.item for j in jobs]
-            session = Session(
-                family, items, job.sampling, cond=cond, uncond=uncond, meter=meter, method=chain, scorers=self.scorer
-            )
-            x = session.draw()
-            digests = [noise.digest(one) for one in x]
             try:
+                session = Session(
+                    family,
+                    items,
+                    job.sampling,
+                    cond=cond,
+                    uncond=uncond,
+                    meter=meter,
+                    method=chain,
+                    scorers=self.scorer,
+                )
+                x = session.draw()
+                digests = [noise.digest(one) for one in x]
                 with meter.stage("prepare"):
                     family.wear(chain.adapters())
                     session.meter.rebind(family.modules())
@@ -239,26 +257,21 @@ class Maker:
                         with meter.foreign():
                             given = chain.noise(session, x)
                         if given is not x:
-                            x = _checked(given, x, session)
+                            x = checked(given, x, session)
                             digests = [noise.digest(one) for one in x]
                 with meter.stage("sampling"):
                     final = session.sample(x)
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:
-                said = _fault_of(chain, error)
+                said = fault_of(chain, error)
                 if said is None:
                     raise
-                for i in range(len(jobs)):
-                    session.fail(i, said)
-                return session, _none(), digests, encode_ms
-            _fail_not_finite(session, final, "final latents are")
-            kept = [i for i in range(len(jobs)) if i not in session.failed]
-            if not kept:
-                return session, _none(), digests, encode_ms
-            with meter.stage("decode"), meter.only(kept):
-                pixels = to_uint8(family.pixels(final if len(kept) == len(jobs) else final[kept]))
-        return session, pixels, digests, encode_ms
+                known = session.failed if session else {}
+                return Made({i: known.get(i, said) for i in range(len(jobs))})
+            fail_not_finite(session, range(len(jobs)), final, "final latents are")
+            pixels = _decoded(family, session, final)
+        return Made(session.failed, pixels, session.facts, digests, encode_ms)
 
     def _embed(self, family: Family, jobs: Sequence[Job]) -> tuple[Embeddings, Embeddings, list[float]]:
         """Embeddings of a batch, each prompt encoded once a model, and the ms that encoding each took."""
@@ -285,42 +298,25 @@ class Maker:
             self.embeddings[sign, prompt] = ({k: v[i] for k, v in embeddings.items()}, ms)
 
 
-def _checked(given: Any, x: torch.Tensor, session: Session) -> torch.Tensor:
-    """A method's noise as latents of the batch; ValueError where it is none, and images fail where it is not finite."""
-    if tuple(getattr(given, "shape", ())) != tuple(x.shape):
-        raise ValueError(f"the method made noise of shape {getattr(given, 'shape', None)}; expected {tuple(x.shape)}")
-    found: torch.Tensor = given.detach().to(x.dtype)
-    _fail_not_finite(session, found, "initial noise is")
-    return found
+def _decoded(family: Family, session: Session, final: torch.Tensor) -> np.ndarray | None:
+    """Pixels of the images that have not failed; an image whose pixels cannot be made fails."""
+    import torch
 
-
-def _fail_not_finite(session: Session, latents: torch.Tensor, what: str) -> None:
-    for i, fine in enumerate(latents.isfinite().flatten(1).all(1).tolist()):
-        if not fine:
-            session.fail(i, NOT_FINITE.format(what=what))
-
-
-def _none() -> np.ndarray:
-    import numpy as np
-
-    return np.zeros((0, 0, 0, 3), np.uint8)
-
-
-def _fault_of(chain: Chain, error: Exception) -> str | None:
-    """One line on an error that a method of the chain raised or passed on; None where no method had a part in it."""
-    # A hook may be inherited, and then its frame is in the file of the class that has it.
-    classes = {c for m in chain.links for c in type(m).__mro__ if issubclass(c, Method) and c not in (Method, Chain)}
-    files = {str(getattr(sys.modules.get(c.__module__), "__file__", "")) for c in classes} - {""}
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename in files]
-    if not frames and not isinstance(error, ValueError | UserError):
+    kept = [i for i in range(len(final)) if i not in session.failed]
+    if not kept:
         return None
-    if not chain.links:
+    try:
+        with session.meter.stage("decode"), session.meter.only(kept):
+            images = family.pixels(final if len(kept) == len(final) else final[kept])
+            pixels = to_uint8(images)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        for i in kept:
+            session.fail(i, UNDECODED.format(error=told(error)))
         return None
-    text = (str(error).strip() or type(error).__name__).splitlines()[0]
-    if isinstance(error, UserError):
-        return text
-    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {text}{where}"
+    fine = fail_not_finite(session, kept, images, "pixels are")
+    return pixels if all(fine) else pixels[[k for k, good in enumerate(fine) if good]]
 
 
 def _save_png(pixels: np.ndarray, path: Path) -> None:

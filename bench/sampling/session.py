@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from bench import noise, registry
+from bench.errors import MethodFault
 from bench.models.base import Embeddings, Family
 from bench.sampling.attention import AttentionMaps, recording
 from bench.sampling.meter import Cost, Meter
@@ -398,6 +399,7 @@ class _Loop:
         ends: list[tuple[torch.Tensor, torch.Tensor]] = []
 
         def following(x: torch.Tensor, at: int | None = None, /) -> Step:
+            _check_fits(x, given, "its step handed on")
             # A step taken again starts from the scheduler as it was before the first.
             vars(self.scheduler).update(_copied(state))
             place = i if at is None else at
@@ -415,6 +417,7 @@ class _Loop:
         x = done.x if isinstance(done, Step) else done
         if ends and x is ends[0][0]:
             return ends[0][1]
+        _check_fits(x, given, "its step gave")
         return x.to(latents.dtype) * self._stretch(i + 1)
 
     def _stretch(self, i: int) -> float:
@@ -437,6 +440,8 @@ class _Loop:
             return self._scheduled(said, t, latents), pred
         with session.meter.foreign():
             given = session.method.guide(session, i, pred)
+        for one in given if isinstance(given, tuple) else (given,):
+            _check_fits(one, read, "its guidance gave")
         if not isinstance(given, tuple):
             said = self.schedule.output_of(given, read, float(t)).to(cond.dtype)
             return self._scheduled(said, t, latents), pred
@@ -453,6 +458,13 @@ class _Loop:
         if getattr(self.scheduler, "_step_index", None) is not None:
             self.scheduler._step_index += 1  # what the scheduler's own step would have done
         return (to_a * x0 + to_s * of_move) * self._stretch(i + 1)
+
+
+def _check_fits(given: Any, like: torch.Tensor, said: str) -> None:
+    """MethodFault where a hook gave no latents of the batch: a library would complain, or spread them."""
+    if tuple(getattr(given, "shape", ())) != tuple(like.shape):
+        what = f"shape {tuple(given.shape)}" if hasattr(given, "shape") else f"a {type(given).__name__}"
+        raise MethodFault(f"{said} {what}; expected latents of shape {tuple(like.shape)}")
 
 
 def _copied(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,88 @@
+"""What goes wrong while a batch is made: which images fail for it, with what words, and who is to blame.
+
+- The images of an arm fail, and the other arms go on, where a method of the arm is to blame: its own code was running,
+  or it handed on something that is no latents of the batch, or it raised a UserError. A step that had handed on to the
+  rest of the step was not running any more.
+- They fail too where the arm alone runs what broke, though no line of its method did: it sets how images are sampled,
+  or puts weights on the denoiser.
+- All else is common to the arms, the baseline among them: a fault of ours or of a library, which is raised.
+- An image whose pixels cannot be made fails by itself, of whichever arm it is.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import MethodFault, UserError
+from bench.methods.base import Chain, Method
+from bench.sampling import session as loop
+
+if TYPE_CHECKING:
+    import torch
+
+    from bench.sampling.session import Session
+
+NOT_FINITE = "its {what} not finite (NaN or infinity); try another guidance or precision"
+UNDECODED = "its pixels cannot be made: {error}"
+_HANDS_ON = "following"
+"""The function of the loop that a method's step calls for the rest of the step."""
+
+
+def fault_of(chain: Chain, error: Exception) -> str | None:
+    """One line on an error for which the images of a chain's arm fail; None where it is to be raised."""
+    if not chain.links:
+        return None
+    if isinstance(error, UserError | MethodFault):
+        return _text(error)
+    files = _files(chain)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [i for i, f in enumerate(frames) if f.filename in files]
+    handed_on = [i for i, f in enumerate(frames) if f.filename == loop.__file__ and f.name == _HANDS_ON]
+    if own and own[-1] > max(handed_on, default=-1):
+        return told(error, frames[own[-1]])
+    return told(error) if any(map(_alone, chain.links)) else None
+
+
+def _files(chain: Chain) -> set[str]:
+    """Where the code of a chain's methods stands; a hook may be inherited from a class of another file."""
+    classes = {c for m in chain.links for c in type(m).__mro__ if issubclass(c, Method) and c not in (Method, Chain)}
+    return {str(getattr(sys.modules.get(c.__module__), "__file__", "")) for c in classes} - {""}
+
+
+def _alone(method: Method) -> bool:
+    """Whether its arm runs code of the libraries that no plain arm does."""
+    kind = type(method)
+    return kind.sampling is not Method.sampling or kind.adapters is not Method.adapters
+
+
+def told(error: Exception, frame: traceback.FrameSummary | None = None) -> str:
+    """`ValueError: what it says (file.py:12)`: one line, with where it was raised unless another frame is given."""
+    frames = traceback.extract_tb(error.__traceback__)
+    at = frame or (frames[-1] if frames else None)
+    where = f" ({Path(at.filename).name}:{at.lineno})" if at else ""
+    return f"{type(error).__name__}: {_text(error)}{where}"
+
+
+def _text(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def checked(given: Any, x: torch.Tensor, session: Session) -> torch.Tensor:
+    """A method's noise as latents of the batch, else MethodFault; images fail where it is not finite."""
+    if tuple(getattr(given, "shape", ())) != tuple(x.shape):
+        raise MethodFault(f"the method made noise of shape {getattr(given, 'shape', None)}; expected {tuple(x.shape)}")
+    found: torch.Tensor = given.detach().to(x.dtype)
+    fail_not_finite(session, range(len(x)), found, "initial noise is")
+    return found
+
+
+def fail_not_finite(session: Session, places: Any, values: torch.Tensor, what: str) -> list[bool]:
+    """Give up the images whose values (one row a place) are not finite; returns which rows are."""
+    fine: list[bool] = values.isfinite().flatten(1).all(1).tolist()
+    for i, good in zip(places, fine, strict=True):
+        if not good:
+            session.fail(i, NOT_FINITE.format(what=what))
+    return fine

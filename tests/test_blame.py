@@ -1,0 +1,255 @@
+"""Who is to blame for what goes wrong in a batch: the method, the arm, one image, or what all arms have in common."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from breaking import break_network
+
+from bench import registry
+from bench.errors import MethodFault
+from bench.generate import generate
+from bench.methods.base import Method
+from bench.models.pipeline import PipelineFamily
+from bench.plan import make_plan
+from bench.sampling.records import Sampling
+from bench.sampling.session import Step
+from bench.store import Ledger
+from bench.suite import parse
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+HERE = Path(__file__).name
+TEXT = """\
+models: [shapes-sdxl]
+prompts: [shapes-pickapic]
+samplers: [{sampler}]
+steps: 3
+baseline: standard
+methods: [standard, odd, inversion]
+metrics: [shapes-clipscore]
+"""
+
+
+def made(
+    method: type[Method], folder: Path, monkeypatch: pytest.MonkeyPatch, *, sampler: str = "ddim", batch: int = 2
+) -> tuple[dict[str, int], list[str]]:
+    """Images that are there by method label, and reasons of those of `odd` that are not; two prompts an arm."""
+    monkeypatch.setitem(registry._discover("methods"), "odd", method)
+    plan = make_plan(parse(TEXT.format(sampler=sampler), file="blame.yaml", limit=2))
+    ledger = Ledger(folder / "run", create=True)
+    try:
+        generate(plan, ledger, None, device="cpu", batch_size=batch)
+    finally:
+        images, reasons = ledger.images(), ledger.failures()
+        ledger.close()
+    there = {
+        m: sum(c.job_id in images for c in plan.cells if c.arm.method == m) for m in ("standard", "odd", "inversion")
+    }
+    assert not set(images) & set(reasons)
+    assert set(reasons) <= {c.job_id for c in plan.cells if c.arm.method == "odd"}
+    return there, sorted(reasons.values())
+
+
+# The method ---------------------------------------------------------------------------------------------------------
+
+
+class Misled(Method):
+    """Asks the network for something it cannot do: the error is torch's, and its own."""
+
+    def noise(self, s: Any, x: Any) -> Any:
+        return s.predict(x[:, :2], s.timesteps[0]).eps
+
+
+class Refining(Method):
+    """Fails in its own code after the rest of the step has been made."""
+
+    def step(self, s: Any, x: Any, i: int, following: Any) -> Any:
+        done = following(x)
+        return torch.cat([done.x, done.x[:, :1]]).view(-1)[10**9]
+
+
+class Guiding(Method):
+    """Fails within the rest of another method's step."""
+
+    def guide(self, s: Any, i: int, pred: Any) -> Any:
+        raise ValueError("no guidance today")
+
+
+@pytest.mark.parametrize(
+    ("method", "reason"),
+    [(Misled, "RuntimeError: "), (Refining, "RuntimeError: "), (Guiding, "ValueError: no guidance")],
+)
+def test_what_a_method_calls_goes_to_its_account_with_its_own_line(
+    method: type[Method], reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, reasons = made(method, tmp_path, monkeypatch)
+    assert there == {"standard": 2, "odd": 0, "inversion": 2}
+    assert len(reasons) == 2
+    assert all(said.startswith(reason) and f"({HERE}:" in said for said in reasons), reasons
+
+
+class GivesNothing(Method):
+    def step(self, s: Any, x: Any, i: int, following: Any) -> Any:
+        following(x)
+
+
+class GivesLess(Method):
+    def step(self, s: Any, x: Any, i: int, following: Any) -> Any:
+        return following(x).x[:1]
+
+
+class HandsOnLess(Method):
+    def step(self, s: Any, x: Any, i: int, following: Any) -> Any:
+        return following(x[:, :2])
+
+
+class GuidesLess(Method):
+    """What torch would spread over the batch without a word."""
+
+    def guide(self, s: Any, i: int, pred: Any) -> Any:
+        return pred.eps.mean(0, keepdim=True)
+
+
+@pytest.mark.parametrize(
+    ("method", "reason"),
+    [
+        (GivesNothing, "its step gave a NoneType; expected latents of shape (2, 4, 8, 8)"),
+        (GivesLess, "its step gave shape (1, 4, 8, 8); expected latents of shape (2, 4, 8, 8)"),
+        (HandsOnLess, "its step handed on shape (2, 2, 8, 8); expected latents of shape (2, 4, 8, 8)"),
+        (GuidesLess, "its guidance gave shape (1, 4, 8, 8); expected latents of shape (2, 4, 8, 8)"),
+    ],
+)
+def test_a_hook_that_gives_no_latents_of_the_batch_fails_its_arm(
+    method: type[Method], reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert made(method, tmp_path, monkeypatch) == ({"standard": 2, "odd": 0, "inversion": 2}, [reason] * 2)
+
+
+# The arm ------------------------------------------------------------------------------------------------------------
+
+
+class Rising(Method):
+    """Timesteps that no scheduler walks, which nobody knows before it is asked."""
+
+    def sampling(self, p: Sampling) -> Sampling:
+        from dataclasses import replace
+
+        return replace(p, steps=3, timesteps=(1, 500, 900))
+
+
+class Unheard(Method):
+    """A setting that the scheduler refuses."""
+
+    def sampling(self, p: Sampling) -> Sampling:
+        return p.with_settings(timestep_spacing="backwards")
+
+
+@pytest.mark.parametrize(
+    ("method", "reason"), [(Rising, "must be in descending order"), (Unheard, "backwards is not supported")]
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_what_a_library_refuses_of_one_arms_sampling_costs_that_arm_alone(
+    method: type[Method], reason: str, first: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the arm is the first of its model, so that the throwaway batch is made before it."""
+    if first:
+        monkeypatch.setitem(globals(), "TEXT", TEXT.replace("[standard, odd,", "[odd, standard,"))
+    there, reasons = made(method, tmp_path, monkeypatch, sampler="ddpm")
+    assert there == {"standard": 2, "odd": 0, "inversion": 2}
+    assert all(reason in said and "(scheduling_ddpm.py:" in said for said in reasons), reasons
+
+
+# What all arms have in common ---------------------------------------------------------------------------------------
+
+
+class Innocent(Method):
+    """Its hooks are done, or have handed on, when the network breaks."""
+
+    def noise(self, s: Any, x: Any) -> Any:
+        return -x
+
+    def step(self, s: Any, x: Any, i: int, following: Any) -> Any:
+        return following(x)
+
+
+class Onlooker(Method):
+    def noise(self, s: Any, x: Any) -> Any:
+        return -x
+
+
+@pytest.mark.parametrize("method", [Innocent, Onlooker])
+@pytest.mark.parametrize("kind", [ValueError, RuntimeError])
+def test_a_network_that_breaks_in_the_loop_is_no_methods_fault(
+    method: type[Method], kind: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would break in every arm: no image is said to have failed by its method, and the error comes out."""
+    # The throwaway batch, the baseline's batch, and the second call of the next.
+    break_network(monkeypatch, at=2 + 3 + 2, error=kind("the library is at fault"))
+    with pytest.raises(kind, match="the library is at fault"):
+        made(method, tmp_path, monkeypatch)
+    ledger = Ledger(tmp_path / "run", read_only=True)
+    assert (len(ledger.images()), ledger.failures()) == (2, {}), "what was finished is kept"
+    ledger.close()
+
+
+# One image ----------------------------------------------------------------------------------------------------------
+
+
+class Loud(Method):
+    """Ends with one image's latents finite, and too large for any autoencoder."""
+
+    def step(self, s: Any, x: Any, i: int, following: Any) -> Any:
+        done = following(x)
+        if i < 2:
+            return done
+        loud = done.x.clone()
+        loud[0] = 1e38
+        return Step(loud, done.pred)
+
+
+def test_an_image_whose_pixels_are_not_finite_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there, reasons = made(Loud, tmp_path, monkeypatch)
+    assert there == {"standard": 2, "odd": 1, "inversion": 2}
+    assert reasons == ["its pixels are not finite (NaN or infinity); try another guidance or precision"]
+    ledger = Ledger(tmp_path / "run", read_only=True)
+    digests = [image.digest for image in ledger.images().values()]
+    ledger.close()
+    assert len(digests) - len(set(digests)) == 1, "the other image of its batch is the baseline's, as it moves nothing"
+
+
+@pytest.mark.parametrize("kind", [ValueError, IndexError])
+def test_a_fault_while_decoding_costs_the_images_of_that_batch(
+    kind: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = PipelineFamily.pixels
+
+    def picky(self: PipelineFamily, latents: torch.Tensor) -> torch.Tensor:
+        if float(latents.abs().max()) > 1e30:
+            raise kind("too loud")
+        return pixels(self, latents)
+
+    monkeypatch.setattr(PipelineFamily, "pixels", picky)
+    there, reasons = made(Loud, tmp_path, monkeypatch, batch=1)
+    assert there == {"standard": 2, "odd": 0, "inversion": 2}
+    assert all(said.startswith(f"its pixels cannot be made: {kind.__name__}: too loud ({HERE}:") for said in reasons)
+
+
+def test_memory_that_runs_out_while_decoding_makes_batches_smaller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = PipelineFamily.pixels
+
+    def full(self: PipelineFamily, latents: torch.Tensor) -> torch.Tensor:
+        if len(latents) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return pixels(self, latents)
+
+    monkeypatch.setattr(PipelineFamily, "pixels", full)
+    assert made(Onlooker, tmp_path, monkeypatch) == ({"standard": 2, "odd": 2, "inversion": 2}, [])
+
+
+def test_a_methods_fault_is_no_mistake_of_the_user() -> None:
+    assert MethodFault("x").exit_code == 4
