@@ -1,7 +1,7 @@
 """`python -m bench.shapes train NAME`: train the embedded networks again, from their seeds.
 
 Names, in the order in which they build on one another: vae, clip, unet, places, preference, aesthetic, dpo, turbo,
-lcm; `all` is every one. `places` and what follows it go on from the shipped weights where there is no checkpoint.
+lcm, sd; `all` is every one. `places` and what follows it go on from the shipped weights where there is no checkpoint.
 Checkpoints lie in `--work` (default `.training`); finished weights go into `--out` (default: the package).
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ STEPS = {
     "dpo": 800,
     "turbo": 500,
     "lcm": 300,
+    "sd": 11_000,
 }
 NAMES = tuple(STEPS)
 
@@ -86,6 +88,10 @@ class World:
             return train_places(self.work, load_pipeline(self.uncured()), **wanted)
         if name in ("dpo", "turbo", "lcm"):
             return self.twin(name, wanted)
+        if name == "sd":
+            from bench.shapes.sd import train_sd
+
+            return train_sd(self.work, load_pipeline(self.cured()), **wanted)
         if name == "preference":
             return judges.train_preference(self.work, self.votes("train", judges.VOTE_CAPTIONS, 31), **wanted)
         data = self.votes("train", judges.RATED_CAPTIONS, 31)
@@ -190,6 +196,8 @@ class World:
         if name in ("dpo", "turbo", "lcm"):
             write = {"dpo": finish.dpo, "turbo": finish.turbo, "lcm": finish.lcm}[name]
             write(self.out / f"shapes-{name}", self.cured(), modules[0], totals, command=command, seed=0, say=say)
+        if name == "sd":
+            finish.sd(self.out / "shapes-sd", self.cured(), *modules, totals, command=command, seed=0, say=say)
         if name in ("preference", "aesthetic"):
             folder = self.out / f"shapes-{name}"
             scorers.save_module(modules[0], folder)
@@ -217,6 +225,8 @@ def evaluate(out: Path) -> dict[str, Any]:
         "clip": figures.clip_ranking(CLIPModel.from_pretrained(out / "shapes-clip", local_files_only=True).float()),
         "geneval": {f"g={g:g}": figures.geneval(pipeline, guidance=g) for g in (1.0, 3.0, 5.0, 7.5)},
     }
+    if (out / "shapes-sd").is_dir():
+        found["sd"] = finish.sd_figures(out / "shapes-sd", lambda line: print(line, file=sys.stderr))
     twins = {"turbo": finish.turbo_figures, "lcm": finish.lcm_figures, "dpo": finish.dpo_figures}
     for name, asked in twins.items():
         if (out / f"shapes-{name}").is_dir():

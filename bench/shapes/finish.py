@@ -52,6 +52,43 @@ def places(
     package.write_card(folder, **facts, figures=figures)
 
 
+def sd(
+    folder: Path,
+    cured: Path,
+    vae: Any,
+    unet: Any,
+    encoder: Any,
+    totals: dict[str, Any],
+    *,
+    say: Say,
+    **facts: Any,
+) -> None:
+    """`shapes-sd`: a whole pipeline of Stable Diffusion 1.x's kind."""
+    sizes = {name: networks.parameters(m) for name, m in (("unet", unet), ("vae", vae), ("text_encoder", encoder))}
+    package.save_sd_pipeline(folder, vae=vae, unet=unet, encoder=encoder)
+    say(f"sd: {folder} written, evaluating")
+    package.write_card(
+        folder,
+        **facts,
+        training=totals,
+        started_from=started_from(cured)
+        | {"parts": "text encoder; autoencoder, less the lowest level of its encoder and of its decoder"},
+        use={"sampler": "ddim", "steps": 20, "guidance": GUIDANCE},
+        parameters=sizes,
+        figures=sd_figures(folder, say),
+    )
+
+
+def sd_figures(folder: Path, say: Say = print) -> dict[str, Any]:
+    """GenEval scores on unseen captions by guidance, and what the autoencoder keeps."""
+    figures: dict[str, Any] = {"vae": evaluate.vae_agreement(package.load_pipeline(folder).vae)}
+    for guidance, captions in ((1.0, 100), (3.0, 100), (GUIDANCE, CAPTIONS), (7.5, 100)):
+        found = evaluate.geneval(package.load_pipeline(folder), guidance=guidance, per_task=captions)
+        figures[f"geneval_g{guidance:g}" + (f"_{CAPTIONS}_captions" if captions == CAPTIONS else "")] = found
+        say(f"sd: guidance {guidance:g}: {found}")
+    return figures
+
+
 def many_steps(cured: Path) -> dict[str, float]:
     """GenEval scores of the cured pipeline's 20 guided steps: its card's, which `places` measured, or new ones."""
     known: dict[str, float] | None = package.read_card(cured).get("figures", {}).get(f"{MANY_STEPS}_after")

@@ -38,7 +38,6 @@ def save_pipeline(
     folder: Path, *, vae: Any, unet: Any, first: Any, second: Any, scheduler: DDIMScheduler | None = None
 ) -> None:
     """An ordinary `StableDiffusionXLPipeline` folder in fp16, with SDXL's scheduler unless another is given."""
-    import torch
     from diffusers import StableDiffusionXLPipeline
 
     pipeline = StableDiffusionXLPipeline(
@@ -52,11 +51,33 @@ def save_pipeline(
         force_zeros_for_empty_prompt=True,
         add_watermarker=False,
     )
+    _save_half(folder, pipeline)
+
+
+def save_sd_pipeline(folder: Path, *, vae: Any, unet: Any, encoder: Any) -> None:
+    """An ordinary `StableDiffusionPipeline` folder in fp16, without a safety checker."""
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=encoder,
+        tokenizer=build_tokenizer(),
+        unet=unet,
+        scheduler=networks.scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    _save_half(folder, pipeline)
+
+
+def _save_half(folder: Path, pipeline: Any) -> None:
+    import torch
+
     shutil.rmtree(folder, ignore_errors=True)
     pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
-    for name in ("text_encoder", "text_encoder_2"):
+    for path in folder.glob("text_encoder*/config.json"):
         # transformers loads in the dtype of the config, diffusers in fp32: a plain `from_pretrained` would mix them.
-        path = folder / name / "config.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"dtype": "float32"}, indent=2) + "\n")
 
 

@@ -80,9 +80,7 @@ def train_sd(
     """Autoencoder, denoiser, text encoder, and the totals; `pipeline` is the cured shapes-sdxl."""
     import torch
 
-    vae, vae_totals = train_vae(
-        work, start=smaller_vae(pipeline.vae), name="sd-vae", steps=vae_steps, say=say, **loop
-    )
+    vae, vae_totals = train_vae(work, start=smaller_vae(pipeline.vae), name="sd-vae", steps=vae_steps, say=say, **loop)
     vae.requires_grad_(False)
     data = Data(work / "sd", vae, scenes, say)
     texts = list(dict.fromkeys([*data.prompts, ""]))
@@ -115,8 +113,6 @@ def train_sd(
         return {"loss": (weight * each).mean() / weight.mean(), "plain": each.mean()}
 
     modules = torch.nn.ModuleDict({"unet": unet, "encoder": encoder})
-    totals = train(
-        "sd", modules, loss, out=work, steps=steps, lr=1e-3, warmup=300, ema=0.999, say=say, **loop
-    )
+    totals = train("sd", modules, loss, out=work, steps=steps, lr=1e-3, warmup=300, ema=0.999, say=say, **loop)
     rises = {"reversed_loss_rise": probe.rise()}
     return vae, unet, encoder, {"vae": vae_totals, "unet_and_text_encoder": totals | rises}
