@@ -107,12 +107,6 @@ class PipelineFamily(Family):
     def wear(self, weights: Sequence[Weights]) -> None:
         setattr(self.pipeline, self.network_name, self._wardrobe.network(self, weights))
 
-    @classmethod
-    def networks_config(cls, folder_configs: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The denoiser's config among those of a pipeline folder, by part."""
-        found: Mapping[str, Any] = folder_configs.get(cls.network_name, {})
-        return found
-
 
 class UNetFamily(PipelineFamily):
     """Families whose denoiser is a UNet with cross-attention to the prompt's tokens."""
