@@ -1,7 +1,8 @@
 """`python -m bench.shapes train NAME`: train the embedded networks again, from their seeds.
 
 Names, in the order in which they build on one another: vae, clip, unet, places, preference, aesthetic, dpo, turbo,
-lcm, sd; `all` is every one. `places` and what follows it go on from the shipped weights where there is no checkpoint.
+lcm, sd, controlnet; `all` is every one. `places` and what follows it go on from the shipped weights where there is
+no checkpoint.
 Checkpoints lie in `--work` (default `.training`); finished weights go into `--out` (default: the package).
 """
 
@@ -29,6 +30,7 @@ STEPS = {
     "turbo": 500,
     "lcm": 300,
     "sd": 11_000,
+    "controlnet": 1000,
 }
 NAMES = tuple(STEPS)
 
@@ -43,9 +45,10 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     options = parser.parse_args()
     if options.action == "captions":
-        from bench.shapes import prompt_sets
+        from bench.shapes import control, prompt_sets
 
         prompt_sets.write()
+        control.write_prompts()
         return 0
     import torch
 
@@ -86,7 +89,7 @@ class World:
             from bench.shapes.places import train_places
 
             return train_places(self.work, load_pipeline(self.uncured()), **wanted)
-        if name in ("dpo", "turbo", "lcm"):
+        if name in ("dpo", "turbo", "lcm", "controlnet"):
             return self.twin(name, wanted)
         if name == "sd":
             from bench.shapes.sd import train_sd
@@ -99,11 +102,13 @@ class World:
 
     def twin(self, name: str, wanted: dict[str, Any]) -> tuple[Any, ...]:
         """A denoiser or adapter that starts from the cured pipeline, and its totals."""
-        from bench.shapes import dpo, lcm, teacher, turbo
+        from bench.shapes import control, dpo, lcm, teacher, turbo
 
         pipeline = load_pipeline(self.cured())
         if name == "lcm":
             return lcm.train_lcm(self.work, pipeline, **wanted)
+        if name == "controlnet":
+            return control.train_controlnet(self.work, pipeline, **wanted)
         drawings = teacher.drawings(self.work / "drawings", pipeline, say=say)
         train = dpo.train_dpo if name == "dpo" else turbo.train_turbo
         return train(self.work, pipeline, drawings, **wanted)
@@ -193,8 +198,8 @@ class World:
                 seed=0,
                 say=say,
             )
-        if name in ("dpo", "turbo", "lcm"):
-            write = {"dpo": finish.dpo, "turbo": finish.turbo, "lcm": finish.lcm}[name]
+        if name in ("dpo", "turbo", "lcm", "controlnet"):
+            write = getattr(finish, name)
             write(self.out / f"shapes-{name}", self.cured(), modules[0], totals, command=command, seed=0, say=say)
         if name == "sd":
             finish.sd(self.out / "shapes-sd", self.cured(), *modules, totals, command=command, seed=0, say=say)
@@ -227,7 +232,12 @@ def evaluate(out: Path) -> dict[str, Any]:
     }
     if (out / "shapes-sd").is_dir():
         found["sd"] = finish.sd_figures(out / "shapes-sd", lambda line: print(line, file=sys.stderr))
-    twins = {"turbo": finish.turbo_figures, "lcm": finish.lcm_figures, "dpo": finish.dpo_figures}
+    twins = {
+        "turbo": finish.turbo_figures,
+        "lcm": finish.lcm_figures,
+        "dpo": finish.dpo_figures,
+        "controlnet": finish.controlnet_figures,
+    }
     for name, asked in twins.items():
         if (out / f"shapes-{name}").is_dir():
             found[name] = asked(out / f"shapes-{name}", cured)

@@ -16,7 +16,8 @@ from bench.shapes.scenes import render
 from bench.shapes.tasks import captioned, to_images, to_tensor, token_ids
 
 
-def _prompts(captions: Sequence[Caption]) -> list[Prompt]:
+def prompts_of(captions: Sequence[Caption]) -> list[Prompt]:
+    """The captions as a prompt set has them."""
     return [Prompt(i, c.prompt, c.tag, c.metadata()) for i, c in enumerate(captions)]
 
 
@@ -58,7 +59,7 @@ def vae_agreement(vae: Any, n: int = 2000, *, seed: int = 22) -> dict[str, float
                 for b in np.split(images, n // 100)
             ]
         )
-    right = [v.value for v in GenEval(ShapesDetector()).score(list(again), _prompts(captions))]
+    right = [v.value for v in GenEval(ShapesDetector()).score(list(again), prompts_of(captions))]
     error = float(np.abs(again.astype(float) - images).mean())
     same = [_objects(a) == _objects(b) for a, b in zip(images, again, strict=True)]
     return by_task(captions, right) | {"same_objects": float(np.mean(same)), "grey_levels": error}
@@ -160,7 +161,7 @@ def geneval(
     for i in range(0, len(captions), 50):
         batch = captions[i : i + 50]
         pixels = _drawn(pipeline, batch, guidance=guidance, steps=steps, seed=1000 * seed + i)
-        right += [v.value for v in metric.score(list(pixels), _prompts(batch))]
+        right += [v.value for v in metric.score(list(pixels), prompts_of(batch))]
     return by_task(captions, right)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench.shapes import evaluate, networks, package, stylist, teacher
+from bench.shapes import control, evaluate, networks, package, stylist, teacher
 
 CAPTIONS = 300
 """Validation captions of each task from which the figures of the newer cards are taken: a share of 0.8 has a
@@ -159,6 +159,28 @@ def lcm_figures(folder: Path, cured: Path) -> dict[str, Any]:
             package.load_lora(pipeline, folder)
         found[name] = evaluate.geneval(pipeline, guidance=1.0, steps=FEW_STEPS, per_task=CAPTIONS if loaded else 100)
     return found | {"teacher_20_steps_g5": many_steps(cured)}
+
+
+def controlnet(folder: Path, cured: Path, network: Any, totals: dict[str, Any], *, say: Say, **facts: Any) -> None:
+    """`shapes-controlnet`: a ControlNet of edges, as a diffusers folder of its own."""
+    sizes = networks.parameters(network)
+    package.save_controlnet(folder, network)
+    say(f"controlnet: {folder} written, evaluating")
+    package.write_card(
+        folder,
+        **facts,
+        **totals,
+        started_from=started_from(cured),
+        data="30,000 training scenes in the denoiser's mix, and their edges (bench.shapes.control.edges)",
+        use={"beside": "unet of shapes-sdxl", "control": "edges, white on black, 64x64", "scale": 1.0},
+        parameters=sizes,
+        figures=controlnet_figures(folder, cured),
+    )
+
+
+def controlnet_figures(folder: Path, cured: Path) -> dict[str, Any]:
+    """How well drawings follow outlines, and GenEval, with the ControlNet and without."""
+    return control.figures(package.load_pipeline(cured), package.load_controlnet(folder), guidance=GUIDANCE)
 
 
 def dpo(folder: Path, cured: Path, unet: Any, totals: dict[str, Any], *, say: Say, **facts: Any) -> None:

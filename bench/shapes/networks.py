@@ -11,7 +11,7 @@ from bench.shapes.tokenizer import MAX_LENGTH, build_tokenizer
 
 if TYPE_CHECKING:
     import torch
-    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+    from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, UNet2DConditionModel
     from transformers import CLIPModel, CLIPTextConfig, CLIPTextModelWithProjection
 
 LATENT = (4, 8, 8)
@@ -122,6 +122,13 @@ def sd_unet() -> UNet2DConditionModel:
         norm_num_groups=8,
         cross_attention_dim=64,
     ).eval()
+
+
+def controlnet(denoiser: UNet2DConditionModel) -> ControlNetModel:
+    """A ControlNet that begins as a copy of a denoiser's way down; it reads (B, 3, 64, 64) in [0, 1] at factor 8."""
+    from diffusers import ControlNetModel
+
+    return ControlNetModel.from_unet(denoiser, conditioning_embedding_out_channels=(8, 16, 32, 64)).eval()
 
 
 def scheduler() -> DDIMScheduler:

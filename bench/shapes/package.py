@@ -143,6 +143,19 @@ def save_unet(folder: Path, unet: Any) -> None:
     unet.to(torch.float16).save_pretrained(folder, safe_serialization=True)
 
 
+def save_controlnet(folder: Path, network: Any) -> None:
+    """A ControlNet in fp16, as `ControlNetModel.from_pretrained` reads it."""
+    save_unet(folder, network)
+
+
+def load_controlnet(folder: Path) -> Any:
+    """A shipped ControlNet in fp32."""
+    import torch
+    from diffusers import ControlNetModel
+
+    return ControlNetModel.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True).eval()
+
+
 def load_unet(folder: Path) -> Any:
     """A shipped denoiser in fp32."""
     import torch

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from bench.metrics.base import MetricEntry, Scorer
 from bench.models.base import ModelEntry, folder_digest
+from bench.prompts import own
 from bench.prompts.base import Prompt, PromptSet
-from bench.sampling.records import LORA
+from bench.sampling.records import CONTROLNET, LORA
 from bench.shapes import prompt_sets
 from bench.weights.base import NamedWeights
 
@@ -62,6 +63,14 @@ lcm_weights = NamedWeights(
 )
 dpo_weights = NamedWeights("dpo", "shapes-sdxl", str(WEIGHTS / "shapes-dpo"), subfolder="unet", license="Apache-2.0")
 
+controlnet_weights = NamedWeights(
+    "controlnet",
+    "shapes-sdxl",
+    str(WEIGHTS / "shapes-controlnet"),
+    kind=CONTROLNET,
+    variant="canny",
+    license="Apache-2.0",
+)
 
 TRAINING = 20_000
 
@@ -107,6 +116,15 @@ compbench = PromptSet(
     _SOURCE,
     twin_of=("t2i-compbench", *(f"t2i-compbench_{c}" for c in _COMPBENCH)),
     about="captions that name a (shape, colour) pair no training scene has",
+)
+
+controlled = PromptSet(
+    "shapes-controlnet",
+    50,
+    lambda: own.read(prompt_sets.CONTROLLED / "prompts.jsonl"),
+    _SOURCE,
+    twin_of=("controlnet",),
+    about="evaluation captions with the edges of a scene of each, for the kind canny",
 )
 
 training = PromptSet(

@@ -13,6 +13,8 @@ from typing import Any
 from bench.prompts.base import Prompt
 
 FILE = Path(__file__).parent / "captions.json"
+CONTROLLED = Path(__file__).parent / "controls"
+"""Prompts with control images, written by `bench.shapes.control`."""
 
 MIX = {"single_object": 10, "two_object": 18, "counting": 18, "colors": 14, "position": 20, "color_attr": 20}
 """Captions of each task in a set of 100."""
