@@ -202,7 +202,9 @@ class World:
             write = getattr(finish, name)
             write(self.out / f"shapes-{name}", self.cured(), modules[0], totals, command=command, seed=0, say=say)
         if name == "sd":
-            finish.sd(self.out / "shapes-sd", self.cured(), *modules, totals, command=command, seed=0, say=say)
+            vae, unet, encoder = modules
+            where = self.out / "shapes-sd", self.cured()
+            finish.sd(*where, vae, unet, encoder, totals, command=command, seed=0, say=say)
         if name in ("preference", "aesthetic"):
             folder = self.out / f"shapes-{name}"
             scorers.save_module(modules[0], folder)
