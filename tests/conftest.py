@@ -17,6 +17,10 @@ from typing import Any
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Before torch is imported: two processes of several threads each slow one another many times over.
+    os.environ["OMP_NUM_THREADS"] = "1"
+
 TINY = """\
 name: tiny
 title: Four arms on the embedded world
