@@ -4,7 +4,7 @@
   or it handed on something that is no latents of the batch, or it raised a UserError. A step that had handed on to the
   rest of the step was not running any more.
 - They fail too where the arm alone runs what broke, though no line of its method did: it sets how images are sampled,
-  or puts weights on the denoiser.
+  puts weights on the denoiser, or adds residuals within it.
 - All else is common to the arms, the baseline among them: a fault of ours or of a library, which is raised.
 - An image whose pixels cannot be made fails by itself, of whichever arm it is.
 """
@@ -55,7 +55,11 @@ def _files(chain: Chain) -> set[str]:
 def _alone(method: Method) -> bool:
     """Whether its arm runs code of the libraries that no plain arm does."""
     kind = type(method)
-    return kind.sampling is not Method.sampling or kind.adapters is not Method.adapters
+    return (
+        kind.sampling is not Method.sampling
+        or kind.adapters is not Method.adapters
+        or kind.residuals is not Method.residuals
+    )
 
 
 def told(error: Exception, frame: traceback.FrameSummary | None = None) -> str:
