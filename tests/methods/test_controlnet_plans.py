@@ -208,6 +208,10 @@ metrics: [clipscore]
     refused(lambda: suite.parse(text, file="s.yaml"), "s.yaml:8: ", said)
 
 
+def _suite(kind: str) -> Path:
+    return SUITES / ("controlnet.yaml" if kind == "canny" else f"controlnet_{kind}.yaml")
+
+
 @pytest.mark.parametrize("kind", ["canny", "depth", "openpose"])
 def test_the_papers_suites_plan_with_a_set_of_ones_own(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -217,18 +221,18 @@ def test_the_papers_suites_plan_with_a_set_of_ones_own(
     place = tmp_path / "controlnet"
     controlled.picture(place / "1.png", 0, side=1024)
     (place / "prompts.jsonl").write_text(json.dumps({"prompt": "a dancer", "control": {kind: "1.png"}}) + "\n")
-    found = suite.load(SUITES / f"controlnet_{kind}.yaml", methods=["controlnet+inversion"])
+    found = suite.load(_suite(kind), methods=["controlnet+inversion"])
     plan = make_plan(found)
     jobs = list(plan.jobs.values())
     assert [[name for name, _ in job.links] for job in jobs] == [["controlnet"], ["controlnet", "inversion"]]
     assert [plan.nfe(job).networks for job in jobs] == [50, 52]
-    others = {link.use for method in suite.load(SUITES / f"controlnet_{kind}.yaml").methods for link in method.chain}
+    others = {link.use for method in suite.load(_suite(kind)).methods for link in method.chain}
     assert others == {"controlnet", "inversion", "npnet"}
 
 
 @pytest.mark.parametrize("kind", ["canny", "depth", "openpose"])
 def test_the_embedded_world_has_no_controlnet_and_says_so(kind: str) -> None:
-    path = SUITES / f"controlnet_{kind}.yaml"
+    path = _suite(kind)
     refused(lambda: suite.load(path, twin=True), str(path), "--twin leaves no prompt set", "'controlnet'")
     twin = registry.get("models", "shapes-sdxl")
     refused(lambda: ControlNet(kind=kind).for_model(twin), f"no {kind} weights are known for model 'shapes-sdxl'")
