@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import registry
+from bench import registry, suite_seeds
 from bench.costs import costs
 from bench.differences import differences
 from bench.errors import NotComparable, UserError
@@ -129,7 +129,7 @@ class _Comparison:
             raise NotComparable(f"{apart}: {said}; finish the runs first")
         if any(arm["changed_prompts"] for arm in arms):
             raise NotComparable(f"{apart}: every prompt is another text; their prompt sets are different versions")
-        seeds = [", ".join(map(str, run.suite.seeds[:8])) for run in (self.a, self.b)]
+        seeds = [suite_seeds.shown(run.suite.seeds[:8]) for run in (self.a, self.b)]
         raise NotComparable(f"{apart}: seeds {seeds[0]} against {seeds[1]}, or other prompts of their sets")
 
     def _choose_metrics(self) -> None:

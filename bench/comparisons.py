@@ -236,6 +236,8 @@ class Tabulation:
             parts = np.unique(labels[arm.pair])
             if len(parts) < 2:
                 continue
+            if word == "seed" and len(parts) == len(arm.pair) and len(np.unique(self.measured.texts[arm.pair])) > 1:
+                continue  # prompts with a seed each: the part of a seed would be one image
             base = self.bases[arm.setting, arm.prompts]
             pairs, ours, theirs = np.intersect1d(arm.pair, base.pair, assume_unique=True, return_indices=True)
             for part in parts.tolist():

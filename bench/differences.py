@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from typing import Any
 
+from bench import suite_seeds
 from bench.pairing import Source
 from bench.suite import Suite
 
@@ -47,15 +48,8 @@ def _suite(suite: Suite) -> Iterator[tuple[tuple[str, str], Any]]:
     written = suite.model_dump(mode="json")
     for name in _SUITE:
         yield ("suite", name), written[name]
-    yield ("suite", "seeds"), _seeds(suite.seeds)
+    yield ("suite", "seeds"), suite_seeds.shown(suite.seeds)
     for spec in suite.methods:
         chain = [{"use": link.use, **link.params} for link in spec.chain]
         yield ("suite", f"method {spec.label}"), chain
     yield ("suite", "text (sha256)"), hashlib.sha256(suite.source_text.encode("utf-8", "replace")).hexdigest()[:16]
-
-
-def _seeds(seeds: tuple[int, ...]) -> str:
-    """A hundred seeds in a few words."""
-    if len(seeds) > 8 and seeds == tuple(range(seeds[0], seeds[-1] + 1)):
-        return f"{seeds[0]} to {seeds[-1]}"
-    return ", ".join(map(str, seeds))

@@ -47,7 +47,16 @@ def catalogue(kind: str | None) -> list[dict[str, Any]]:
 
 
 def _entry(kind: str, name: str) -> dict[str, Any]:
-    told = {"kind": kind, "name": name, "about": "", "source": "", "cost": "", "needs": [], "built": True}
+    told = {
+        "kind": kind,
+        "name": name,
+        "about": "",
+        "source": "",
+        "license": "",
+        "cost": "",
+        "needs": [],
+        "built": True,
+    }
     told |= {"twin": None, "twin_of": [], "package": registry.source(kind, name)}
     try:
         plugin = registry.get(kind, name)
@@ -66,7 +75,8 @@ def _facts(kind: str, plugin: Any) -> dict[str, Any]:
     if kind == "samplers":
         return {"source": f"diffusers {plugin.scheduler}", "cost": f"{plugin.calls(50)} calls at 50 steps"}
     if kind == "prompts":
-        return {"source": plugin.source}
+        source = f"{plugin.source}@{plugin.revision}" if plugin.revision else plugin.source
+        return {"source": source, "license": plugin.license}
     if kind == "metrics":
         needs = ["prompt metadata"] if plugin.needs_metadata else []
         return {"needs": needs, "built": plugin.load is not None or plugin.partial}
@@ -87,7 +97,8 @@ def _about(kind: str, plugin: Any) -> str:
         )
     if kind == "prompts":
         counted = [f"{plugin.size} prompts"] if plugin.size else []
-        return "; ".join([*counted, *filter(None, [plugin.about])]) + twin
+        license = f"licence {plugin.license}" if plugin.license else ""
+        return "; ".join([*counted, *filter(None, [plugin.about, license])]) + twin
     return f"{plugin.about}{twin}"
 
 

@@ -218,7 +218,7 @@ def make_plan(suite: Suite, *, read: Callable[[str], list[Prompt]] | None = None
 
     `dtype` is the precision of the networks where the suite does not say.
     """
-    prompt_sets = {name: (read or read_prompts)(name)[: suite.limit] for name in suite.prompts}
+    prompt_sets = {name: _taken(suite, (read or read_prompts)(name)) for name in suite.prompts}
     jobs: dict[str, Job] = {}
     choices: dict[str, Choice] = {}
     cells: list[Cell] = []
@@ -254,7 +254,7 @@ def make_plan(suite: Suite, *, read: Callable[[str], list[Prompt]] | None = None
         for prompt in prompt_sets[arm.prompts]:
             carried = json.dumps(dict(prompt.metadata), sort_keys=True) if prompt.metadata is not None else ""
             control = tuple((kind, prompt.control_image(kind).pinned()) for kind in chain.controls())
-            for seed in _seeds(suite, arm.prompts):
+            for seed in _seeds(suite, arm.prompts, prompt):
                 job = _of(at[arm.steps], prompt, carried, control, chain.seed(seed))
                 if choosing is None:
                     jobs.setdefault(job.id, job)
@@ -350,8 +350,15 @@ def _arms(suite: Suite) -> Iterator[tuple[Arm, ModelEntry, MethodSpec]]:
                             yield arm, entry, spec
 
 
-def _seeds(suite: Suite, prompts: str) -> list[int]:
-    """A suite's seeds; where it asks for several images a prompt, seeds 0, 1, ... follow each of them."""
+def _taken(suite: Suite, prompts: list[Prompt]) -> list[Prompt]:
+    """The prompts of a set that a suite takes: with `seeds: own` those that have any, and up to its limit."""
+    return [p for p in prompts if suite.seeds or p.seeds][: suite.limit]
+
+
+def _seeds(suite: Suite, prompts: str, prompt: Prompt) -> list[int]:
+    """A suite's seeds, or the prompt's own; where it asks for several images a prompt, seeds 0, 1, ... follow each."""
+    if not suite.seeds:
+        return list(prompt.seeds)
     per_prompt = suite.images_per_prompt or registry.get("prompts", prompts).images_per_prompt
     if per_prompt == 1:
         return list(suite.seeds)

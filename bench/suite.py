@@ -15,21 +15,21 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
-from bench import registry, suite_gates, suite_yaml
+from bench import registry, suite_gates, suite_seeds, suite_yaml
 from bench.errors import UserError, nearest
 from bench.suite_gates import COSTS as COSTS
 from bench.suite_gates import EVERY_PROMPT_SET as EVERY_PROMPT_SET
 from bench.suite_gates import Gate as Gate
 from bench.suite_gates import Gates, Text
+from bench.suite_seeds import MAX_SEEDS as MAX_SEEDS
+from bench.suite_seeds import Seed as Seed
 from bench.suite_yaml import Document, Fault, fault, faults, shown
 
-MAX_SEEDS = 100_000  # a range is written in two numbers; this keeps a slip from filling the memory
 _SINGULAR = {"models": "model", "prompts": "prompt set", "metrics": "metric"}
 
 
 Steps = Annotated[int, Field(strict=True, ge=1, le=1000)]
 Guidance = Annotated[float, Field(strict=True, ge=0, le=100)]
-Seed = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]
 Count = Annotated[int, Field(strict=True, ge=1)]
 
 
@@ -101,7 +101,7 @@ class Suite(_Fields):
     guidance: tuple[float, ...] | None = None
     """Guidance scales as diffusers has them; None: each model's default."""
     seeds: tuple[int, ...] = (0,)
-    """Seeds of the initial noise."""
+    """Seeds of the initial noise; empty: each prompt's own, and prompts without any are left out."""
     methods: tuple[MethodSpec, ...]
     """The arms, the baseline among them."""
     metrics: tuple[str, ...]
@@ -184,7 +184,9 @@ def parse(
     fields = {key: getattr(written, key) for key in _Written.model_fields}
     suite = Suite(**fields, limit=limit, twin=twin, source_text=text)
     suite = _filtered(suite, methods=methods, metrics=metrics)
-    return _twinned(suite, document) if twin else suite
+    if twin:
+        return _twinned(suite, document)
+    return suite if suite.seeds else suite.model_copy(update={"notes": suite_seeds.notes(suite.prompts)})
 
 
 # What may be written -----------------------------------------------------------------------------------------------
@@ -223,17 +225,6 @@ def _labelled(label: str) -> str:
 
 def _listed(value: Any) -> Any:
     return value if isinstance(value, list) else (value,)
-
-
-def _seeds(value: Any) -> Any:
-    if not isinstance(value, dict):
-        return _listed(value)
-    span = _Range.model_validate(value)
-    if span.last < span.first:
-        fault(f"'seeds' should run upwards, got from {span.first} to {span.last}")
-    if span.last - span.first >= MAX_SEEDS:
-        fault(f"'seeds' should be at most {MAX_SEEDS}, got {span.last - span.first + 1}")
-    return tuple(range(span.first, span.last + 1))
 
 
 def _control(value: Any) -> Any:
@@ -304,11 +295,6 @@ class _Chain(_Record):
     chain: Links
 
 
-class _Range(_Record):
-    first: Seed = Field(alias="from")
-    last: Seed = Field(alias="to")
-
-
 class _Written(_Fields):
     """The keys of a suite file, each value read into the form that `Suite` keeps."""
 
@@ -317,7 +303,7 @@ class _Written(_Fields):
     samplers: Annotated[Names, _distinct("sampler"), _registered("samplers")]
     steps: AnySteps | None = None
     guidance: AnyGuidance | None = None
-    seeds: Annotated[tuple[Seed, ...], BeforeValidator(_seeds), NotEmpty, _distinct("seed")] = (0,)
+    seeds: Annotated[tuple[Seed, ...], BeforeValidator(suite_seeds.written), _distinct("seed")] = (0,)
     methods: Annotated[tuple[Annotated[MethodSpec, BeforeValidator(_method)], ...], NotEmpty, _distinct("method label")]
     metrics: Annotated[Names, _distinct("metric"), _registered("metrics")]
     controls: dict[str, Annotated[Control, BeforeValidator(_control)]] = {}
@@ -375,6 +361,8 @@ def _unmatched(written: _Written, document: Document) -> Iterable[Fault]:
         yield from _absent("method", gate.method, among=labels, path=(*at, "method"), baseline=baseline)
         if gate.prompts != EVERY_PROMPT_SET:
             yield from _absent("prompt set", gate.prompts, among=written.prompts, path=(*at, "prompts"))
+    if not written.seeds:
+        yield from suite_seeds.unowned(written.prompts, written.images_per_prompt)
 
 
 def _absent(
@@ -438,6 +426,9 @@ def _twinned(suite: Suite, document: Document) -> Suite:
         else:
             notes.append(f"{found.of_arm}: left out")
     update["methods"] = tuple(kept)
+    if not suite.seeds:
+        update["seeds"] = (0,)
+        notes.append("seeds are 0, for the twin's prompts have none of their own; --set seeds=... sets others")
     for key in ("steps", "guidance"):
         values = getattr(suite, key)
         if values is None or key in document.overridden:

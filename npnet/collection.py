@@ -11,7 +11,6 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
@@ -20,10 +19,11 @@ from bench import noise, registry, suite_yaml
 from bench.errors import UserError, nearest
 from bench.models.shapes_of import check_entry
 from bench.prompts.base import Prompt
+from bench.prompts.places import is_place
 from bench.score import prompt_key
 from bench.suite import Count, Guidance, Link, Links, Seed, Steps
 from bench.suite_gates import Text
-from npnet import dataset, teachers
+from npnet import dataset, prompting, teachers
 
 if TYPE_CHECKING:
     from bench.models.base import ModelEntry
@@ -43,17 +43,6 @@ def _registered(kind: str) -> AfterValidator:
         return name
 
     return AfterValidator(check)
-
-
-def _prompts(name: str) -> str:
-    if not _is_file(name) and name not in registry.names("prompts"):
-        known = nearest(name, registry.names("prompts"))
-        suite_yaml.fault(f"unknown prompt set {name!r}{known}; a text file is written with its ending, such as my.txt")
-    return name
-
-
-def _is_file(name: str) -> bool:
-    return name not in registry.names("prompts") and bool(Path(name).suffix or "/" in name)
 
 
 def _two(value: Any) -> Any:
@@ -110,8 +99,8 @@ class CollectConfig(BaseModel):
 
     model: Annotated[Text, _registered("models")]
     """A registered model."""
-    prompts: Annotated[Text, AfterValidator(_prompts)]
-    """A registered prompt set, or a text file with one prompt a line."""
+    prompts: Annotated[Text, AfterValidator(prompting.checked)]
+    """A prompt set as suites name one, or a text file with one prompt a line."""
     pairs: Count
     """Pairs in the whole collection, before any selection."""
     seeds: Annotated[tuple[Seed, Seed], BeforeValidator(_two), AfterValidator(_seeds)] = (0, 1024)
@@ -143,7 +132,7 @@ def twin(config: CollectConfig, *, overridden: Iterable[str] = ()) -> tuple[Coll
     the paper's procedure (A.4). Keys in `overridden` keep their value.
     """
     update: dict[str, Any] = {"model": _twin("models", config.model)}
-    trains = _is_file(config.prompts) or config.prompts == TRAINING_PROMPTS
+    trains = prompting.is_file(config.prompts) or is_place(config.prompts)
     update["prompts"] = TRAINING_PROMPTS if trains else _twin("prompts", config.prompts)
     notes = []
     metrics = {name: registry.twin("metrics", name) for name in config.metrics}
@@ -219,7 +208,7 @@ def plan(config: CollectConfig) -> Planned:
     sampler = registry.get("samplers", config.sampler)
     sampler.check_steps(config.steps)
     check_entry(entry)
-    prompts = read_prompts(config.prompts)
+    prompts = prompting.read(config.prompts)
     check_metadata(config.metrics, prompts)
     teacher, identity = teachers.build(config.teacher, entry)
     teachers.check_steps(teacher, config.steps)
@@ -236,7 +225,7 @@ def plan(config: CollectConfig) -> Planned:
         steps=config.steps,
         guidance=entry.guidance if config.guidance is None else config.guidance,
         teacher=identity,
-        prompts=Path(config.prompts).name if _is_file(config.prompts) else config.prompts,
+        prompts=prompting.told(config.prompts),
         prompts_digest=prompts_digest(prompts),
         seeds=config.seeds,
         pairs=config.pairs,
@@ -250,24 +239,6 @@ def plan(config: CollectConfig) -> Planned:
         times[prompt.text] += 1
     _check_capacity(config, prompts, times)
     return Planned(config, entry, prompts, teacher, protocol, earlier, times)
-
-
-def read_prompts(name: str) -> list[Prompt]:
-    """A registered set, or a text file's lines; UserError for a file that is missing or holds none."""
-    if not _is_file(name):
-        found: list[Prompt] = registry.get("prompts", name).read()
-        return found
-    path = Path(name)
-    try:
-        lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such prompt file; expected a text file with one prompt a line") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as UTF-8 text ({error})") from None
-    texts = [line for line in lines if line]
-    if not texts:
-        raise UserError(f"{path}: holds no prompt; expected one a line")
-    return [Prompt(i, text) for i, text in enumerate(texts)]
 
 
 def prompts_digest(prompts: Sequence[Prompt]) -> str:

@@ -10,8 +10,8 @@ from bench import registry
 from bench.errors import UserError
 from bench.images import read_png
 from bench.prompts.base import Prompt
-from npnet import dataset
-from npnet.collection import check_metadata, prompts_digest, read_prompts
+from npnet import dataset, prompting
+from npnet.collection import check_metadata, prompts_digest
 from npnet.folders import held
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def _prompts_again(protocol: dataset.Protocol) -> list[Prompt] | None:
     """The prompts with their metadata, where the collection's set is a registered one; None for a file's lines."""
     if protocol.prompts not in registry.names("prompts"):
         return None
-    prompts = read_prompts(protocol.prompts)
+    prompts = prompting.read(protocol.prompts)
     if prompts_digest(prompts) != protocol.prompts_digest:
         raise UserError(f"prompt set {protocol.prompts!r} is not the one collected with; use the version that was")
     return prompts

@@ -1,4 +1,4 @@
-"""A model hub on 127.0.0.1: folders served in the layout of huggingface.co, for programs that read HF_ENDPOINT."""
+"""A hub of models and data sets on 127.0.0.1: folders in the layout of huggingface.co, for readers of HF_ENDPOINT."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
+from urllib.parse import unquote
 
 
 @dataclass
@@ -61,11 +62,14 @@ def serving(home: Path) -> Iterator[Hub]:
 
 def _answer(handler: BaseHTTPRequestHandler, hub: Hub, *, body: bool) -> None:
     """One request: what a repository holds, or one of its files."""
-    path = handler.path.partition("?")[0].strip("/")
-    parts = path.split("/")
-    if parts[:2] == ["api", "models"]:
+    path, _, query = handler.path.partition("?")
+    parts = unquote(path).strip("/").split("/")
+    if parts[0] == "datasets":
+        parts = parts[1:]
+    if parts[:2] in (["api", "models"], ["api", "datasets"]):
         owner, name, *rest = parts[2:]
-        _send(handler, hub, _described(hub, hub.home / owner / name, rest), body=body)
+        deep = "recursive=false" not in query.lower()
+        _send(handler, hub, _described(hub, hub.home / owner / name, rest, deep=deep), body=body)
         return
     owner, name, _, revision, *inside = parts
     file = hub.home.joinpath(owner, name, *inside)
@@ -79,17 +83,28 @@ def _answer(handler: BaseHTTPRequestHandler, hub: Hub, *, body: bool) -> None:
         _send(handler, hub, file.read_bytes(), body=body)
 
 
-def _described(hub: Hub, folder: Path, rest: list[str]) -> bytes | None:
-    """`/revision/COMMIT` or `/tree/COMMIT` of a repository, as JSON; None for what is not there."""
+def _described(hub: Hub, folder: Path, rest: list[str], *, deep: bool) -> bytes | None:
+    """`/revision/COMMIT` or `/tree/COMMIT[/FOLDER]` of a repository, as JSON; None for what is not there."""
     if not folder.is_dir() or rest[1:2] not in ([], [hub.commit]):
         return None
     files = sorted(p for p in folder.rglob("*") if p.is_file())
     names = [p.relative_to(folder).as_posix() for p in files]
     if rest[:1] == ["tree"]:
-        rows = [
-            {"type": "file", "path": n, "size": p.stat().st_size, "oid": hashlib.sha1(p.read_bytes()).hexdigest()}
-            for n, p in zip(names, files, strict=True)
+        within = folder.joinpath(*rest[2:])
+        inside = within.rglob("*") if deep else within.glob("*")
+        found = sorted(p for p in inside if p.is_file()) if within.is_dir() else []
+        rows: list[dict[str, Any]] = [
+            {
+                "type": "file",
+                "path": p.relative_to(folder).as_posix(),
+                "size": p.stat().st_size,
+                "oid": hashlib.sha1(p.read_bytes()).hexdigest(),
+            }
+            for p in found
         ]
+        if not deep:
+            folders = sorted(p for p in within.glob("*") if p.is_dir())
+            rows += [{"type": "directory", "path": p.relative_to(folder).as_posix(), "oid": "0" * 40} for p in folders]
         return json.dumps(rows).encode()
     name = folder.relative_to(hub.home).as_posix()
     told = {"id": name, "modelId": name, "sha": hub.commit, "private": False, "tags": [], "downloads": 0}

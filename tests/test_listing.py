@@ -11,7 +11,7 @@ from bench import registry
 from bench.cli import main
 from bench.listing import catalogue, lines
 
-KEYS = {"kind", "name", "about", "source", "cost", "needs", "built", "twin", "twin_of", "package"}
+KEYS = {"kind", "name", "about", "source", "license", "cost", "needs", "built", "twin", "twin_of", "package"}
 
 
 def _by_name(kind: str) -> dict[str, dict[str, Any]]:

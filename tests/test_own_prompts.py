@@ -74,7 +74,9 @@ def test_a_mistake_is_told_with_file_and_line(row: Any, said: str, tmp_path: Pat
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("data", "said"), [(b"\n \n", "no prompts there"), (b"\xff\xfe", "cannot be read")])
+@pytest.mark.parametrize(
+    ("data", "said"), [(b"\n \n", "no prompts there"), (b"\xff\xfe", ":1: UTF-16 text; save it as UTF-8")]
+)
 def test_a_file_without_prompts_is_refused(data: bytes, said: str, tmp_path: Path) -> None:
     (tmp_path / "set.jsonl").write_bytes(data)
     with pytest.raises(UserError, match=said):

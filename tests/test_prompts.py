@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bench import registry
 from bench.errors import UserError
-from bench.prompts import files
+from bench.prompts import compbench, files, fish, hub
+from bench.prompts import public as sets
 from bench.prompts.base import Prompt
 from bench.prompts.files import PromptFile
 
 SHARED = Path(__file__).parents[2] / "shared" / "prompts"
 needs_files = pytest.mark.skipif(not SHARED.is_dir(), reason="no folder `shared/prompts` beside the checkout")
 
-HERE = ("drawbench", "hpd", "hpd_full", "geneval", "t2i-compbench")
+HERE = ("drawbench", "hpd", "hpd_full", "hpd_all", "geneval", "t2i-compbench")
 CATEGORIES = ("color", "shape", "texture", "spatial", "3d_spatial", "non_spatial", "numeracy", "complex")
 
 
@@ -39,6 +42,7 @@ def public(monkeypatch: pytest.MonkeyPatch) -> None:
         ("drawbench", 200, "A red colored car."),
         ("hpd", 100, "Dwayne the Rock Johnson wrestles Jesus Christ in a WWE match in a hell in a cell."),
         ("hpd_full", 100, "Dwayne the Rock Johnson wrestles Jesus Christ in a WWE match in a hell in a cell."),
+        ("hpd_all", 371, "Dwayne the Rock Johnson wrestles Jesus Christ in a WWE match in a hell in a cell."),
         ("geneval", 553, "a photo of a bench"),
         ("t2i-compbench", 2400, "a green bench and a blue bowl"),
         *((f"t2i-compbench_{c}", 300, None) for c in CATEGORIES),
@@ -137,6 +141,88 @@ def test_compbench_whole_is_its_eight_categories() -> None:
     assert [p.text for p in prompts[300:600]] == [p.text for p in read("t2i-compbench_shape")]
 
 
+@needs_files
+@pytest.mark.usefixtures("public")
+def test_the_whole_hpd_file_goes_on_where_the_papers_hundred_end() -> None:
+    whole = read("hpd_all")
+    assert [p.text for p in whole[:100]] == [p.text for p in read("hpd_full")]
+    assert len({p.text for p in whole}) > 360
+
+
+@needs_files
+@pytest.mark.usefixtures("public")
+def test_hpd_has_the_seeds_that_the_paper_prints() -> None:
+    """PROTOCOL 3, figure 18: prompt 0 with seed 8, prompt 4 without, prompt 18 with 65."""
+    for name in ("hpd", "hpd_full", "hpd_all"):
+        assert {i: read(name)[i].seeds for i in (0, 4, 18)} == {0: (8,), 4: (), 18: (65,)}
+        assert sum(bool(p.seeds) for p in read(name)) == 17 == len(registry.get("prompts", name).seeds)
+
+
+# Sets whose files are not among those stored ------------------------------------------------------------------------
+
+
+def test_geneval2_carries_its_questions_and_may_not_be_used_for_money() -> None:
+    row = {"prompt": " two dogs ", "atom_count": 3, "vqa_list": [["How many dogs?", "two"]], "skills": ["count"]}
+    (prompt,) = sets.geneval2(json.dumps(row) + "\n")
+    assert (prompt.text, prompt.category, prompt.metadata) == ("two dogs", "3 atoms", row)
+    assert registry.get("prompts", "geneval2").license.startswith("CC BY-NC 4.0")
+
+
+def test_dpg_is_a_folder_of_files_by_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENCH_DATA", str(tmp_path))
+    with pytest.raises(UserError, match=r"dpg: missing; download .*/archive/3c228f1.* folder dpg_bench/prompts"):
+        read("dpg")
+    (tmp_path / "dpg").mkdir()
+    found = {"a.txt": b"a long prompt.\n", "b.txt": b"another"}
+    for name, data in found.items():
+        (tmp_path / "dpg" / name).write_bytes(data)
+    with pytest.raises(UserError, match=r"dpg: sha256 is .*, expected f276e68dcadd0c9e"):
+        read("dpg")
+    monkeypatch.setattr(sets, "DPG", replace(sets.DPG, sha256=files.digest(found)))
+    assert sets.dpg() == [Prompt(0, "a long prompt."), Prompt(1, "another")]
+
+
+def test_fishes_are_drawn_five_thousand_times() -> None:
+    """PROTOCOL 2, FID set: 18 labels of 7 classes, drawn evenly among the labels."""
+    prompts = read("imagenet-fish")
+    assert (len(prompts), len({p.category for p in prompts})) == (18, 7)
+    assert prompts[3] == Prompt(3, "Carassius auratus a class in ImageNet", "n01443537", seeds=prompts[3].seeds)
+    assert sorted(seed for p in prompts for seed in p.seeds) == list(range(fish.DRAWS))
+    counts = [len(p.seeds) for p in prompts]
+    assert sum((n - fish.DRAWS / 18) ** 2 / (fish.DRAWS / 18) for n in counts) < 33  # chi-square, 17 degrees, 1 %
+    assert prompts[0].seeds[:3] == fish.draws()[0][:3], "the same draws every time"
+
+
+def test_every_category_of_compbench_has_prompts_to_train_on() -> None:
+    for category in ("", *(f"_{c}" for c in CATEGORIES)):
+        entry = registry.get("prompts", f"t2i-compbench{category}_train")
+        assert entry.size == 700 * len(entry.files)
+        assert all(one.url.endswith("_train.txt") for one in entry.files)
+    assert not {f.sha256 for f in compbench_files("train")} & {f.sha256 for f in compbench_files("val")}
+
+
+def compbench_files(split: str) -> list[PromptFile]:
+    return [compbench.file(category, split) for category in CATEGORIES]
+
+
+def test_training_captions_come_in_an_order_of_their_own() -> None:
+    texts = [f"prompt {i}" for i in range(20)]
+    found = hub.shuffled([Prompt(i, t) for i, t in enumerate(texts)])
+    assert [p.index for p in found] == list(range(20))
+    assert [p.text for p in found] != texts == sorted((p.text for p in found), key=lambda t: int(t.split()[1]))
+    assert found == hub.shuffled([Prompt(i, t) for i, t in enumerate(reversed(texts))])
+
+
+def test_what_is_fetched_is_pinned() -> None:
+    for name in registry.names("prompts"):
+        entry = registry.get("prompts", name)
+        for one in entry.files:
+            assert len(entry.revision) == 40
+            assert entry.revision in one.url
+            assert len(one.sha256) == 64
+            assert entry.license
+
+
 # Pick-a-Pic, whose file is not among those stored -------------------------------------------------------------------
 
 
@@ -152,14 +238,14 @@ def pickscore(empty: int = 87) -> bytes:
 def stored(folder: Path, data: bytes, monkeypatch: pytest.MonkeyPatch) -> PromptFile:
     monkeypatch.setenv("BENCH_DATA", str(folder))
     (folder / "pickscore.csv").write_bytes(data)
-    return PromptFile("pickscore.csv", "https://example.org/p.csv", hashlib.sha256(data).hexdigest(), files.pickapic)
+    return PromptFile("pickscore.csv", "https://example.org/p.csv", hashlib.sha256(data).hexdigest())
 
 
 def test_pick_a_pic_is_the_first_101_rows_without_the_empty_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """PROTOCOL 3: `prompts[0:101]`, then empty ones are dropped; exactly 100 remain, 0 to 100 without 87."""
-    prompts = stored(tmp_path, pickscore(), monkeypatch).read()
+    prompts = sets.pickapic(stored(tmp_path, pickscore(), monkeypatch).text())
     assert [p.index for p in prompts] == [i for i in range(101) if i != 87]
     assert [p.text for p in prompts[:2]] == ["prompt 0", "prompt 1, with a comma"]
     assert registry.get("prompts", "pick-a-pic").size == len(prompts) == 100
@@ -168,8 +254,7 @@ def test_pick_a_pic_is_the_first_101_rows_without_the_empty_one(
 def test_the_byte_order_mark_is_no_part_of_the_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = "\ufeffa bench\r\nein Bär".encode()
     file = stored(tmp_path, data, monkeypatch)
-    again = PromptFile(file.file, file.url, file.sha256, files.lines)
-    assert again.read() == [Prompt(0, "a bench"), Prompt(1, "ein Bär")]
+    assert sets.lines(file.text()) == [Prompt(0, "a bench"), Prompt(1, "ein Bär")]
 
 
 # Files that are not there, or not the same --------------------------------------------------------------------------

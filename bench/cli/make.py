@@ -164,7 +164,7 @@ def _read_or_count(name: str) -> list[Prompt]:
         return list(entry.read())
     except UserError as error:
         print(f"note: prompts {name!r} are counted, not read: {error}")
-        return [Prompt(i, f"{name} {i}") for i in range(entry.size)]
+        return [Prompt(i, f"{name} {i}", seeds=entry.seeds.get(i, ())) for i in range(entry.size)]
 
 
 def _duration(seconds: float, suite: Suite) -> str:

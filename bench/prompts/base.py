@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.errors import UserError
 from bench.prompts.control import ControlImage
+
+if TYPE_CHECKING:
+    from bench.prompts.files import Stored
 
 ANY_KIND = ""
 """The key of a control image that serves every kind."""
@@ -23,6 +26,8 @@ class Prompt:
     metadata: Mapping[str, Any] | None = None
     control: Mapping[str, ControlImage] | None = None
     """Control images by kind, such as canny, depth or openpose."""
+    seeds: tuple[int, ...] = ()
+    """Seeds that its set gives it, which `seeds: own` of a suite takes; they are no part of what it is."""
 
     def control_image(self, kind: str) -> ControlImage:
         """Its image of a kind; UserError where it carries none."""
@@ -47,3 +52,9 @@ class PromptSet:
     twin_of: tuple[str, ...] = ()
     images_per_prompt: int = 1
     about: str = field(default="")
+    revision: str = ""
+    """The commit of `source` that its content is taken from; empty where nothing is fetched."""
+    files: tuple[Stored, ...] = ()
+    """What must be fetched before it can be read, with addresses and digests."""
+    seeds: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    """The prompts' own seeds by index, known without the file."""

@@ -1,66 +1,156 @@
-"""Prompt sets of the user's own: a `.jsonl` file that a suite names in the place of a set's name.
+"""Prompt sets of the user's own: `file:PATH` or `file:PATH:COLUMN` in the place of a set's name, or a bare `.jsonl`.
 
-One JSON object a line: `prompt`; optional are `category`, `metadata` (what metrics such as GenEval read), and
-`control`, the path of a control image or paths by kind. Paths are relative to the file and stay below its folder.
+A column `prompt`, or the one that is named; where there, also `category`, `seed`, `metadata` (GenEval's) and
+`control`, the path of a control image or paths by kind, or `control_KIND`. Paths are relative to the file and stay
+below its folder. GenEval's own lines are read as they are.
 """
 
 from __future__ import annotations
 
+import difflib
 import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError, nearest
 from bench.prompts.base import ANY_KIND, Prompt, PromptSet
+from bench.prompts.clauses import GENEVAL, check_clauses
 from bench.prompts.control import ControlImage
 from bench.prompts.files import folder
-from bench.registry import add_plugin, add_resolver
+from bench.prompts.rows import EXPECTED, PROMPT, READERS, Row, rows, said
+from bench.registry import add_plugin
 
-KEYS = ("prompt", "category", "metadata", "control")
-EXPECTED = 'expected a line for each prompt, such as {"prompt": "a red car", "control": {"canny": "edges/1.png"}}'
+KEYS = (PROMPT, "category", "metadata", "control", "seed")
+MAX_LETTERS = 20_000
+"""Of a prompt: far more than any text encoder reads, and less than what fills a report."""
+LAST_SEED = 2**31 - 1
+SLIP = 0.77
+"""How alike a column's name must be to a known one that is not there to be taken for it misspelt."""
+_ENDINGS = "|".join(re.escape(ending) for ending in READERS)
+_NAMED = re.compile(rf"file:(?P<path>.+?(?:{_ENDINGS}))(?::(?P<column>.+))?", re.IGNORECASE | re.DOTALL)
 
 
-def read(path: Path) -> list[Prompt]:
-    """The prompts of a file; UserError with file and line for what is not as described above.
+def read(path: Path, column: str = "") -> list[Prompt]:
+    """The prompts of a file, `column` being where they stand; UserError with file and line for what is not as above.
 
     Images are not opened here: only a method that reads them needs them.
     """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; {EXPECTED}") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     home = path.resolve().parent
     found: list[Prompt] = []
-    # Not splitlines, which would break a line at characters that JSON text may have.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
+    seen: dict[Any, str] = {}
+    repeated: list[tuple[str, str]] = []
+    for row in rows(path):
         try:
-            found.append(_prompt(json.loads(line), len(found), home))
-        except (ValueError, RecursionError, UserError) as error:
-            said = str(error) if isinstance(error, UserError) else f"not JSON ({error}); {EXPECTED}"
-            raise UserError(f"{path}:{number}: {said}") from None
+            prompt = _prompt(row, column or PROMPT, len(found), home)
+        except UserError as error:
+            raise UserError(f"{row.place}: {error}") from None
+        key = _identity(prompt)
+        if key in seen:
+            repeated.append((row.place, seen[key]))
+        seen.setdefault(key, row.place)
+        found.append(prompt)
+    if repeated:
+        # Twice the same image is no second observation, and would make intervals narrower than they are.
+        place, first = repeated[0]
+        more = f", and {len(repeated) - 1} more repeat others" if len(repeated) > 1 else ""
+        where = first.removeprefix(str(path)).lstrip(": ").removeprefix("row ")
+        kind = "row" if ": row " in first else "line"
+        raise UserError(f"{place}: the same prompt as {kind} {where}{more}; leave a prompt there once")
     if not found:
         raise UserError(f"{path}: no prompts there; {EXPECTED}")
     return found
 
 
-def _prompt(row: Any, index: int, home: Path) -> Prompt:
-    if not isinstance(row, dict):
-        raise UserError(f"expected a JSON object, got {_said(row)}")
-    for key in row:
-        if key not in KEYS:
-            raise UserError(f"unknown key {key!r}{nearest(key, KEYS)}")
-    text, category, metadata = row.get("prompt"), row.get("category", ""), row.get("metadata")
+def _identity(prompt: Prompt) -> Any:
+    control = sorted((kind, str(image.path)) for kind, image in (prompt.control or {}).items())
+    return prompt.text, json.dumps(prompt.metadata, sort_keys=True), tuple(control), prompt.seeds
+
+
+def _prompt(row: Row, column: str, index: int, home: Path) -> Prompt:
+    cells = _cased(row.cells)
+    row = replace(row, cells=cells)
+    if column not in cells and column != PROMPT:
+        raise UserError(f"no column {column!r}{nearest(column, cells)}")
+    _check_columns(cells, {*KEYS} - {PROMPT} | {column})
+    if column not in cells and not row.typed:
+        raise UserError(
+            f"no column {PROMPT!r} (columns: {', '.join(cells)}); name the one with the prompts behind the file, "
+            "such as file:PATH:caption"
+        )
+    text, category = cells.get(column), cells.get("category", "")
     if not isinstance(text, str) or not text.strip():
-        raise UserError(f"'prompt' should be text that is not empty, got {_said(text)}")
-    if not isinstance(category, str):
-        raise UserError(f"'category' should be text, got {_said(category)}")
+        raise UserError(f"{column!r} should be text that is not empty, got {said(text)}")
+    _check_text(text.strip(), column)
+    metadata = _decoded(row, "metadata")
+    if metadata is None and isinstance(cells.get("include"), list) and isinstance(cells.get("tag"), str):
+        metadata = {key: cells[key] for key in GENEVAL if key in cells}
+        category = category or cells["tag"]
+    if not isinstance(category, str | None):
+        raise UserError(f"'category' should be text, got {said(category)}")
     if not isinstance(metadata, dict | None):
-        raise UserError(f"'metadata' should be a JSON object, got {_said(metadata)}")
-    return Prompt(index, text.strip(), category.strip(), metadata, _control(row.get("control"), home))
+        raise UserError(f"'metadata' should be a JSON object, got {said(metadata)}")
+    check_clauses(metadata)
+    control = _control(_decoded(row, "control"), home)
+    by_kind = {key.removeprefix("control_"): value for key, value in cells.items() if key.startswith("control_")}
+    by_kind = {kind: value for kind, value in by_kind.items() if value is not None}
+    if by_kind:
+        control = {**(control or {}), **(_control(by_kind, home) or {})}
+    category = (category or "").strip()
+    _check_text(category, "category")
+    return Prompt(index, text.strip(), category, metadata, control, seeds=_seeds(_decoded(row, "seed")))
+
+
+def _cased(cells: Mapping[str, Any]) -> dict[str, Any]:
+    """Known columns in small letters, however a table writes them."""
+    named = {key: key.casefold() for key in cells if key.casefold() in KEYS and key.casefold() not in cells}
+    return {named.get(key, key): value for key, value in cells.items()}
+
+
+def _check_columns(cells: Iterable[str], known: set[str]) -> None:
+    """Other columns are let be, but for what looks like a known name misspelt."""
+    absent = known.difference(cells)
+    for key in cells:
+        if key not in known and difflib.get_close_matches(key.casefold(), absent, n=1, cutoff=SLIP):
+            raise UserError(f"unknown key {key!r}{nearest(key.casefold(), absent)}")
+
+
+def _check_text(text: str, name: str) -> None:
+    if len(text) > MAX_LETTERS:
+        raise UserError(f"{name!r} has {len(text):,} characters; expected at most {MAX_LETTERS:,}")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{name!r} has half of a surrogate pair, which is no character") from None
+    if "\0" in text:
+        raise UserError(f"{name!r} has a NUL character in it")
+
+
+def _decoded(row: Row, key: str) -> Any:
+    """A cell; where it is text that writes an object, a list or a number down, what is written."""
+    value = row.cells.get(key)
+    if not isinstance(value, str) or (row.typed and key != "metadata"):
+        return value
+    if key == "control" and not value.startswith("{"):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+
+
+def _seeds(given: Any) -> tuple[int, ...]:
+    listed = given if isinstance(given, list) else [given] if given is not None else []
+    for one in listed:
+        if not isinstance(one, int) or isinstance(one, bool) or not 0 <= one <= LAST_SEED:
+            raise UserError(
+                f"'seed' should be a whole number from 0 to {LAST_SEED}, or a list of them, got {said(given)}"
+            )
+    if len({*listed}) != len(listed):
+        raise UserError(f"'seed' has one number twice: {said(given)}")
+    return tuple(listed)
 
 
 def _control(given: Any, home: Path) -> dict[str, ControlImage] | None:
@@ -68,14 +158,14 @@ def _control(given: Any, home: Path) -> dict[str, ControlImage] | None:
         return None
     if isinstance(given, str):
         return {ANY_KIND: _image(given, home)}
-    if not isinstance(given, dict) or not given or ANY_KIND in given:
-        raise UserError(f"'control' should be a path, or paths by kind such as canny, got {_said(given)}")
+    if not isinstance(given, Mapping) or not given or ANY_KIND in given:
+        raise UserError(f"'control' should be a path, or paths by kind such as canny, got {said(given)}")
     return {kind: _image(place, home) for kind, place in given.items()}
 
 
 def _image(given: Any, home: Path) -> ControlImage:
     if not isinstance(given, str) or not given or "\0" in given:
-        raise UserError(f"'control' should name a file, got {_said(given)}")
+        raise UserError(f"'control' should name a file, got {said(given)}")
     try:
         place = (home / given).resolve()
     except (OSError, RuntimeError) as error:
@@ -86,20 +176,24 @@ def _image(given: Any, home: Path) -> ControlImage:
     return ControlImage(place)
 
 
-def _said(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 40 else text[:37] + "..."
-
-
-def is_file(name: str) -> bool:
-    """Whether a suite names a file rather than a known set."""
-    return name.endswith(".jsonl")
+def place_of(name: str) -> tuple[Path, str]:
+    """Path and column of a name; relative paths are looked for where the program was started."""
+    if not name.startswith("file:"):
+        return Path(name).expanduser(), ""
+    found = _NAMED.fullmatch(name)
+    if found is None:
+        raise UserError(
+            f"{name!r}: expected file:PATH or file:PATH:COLUMN, the path ending in one of {', '.join(READERS)}"
+        )
+    return Path(found["path"]).expanduser(), found["column"] or ""
 
 
 def set_of(name: str) -> PromptSet:
-    """The set of a file, named as the suite does; relative paths are looked for where the program was started."""
-    path = Path(name).expanduser()
-    return PromptSet(name, len(read(path)), lambda: read(path), name, about="a file of prompts")
+    """The set of a file, named as a suite does."""
+    path, column = place_of(name)
+    prompts = read(path, column)
+    own = {p.index: p.seeds for p in prompts if p.seeds}
+    return PromptSet(name, len(prompts), lambda: read(path, column), name, about="a file of prompts", seeds=own)
 
 
 def _controlled() -> list[Prompt]:
@@ -109,7 +203,6 @@ def _controlled() -> list[Prompt]:
     return read(path)
 
 
-add_resolver("prompts", is_file, set_of)
 add_plugin(
     "prompts",
     "controlnet",

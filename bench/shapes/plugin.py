@@ -99,13 +99,13 @@ drawbench = PromptSet(
     _SOURCE,
     twin_of=("drawbench",),
 )
-hpd = PromptSet("shapes-hpd", 100, prompt_sets.reader("hpd"), _SOURCE, twin_of=("hpd", "hpd_full"))
+hpd = PromptSet("shapes-hpd", 100, prompt_sets.reader("hpd"), _SOURCE, twin_of=("hpd", "hpd_full", "hpd_all", "dpg"))
 geneval_prompts = PromptSet(
     "shapes-geneval",
     120,
     prompt_sets.reader("geneval"),
     _SOURCE,
-    twin_of=("geneval",),
+    twin_of=("geneval", "geneval2"),
     images_per_prompt=4,
     about="twenty captions of each of the six tasks, four images each",
 )
@@ -114,7 +114,7 @@ compbench = PromptSet(
     120,
     prompt_sets.reader("held-out"),
     _SOURCE,
-    twin_of=("t2i-compbench", *(f"t2i-compbench_{c}" for c in _COMPBENCH)),
+    twin_of=tuple(f"t2i-compbench{c}{split}" for split in ("", "_train") for c in ("", *(f"_{c}" for c in _COMPBENCH))),
     about="captions that name a (shape, colour) pair no training scene has",
 )
 
@@ -132,6 +132,7 @@ training = PromptSet(
     TRAINING,
     _training,
     _SOURCE,
+    twin_of=("pick-a-pic-train",),
     about="training captions in the mix of the evaluation sets, for collecting noise pairs; no evaluation set has any",
 )
 

@@ -32,10 +32,10 @@ from bench.prompts.base import Prompt
 from bench.sampling.records import MEMORYLESS, SINGLE, Sampling, Weights
 from bench.sampling.session import Memory
 from npnet import config as configs
-from npnet import dataset, teachers
+from npnet import dataset, prompting, teachers
 from npnet.cli import main
 from npnet.collect import run
-from npnet.collection import CollectConfig, nth_seed, plan, read_prompts, twin
+from npnet.collection import CollectConfig, nth_seed, plan, twin
 from npnet.rescore import score
 from npnet.teachers import BestNearby
 
@@ -844,14 +844,14 @@ def test_a_twin_keeps_what_was_set_by_hand() -> None:
 def test_training_captions_are_of_no_evaluation_set() -> None:
     from bench.shapes.captions import SPLITS, bucket, held_out, sample
 
-    training = read_prompts("shapes-train")
+    training = prompting.read("shapes-train")
     texts = {p.text for p in training}
     assert len(training) == registry.get("prompts", "shapes-train").size == 20_000
     assert {bucket(t) for t in texts} <= set(SPLITS["train"])
     others = [n for n in registry.names("prompts") if n.startswith("shapes-") and n != "shapes-train"]
     assert len(others) == 5
     for name in others:
-        assert not texts & {p.text for p in read_prompts(name)}
+        assert not texts & {p.text for p in prompting.read(name)}
     assert Counter(p.category for p in training)["position"] == 4000
     assert all(p.metadata and p.metadata["prompt"] == p.text for p in training)
     rng = np.random.default_rng(1)
