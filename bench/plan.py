@@ -12,6 +12,7 @@ from typing import Any
 from bench import registry
 from bench.errors import UserError
 from bench.methods.base import Chain, Method, check_chain, split_choice
+from bench.metrics.base import MetricEntry
 from bench.models.base import ModelEntry
 from bench.models.shapes_of import check_entry
 from bench.prompts.base import Prompt
@@ -218,6 +219,11 @@ def make_plan(suite: Suite, *, read: Callable[[str], list[Prompt]] | None = None
 
     `dtype` is the precision of the networks where the suite does not say.
     """
+    with suite.settled():
+        return _make_plan(suite, read, dtype)
+
+
+def _make_plan(suite: Suite, read: Callable[[str], list[Prompt]] | None, dtype: str) -> Plan:
     prompt_sets = {name: _taken(suite, (read or read_prompts)(name)) for name in suite.prompts}
     jobs: dict[str, Job] = {}
     choices: dict[str, Choice] = {}
@@ -315,6 +321,8 @@ def check_needs(chain: Chain, entry: ModelEntry, sampler: Sampler) -> None:
 
 
 _digests: dict[str, str] = {}
+_metric_digests: dict[MetricEntry, str] = {}
+"""By entry, not by name: a suite may settle a metric on a checkpoint of its own."""
 
 
 def _model_digest(entry: ModelEntry) -> str:
@@ -325,10 +333,10 @@ def _model_digest(entry: ModelEntry) -> str:
 
 
 def _metric_digest(name: str) -> str:
-    key = f"metric:{name}"
-    if key not in _digests:
-        _digests[key] = registry.get("metrics", name).digest()
-    return _digests[key]
+    entry: MetricEntry = registry.get("metrics", name)
+    if entry not in _metric_digests:
+        _metric_digests[entry] = entry.digest()
+    return _metric_digests[entry]
 
 
 def _choice(method: Method, candidates: tuple[str, ...], prompt: Prompt) -> Choice:

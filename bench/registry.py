@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -43,6 +44,22 @@ _plugins: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
 _sources: dict[tuple[str, str], str] = {}
 _resolvers: dict[str, tuple[Callable[[str], bool], Callable[[str], Any]]] = {}
 """By kind, what tells a reference (such as a model's folder) from a name, and what makes a plugin of it."""
+
+
+_settled: dict[tuple[str, str], Any] = {}
+"""Plugins that stand for those of their names for a while, with the user's settings."""
+
+
+@contextmanager
+def settled(kind: str, plugins: Mapping[str, Any]) -> Iterator[None]:
+    """Within, `get` gives these plugins by their names: such as a metric on the user's own checkpoint."""
+    before = dict(_settled)
+    _settled.update({(kind, name): plugin for name, plugin in plugins.items()})
+    try:
+        yield
+    finally:
+        _settled.clear()
+        _settled.update(before)
 
 
 def register(kind: str, name: str) -> Callable[[T], T]:
@@ -110,6 +127,8 @@ def source(kind: str, name: str) -> str:
 
 def get(kind: str, name: str) -> Any:
     """The plugin of that name; an unknown name is a UserError with the nearest known one."""
+    if (kind, name) in _settled:
+        return _settled[kind, name]
     plugins = _discover(kind)
     if name not in plugins and kind in _resolvers and _resolvers[kind][0](name):
         return _resolved(kind, name)

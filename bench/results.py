@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -57,6 +57,14 @@ def metrics_of(ledger: Ledger, suite: Suite) -> list[str]:
     return list(dict.fromkeys([*suite.metrics, *(ledger.get("added_metrics") or [])]))
 
 
+def scorer_digests(ledgers: Sequence[Ledger], entries: Mapping[str, MetricEntry]) -> dict[str, str]:
+    """The scorer whose scores count, by metric: one on the user's checkpoint as a run recorded it, else today's."""
+    recorded: dict[str, str] = {}
+    for ledger in reversed(ledgers):
+        recorded |= ledger.get("scorers") or {}
+    return {name: recorded.get(name) or entry.digest() for name, entry in entries.items()}
+
+
 def compute(*ledgers: Ledger, folder: Path | None = None) -> dict[str, Any]:
     """All results of one run, or of several that are comparable; an unfinished one says so in itself.
 
@@ -67,7 +75,7 @@ def compute(*ledgers: Ledger, folder: Path | None = None) -> dict[str, Any]:
     suite = joined(suites)
     asked = [metrics_of(*run) for run in zip(ledgers, suites, strict=True)]
     entries: dict[str, MetricEntry] = {m: registry.get("metrics", m) for m in dict.fromkeys(chain.from_iterable(asked))}
-    scorers = {m: e.digest() for m, e in entries.items()}
+    scorers = scorer_digests(ledgers, entries)
     measured = read_arms(list(zip(ledgers, suites, asked, strict=True)), entries, scorers)
     arms = with_pooled(measured.arms)
     check_baselines(arms, suite)
@@ -75,7 +83,7 @@ def compute(*ledgers: Ledger, folder: Path | None = None) -> dict[str, Any]:
     plain = plain_labels(suite.methods) - suite.controls.keys()
     found = Tabulation(measured, arms, entries, baseline=suite.baseline, optimised=optimised, plain=plain).tables()
     ms = _score_ms(ledgers)
-    metrics = {m: _metric(e, ms.get((m, scorers[m]))) for m, e in entries.items()}
+    metrics = {m: _metric(e, scorers[m], ms.get((m, scorers[m]))) for m, e in entries.items()}
     runs = [_run(ledger, s, folder or ledgers[0].folder) for ledger, s in zip(ledgers, suites, strict=True)]
     for run in runs:
         run["finished"] = all(r["complete"] for r in found.arms)
@@ -227,14 +235,14 @@ def _score_ms(ledgers: Sequence[Ledger]) -> dict[tuple[str, str], float]:
     return {key: ms / n for key, (ms, n) in sums.items() if n}
 
 
-def _metric(entry: MetricEntry, score_ms: float | None) -> dict[str, Any]:
+def _metric(entry: MetricEntry, digest: str, score_ms: float | None) -> dict[str, Any]:
     return {
         "title": entry.title,
         "kind": entry.kind,
         "unit": entry.unit,
         "higher_is_better": entry.higher_is_better,
         "scale": entry.scale,
-        "digest": entry.digest(),
+        "digest": digest,
         "twin_of": list(entry.twin_of),
         "score_ms": score_ms,
     }

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import failed as failures
-from bench import registry, results
+from bench import registry, results, suite_scorers
 from bench.cache import ImageCache
 from bench.errors import UserError
 from bench.metrics.base import MetricEntry
@@ -57,7 +57,7 @@ def run(
     _check_metrics(plan)
     folder = runs / f"{suite.name}-{suite.id}"
     try:
-        with full_disk_is_said(folder), exclusive(folder):
+        with full_disk_is_said(folder), exclusive(folder), suite.settled():
             return _run(plan, folder, ImageCache(cache) if cache else None, device, batch_size, threads)
     except (FileExistsError, NotADirectoryError) as error:
         raise UserError(f"{error.filename or folder}: a file is in the way; give another --runs folder") from error
@@ -69,10 +69,14 @@ def run(
 
 def _check_metrics(plan: Plan) -> None:
     """Refuse before hours of generation what would fail after them: a metric without a scorer."""
-    for name in dict.fromkeys((*plan.suite.metrics, *(c.metric for c in plan.choices.values()))):
+    for name in _judges(plan):
         entry: MetricEntry = registry.get("metrics", name)
-        if entry.load is None:
-            entry.scorer("cpu")
+        entry.check_built()
+
+
+def _judges(plan: Plan) -> Sequence[str]:
+    """Every metric that a run asks: those of the suite, and those that choose."""
+    return list(dict.fromkeys((*plan.suite.metrics, *(c.metric for c in plan.choices.values()))))
 
 
 def fingerprint(plan: Plan) -> str:
@@ -94,6 +98,8 @@ def _run(
             return Outcome(folder, write_report(ledger), worked=False)
         return Outcome(folder, json.loads(report.read_text()), worked=False)
 
+    for name in _judges(plan):
+        registry.get("metrics", name).check_here()
     # Only here does a run need torch.
     from bench import generate, provenance, score
 
@@ -150,12 +156,13 @@ def add_scores(
         raise UserError(f"metric {NAME!r} is read from files that report.html exports; give --votes FILE")
     ledger = Ledger(folder)
     suite = results.load_suite(ledger)
-    computed = [m for m in dict.fromkeys(metrics) if m != NAME]
-    for name in computed:
-        entry: MetricEntry = registry.get("metrics", name)
-        if entry.load is None:
-            entry.scorer("cpu")
-    with full_disk_is_said(folder), exclusive(folder):
+    names, given = suite_scorers.split(metrics)
+    settings = suite_scorers.joined(suite.scorers, given)
+    suite = suite.model_copy(update={"scorers": {name: one for name, one in settings.items() if name in names}})
+    computed = [m for m in dict.fromkeys(names) if m != NAME]
+    with full_disk_is_said(folder), exclusive(folder), suite.settled():
+        for name in computed:
+            registry.get("metrics", name).check_here()
         if computed:
             from bench import generate, score
 
@@ -163,6 +170,7 @@ def add_scores(
             score.score({name: score.of_run(ledger, name) for name in computed}, ledger, device=chosen)
             added = [m for m in computed if m not in suite.metrics]
             ledger.set("added_metrics", list(dict.fromkeys([*(ledger.get("added_metrics") or []), *added])))
+            _record_scorers(ledger, [name for name in computed if name in suite.scorers])
         if votes:
             from bench.votes import add_votes
 
@@ -189,6 +197,7 @@ def _record_suite(ledger: Ledger, plan: Plan) -> None:
     with ledger.transaction():
         ledger.set("suite", plan.suite.model_dump(mode="json"))
         ledger.set("optimises", plan.optimises)
+        _record_scorers(ledger, [name for name in plan.suite.metrics if name in plan.suite.scorers])
         ledger.put_cells(
             (
                 c.arm.method,
@@ -207,6 +216,13 @@ def _record_suite(ledger: Ledger, plan: Plan) -> None:
             for c in plan.cells
         )
     write_atomically(ledger.folder / "suite.yaml", plan.suite.source_text.encode())
+
+
+def _record_scorers(ledger: Ledger, names: Sequence[str]) -> None:
+    """Keep the digests of metrics on the user's own checkpoints, which a report could not know without them."""
+    if names:
+        digests = {name: registry.get("metrics", name).digest() for name in names}
+        ledger.set("scorers", {**(ledger.get("scorers") or {}), **digests})
 
 
 def _begin(ledger: Ledger, record: dict[str, Any]) -> int:

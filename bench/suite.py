@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
-from bench import registry, suite_gates, suite_seeds, suite_yaml
+from bench import registry, suite_gates, suite_scorers, suite_seeds, suite_yaml
 from bench.errors import UserError, nearest
 from bench.suite_gates import COSTS as COSTS
 from bench.suite_gates import EVERY_PROMPT_SET as EVERY_PROMPT_SET
 from bench.suite_gates import Gate as Gate
 from bench.suite_gates import Gates, Text
+from bench.suite_scorers import ScorerSettings
 from bench.suite_seeds import MAX_SEEDS as MAX_SEEDS
 from bench.suite_seeds import Seed as Seed
 from bench.suite_yaml import Document, Fault, fault, faults, shown
@@ -106,6 +108,8 @@ class Suite(_Fields):
     """The arms, the baseline among them."""
     metrics: tuple[str, ...]
     """Registered metrics."""
+    scorers: dict[str, ScorerSettings] = {}
+    """The user's settings by metric; also for a metric that only chooses."""
     controls: dict[str, Control] = {}
     """Expected effects by method label."""
     limit: int | None = None
@@ -123,12 +127,23 @@ class Suite(_Fields):
         kept = self.model_dump(mode="json", exclude=told)
         if self.dtype is None:
             del kept["dtype"]  # suites had no precision at first, and the same suite keeps its id
+        if not self.scorers:
+            del kept["scorers"]
         return json.dumps(kept, sort_keys=True, separators=(",", ":"))
 
     @property
     def id(self) -> str:
         """First ten hex digits of the SHA-256 of `canonical()`."""
         return hashlib.sha256(self.canonical().encode()).hexdigest()[:10]
+
+    @contextmanager
+    def settled(self) -> Iterator[None]:
+        """Within, its metrics are those of its `scorers`; UserError where a checkpoint is not there any more."""
+        entries = {
+            name: registry.get("metrics", name).settled(one.checkpoint, one.dtype) for name, one in self.scorers.items()
+        }
+        with registry.settled("metrics", entries):
+            yield
 
 
 def load(
@@ -171,7 +186,8 @@ def parse(
 
     `overrides` are `key.path=value` lines set before validation, `limit` the prompts taken of each set, `methods`
     and `metrics` the labels and names to keep (the baseline always stays), and `twin` puts the embedded stand-ins
-    in the place of models, prompt sets and metrics. Filters use the names of the file, before twins.
+    in the place of models, prompt sets and metrics. Filters use the names of the file, before twins. A metric as
+    `hpsv2=FOLDER` is also given that checkpoint.
     """
     if limit is not None and limit < 1:
         raise UserError(f"--limit {limit}: expected a whole number of at least 1")
@@ -179,13 +195,16 @@ def parse(
     for setting in overrides:
         document.override(setting)
     document.data.setdefault("name", Path(file).stem)
-    written = _validated(document)
+    scorers, wrong = suite_scorers.taken(document)
+    written = _validated(document, wrong)
     document.refuse(_unmatched(written, document))
     fields = {key: getattr(written, key) for key in _Written.model_fields}
-    suite = Suite(**fields, limit=limit, twin=twin, source_text=text)
-    suite = _filtered(suite, methods=methods, metrics=metrics)
+    suite = Suite(**fields, limit=limit, twin=twin, source_text=text, scorers=scorers)
+    kept, given = suite_scorers.split(metrics)
+    suite = _filtered(suite, methods=methods, metrics=kept)
     if twin:
         return _twinned(suite, document)
+    suite = suite.model_copy(update={"scorers": suite_scorers.joined(suite.scorers, given)})
     return suite if suite.seeds else suite.model_copy(update={"notes": suite_seeds.notes(suite.prompts)})
 
 
@@ -317,12 +336,15 @@ _KEYS_WITHIN: dict[str | int, list[str]] = {
 }
 
 
-def _validated(document: Document) -> _Written:
+def _validated(document: Document, wrong: Sequence[Fault]) -> _Written:
+    """The file's keys; `wrong` is what was found of them before."""
     try:
-        return _Written.model_validate(document.data)
+        written = _Written.model_validate(document.data)
     except ValidationError as error:
-        document.refuse(_phrased(document, error))
+        document.refuse([*wrong, *_phrased(document, error)])
         raise
+    document.refuse(wrong)
+    return written
 
 
 def _phrased(document: Document, error: ValidationError) -> Iterable[Fault]:
@@ -437,6 +459,9 @@ def _twinned(suite: Suite, document: Document) -> Suite:
             continue  # the suite compares them: it would have nothing to show at one value
         update[key] = None
         notes.append(f"{key} is the twin model's own default, not the suite's; --set {key}=... sets it")
+    update["scorers"] = {}
+    if suite.scorers:
+        notes.append(f"checkpoint and dtype of {', '.join(suite.scorers)} play no part: the stand-ins have their own")
     update |= _twinned_rules(suite, metrics=twins["metrics"], prompts=twins["prompts"])
     return _coherent(suite.model_copy(update={**update, "notes": tuple(notes)}))
 

@@ -35,7 +35,10 @@ def add_to(add: Add) -> None:
 
     score = add("score", cmd_score, "judge a run's images by more metrics, or by people's votes")
     score.add_argument("run", type=Path)
-    score.add_argument("--metric", action="append", required=True, help="a metric as `ls metrics` names it; repeatable")
+    score.add_argument(
+        "--metric", action="append", required=True, metavar="METRIC[=FOLDER]",
+        help="a metric as `ls metrics` names it, on a checkpoint of your own if a folder is given; repeatable",
+    )  # fmt: skip
     score.add_argument(
         "--votes", action="append", default=[], type=Path, help="a file that report.html's blind mode exported"
     )
@@ -51,7 +54,8 @@ def suite_options(
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a value of the suite")
     parser.add_argument("--limit", type=positive, help="take only the first N prompts of each set")
     parser.add_argument("--method", action="append", default=[], help="keep only these methods (and the baseline)")
-    parser.add_argument("--metric", action="append", default=[], help="keep only these metrics")
+    parser.add_argument("--metric", action="append", default=[], metavar="METRIC[=FOLDER]",
+                        help="keep only these metrics; a folder holds the scorer's files")  # fmt: skip
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders go (default: runs)")
     parser.add_argument(
         "--cache", type=Path, help="image cache shared by runs (default: BENCH_CACHE or ~/.cache/bench)"

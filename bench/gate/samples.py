@@ -11,7 +11,7 @@ from bench import registry
 from bench.arms import Floats, Ints, Measured, MeasuredArm, read_arms, with_pooled
 from bench.gate.verdicts import Row, setting_of
 from bench.metrics.base import MetricEntry
-from bench.results import load_suite, metrics_of
+from bench.results import load_suite, metrics_of, scorer_digests
 from bench.store import Ledger
 from bench.suite import Suite
 
@@ -40,7 +40,7 @@ class Samples:
         suite = load_suite(ledger)
         asked = metrics_of(ledger, suite)
         entries: dict[str, MetricEntry] = {name: registry.get("metrics", name) for name in asked}
-        scorers = {name: entry.digest() for name, entry in entries.items()}
+        scorers = scorer_digests([ledger], entries)
         partial = frozenset(name for name, entry in entries.items() if entry.partial)
         return cls(read_arms([(ledger, suite, asked)], entries, scorers), suite, partial=partial)
 

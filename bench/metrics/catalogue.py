@@ -8,9 +8,6 @@ from bench.metrics.base import MetricEntry
 from bench.registry import add_plugin
 
 for _name, _title, _unit, _scale, _about in (
-    ("pickscore", "PickScore", "100 cos", "20 to 24", "yuvalkirstain/PickScore_v1"),
-    ("hpsv2", "HPSv2", "cos", "0.26 to 0.29; the paper prints it times 100", "HPS v2.1"),
-    ("aesthetic", "AES", "1-10", "5.5 to 6.4", "LAION aesthetic predictor sac+logos+ava1-l14-linearMSE"),
     ("imagereward", "ImageReward", "standard deviations", "the paper prints it times 100", "ImageReward-v1.0"),
     ("mps", "MPS", "probability against standard", "0.5 is the baseline", "MPS overall checkpoint"),
     ("geneval", "GenEval", "share of right images", "0 to 1", "Mask2Former boxes under the public rules"),

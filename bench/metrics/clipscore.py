@@ -10,6 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import UserError
 from bench.metrics.base import MetricEntry, Value
+from bench.metrics.checkpoint import Checkpoint, Part, tensors
+from bench.metrics.pixels import cropped
+from bench.metrics.real import (
+    RealScorer,
+    bpe_tokens,
+    clip_of,
+    entry,
+    open_clip_config,
+    open_clip_of,
+    tokenizer_of,
+    tokens,
+)
 from bench.models.base import check_folder, quiet_hub_libraries
 from bench.registry import add_plugin
 
@@ -17,18 +29,59 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
+    import torch
 
     from bench.prompts.base import Prompt
 
-VERSION = "1"
-_SOURCE = "openai/clip-vit-base-patch32"
-_REVISION = "3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268"
+VERSION = "2"
+_FOLDER = "clip-vit-base-patch32"
+_FILE = "ViT-B-32.pt"
+_WORDS = 49408
+"""OpenAI's vocabulary, whose tokenizer needs no file of the checkpoint."""
+WEIGHT = 2.5
+
+
+class CLIPScore(RealScorer):
+    """2.5 max(cos, 0) on a transformers folder, or on OpenAI's own file.
+
+    Images and prompts are prepared as by OpenAI's package: torchvision's cropping, and text that ftfy has mended and
+    whose HTML entities are read, which matters for curly quotes and `&amp;`. A folder with another vocabulary than
+    OpenAI's brings its own tokenizer.
+    """
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        if checkpoint.parts[0].name == _FILE:
+            path = checkpoint.path(_FILE)
+            config = open_clip_config(checkpoint.folder, "ViT-B-32")
+            self.model = self.ready(open_clip_of(tensors(path), config, of=path, quick=True))
+            self.side: int = config["vision_cfg"]["image_size"]
+            self.length: int = config["text_cfg"].get("context_length", 77)
+            self.tokenizer: Any = None
+            return
+        folder = checkpoint.path(_FOLDER)
+        self.model = self.ready(clip_of(folder))
+        settings = self.model.config
+        self.side, self.length = settings.vision_config.image_size, settings.text_config.max_position_embeddings
+        self.tokenizer = None if settings.text_config.vocab_size == _WORDS else tokenizer_of(folder)
+
+    def judge(self, images: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> torch.Tensor:
+        import torch
+
+        pixels = self.placed(cropped(images, self.side, "torchvision"))
+        texts = [p.text for p in prompts]
+        ids = tokens(self.tokenizer, texts, self.length) if self.tokenizer else bpe_tokens(texts, self.length)
+        if hasattr(self.model, "encode_image"):
+            image, text = self.model.encode_image(pixels), self.model.encode_text(ids.to(self.device))
+        else:
+            image = self.model.get_image_features(pixel_values=pixels).pooler_output
+            text = self.model.get_text_features(input_ids=ids.to(self.device)).pooler_output
+        return WEIGHT * torch.nn.functional.cosine_similarity(image, text).clamp(min=0)
 
 
 class ClipSimilarity:
-    """A transformers CLIP and its processor; cosine of image and prompt, scaled by `weight` and cut at zero."""
+    """The same of the embedded world's CLIP, by transformers' own processor; scaled by `weight` and cut at zero."""
 
-    def __init__(self, source: str | Path, device: str, *, revision: str | None = None, weight: float = 2.5):
+    def __init__(self, source: str | Path, device: str, *, revision: str | None = None, weight: float = WEIGHT):
         import torch
         from transformers import CLIPImageProcessorPil, CLIPModel, CLIPProcessor
 
@@ -70,21 +123,25 @@ class ClipSimilarity:
         return [Value(self.weight * max(float(c), 0.0)) for c in cosine]
 
 
-def _load(device: str) -> ClipSimilarity:
-    return ClipSimilarity(_SOURCE, device, revision=_REVISION)
-
-
-add_plugin(
-    "metrics",
+_ROW = MetricEntry(
     "clipscore",
-    MetricEntry(
-        "clipscore",
-        title="CLIPScore",
-        unit="2.5 cos",
-        load=_load,
-        identify=lambda: f"clipscore-{VERSION}:{_SOURCE}@{_REVISION}",
-        scale="0.80 to 0.85 in the paper's tables",
-        about="OpenAI CLIP ViT-B/32, 2.5 max(cos, 0) (2104.08718)",
-    ),
-    "bench",
+    title="CLIPScore",
+    unit="2.5 cos",
+    load=None,
+    identify=str,
+    scale="0.80 to 0.85 in the paper's tables",
+    about="OpenAI CLIP ViT-B/32, 2.5 max(cos, 0) (2104.08718)",
 )
+_CHECKPOINT = Checkpoint(
+    "clipscore",
+    (
+        Part(
+            _FOLDER,
+            "openai/clip-vit-base-patch32",
+            "3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268",
+            weights=("model.safetensors", "pytorch_model.bin"),
+        ),
+    ),
+    instead=((Part(_FILE),),),
+)
+add_plugin("metrics", "clipscore", entry(_ROW, CLIPScore, _CHECKPOINT, version=VERSION), "bench")

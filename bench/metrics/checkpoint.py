@@ -1,0 +1,206 @@
+"""Where a scorer's files come from: a folder with the published names, or pinned commits of the hub. Imports no torch.
+
+Nothing in a file is executed: tensors come from safetensors or from `torch.load(weights_only=True)`, and no code that
+a hub repository carries is ever asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import warnings
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+_DECIDE = (".json", ".safetensors", ".bin", ".txt", ".model", ".pt", ".pth", ".gz")
+"""Endings of the files of a folder that decide what it computes."""
+_CLIP_FILES = ("*.json", "merges.txt", "vocab.txt")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file or folder of a scorer's checkpoint, and where it is published."""
+
+    name: str
+    """Its name in a checkpoint folder."""
+    source: str = ""
+    """The hub id; empty where the hub has none, so that it must be given."""
+    revision: str = ""
+    """The hub's commit."""
+    sha256: str | None = None
+    """Of a file: the digest that it was published with."""
+    weights: tuple[str, ...] = ()
+    """Of a folder on the hub: its files of weights, the first one that is there."""
+    where: str = ""
+    """Where it is to be had, if not on the hub."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is a folder."""
+        return not Path(self.name).suffix
+
+    @property
+    def identity(self) -> str:
+        """What it is, as published."""
+        return self.sha256 or f"{self.source}@{self.revision}" + ("" if self.whole else f":{self.name}")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The parts of a metric's checkpoint, and the user's folder that holds them, if there is one."""
+
+    metric: str
+    parts: tuple[Part, ...]
+    folder: Path | None = None
+    instead: tuple[tuple[Part, ...], ...] = ()
+    """Other layouts that a folder may have."""
+
+    def at(self, folder: str) -> Checkpoint:
+        """This checkpoint in a folder of the user's; UserError where one of its parts is not there."""
+        place = Path(folder).expanduser()
+        if not place.is_dir():
+            raise UserError(f"metric {self.metric!r}: checkpoint {folder!r}: no such folder; expected {self.expected}")
+        lacking = []
+        for parts in (self.parts, *self.instead):
+            absent = [p.name for p in parts if not (place / p.name).exists()]
+            if not absent:
+                return replace(self, parts=parts, folder=place.resolve())
+            lacking.append(absent)
+        raise UserError(
+            f"metric {self.metric!r}: checkpoint {folder!r} lacks {', '.join(lacking[0])}; expected {self.expected}"
+        )
+
+    @property
+    def expected(self) -> str:
+        """What a folder should hold, for messages."""
+        layouts = (" and ".join(p.name for p in parts) for parts in (self.parts, *self.instead))
+        return f"a folder that holds {', or '.join(layouts)}"
+
+    def identity(self) -> str:
+        """16 hex digits of what the parts are: of a user's folder by content, of the hub's by commit or digest."""
+        h = hashlib.sha256()
+        for part in self.parts:
+            told = part.identity if self.folder is None else content_digest(self.folder / part.name)
+            h.update(part.name.encode() + b"\0" + told.encode() + b"\0")
+        return h.hexdigest()[:16]
+
+    def path(self, name: str) -> Path:
+        """Where a part lies on this machine, fetched from the hub if need be; UserError where it cannot be had."""
+        if self.folder is not None:
+            return self.folder / name
+        return _fetched(self.metric, next(p for p in self.parts if p.name == name), self.expected)
+
+    def fetch(self) -> None:
+        """Have all parts on this machine; UserError where one cannot be had."""
+        for part in self.parts:
+            self.path(part.name)
+
+
+@cache
+def _fetched(metric: str, part: Part, expected: str) -> Path:
+    advice = f"give {expected}: {{use: {metric}, checkpoint: FOLDER}} in the suite, or --metric {metric}=FOLDER"
+    if not part.source:
+        raise UserError(f"metric {metric!r} needs {part.name}{f' ({part.where})' if part.where else ''}; {advice}")
+    place = f"{part.source}@{part.revision[:8]}"
+    from huggingface_hub import hf_hub_download, snapshot_download
+
+    try:
+        if part.whole:
+            wanted = [*_CLIP_FILES, *part.weights]
+            found = Path(snapshot_download(part.source, revision=part.revision, allow_patterns=wanted))
+            if part.weights and not any((found / name).is_file() for name in part.weights):
+                raise FileNotFoundError(f"no {' or '.join(part.weights)} in it")
+            return found
+        found = Path(hf_hub_download(part.source, part.name, revision=part.revision))
+    except Exception as error:  # the hub's library has a class for every way of being unreachable
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"metric {metric!r}: {place} {part.name} is not on this machine and cannot be fetched ({said}); {advice}"
+        ) from error
+    if part.sha256 and file_digest(found) != part.sha256:
+        raise UserError(
+            f"metric {metric!r}: {found} is not the published {part.name} (sha256 {file_digest(found)[:12]}, expected "
+            f"{part.sha256[:12]}); delete it and run again"
+        )
+    return found
+
+
+# Content ------------------------------------------------------------------------------------------------------------
+
+
+def content_digest(place: Path) -> str:
+    """sha256 of a file, or over names and contents of the files of a folder that decide what it computes."""
+    if place.is_file():
+        return file_digest(place)
+    h = hashlib.sha256()
+    for path in sorted(p for p in place.rglob("*") if p.is_file() and p.suffix in _DECIDE and p.name != "card.json"):
+        h.update(path.relative_to(place).as_posix().encode() + b"\0" + bytes.fromhex(file_digest(path)))
+    return h.hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file; it is read again only when its time or size has changed."""
+    stat = path.stat()
+    return _digest(path, stat.st_mtime_ns, stat.st_size)
+
+
+@cache
+def _digest(path: Path, changed: int, size: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a `.safetensors` file, or of a PyTorch file that holds a state dict, on the CPU.
+
+    A state dict under the key `state_dict` is found too. UserError for any other file; nothing in it is executed.
+    """
+    import torch
+
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        with warnings.catch_warnings(action="ignore"):
+            found: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path}: holds more than tensors, or is no PyTorch file; nothing in it was executed; expected a state dict"
+        ) from error
+    except Exception as error:
+        said = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+        raise UserError(f"{path}: truncated, or not a file of weights ({said}); expected a state dict") from error
+    if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
+        found = found["state_dict"]
+    if not isinstance(found, dict) or not found or not all(isinstance(v, torch.Tensor) for v in found.values()):
+        raise UserError(f"{path}: holds no state dict; expected tensors by name")
+    return dict(found)
+
+
+def fill(module: torch.nn.Module, state: dict[str, torch.Tensor], *, of: Path, ignored: tuple[str, ...] = ()) -> None:
+    """Put a state dict into a module, in the module's own precision; UserError unless names and shapes are its own.
+
+    `ignored` are names that older versions of a library wrote, and which decide nothing.
+    """
+    state = {name: value for name, value in state.items() if name not in ignored}
+    own = {name: value.shape for name, value in module.state_dict().items()}
+    wrong = sorted(name for name in own.keys() | state.keys() if name not in own or name not in state)
+    if wrong:
+        which = "lacks" if wrong[0] in own else "has an unknown"
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        raise UserError(f"{of}: another version or architecture: it {which} {wrong[0]}{more}")
+    shaped = next((name for name in own if own[name] != state[name].shape), None)
+    if shaped:
+        raise UserError(
+            f"{of}: another version or architecture: {shaped} is {tuple(state[shaped].shape)}, expected "
+            f"{tuple(own[shaped])}"
+        )
+    module.load_state_dict(state)

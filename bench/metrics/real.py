@@ -1,0 +1,184 @@
+"""What the scorers of real models share: settings, batches that fit, precision, prompts cleaned as CLIP's are.
+
+A scorer here is loaded once for a device and a precision and reads its architecture from its checkpoint, so that a
+small random checkpoint goes through the code that the published one does.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import UserError
+from bench.metrics.base import MetricEntry, PairScorer, Scorer, Value
+from bench.metrics.checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from bench.prompts.base import Prompt
+
+BATCH = 32
+"""Images at once, at first; fewer from then on where so many do not fit."""
+TORCH_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+
+
+class RealScorer(ABC):
+    """A loaded scorer of single images; a subclass says how a batch is judged."""
+
+    def __init__(self, checkpoint: Checkpoint, device: str, dtype: str = "fp32"):
+        """Load the checkpoint's weights onto a device in a precision; UserError where they are not what they say."""
+        import torch
+
+        self.device, self.batch = device, BATCH
+        self.dtype: torch.dtype = getattr(torch, TORCH_DTYPES[dtype])
+        try:
+            self.load(checkpoint)
+        except (UserError, torch.OutOfMemoryError):
+            raise
+        except ImportError as error:
+            raise UserError(
+                f"metric {checkpoint.metric!r} needs {error.name}: pip install 'noisebench[scorers]'"
+            ) from error
+        except Exception as error:
+            # Libraries raise whatever their parsers raise; the user needs the place and the first line of the reason.
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            place = checkpoint.folder or "its published files"
+            raise UserError(f"metric {checkpoint.metric!r} does not load from {place}: {reason}") from error
+
+    @abstractmethod
+    def load(self, checkpoint: Checkpoint) -> None:
+        """Read the networks and whatever goes before them."""
+
+    @abstractmethod
+    def judge(self, images: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> torch.Tensor:
+        """(B,) values of images (H, W, 3) uint8, of any sizes, with their prompts."""
+
+    def score(self, images: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> list[Value]:
+        """One value an image, in parts that fit the memory; UserError where a single one does not."""
+        import torch
+
+        found: list[Value] = []
+        while len(found) < len(images):
+            part = slice(len(found), len(found) + self.batch)
+            try:
+                with torch.inference_mode():
+                    values = self.judge(images[part], prompts[part]).double().cpu().tolist()
+                found += map(Value, values)
+                continue
+            except torch.OutOfMemoryError:
+                pass
+            # Only out here: while the exception is being handled, its traceback keeps the failed batch's tensors.
+            if self.batch == 1:
+                raise UserError(f"one image does not fit the memory of {self.device} in a {type(self).__name__}")
+            torch.cuda.empty_cache()
+            self.batch = max(min(self.batch, len(images)) // 2, 1)
+        return found
+
+    def ready(self, module: Any) -> Any:
+        """A network on the scorer's device, in its precision, without dropout or gradients."""
+        return module.to(device=self.device, dtype=self.dtype).eval().requires_grad_(False)
+
+    def placed(self, values: torch.Tensor) -> torch.Tensor:
+        """Numbers for a network, on the scorer's device and in its precision."""
+        return values.to(device=self.device, dtype=self.dtype)
+
+
+Build = Callable[[Checkpoint, str, str], Scorer | PairScorer]
+
+
+def entry(row: MetricEntry, build: Build, checkpoint: Checkpoint, *, version: str, dtype: str = "fp32") -> MetricEntry:
+    """A catalogue row with its scorer: loaded by `build(checkpoint, device, dtype)`, and settled by the user.
+
+    The digest has the code's version, the checkpoint's identity and any precision that is not fp32.
+    """
+
+    def settle(folder: str | None, precision: str) -> MetricEntry:
+        place = checkpoint if folder is None else checkpoint.at(folder)
+        return entry(row, build, place, version=version, dtype=precision)
+
+    told = "" if dtype == "fp32" else f":{dtype}"
+    return replace(
+        row,
+        load=lambda device: build(checkpoint, device, dtype),
+        identify=lambda: f"{row.name}-{version}:{checkpoint.identity()}{told}",
+        settle=settle,
+        fetch=checkpoint.fetch,
+    )
+
+
+# CLIP ---------------------------------------------------------------------------------------------------------------
+
+
+def clip_of(folder: Path) -> Any:
+    """The `CLIPModel` of a transformers folder, in fp32 on the CPU; no code of the folder is run."""
+    import torch
+    from transformers import CLIPModel
+
+    from bench.models.base import check_folder, quiet_hub_libraries
+
+    quiet_hub_libraries()
+    check_folder(folder)
+    return CLIPModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+
+
+def tokenizer_of(folder: Path) -> Any:
+    """The CLIP tokenizer of a transformers folder."""
+    from transformers import AutoTokenizer
+
+    from bench.models.base import check_folder
+
+    check_folder(folder)
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def tokens(tokenizer: Any, texts: Sequence[str], length: int | None = None) -> torch.Tensor:
+    """(B, L) token ids, each text cut or padded to `length`, or to the tokenizer's own."""
+    given: dict[str, Any] = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
+    found: torch.Tensor = tokenizer(list(texts), max_length=length or tokenizer.model_max_length, **given).input_ids
+    return found
+
+
+def bpe_tokens(texts: Sequence[str], length: int) -> torch.Tensor:
+    """(B, length) token ids by OpenAI's vocabulary, as open_clip's tokenizer makes them: cleaned, lower case, cut."""
+    from open_clip.tokenizer import SimpleTokenizer
+
+    if not _BPE:
+        _BPE.append(SimpleTokenizer())
+    found: torch.Tensor = _BPE[0](list(texts), context_length=length)
+    return found
+
+
+_BPE: list[Any] = []
+"""The tokenizer, once it was needed: its vocabulary takes a second to read."""
+
+
+def open_clip_of(state: dict[str, torch.Tensor], config: dict[str, Any], *, of: Path, quick: bool = False) -> Any:
+    """open_clip's `CLIP` of a configuration with a state dict in it; UserError where they do not fit one another."""
+    from open_clip.model import CLIP
+
+    from bench.metrics.checkpoint import fill
+
+    model = CLIP(config["embed_dim"], config["vision_cfg"], config["text_cfg"], quick_gelu=quick)
+    fill(model, state, of=of, ignored=("input_resolution", "context_length", "vocab_size"))
+    return model
+
+
+def open_clip_config(folder: Path | None, default: str) -> dict[str, Any]:
+    """The configuration that a folder has as `open_clip_config.json`, else that of a named architecture."""
+    from open_clip import get_model_config
+
+    own = folder / "open_clip_config.json" if folder else None
+    if own is not None and own.is_file():
+        try:
+            found = json.loads(own.read_text())
+            found = found.get("model_cfg", found)
+            return {key: found[key] for key in ("embed_dim", "vision_cfg", "text_cfg")}
+        except (ValueError, KeyError, AttributeError) as error:
+            raise UserError(f"{own}: not a configuration of open_clip ({type(error).__name__}: {error})") from error
+    return dict(get_model_config(default))

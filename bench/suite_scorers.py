@@ -1,0 +1,78 @@
+"""Metrics with settings of the user's: `{use: hpsv2, checkpoint: FOLDER, dtype: fp16}`, or `hpsv2=FOLDER`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from bench import registry, suite_yaml
+from bench.errors import UserError
+from bench.suite_gates import Text
+from bench.suite_yaml import Document, Fault, shown
+
+
+class ScorerSettings(BaseModel):
+    """How a metric is computed where it is not by its published files in fp32."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    checkpoint: Text | None = None
+    """A folder that holds the scorer's files under their published names."""
+    dtype: Literal["fp32", "fp16", "bf16"] = "fp32"
+    """Precision of the scorer's networks; another one is part of the metric's digest."""
+
+
+def taken(document: Document) -> tuple[dict[str, ScorerSettings], list[Fault]]:
+    """Settings by metric, each mapping under `metrics` giving way to its name; and what is wrong with them."""
+    written: Any = document.data.get("metrics")
+    listed: list[Any] = written if isinstance(written, list) else []
+    found: dict[str, ScorerSettings] = {}
+    wrong: list[Fault] = []
+    for at, entry in enumerate(listed):
+        if not isinstance(entry, dict):
+            continue
+        name = entry.get("use")
+        if not isinstance(name, str):
+            wrong.append((("metrics", at), f"a metric should be a name, or a mapping with 'use', got {shown(entry)}"))
+            listed[at] = shown(entry)
+            continue
+        listed[at] = name
+        try:
+            settings = ScorerSettings.model_validate({key: value for key, value in entry.items() if key != "use"})
+            check(name, settings)
+            found[name] = settings
+        except ValidationError as error:
+            for one in error.errors():
+                key = ".".join(map(str, one["loc"]))
+                known = [*ScorerSettings.model_fields, "use"]
+                said = suite_yaml.phrase(one, subject=f"{key!r} of metric {name!r}", known=known)
+                wrong.append((("metrics", at, *one["loc"]), said))
+        except UserError as error:
+            if name in registry.names("metrics"):  # an unknown one is told by whoever reads the names
+                wrong.append((("metrics", at), str(error)))
+    return found, wrong
+
+
+def check(name: str, settings: ScorerSettings) -> None:
+    """UserError where a metric takes no settings, or its checkpoint's folder lacks a part."""
+    registry.get("metrics", name).settled(settings.checkpoint, settings.dtype)
+
+
+def split(metrics: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Names, and checkpoints by name, of metrics as the command line has them: `hpsv2` or `hpsv2=FOLDER`."""
+    parts = [metric.partition("=") for metric in metrics]
+    for name, equals, folder in parts:
+        if equals and not folder:
+            raise UserError(f"--metric {name}=: expected a folder after the equals sign")
+    return [name for name, _, _ in parts], {name: folder for name, _, folder in parts if folder}
+
+
+def joined(settings: Mapping[str, ScorerSettings], given: Mapping[str, str]) -> dict[str, ScorerSettings]:
+    """Settings with checkpoints of the command line over those of the file; UserError as `check`."""
+    found = dict(settings)
+    for name, folder in given.items():
+        found[name] = found.get(name, ScorerSettings()).model_copy(update={"checkpoint": folder})
+        check(name, found[name])
+    return found

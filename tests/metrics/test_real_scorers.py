@@ -1,0 +1,199 @@
+"""Real scorers on small random checkpoints: settings, digests, precision, memory, files that are not what they say."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from reference import small_clips as small
+
+from bench import registry
+from bench.errors import UserError
+from bench.metrics.base import MetricEntry
+from bench.metrics.checkpoint import Part, _fetched
+from bench.metrics.pixels import cropped, padded
+from bench.prompts.base import Prompt
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+PROMPTS = [Prompt(0, "a red circle"), Prompt(1, "a blue square")]
+
+
+@pytest.fixture(scope="module")
+def hps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small.hps_folder(tmp_path_factory.mktemp("hps"), "settings")
+
+
+@cache
+def pictures() -> list[np.ndarray]:
+    return small.images("settings")[1:3]
+
+
+def settled(name: str, folder: Path, dtype: str = "fp32") -> MetricEntry:
+    entry: MetricEntry = registry.get("metrics", name).settled(str(folder), dtype)
+    return entry
+
+
+def test_the_digest_follows_content_and_precision_not_place(hps: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(hps, tmp_path / "copy"))
+    first = settled("hpsv2", hps).digest()
+    assert settled("hpsv2", copy).digest() == first
+    assert settled("hpsv2", copy, "bf16").digest() == f"{first}:bf16"
+    file = copy / "HPS_v2.1_compressed.pt"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(bytes(data))
+    assert settled("hpsv2", copy).digest() != first
+    assert registry.get("metrics", "hpsv2").digest() != first, "the published file is another one"
+
+
+def test_half_precision_is_near_and_is_not_single(hps: Path) -> None:
+    exact, half = (
+        np.array([v.value for v in settled("hpsv2", hps, dtype).scorer("cpu").score(pictures(), PROMPTS)])
+        for dtype in ("fp32", "bf16")
+    )
+    assert 1e-6 < np.abs(exact - half).max() < 0.03
+
+
+def test_a_batch_that_does_not_fit_is_halved_until_it_does(hps: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer: Any = settled("hpsv2", hps).scorer("cpu")
+    expected = [v.value for v in scorer.score(pictures() * 3, PROMPTS * 3)]
+    tried: list[int] = []
+    judge = scorer.judge
+
+    def little_memory(images: Any, prompts: Any) -> Any:
+        tried.append(len(images))
+        if len(images) > fits:
+            raise torch.OutOfMemoryError("no room")
+        return judge(images, prompts)
+
+    monkeypatch.setattr(scorer, "judge", little_memory)
+    fits = 2
+    values = [v.value for v in scorer.score(pictures() * 3, PROMPTS * 3)]
+    np.testing.assert_allclose(values, expected, rtol=0, atol=5e-7)
+    assert tried == [6, 3, 1, 1, 1, 1, 1, 1]
+    fits = 0
+    with pytest.raises(UserError, match="one image does not fit the memory of cpu"):
+        scorer.score(pictures(), PROMPTS)
+
+
+@pytest.mark.parametrize(
+    ("name", "lacks"),
+    [
+        ("hpsv2", r"lacks HPS_v2\.1_compressed\.pt"),
+        ("hpsv2-v2.0", r"lacks HPS_v2_compressed\.pt"),
+        ("pickscore", "lacks PickScore_v1"),
+        ("aesthetic", r"lacks sac\+logos\+ava1-l14-linearMSE\.pth, clip-vit-large-patch14"),
+        ("clipscore", r"lacks clip-vit-base-patch32; expected a folder that holds .* or ViT-B-32\.pt"),
+    ],
+)
+def test_a_folder_without_the_published_names_is_refused(name: str, lacks: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=lacks) as caught:
+        settled(name, tmp_path)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="no such folder"):
+        settled(name, tmp_path / "nowhere")
+
+
+class Code:
+    """What a pickle may hold that is no tensor."""
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (ran,))
+
+
+ran = Path("ran")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "not a file of weights"),
+        (b"<html>not found</html>", "nothing in it was executed"),
+        (None, "truncated, or not a file of weights"),
+        ("code", "nothing in it was executed"),
+        ({"state_dict": {"other.weight": torch.zeros(2)}}, r"another version or architecture: it lacks"),
+        ([1, 2], "holds no state dict"),
+    ],
+)
+def test_a_file_that_is_no_such_checkpoint_is_one_line(content: Any, said: str, hps: Path, tmp_path: Path) -> None:
+    global ran
+    ran = tmp_path / "ran"
+    folder = Path(shutil.copytree(hps, tmp_path / "hps"))
+    file = folder / "HPS_v2.1_compressed.pt"
+    if content is None:
+        file.write_bytes(file.read_bytes()[:100_000])
+    elif isinstance(content, bytes):
+        file.write_bytes(content)
+    elif content == "code":
+        file.write_bytes(pickle.dumps(Code()))
+    else:
+        torch.save(content, file)
+    with pytest.raises(UserError, match=said) as caught:
+        settled("hpsv2", folder).scorer("cpu")
+    assert "\n" not in str(caught.value)
+    assert not ran.exists()
+
+
+def test_offline_and_absent_is_one_line_with_the_way_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import huggingface_hub.constants as hub
+
+    monkeypatch.setattr(hub, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(hub, "HF_HUB_OFFLINE", True)
+    part = Part("HPS_v2.1_compressed.pt", "nobody/none", "0" * 40)
+    with pytest.raises(UserError, match=r"nobody/none@00000000 .* is not on this machine") as caught:
+        _fetched("hpsv2", part, "a folder that holds HPS_v2.1_compressed.pt")
+    assert "--metric hpsv2=FOLDER" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="not on the hub"):
+        registry.get("metrics", "aesthetic").check_here()
+
+
+def test_pixels_are_torchvisions_and_transformers_own() -> None:
+    """The two croppings differ where a margin is odd, and each is its library's."""
+    from PIL import Image
+    from torchvision import transforms
+    from transformers import CLIPImageProcessorPil
+
+    from bench.metrics.pixels import CLIP_MEAN, CLIP_STD
+
+    resize = transforms.Resize(224, interpolation=transforms.InterpolationMode.BICUBIC)
+    steps = [resize, transforms.CenterCrop(224), transforms.ToTensor(), transforms.Normalize(CLIP_MEAN, CLIP_STD)]
+    theirs, processor = transforms.Compose(steps), CLIPImageProcessorPil()
+    apart = 0
+    for image in small.images("pixels"):
+        ours = [cropped([image], 224, crop)[0] for crop in ("torchvision", "transformers")]
+        torch.testing.assert_close(ours[0], theirs(Image.fromarray(image)), rtol=0, atol=5e-7)
+        expected = processor(images=Image.fromarray(image), return_tensors="pt")["pixel_values"][0]
+        torch.testing.assert_close(ours[1], expected, rtol=0, atol=5e-7)
+        apart += not torch.equal(*ours)
+    assert apart, "no margin of these sizes is rounded another way"
+
+
+def test_an_image_of_one_long_side_is_padded_with_black_on_both_sides() -> None:
+    flat = padded([np.full((30, 448, 3), 255, np.uint8)], 224)[0]
+    black, white = flat[:, 0, 0], flat[:, 112, 112]
+    assert torch.equal(flat[:, :104].flatten(1).amax(1), black)
+    assert torch.equal(flat[:, 119:].flatten(1).amax(1), black)
+    assert torch.allclose(flat[:, 106:117].flatten(1).amin(1), white, atol=1e-3)
+    # The package leaves an image of 224 by less as it is, and its network then fails; here it is padded too.
+    assert padded([np.zeros((100, 224, 3), np.uint8)], 224).shape == (1, 3, 224, 224)
+    assert padded([np.zeros((1, 1000, 3), np.uint8)], 224).shape == (1, 3, 224, 224)
+
+
+def test_openais_own_file_scores_as_the_folder_does(tmp_path: Path) -> None:
+    small.in_folder("clip-vit-base-patch32", tmp_path / "folder", "both", act="quick_gelu")
+    (tmp_path / "file").mkdir()
+    torch.save(small.openai_state("both"), tmp_path / "file" / "ViT-B-32.pt")
+    small.write_open_clip_config(tmp_path / "file")
+    one, other = (
+        [v.value for v in settled("clipscore", tmp_path / place).scorer("cpu").score(pictures(), PROMPTS)]
+        for place in ("folder", "file")
+    )
+    np.testing.assert_allclose(one, other, rtol=0, atol=5e-7)
+    assert min(one) > 0.1

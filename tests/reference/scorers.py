@@ -1,0 +1,174 @@
+"""Vectors of the published scorers: what their own packages say of small random checkpoints.
+
+It runs in an environment of its own, with the versions that the packages need (README.md), without this project:
+
+    python tests/reference/scorers.py --aesthetic CHECKOUT --mps CHECKOUT [--seed N] [--out DIR]
+
+Checkouts are work trees of github christophschuhmann/improved-aesthetic-predictor and Kwai-Kolors/MPS. The networks are
+`small_clips`, so each file holds scores only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import shutil
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import small_clips as small
+import torch
+from PIL import Image
+from public_code import VECTORS, write
+
+VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
+LICENCES = {"hpsv2": "Apache-2.0", "clip-anytorch": "MIT", "transformers": "Apache-2.0"}
+
+
+def pictures(case: str) -> list[Image.Image]:
+    return [Image.fromarray(image) for image in small.images(case)]
+
+
+def hpsv2(case: str, folder: Path, _given: Any) -> tuple[list[float], dict[str, Any]]:
+    """The package's own `score`, with its model exchanged for a small one of its own class."""
+    # Its wheel lacks the vocabulary, which is open_clip's.
+    theirs, ours = (Path(find_spec(name).submodule_search_locations[0]) for name in ("hpsv2", "open_clip"))
+    if not (theirs / "src/open_clip" / VOCABULARY).is_file():
+        shutil.copy(ours / VOCABULARY, theirs / "src/open_clip")
+    from hpsv2 import img_score
+    from hpsv2.src.open_clip import model, transform
+
+    small.hps_folder(folder, case)
+    config = small.OPEN_CLIP
+    img_score.model_dict["model"] = model.CLIP(
+        config["embed_dim"], config["vision_cfg"], config["text_cfg"], output_dict=True
+    )
+    img_score.model_dict["preprocess_val"] = transform.image_transform(
+        small.SIDE, is_train=False, resize_longest_max=True
+    )
+    file = str(folder / "HPS_v2.1_compressed.pt")
+    scores = [img_score.score(p, t, cp=file)[0] for p, t in zip(pictures(case), small.PROMPTS, strict=True)]
+    return scores, package("hpsv2", "hpsv2.img_score.score", "hpsv2/img_score.py")
+
+
+def pickscore(case: str, folder: Path, _given: Any) -> tuple[list[float], dict[str, Any]]:
+    """The code of the model's card: processor, features, normalised, times the logit scale."""
+    from transformers import CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizerFast
+
+    small.in_folder("PickScore_v1", folder, case, act="gelu")
+    net = CLIPModel.from_pretrained(folder / "PickScore_v1").eval()
+    processor = CLIPProcessor(CLIPImageProcessor(), CLIPTokenizerFast.from_pretrained(folder / "PickScore_v1"))
+    settings: dict[str, Any] = {"padding": True, "truncation": True, "max_length": 77, "return_tensors": "pt"}
+    scores = []
+    for picture, prompt in zip(pictures(case), small.PROMPTS, strict=True):
+        image = net.get_image_features(**processor(images=picture, **settings))
+        text = net.get_text_features(**processor(text=prompt, **settings))
+        image, text = (x / torch.norm(x, dim=-1, keepdim=True) for x in (image, text))
+        scores.append(float((net.logit_scale.exp() * (text @ image.T))[0, 0]))
+    return scores, package("transformers", "CLIPModel as the card of PickScore_v1 has it", "models/clip/")
+
+
+def aesthetic(case: str, _folder: Path, given: Any) -> tuple[list[float], dict[str, Any]]:
+    """The public class of the head on features of OpenAI's code."""
+    file = given.aesthetic / "simple_inference.py"
+    tree = ast.parse(file.read_text())
+    wanted = [n for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef) and n.name in ("MLP", "normalized")]
+    names: dict[str, Any] = {"nn": torch.nn, "np": np, "torch": torch, "pl": Modules}
+    body = [*wanted, *(n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == "normalized")]
+    exec(compile(ast.Module(body, []), file.name, "exec"), names)
+    head = names["MLP"](small.EMBED)
+    head.load_state_dict(small.head_state(case))
+    head.eval()
+    net, preprocess = openai(case)
+    scores = []
+    for picture in pictures(case):
+        features = net.encode_image(preprocess(picture)[None]).cpu().detach().numpy()
+        scores.append(float(head(torch.from_numpy(names["normalized"](features)).float())[0, 0]))
+    return scores, checkout(given.aesthetic, "simple_inference.py", "MLP, normalized", "Apache-2.0")
+
+
+class Modules:
+    """In the place of pytorch_lightning, of which the class uses the name alone."""
+
+    LightningModule = torch.nn.Module
+
+
+def openai(case: str) -> tuple[Any, Any]:
+    """OpenAI's network and its preprocessing."""
+    from clip.clip import _transform
+    from clip.model import build_model
+
+    # `build_model` halves the weights that it is given.
+    net = build_model(dict(small.openai_state(case))).float()
+    net.load_state_dict(small.openai_state(case))
+    return net.eval(), _transform(small.SIDE)
+
+
+def clipscore(case: str, _folder: Path, _given: Any) -> tuple[list[float], dict[str, Any]]:
+    """2.5 max(cos, 0) of OpenAI's features."""
+    import clip
+
+    net, preprocess = openai(case)
+    scores = []
+    for picture, prompt in zip(pictures(case), small.PROMPTS, strict=True):
+        image = net.encode_image(preprocess(picture)[None])
+        text = net.encode_text(clip.tokenize([prompt], truncate=True))
+        scores.append(2.5 * max(float(torch.nn.functional.cosine_similarity(image, text)), 0.0))
+    return scores, package("clip-anytorch", "encode_image, encode_text, tokenize", "clip/clip.py, clip/model.py")
+
+
+def package(name: str, function: str, file: str) -> dict[str, Any]:
+    """The part of `origin` that names an installed package."""
+    return {
+        "repository": f"PyPI {name}",
+        "commit": version(name),
+        "file": file,
+        "function": function,
+        "licence": LICENCES[name],
+    }
+
+
+def checkout(place: Path, file: str, function: str, licence: str) -> dict[str, Any]:
+    """The part of `origin` that names a file of a work tree."""
+    commit = subprocess.run(["git", "-C", place, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
+    remote = {"simple_inference.py": "christophschuhmann/improved-aesthetic-predictor"}.get(file, "Kwai-Kolors/MPS")
+    return {
+        "repository": remote,
+        "commit": commit.stdout.strip(),
+        "file": file,
+        "function": function,
+        "licence": licence,
+    }
+
+
+SCORERS = {"hpsv2": hpsv2, "pickscore": pickscore, "aesthetic": aesthetic, "clipscore": clipscore}
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--aesthetic", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--mps", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--only", choices=SCORERS, action="append", help="these scorers alone")
+    parser.add_argument("--seed", type=int, default=0, help="another number gives other networks and images")
+    parser.add_argument("--out", type=Path, default=VECTORS, metavar="DIR", help="where the .npz files go")
+    given = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    for name in given.only or SCORERS:
+        case = f"{name}/{given.seed}"
+        with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+            scores, origin = SCORERS[name](case, Path(folder), given)
+        origin |= {"seed": given.seed, "transformers": version("transformers"), "pillow": version("pillow")}
+        origin["torchvision"] = version("torchvision").split("+")[0]
+        arrays = {"scores": np.asarray(scores, np.float64), "case": np.array(case)}
+        write(given.out, f"scores-{name}-seed{given.seed}", origin, arrays)
+        print(name, *(f"{s:.4f}" for s in scores), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""Small random CLIPs as checkpoint folders under the published names, and the images and prompts that they judge.
+
+Weights follow from their names (`drawn`), so nothing of them is stored; both the reference environment and the tests
+build the same folders. Networks have the real vocabulary, 77 tokens and 224 pixels: what goes before a network is
+where scorers go wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+EMBED, PATCH, SIDE, LAYERS, WORDS, LENGTH = 32, 32, 224, 2, 49408, 77
+VISION, TEXT = 128, 64
+"""Widths; OpenAI's code has heads of 64 written into it."""
+OPEN_CLIP = {
+    "embed_dim": EMBED,
+    "vision_cfg": {"image_size": SIDE, "layers": LAYERS, "width": VISION, "head_width": 64, "patch_size": PATCH},
+    "text_cfg": {"context_length": LENGTH, "vocab_size": WORDS, "width": TEXT, "heads": 1, "layers": LAYERS},
+}
+SIZES = ((512, 512), (257, 333), (333, 258), (97, 151), (224, 224), (224, 227), (640, 223), (96, 400))
+"""Heights and widths: even and odd margins, enlarged and reduced, at CLIP's own size, long and flat."""
+PROMPTS = (
+    "a red circle above a blue square",
+    "“An Old Man’s Café” &amp; a dog, 8K",
+    "",
+    "鳥居と桜、静かな朝の庭",
+    "a photo of a cat, " * 60,
+    "  spaces \t and\nlines   between ",
+    "Ein grüner Würfel auf einem Tisch, weiß & groß",
+    "hyperrealistic 🐉 dragon!!! (masterpiece:1.3)",
+)
+HEAD = ((1024, EMBED), (128, 1024), (64, 128), (16, 64), (1, 16))
+"""Shapes of the aesthetic predictor's layers."""
+
+
+def drawn(case: str, name: str, shape: tuple[int, ...]) -> torch.Tensor:
+    """A float32 tensor that follows from `case` and its name: as `networks.fill`, by a generator of NumPy."""
+    rng = np.random.default_rng(zlib.crc32(f"{case}/{name}".encode()))
+    draw = rng.standard_normal(shape, dtype=np.float32)
+    if len(shape) == 1:
+        draw = draw / 10 + np.float32(name.endswith("weight"))
+    else:
+        draw = draw / np.float32(np.prod(shape[1:]) ** 0.5)
+    return torch.from_numpy(np.ascontiguousarray(draw))
+
+
+def openai_state(case: str) -> dict[str, torch.Tensor]:
+    """A state dict by OpenAI's names, which open_clip shares."""
+    patches = (SIDE // PATCH) ** 2 + 1
+    shapes: dict[str, tuple[int, ...]] = {
+        "visual.class_embedding": (VISION,),
+        "visual.positional_embedding": (patches, VISION),
+        "visual.proj": (VISION, EMBED),
+        "visual.conv1.weight": (VISION, 3, PATCH, PATCH),
+        "positional_embedding": (LENGTH, TEXT),
+        "text_projection": (TEXT, EMBED),
+        "token_embedding.weight": (WORDS, TEXT),
+    }
+    for norm, width in (("visual.ln_pre", VISION), ("visual.ln_post", VISION), ("ln_final", TEXT)):
+        shapes |= {f"{norm}.weight": (width,), f"{norm}.bias": (width,)}
+    for tower, width in (("visual.transformer", VISION), ("transformer", TEXT)):
+        for i in range(LAYERS):
+            at = f"{tower}.resblocks.{i}"
+            shapes |= {f"{at}.attn.in_proj_weight": (3 * width, width), f"{at}.attn.in_proj_bias": (3 * width,)}
+            for name, rows, columns in (
+                ("attn.out_proj", width, width),
+                ("mlp.c_fc", 4 * width, width),
+                ("mlp.c_proj", width, 4 * width),
+            ):
+                shapes |= {f"{at}.{name}.weight": (rows, columns), f"{at}.{name}.bias": (rows,)}
+            for norm in ("ln_1", "ln_2"):
+                shapes |= {f"{at}.{norm}.weight": (width,), f"{at}.{norm}.bias": (width,)}
+    state = {name: drawn(case, name, shape) for name, shape in shapes.items()}
+    # Words much alike and a text tower that sees little of them would give every prompt one score.
+    state["token_embedding.weight"] *= 8
+    # A direction that images and texts share: cosines are then mostly positive, as a trained network's are.
+    state["text_projection"][0] = state["visual.proj"][0]
+    state["ln_final.bias"][0] = state["visual.ln_post.bias"][0] = 8
+    return {**state, "logit_scale": torch.tensor(4.5)}
+
+
+def transformers_state(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same weights by the names of transformers' `CLIPModel`."""
+    found = {
+        "logit_scale": state["logit_scale"],
+        "visual_projection.weight": state["visual.proj"].T.contiguous(),
+        "text_projection.weight": state["text_projection"].T.contiguous(),
+        "vision_model.embeddings.class_embedding": state["visual.class_embedding"],
+        "vision_model.embeddings.position_embedding.weight": state["visual.positional_embedding"],
+        "vision_model.embeddings.patch_embedding.weight": state["visual.conv1.weight"],
+        "text_model.embeddings.token_embedding.weight": state["token_embedding.weight"],
+        "text_model.embeddings.position_embedding.weight": state["positional_embedding"],
+    }
+    for ours, theirs in (
+        ("vision_model.pre_layrnorm", "visual.ln_pre"),
+        ("vision_model.post_layernorm", "visual.ln_post"),
+        ("text_model.final_layer_norm", "ln_final"),
+    ):
+        found |= {f"{ours}.{kind}": state[f"{theirs}.{kind}"] for kind in ("weight", "bias")}
+    parts = {"self_attn.out_proj": "attn.out_proj", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj"}
+    parts |= {"layer_norm1": "ln_1", "layer_norm2": "ln_2"}
+    for ours, theirs in (("vision_model", "visual.transformer"), ("text_model", "transformer")):
+        for i in range(LAYERS):
+            to, of = f"{ours}.encoder.layers.{i}", f"{theirs}.resblocks.{i}"
+            for kind in ("weight", "bias"):
+                split = state[f"{of}.attn.in_proj_{kind}"].chunk(3)
+                found |= {f"{to}.self_attn.{n}_proj.{kind}": x.clone() for n, x in zip("qkv", split, strict=True)}
+                found |= {f"{to}.{n}.{kind}": state[f"{of}.{o}.{kind}"] for n, o in parts.items()}
+    return found
+
+
+def clip_folder(folder: Path, case: str, *, act: str, projection: int = EMBED) -> Path:
+    """A folder of transformers' `CLIPModel` with OpenAI's tokenizer; `act` is `gelu` or `quick_gelu`."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    shared: dict[str, Any] = {"num_hidden_layers": LAYERS, "hidden_act": act, "projection_dim": projection}
+    text = {"hidden_size": TEXT, "intermediate_size": 4 * TEXT, "num_attention_heads": 1, "vocab_size": WORDS}
+    text |= {"max_position_embeddings": LENGTH, "eos_token_id": 2, "bos_token_id": 0, "pad_token_id": 1, **shared}
+    vision = {"hidden_size": VISION, "intermediate_size": 4 * VISION, "num_attention_heads": VISION // 64, **shared}
+    vision |= {"image_size": SIDE, "patch_size": PATCH}
+    config = {"architectures": ["CLIPModel"], "model_type": "clip", "projection_dim": projection}
+    (folder / "config.json").write_text(json.dumps({**config, "text_config": text, "vision_config": vision}))
+    save_file(transformers_state(openai_state(case)), folder / "model.safetensors", metadata={"format": "pt"})
+    write_tokenizer(folder)
+    return folder
+
+
+def in_folder(name: str, folder: Path, case: str, *, act: str) -> Path:
+    """A checkpoint folder that holds one such folder under a published name."""
+    clip_folder(folder / name, case, act=act)
+    return folder
+
+
+def write_tokenizer(folder: Path) -> None:
+    """OpenAI's vocabulary in the files of transformers, from the copy that open_clip has."""
+    from open_clip.tokenizer import SimpleTokenizer
+
+    known = SimpleTokenizer()
+    names = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
+    vocabulary = {names.get(word, word): i for word, i in known.encoder.items()}
+    merges = [" ".join(pair) for pair in sorted(known.bpe_ranks, key=known.bpe_ranks.__getitem__)]
+    (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), encoding="utf-8")
+    end = "<|endoftext|>"
+    special = {"bos_token": "<|startoftext|>", "eos_token": end, "unk_token": end, "pad_token": end}
+    settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": LENGTH, "do_lower_case": True, **special}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+
+
+def hps_folder(folder: Path, case: str) -> Path:
+    """HPS_v2.1_compressed.pt with the configuration of its network beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save({"state_dict": openai_state(case)}, folder / "HPS_v2.1_compressed.pt")
+    write_open_clip_config(folder)
+    return folder
+
+
+def write_open_clip_config(folder: Path) -> None:
+    """The architecture of `openai_state`, as open_clip writes it."""
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": OPEN_CLIP}))
+
+
+def head_state(case: str) -> dict[str, torch.Tensor]:
+    """A state dict of the aesthetic predictor's layers."""
+    found = {}
+    for place, (rows, columns) in zip((0, 2, 4, 6, 7), HEAD, strict=True):
+        found[f"layers.{place}.weight"] = drawn(case, f"layers.{place}.weight", (rows, columns))
+        found[f"layers.{place}.bias"] = drawn(case, f"layers.{place}.bias", (rows,))
+    return found
+
+
+def aesthetic_folder(folder: Path, case: str) -> Path:
+    """The head's file beside the folder of its CLIP."""
+    clip_folder(folder / "clip-vit-large-patch14", case, act="quick_gelu")
+    torch.save(head_state(case), folder / "sac+logos+ava1-l14-linearMSE.pth")
+    return folder
+
+
+def images(case: str) -> list[np.ndarray]:
+    """One (H, W, 3) uint8 image a prompt: patches of colour with grain, from flat to sharp."""
+    found = []
+    for i, (height, width) in enumerate(SIZES):
+        rng = np.random.default_rng(zlib.crc32(f"{case}/image {i}".encode()))
+        side = 3 + 5 * i
+        coarse = rng.random((side, side, 3))
+        rows, columns = (np.arange(n) * side // n for n in (height, width))
+        grain = rng.standard_normal((height, width, 3)) * 0.02 * i
+        found.append(np.clip(255 * (coarse[rows][:, columns] + grain), 0, 255).astype(np.uint8))
+    return found

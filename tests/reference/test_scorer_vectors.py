@@ -1,0 +1,60 @@
+"""Our scorers against what the published packages said of the same small random checkpoints (scorers.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small_clips as small
+from stored import Vectors, found
+
+from bench import registry
+from bench.prompts.base import Prompt
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+FOLDERS: dict[str, Callable[[Path, str], Path]] = {
+    "hpsv2": small.hps_folder,
+    "pickscore": partial(small.in_folder, "PickScore_v1", act="gelu"),
+    "aesthetic": small.aesthetic_folder,
+    "clipscore": partial(small.in_folder, "clip-vit-base-patch32", act="quick_gelu"),
+}
+BARS = {"hpsv2": 1.5e-7, "pickscore": 1e-5, "aesthetic": 5e-7, "clipscore": 4e-7}
+"""Largest difference allowed; PickScore is 90 times a cosine here and CLIPScore 2.5 times."""
+FILES = found("scores")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_scorer_gives_what_the_published_package_gives(path: Path, tmp_path: Path) -> None:
+    v = Vectors(path)
+    name, case = v.name.split("-")[1], str(v["case"])
+    FOLDERS[name](tmp_path, case)
+    scorer = registry.get("metrics", name).settled(str(tmp_path), "fp32").scorer("cpu")
+    scorer.batch = 1  # the packages take one image at a time, and a batch's size moves the last bits
+    values = [v.value for v in scorer.score(small.images(case), prompts())]
+    np.testing.assert_allclose(values, v["scores"], rtol=0, atol=BARS[name])
+    # What is compared is told apart: scores of different images differ by far more than the bar.
+    assert np.ptp(v["scores"]) > 1e5 * BARS[name]
+    scorer.batch = 32
+    together = [v.value for v in scorer.score(small.images(case), prompts())]
+    np.testing.assert_allclose(together, values, rtol=0, atol=2 * BARS[name])
+
+
+def prompts() -> list[Prompt]:
+    return [Prompt(i, text) for i, text in enumerate(small.PROMPTS)]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_stored_file_says_where_it_comes_from(path: Path) -> None:
+    v = Vectors(path)
+    keys = {"repository", "commit", "file", "licence", "function", "seed", "torch", "transformers", "pillow"}
+    assert keys <= v.origin.keys()
+    assert not any(str(value).startswith("/") for value in v.origin.values()), "no path of the machine that made it"
+    assert np.isfinite(v["scores"]).all()
+
+
+def test_every_scorer_has_its_file() -> None:
+    assert {path.stem.split("-")[1] for path in FILES} >= set(FOLDERS)
