@@ -124,7 +124,8 @@ def doctor() -> Iterator[str]:
     yield from _models()
     for name in registry.names("prompts"):
         try:
-            registry.get("prompts", name).read()
+            entry = registry.get("prompts", name)
+            (entry.check or entry.read)()
         except UserError as error:
             yield f"missing  prompts {name}: {error}"
     unbuilt = [m for m in registry.names("metrics") if registry.get("metrics", m).load is None]

@@ -112,3 +112,13 @@ def test_a_reference_is_told_as_it_is_written(tmp_path: Path, monkeypatch: pytes
         assert of.name == name
         assert of.kept.parent == tmp_path / "hf" / "a" / "b" / COMMIT
         assert hub.set_of(name).size == 0
+
+
+def test_doctor_fetches_nothing(hub_here: hubs.Hub, tmp_path: Path) -> None:
+    script = "from bench import listing; print(*listing.doctor(), sep='\\n')"
+    surroundings = {**os.environ, **hub_here.environment(tmp_path / "cache"), "BENCH_DATA": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=surroundings, check=True)
+    (line,) = (line for line in done.stdout.splitlines() if "pick-a-pic-train" in line)
+    assert line.startswith("missing  prompts pick-a-pic-train: hf:yuvalkirstain/pickapic_v1_no_images@a3592a4")
+    assert line.endswith("not here yet; fetched from the hub when first read")
+    assert not (tmp_path / "cache").exists()

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import TINY
+from conftest import TINY, Bench
 
 from bench import registry, suite
 from bench.errors import UserError
@@ -188,6 +188,17 @@ def test_own_seeds_are_those_of_each_prompt(tmp_path: Path) -> None:
     cells = [(c.prompt.index, c.seed) for c in make_plan(made).cells if c.arm.method == "standard"]
     assert cells == [(0, 3), (0, 4), (2, 9)]
     assert made.id != suite.parse(seeded(tmp_path).replace("seeds: own", "seeds: 0"), file="s.yaml").id
+
+
+def test_a_run_with_own_seeds_has_their_images_and_no_table_of_single_images(tmp_path: Path, bench: Bench) -> None:
+    (tmp_path / "own.yaml").write_text(seeded(tmp_path).replace("steps: 4", "steps: 2"))
+    done = bench("run", tmp_path / "own.yaml", "--runs", tmp_path / "runs", "--no-cache", "--device", "cpu")
+    assert done.code == 0, done.err
+    (folder,) = (tmp_path / "runs").iterdir()
+    found = json.loads((folder / "results.json").read_text())
+    assert {(pair["index"], pair["seed"]) for pair in found["pairs"]} == {(0, 3), (0, 4), (2, 9)}
+    assert any("2 of 3 prompts" in note for note in found["notes"])
+    assert found["seeds"] == []
 
 
 def test_own_seeds_of_prompts_without_any_are_refused(tmp_path: Path) -> None:

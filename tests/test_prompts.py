@@ -158,6 +158,13 @@ def test_hpd_has_the_seeds_that_the_paper_prints() -> None:
         assert sum(bool(p.seeds) for p in read(name)) == 17 == len(registry.get("prompts", name).seeds)
 
 
+def test_pick_a_pics_own_seeds_are_known_without_its_file() -> None:
+    """PROTOCOL 3, figure 18; all before row 87, so that rows and prompts have the same numbers."""
+    seeds = registry.get("prompts", "pick-a-pic").seeds
+    assert (seeds[0], seeds[19], len(seeds), max(seeds)) == ((54,), (68,), 17, 19)
+    assert 8 not in seeds
+
+
 # Sets whose files are not among those stored ------------------------------------------------------------------------
 
 
@@ -290,3 +297,16 @@ def test_prompt_files_lie_in_the_cache_unless_the_user_says_otherwise(monkeypatc
     assert files.folder() == Path.home() / ".cache" / "bench" / "prompts"
     monkeypatch.setenv("BENCH_DATA", "/elsewhere")
     assert files.folder() == Path("/elsewhere")
+
+
+def test_the_docs_name_every_set_with_its_size_and_licence() -> None:
+    """Each category of T2I-CompBench alone is told in one sentence."""
+    text = (Path(__file__).parents[1] / "docs" / "prompts.md").read_text()
+    rows = {cells[1].strip("` "): cells for line in text.splitlines() if len(cells := line.split("|")) == 7}
+    ours = [n for n in registry.names("prompts") if registry.source("prompts", n) == "bench"]
+    for name in ours:
+        if name.startswith("t2i-compbench_") and name != "t2i-compbench_train":
+            continue
+        entry = registry.get("prompts", name)
+        assert rows[name][2].strip() == (str(entry.size) if entry.size else "")
+        assert entry.license.split(":")[0] == rows[name][4].strip()

@@ -56,5 +56,7 @@ class PromptSet:
     """The commit of `source` that its content is taken from; empty where nothing is fetched."""
     files: tuple[Stored, ...] = ()
     """What must be fetched before it can be read, with addresses and digests."""
+    check: Callable[[], object] | None = None
+    """UserError where it is not here yet; None where reading it says so, for reading may fetch."""
     seeds: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     """The prompts' own seeds by index, known without the file."""

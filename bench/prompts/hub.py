@@ -82,12 +82,26 @@ def read(of: Reference) -> list[Prompt]:
     return [Prompt(i, text) for i, text in enumerate(texts)]
 
 
+def check(of: Reference) -> None:
+    """UserError where its prompts are not kept here, or broken."""
+    if _read_kept(of) is None:
+        raise UserError(f"{of.name}: not here yet; fetched from the hub when first read")
+
+
 def set_of(name: str) -> PromptSet:
     """The set of a reference, which is not fetched before it is read."""
     of = parse(name)
     kept = _read_kept(of)
     size = len(kept) if kept is not None else 0
-    return PromptSet(name, size, lambda: read(of), of.repo, about="a data set on the hub", revision=of.commit)
+    return PromptSet(
+        name,
+        size,
+        lambda: read(of),
+        of.repo,
+        about="a data set on the hub",
+        revision=of.commit,
+        check=lambda: check(of),
+    )
 
 
 def _digest(texts: list[str]) -> str:
@@ -194,6 +208,7 @@ add_plugin(
         "see yuvalkirstain/pickapic_v1",
         about="Pick-a-Pic's training captions, each once and in random order, for collecting noise pairs",
         revision=TRAINING.commit,
+        check=lambda: check(TRAINING),
     ),
     "bench",
 )
