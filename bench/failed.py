@@ -1,8 +1,8 @@
-"""Images that a run could not make, with their reasons, from its ledger."""
+"""Images that a run could not make and scores that it could not give, with their reasons, from its ledger."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bench.store import Ledger
@@ -50,3 +50,15 @@ def rows(ledgers: Sequence[Ledger]) -> list[dict[str, Any]]:
                 image = {"prompts": one.prompts, "index": one.prompt_index, "seed": one.seed, "prompt": one.prompt}
                 row["images"].append({**image, "run": run})
     return list(found.values())
+
+
+def unscored(ledger: Ledger, scorers: Mapping[str, str]) -> dict[str, list[str]]:
+    """Place, method and reason of every score that failed, by metric; `scorers` are the digests that count."""
+    query = """
+        SELECT f.metric, f.scorer, c.prompts, c.prompt_index, c.seed, c.method, f.reason
+        FROM score_failures f JOIN images i USING (digest) JOIN cells c USING (job_id) ORDER BY c.rowid"""
+    found: dict[str, list[str]] = {}
+    for metric, scorer, prompts, index, seed, method, reason in ledger.db.execute(query):
+        if scorers.get(metric) == scorer:
+            found.setdefault(metric, []).append(f"{prompts} {index}, seed {seed}, {method}: {reason}")
+    return found

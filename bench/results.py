@@ -65,6 +65,12 @@ def scorer_digests(ledgers: Sequence[Ledger], entries: Mapping[str, MetricEntry]
     return {name: recorded.get(name) or entry.digest() for name, entry in entries.items()}
 
 
+def unscored(ledger: Ledger) -> dict[str, list[str]]:
+    """Why scores of a run failed, a line each, by metric."""
+    asked = metrics_of(ledger, load_suite(ledger))
+    return failed.unscored(ledger, scorer_digests([ledger], {name: registry.get("metrics", name) for name in asked}))
+
+
 def compute(*ledgers: Ledger, folder: Path | None = None) -> dict[str, Any]:
     """All results of one run, or of several that are comparable; an unfinished one says so in itself.
 
@@ -287,6 +293,9 @@ def _notes(measured: Measured, ledgers: Sequence[Ledger], metrics: dict[str, dic
         )
     for name, n in measured.unused.items():
         yield f"{n} scores of {metrics[name]['title']} are by another version of its scorer and count for nothing."
+    for ledger in ledgers:
+        for name, reasons in failed.unscored(ledger, {name: m["digest"] for name, m in metrics.items()}).items():
+            yield f"{len(reasons)} scores of {metrics[name]['title']} failed; the first: {reasons[0]}."
     used = np.unique(np.concatenate([a.made() for a in measured.arms])) if measured.arms else np.array([], int)
     hardware = {images.words["hardware"][i] for i in used}
     if len(hardware) > 1:

@@ -41,6 +41,8 @@ class Outcome:
     """False where everything was there already."""
     failed: dict[str, list[str]] = field(default_factory=dict)
     """By method label, why images of it could not be made, a line each."""
+    unscored: dict[str, list[str]] = field(default_factory=dict)
+    """By metric, why scores of it failed, a line each."""
 
 
 def run(
@@ -120,11 +122,11 @@ def _run(
     stages["seconds"] = time.perf_counter() - begun
     _end(ledger, session, stages)
     found = write_report(ledger)
-    failed = _failed(ledger)
-    if not failed:
+    failed, unscored = _failed(ledger), results.unscored(ledger)
+    if not failed and not unscored:
         ledger.set("finished", complete)
     ledger.close()
-    return Outcome(folder, found, worked=True, failed=failed)
+    return Outcome(folder, found, worked=True, failed=failed, unscored=unscored)
 
 
 def _failed(ledger: Ledger) -> dict[str, list[str]]:
@@ -146,7 +148,7 @@ def write_report(*ledgers: Ledger, folder: Path | None = None, formats: Sequence
 
 def add_scores(
     folder: Path, metrics: Sequence[str], *, votes: Sequence[Path] = (), device: str | None = None
-) -> dict[str, Any]:
+) -> Outcome:
     """Judge the images of a run by more metrics, or by people's votes, and write its report again."""
     from bench.metrics.human import NAME
 
@@ -179,7 +181,7 @@ def add_scores(
                     (counted.aside, f"without {suite.baseline}")) if n]  # fmt: skip
             ignored = f"; ignored: {', '.join(left)}" if left else ""
             print(f"votes: {counted.used} on {counted.pairs} pairs{ignored}", file=sys.stderr)
-        return write_report(ledger)
+        return Outcome(folder, write_report(ledger), worked=True, unscored=results.unscored(ledger))
 
 
 def merged_folder(ledgers: Sequence[Ledger]) -> Path:

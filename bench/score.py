@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -138,10 +139,16 @@ def score(work: dict[str, list[Task]], ledger: Ledger, *, device: str) -> dict[s
                                    for key in same)  # fmt: skip
             todo = {key: one for key, one in todo.items() if key[0] != key[1]}
         if todo:
+            ledger.forget_score_failures((*_place(key), name, digest) for key in todo)
             begun = time.perf_counter()
             _score_one(entry, digest, todo, ledger, device)
             seconds[name] = time.perf_counter() - begun
     return seconds
+
+
+def _place(key: tuple[str, ...]) -> tuple[str, str, str]:
+    """(image, baseline or nothing, prompt), as score failures are kept."""
+    return key if len(key) == 3 else (key[0], "", key[1])
 
 
 def _three(key: tuple[str, ...]) -> tuple[str, str, str]:
@@ -165,14 +172,19 @@ def _score_one(entry: MetricEntry, digest: str, todo: Todo, ledger: Ledger, devi
             ]
             kept = _judge(entry, scorer, pixels, [prompt for _, (_, prompt) in batch])
             ms = 1000 * (time.perf_counter() - begun) / len(batch)
-            put((*key, entry.name, digest, *one, ms) for (key, _), one in zip(batch, kept, strict=True))
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            judged = [(key, one) for (key, _), one in zip(batch, kept, strict=True)]
+            put((*key, entry.name, digest, *one, ms) for key, one in judged if not isinstance(one, str))
+            ledger.put_score_failures(
+                (*_place(key), entry.name, digest, one, now) for key, one in judged if isinstance(one, str)
+            )
             progress.advance(len(batch))
 
 
 def _judge(
     entry: MetricEntry, scorer: Scorer | PairScorer | SetScorer, pixels: list[list[np.ndarray]], prompts: list[Prompt]
-) -> list[tuple[Any, ...]]:
-    """What the ledger keeps of each: value and detail, or features."""
+) -> list[tuple[Any, ...] | str]:
+    """What the ledger keeps of each: value and detail, or features; or the reason for which it has no score."""
     ours = [shown[0] for shown in pixels]
     if entry.kind == "set":
         return [(row.tobytes(),) for row in _features(entry, cast(SetScorer, scorer), ours, prompts)]
@@ -180,7 +192,10 @@ def _judge(
         values = _preferred(entry, cast(PairScorer, scorer), [shown[1] for shown in pixels], ours, prompts)
     else:
         values = cast(Scorer, scorer).score(ours, prompts)
-    return [(v.value, json.dumps(v.detail)) for v in values]
+    return [
+        (v.value, json.dumps(v.detail)) if math.isfinite(v.value) else f"its score is not finite ({v.value})"
+        for v in values
+    ]
 
 
 def _preferred(
@@ -194,7 +209,7 @@ def _preferred(
     values = scorer.score_pairs(theirs, ours, prompts)
     turned = scorer.score_pairs(ours, theirs, prompts) if entry.both_orders else []
     for value in (*values, *turned):
-        if not 0 <= value.value <= 1:
+        if not math.isnan(value.value) and not 0 <= value.value <= 1:
             raise UserError(f"metric {entry.name!r}: score_pairs gave {value.value}, expected 0 to 1; its scorer is "
                             "at fault")  # fmt: skip
     if not turned:
@@ -241,9 +256,22 @@ def choose(plan: Plan, ledger: Ledger) -> int:
         chosen = _choose(choice, prompts[choice.id], [images[c] for c in choice.candidates], ledger)
         if chosen:
             made.append(chosen)
+        elif why := _unscored(choice, images, ledger):
+            failed.append((choice.id, why, now))
     ledger.put_images(made)
     ledger.put_failures(failed)
     return len(made)
+
+
+def _unscored(choice: Choice, images: dict[str, Image], ledger: Ledger) -> str | None:
+    """Why the first candidate without a score has none: the best of the others is another method's image."""
+    query = "SELECT reason FROM score_failures WHERE digest = ? AND metric = ? AND scorer = ?"
+    for k, candidate in enumerate(choice.candidates):
+        key = (images[candidate].digest, choice.metric, choice.metric_digest)
+        row = ledger.db.execute(query, key).fetchone()
+        if row:
+            return f"candidate {k + 1} of {len(choice.candidates)}, {choice.metric}: {row[0]}"
+    return None
 
 
 def _choose(choice: Choice, prompt: Prompt, candidates: list[Image], ledger: Ledger) -> Image | None:

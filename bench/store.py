@@ -49,10 +49,13 @@ CREATE {0} TABLE IF NOT EXISTS failures (job_id TEXT PRIMARY KEY, reason TEXT NO
 CREATE {0} TABLE IF NOT EXISTS features (
   digest TEXT, prompt TEXT, metric TEXT, scorer TEXT, features BLOB NOT NULL, ms REAL,
   PRIMARY KEY (digest, prompt, metric, scorer));
+CREATE {0} TABLE IF NOT EXISTS score_failures (
+  digest TEXT, baseline TEXT, prompt TEXT, metric TEXT, scorer TEXT, reason TEXT NOT NULL, created TEXT,
+  PRIMARY KEY (digest, baseline, prompt, metric, scorer));
 """
 """Tables that ledgers had not from the first: an older one gets them when it is opened to be written, and is read as
 if they were there and empty. A pair's value is how far its image is preferred over that baseline's; features are
-little-endian float32."""
+little-endian float32; a score that failed has an empty baseline where it is of one image."""
 _LATER_COLUMNS = {"select_ms": "REAL DEFAULT 0", "cost": "TEXT DEFAULT '{}'", "facts": "TEXT DEFAULT '{}'"}
 """Columns of images that ledgers had not from the first."""
 _OLD_VOTES = """
@@ -139,9 +142,10 @@ class Ledger:
             self.db.execute("PRAGMA temp_store=MEMORY")  # set later, it would delete what is there
         tables = self._tables()
         self._add_columns(temporary)
-        if {"pair_scores", "features", "failures"} <= tables:
-            return
-        self.db.executescript(_SINCE.format("TEMP" if temporary else ""))
+        # One by one: a temporary table would hide one of the ledger's own.
+        for statement in filter(None, map(str.strip, _SINCE.format("TEMP" if temporary else "").split(";"))):
+            if statement.partition("EXISTS ")[2].split()[0] not in tables:
+                self.db.execute(statement)
         if "pair_scores" not in tables and self.get("votes"):
             self.db.execute(_OLD_VOTES, (self.get("suite")["baseline"],))
 
@@ -237,6 +241,17 @@ class Ledger:
         with self.transaction():
             self.db.executemany("INSERT OR REPLACE INTO features VALUES (?,?,?,?,?,?)", rows)
 
+    def put_score_failures(self, rows: Iterable[tuple[str, str, str, str, str, str, str]]) -> None:
+        """(digest, baseline's digest or nothing, prompt key, metric, scorer digest, reason, when) rows."""
+        with self.transaction():
+            self.db.executemany("INSERT OR REPLACE INTO score_failures VALUES (?,?,?,?,?,?,?)", rows)
+
+    def forget_score_failures(self, rows: Iterable[tuple[str, str, str, str, str]]) -> None:
+        """(digest, baseline's digest or nothing, prompt key, metric, scorer digest) of what is to be scored again."""
+        same = " AND ".join(f"{column} = ?" for column in ("digest", "baseline", "prompt", "metric", "scorer"))
+        with self.transaction():
+            self.db.executemany(f"DELETE FROM score_failures WHERE {same}", rows)
+
     def paired(self, metric: str, scorer: str) -> AbstractSet[tuple[str, str, str]]:
         """(image digest, baseline's digest, prompt key) of what a scorer of pairs has judged."""
         query = "SELECT digest, baseline, prompt FROM pair_scores WHERE metric = ? AND scorer = ?"
@@ -279,7 +294,7 @@ def export(ledger: Ledger, out: Path) -> list[Path]:
 
     out.mkdir(parents=True, exist_ok=True)
     written = []
-    for table in ("cells", "images", "failures", "scores", "pair_scores", "features", "sessions"):
+    for table in ("cells", "images", "failures", "scores", "pair_scores", "features", "score_failures", "sessions"):
         frame = pd.read_sql_query(f"SELECT * FROM {table}", ledger.db)
         if table == "features":
             # Numbers, not bytes: a list in Parquet, and JSON in CSV.

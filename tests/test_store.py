@@ -17,6 +17,7 @@ from bench.errors import UserError
 from bench.store import SCHEMA, Image, Ledger, exclusive, export, write_atomically
 
 TABLES = ("cells", "images", "scores", "sessions")
+SINCE = ("failures", "pair_scores", "features", "score_failures")
 HOLDER = """
 import sys, time
 from pathlib import Path
@@ -187,7 +188,7 @@ def test_export_gives_every_row_and_value_back(finished: Run, tmp_path: Path) ->
     ledger = Ledger(finished.folder)
     written = export(ledger, tmp_path / "export")
     assert {p.name for p in written} == {
-        f"{table}.{form}" for table in (*TABLES, "failures", "pair_scores", "features") for form in ("csv", "parquet")
+        f"{table}.{form}" for table in (*TABLES, *SINCE) for form in ("csv", "parquet")
     }
     for table in TABLES:
         rows = finished.rows(f"SELECT * FROM {table} ORDER BY 1, 2, 3, 4")

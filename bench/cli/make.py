@@ -109,8 +109,9 @@ def cmd_run(options: argparse.Namespace) -> int:
     print(f"report: {done.folder / 'report.html'}")
     for method, reasons in done.failed.items():
         print(f"failed: {len(reasons)} images of {method}; the first: {reasons[0]}", file=sys.stderr)
+    _tell_unscored(done.unscored)
     if not (options.gate or options.baseline):
-        return NotComparable.exit_code if done.failed else 0
+        return NotComparable.exit_code if done.failed or done.unscored else 0
     judged = verdicts_of(
         done.results, suite, suite_gates=options.gate, baseline=options.baseline, run=done.folder, options=options
     )
@@ -121,10 +122,16 @@ def cmd_score(options: argparse.Namespace) -> int:
     from bench.report import sentences
     from bench.run import add_scores
 
-    found = add_scores(options.run, options.metric, votes=options.votes, device=options.device)
-    say(sentences(found))
+    done = add_scores(options.run, options.metric, votes=options.votes, device=options.device)
+    say(sentences(done.results))
     print(f"report: {options.run / 'report.html'}")
-    return 0
+    _tell_unscored(done.unscored)
+    return NotComparable.exit_code if done.unscored else 0
+
+
+def _tell_unscored(unscored: dict[str, list[str]]) -> None:
+    for metric, reasons in unscored.items():
+        print(f"failed: {len(reasons)} scores of {metric}; the first: {reasons[0]}", file=sys.stderr)
 
 
 def cmd_plan(options: argparse.Namespace) -> int:
