@@ -9,7 +9,6 @@ from bench.registry import add_plugin
 
 for _name, _title, _unit, _scale, _about in (
     ("imagereward", "ImageReward", "standard deviations", "the paper prints it times 100", "ImageReward-v1.0"),
-    ("mps", "MPS", "probability against standard", "0.5 is the baseline", "MPS overall checkpoint"),
     ("geneval", "GenEval", "share of right images", "0 to 1", "Mask2Former boxes under the public rules"),
 ):
     add_plugin(

@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -93,6 +94,51 @@ def aesthetic(case: str, _folder: Path, given: Any) -> tuple[list[float], dict[s
     return scores, checkout(given.aesthetic, "simple_inference.py", "MLP, normalized", "Apache-2.0")
 
 
+def mps(case: str, folder: Path, given: Any) -> tuple[list[float], dict[str, Any]]:
+    """The released class with a small cross-attention network, on pairs of images, and the readme's logistic.
+
+    It halves pixels and mask whatever its own precision; here both stay in fp32, as the weights are.
+    """
+    sys.path.insert(0, str(given.mps))
+    from trainer.models import clip_model
+    from transformers import CLIPImageProcessor, CLIPTokenizerFast
+
+    small.mps_folder(folder, case)
+    theirs = clip_model.Cross_model
+    clip_model.Cross_model = lambda **_: theirs(**small.CROSS)
+    torch.Tensor.half = torch.Tensor.float  # type: ignore[method-assign]
+    clip = folder / "CLIP-ViT-H-14-laion2B-s32B-b79K"
+    net = clip_model.CLIPModel(clip).eval()
+    net.load_state_dict(small.mps_state(case))
+    for tower in (net.model.text_model, net.model.vision_model):
+        # The class hands on an argument that these no longer take, and asks for what is the only answer now.
+        tower.forward = partial(asked, tower.forward)
+    tokenizer, processor = CLIPTokenizerFast.from_pretrained(clip), CLIPImageProcessor()
+
+    def tokens(text: str) -> Any:
+        settings: dict[str, Any] = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
+        return tokenizer(text, max_length=tokenizer.model_max_length, **settings).input_ids
+
+    condition = tokens(ast.literal_eval(condition_of(given.mps / "README.md")))
+    scores = []
+    for pair, prompt in zip(zip(small.images(case), small.near(case), strict=True), small.PROMPTS, strict=True):
+        pixels = torch.cat([processor(Image.fromarray(p), return_tensors="pt")["pixel_values"] for p in pair])
+        text, *both = (x / x.norm(dim=-1, keepdim=True) for x in net(tokens(prompt), pixels, condition))
+        logits = torch.stack([net.logit_scale.exp() * torch.diag(text @ one.T) for one in both], -1)
+        scores.append(float(torch.softmax(logits, -1)[0, 1]))
+    return scores, checkout(given.mps, "trainer/models/clip_model.py", "CLIPModel.forward", "MIT")
+
+
+def asked(forward: Any, *, return_dict: bool, **given: Any) -> Any:
+    """A tower's output without `return_dict`."""
+    return forward(**given)
+
+
+def condition_of(readme: Path) -> str:
+    """The condition as the readme writes it, quotes included."""
+    return next(x for x in readme.read_text().splitlines() if x.startswith("condition = ")).partition(" = ")[2].strip()
+
+
 class Modules:
     """In the place of pytorch_lightning, of which the class uses the name alone."""
 
@@ -147,7 +193,7 @@ def checkout(place: Path, file: str, function: str, licence: str) -> dict[str, A
     }
 
 
-SCORERS = {"hpsv2": hpsv2, "pickscore": pickscore, "aesthetic": aesthetic, "clipscore": clipscore}
+SCORERS = {"hpsv2": hpsv2, "pickscore": pickscore, "aesthetic": aesthetic, "clipscore": clipscore, "mps": mps}
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -35,6 +35,10 @@ PROMPTS = (
     "Ein grüner Würfel auf einem Tisch, weiß & groß",
     "hyperrealistic 🐉 dragon!!! (masterpiece:1.3)",
 )
+CROSS = {"dim": EMBED, "layer_num": 2, "heads": 2, "dim_head": 16}
+CONDITION = (267, 269, 884, 1395, 1710, 1739, 1844, 2225, 2653, 2842, 3140, 3500, 4372, 4657, 5285, 6448, 8408)
+CONDITION += (11844, 16505, 21323, 26920, 34572, 34886, 38570, 40763, 49406, 49407)
+"""The tokens of MPS's condition."""
 HEAD = ((1024, EMBED), (128, 1024), (64, 128), (16, 64), (1, 16))
 """Shapes of the aesthetic predictor's layers."""
 
@@ -181,6 +185,62 @@ def aesthetic_folder(folder: Path, case: str) -> Path:
     clip_folder(folder / "clip-vit-large-patch14", case, act="quick_gelu")
     torch.save(head_state(case), folder / "sac+logos+ava1-l14-linearMSE.pth")
     return folder
+
+
+def cross_shapes() -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a small cross-attention network of MPS: 2 layers, 2 heads of 16."""
+    found: dict[str, tuple[int, ...]] = {}
+    width, heads, inner = CROSS["dim_head"], CROSS["heads"], 4 * EMBED
+    for i in range(CROSS["layer_num"]):
+        cross, own = (f"cross_model.layers.{i}.{k}.fn" for k in range(2))
+        found |= {
+            f"{cross}.to_q.weight": (heads * width, EMBED),
+            f"{cross}.to_kv.weight": (2 * width, EMBED),
+            f"{cross}.to_out.weight": (EMBED, heads * width),
+            f"{cross}.ff.0.weight": (2 * inner, EMBED),
+            f"{cross}.ff.2.weight": (EMBED, inner),
+            f"{own}.fused_attn_ff_proj.weight": ((heads + 2) * width + 2 * inner, EMBED),
+            f"{own}.attn_out.weight": (EMBED, heads * width),
+            f"{own}.ff_out.1.weight": (EMBED, inner),
+            **{f"{block}.norm.weight": (EMBED,) for block in (cross, own)},
+        }
+    return found
+
+
+def mps_state(case: str) -> dict[str, torch.Tensor]:
+    """A state dict of MPS by its published names.
+
+    Words that the condition has and all others lie on two sides of the origin, so that the others are left out.
+    """
+    state = openai_state(case)
+    state["ln_final.bias"][0] = 0
+    state["token_embedding.weight"][:, 0] = -24
+    state["token_embedding.weight"][CONDITION, 0] = 24
+    found = {f"model.{name}": value for name, value in transformers_state(state).items()}
+    found |= {name: drawn(case, name, shape) for name, shape in cross_shapes().items()}
+    width = CROSS["dim_head"]
+    for i in range(CROSS["layer_num"]):
+        for k in range(2):
+            found[f"cross_model.layers.{i}.{k}.fn.norm.bias"] = torch.zeros(EMBED)
+        frequencies = 1.0 / (10000 ** (torch.arange(0, width, 2).float() / width))
+        found[f"cross_model.layers.{i}.1.fn.rotary_emb.inv_freq"] = frequencies
+    return found
+
+
+def mps_folder(folder: Path, case: str) -> Path:
+    """MPS_overall_state.pth beside the folder of its CLIP, whose own weights are not used."""
+    clip_folder(folder / "CLIP-ViT-H-14-laion2B-s32B-b79K", case, act="gelu")
+    torch.save(mps_state(case), folder / "MPS_overall_state.pth")
+    return folder
+
+
+def near(case: str) -> list[np.ndarray]:
+    """The images a little changed: brighter, and with other grain."""
+    found = []
+    for i, image in enumerate(images(case)):
+        rng = np.random.default_rng(zlib.crc32(f"{case}/near {i}".encode()))
+        found.append(np.clip(image + 4.0 + 3 * rng.standard_normal(image.shape), 0, 255).astype(np.uint8))
+    return found
 
 
 def images(case: str) -> list[np.ndarray]:
