@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bench.metrics.base import MetricEntry
-from bench.metrics.checkpoint import Checkpoint, Part, fill, tensors
+from bench.metrics.checkpoint import Checkpoint, Part, tensors
 from bench.metrics.pixels import cropped
 from bench.metrics.real import RealScorer, clip_of, entry
 from bench.registry import add_plugin
@@ -23,38 +23,26 @@ if TYPE_CHECKING:
 VERSION = "1"
 _HEAD = "sac+logos+ava1-l14-linearMSE.pth"
 _CLIP = "clip-vit-large-patch14"
-_PLACES = (0, 2, 4, 6, 7)
-"""Where the five linear layers stand in the published file; dropout stands between them."""
 
 
 class Aesthetic(RealScorer):
     """A rating of about 1 to 10: five linear layers, without activations, on L2-normalised image features."""
 
     def load(self, checkpoint: Checkpoint) -> None:
-        import torch
+        from bench.metrics.linear import Linears
 
         clip = clip_of(checkpoint.path(_CLIP))
         path = checkpoint.path(_HEAD)
-        state = tensors(path)
-        layers = {}
-        for place in _PLACES:
-            weight = state.get(f"layers.{place}.weight")
-            if weight is not None and weight.ndim == 2:
-                layers[str(place)] = torch.nn.Linear(weight.shape[1], weight.shape[0])
-        head = torch.nn.Module()
-        head.layers = torch.nn.ModuleDict(layers)
-        fill(head, state, of=path)
-        self.model, self.head = self.ready(clip), [self.ready(layer) for layer in head.layers.values()]
+        self.model, self.head = self.ready(clip), self.ready(Linears.of(tensors(path), path))
         self.side: int = clip.config.vision_config.image_size
 
     def judge(self, images: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> torch.Tensor:
         import torch
 
         pixels = self.placed(cropped(images, self.side, "torchvision"))
-        x = torch.nn.functional.normalize(self.model.get_image_features(pixel_values=pixels).pooler_output, dim=-1)
-        for layer in self.head:
-            x = layer(x)
-        return x[:, 0]
+        features = self.model.get_image_features(pixel_values=pixels).pooler_output
+        rating: torch.Tensor = self.head(torch.nn.functional.normalize(features, dim=-1))[:, 0]
+        return rating
 
 
 _CHECKPOINT = Checkpoint(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from reference import small_blip
 from reference import small_clips as small
 
 from bench import registry
@@ -242,3 +243,30 @@ def test_a_state_dict_of_mps_without_its_cross_attention_is_refused(mps: Path, t
     torch.save(state, folder / "MPS_overall_state.pth")
     with pytest.raises(UserError, match=r"another version or architecture: it lacks layers\.1\.0\.fn\.to_q\.weight"):
         settled("mps", folder).loaded("cpu")
+
+
+def test_imagereward_cuts_a_prompt_at_35_tokens(tmp_path: Path) -> None:
+    scorer: Any = settled("imagereward", small_blip.reward_folder(tmp_path, "cut")).scorer("cpu")
+    texts = ["red cat " * n for n in (16, 17, 40)]  # 33 words of a prompt fit between the two tokens at its ends
+    first, second, third = (
+        scorer.score(pictures()[:1], [Prompt(0, text + end)])[0].value
+        for text, end in zip(texts, (" dog", "", ""), strict=True)
+    )
+    assert second == third
+    assert abs(first - second) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda f: (f / "med_config.json").write_text("{}"), r"med_config\.json: not the text encoder's configuration"),
+        (lambda f: torch.save({"mlp.layers.0.weight": torch.zeros(2, 2)}, f / "ImageReward.pt"), "does not load from"),
+        (lambda f: shutil.rmtree(f / "bert-base-uncased"), "lacks bert-base-uncased"),
+    ],
+)
+def test_what_is_wrong_with_a_folder_of_imagereward_is_one_line(change: Any, said: str, tmp_path: Path) -> None:
+    folder = small_blip.reward_folder(tmp_path, "wrong")
+    change(folder)
+    with pytest.raises(UserError, match=said) as caught:
+        settled("imagereward", folder).scorer("cpu")
+    assert "\n" not in str(caught.value)

@@ -17,19 +17,21 @@ import subprocess
 import sys
 import tempfile
 from functools import partial
+from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import small_blip
 import small_clips as small
 import torch
 from PIL import Image
 from public_code import VECTORS, write
 
 VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
-LICENCES = {"hpsv2": "Apache-2.0", "clip-anytorch": "MIT", "transformers": "Apache-2.0"}
+LICENCES = {"hpsv2": "Apache-2.0", "clip-anytorch": "MIT", "transformers": "Apache-2.0", "image-reward": "Apache-2.0"}
 
 
 def pictures(case: str) -> list[Image.Image]:
@@ -139,6 +141,31 @@ def condition_of(readme: Path) -> str:
     return next(x for x in readme.read_text().splitlines() if x.startswith("condition = ")).partition(" = ")[2].strip()
 
 
+def imagereward(case: str, folder: Path, _given: Any) -> tuple[list[float], dict[str, Any]]:
+    """The package's own `score`, with small networks of its own classes."""
+    from ImageReward.models.BLIP import blip_pretrain, vit
+    from transformers import BertTokenizer
+
+    theirs: Any = import_module("ImageReward.ImageReward")  # the package has a class of its module's name
+    small_blip.reward_folder(folder, case)
+    tokenizer = BertTokenizer.from_pretrained(folder / "bert-base-uncased")
+    tokenizer.add_special_tokens({"bos_token": "[DEC]"})
+    tokenizer.add_special_tokens({"additional_special_tokens": ["[ENC]"]})
+    seeing = vit.VisionTransformer(small.SIDE, small.PATCH, embed_dim=small.VISION, depth=small.LAYERS, num_heads=2)
+    blip_pretrain.init_tokenizer = lambda: tokenizer
+    blip_pretrain.create_vit = lambda *_: (seeing, small.VISION)
+    layers = theirs.MLP
+    theirs.MLP = lambda _: layers(small.TEXT)
+    net = theirs.ImageReward(str(folder / "med_config.json"))
+    left = net.load_state_dict(small_blip.reward_state(case), strict=False)
+    # Buffers that follow from the configuration; all weights are drawn.
+    assert not left.unexpected_keys, left
+    assert all(name.endswith("position_ids") for name in left.missing_keys), left
+    net.eval()
+    scores = [net.score(prompt, one) for one, prompt in zip(pictures(case), small.PROMPTS, strict=True)]
+    return scores, package("image-reward", "ImageReward.score", "ImageReward/ImageReward.py")
+
+
 class Modules:
     """In the place of pytorch_lightning, of which the class uses the name alone."""
 
@@ -194,6 +221,7 @@ def checkout(place: Path, file: str, function: str, licence: str) -> dict[str, A
 
 
 SCORERS = {"hpsv2": hpsv2, "pickscore": pickscore, "aesthetic": aesthetic, "clipscore": clipscore, "mps": mps}
+SCORERS["imagereward"] = imagereward
 
 
 def main(argv: list[str] | None = None) -> None:

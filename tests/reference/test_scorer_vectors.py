@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import small_blip
 import small_clips as small
 from stored import Vectors, found
 
@@ -23,8 +24,9 @@ FOLDERS: dict[str, Callable[[Path, str], Path]] = {
     "aesthetic": small.aesthetic_folder,
     "clipscore": partial(small.in_folder, "clip-vit-base-patch32", act="quick_gelu"),
     "mps": small.mps_folder,
+    "imagereward": small_blip.reward_folder,
 }
-BARS = {"hpsv2": 1.5e-7, "pickscore": 1e-5, "aesthetic": 5e-7, "clipscore": 4e-7, "mps": 2e-6}
+BARS = {"hpsv2": 1.5e-7, "pickscore": 1e-5, "aesthetic": 5e-7, "clipscore": 4e-7, "mps": 2e-6, "imagereward": 1e-6}
 """Largest difference allowed; PickScore is 90 times a cosine here and CLIPScore 2.5 times."""
 FILES = found("scores")
 
