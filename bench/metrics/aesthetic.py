@@ -29,7 +29,7 @@ class Aesthetic(RealScorer):
     """A rating of about 1 to 10: five linear layers, without activations, on L2-normalised image features."""
 
     def load(self, checkpoint: Checkpoint) -> None:
-        from bench.metrics.linear import Linears
+        from bench.metrics.networks.linear import Linears
 
         clip = clip_of(checkpoint.path(_CLIP))
         path = checkpoint.path(_HEAD)

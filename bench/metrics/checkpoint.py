@@ -158,7 +158,7 @@ def _digest(path: Path, changed: int, size: int) -> str:
 
 
 def tensors(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a `.safetensors` file, or of a PyTorch file that holds a state dict, on the CPU.
+    """The tensors of a `.safetensors` file, of a PyTorch file that holds a state dict, or of TorchScript, on the CPU.
 
     A state dict under the key `state_dict` is found too. UserError for any other file; nothing in it is executed.
     """
@@ -169,8 +169,14 @@ def tensors(path: Path) -> dict[str, torch.Tensor]:
             from safetensors.torch import load_file
 
             return load_file(path)
+        from bench.metrics.networks.archive import archived, is_archive
+
+        if is_archive(path):
+            return archived(path)
         with warnings.catch_warnings(action="ignore"):
             found: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path}: holds more than tensors, or is no PyTorch file; nothing in it was executed; expected a state dict"

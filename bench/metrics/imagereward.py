@@ -54,7 +54,7 @@ class ImageReward(RealScorer):
         from transformers.models.blip.modeling_blip import BlipVisionModel
         from transformers.models.blip.modeling_blip_text import BlipTextModel
 
-        from bench.metrics.linear import Linears
+        from bench.metrics.networks.linear import Linears
 
         logging.set_verbosity_error()
         path = checkpoint.path(_FILE)

@@ -45,7 +45,7 @@ class MPS(RealScorer):
         import torch
         from transformers import CLIPConfig, CLIPModel
 
-        from bench.metrics.cross import CrossModel
+        from bench.metrics.networks.cross import CrossModel
 
         path, folder = checkpoint.path(_FILE), checkpoint.path(_CLIP)
         state = tensors(path)

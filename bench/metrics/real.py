@@ -158,6 +158,10 @@ _BPE: list[Any] = []
 """The tokenizer, once it was needed: its vocabulary takes a second to read."""
 
 
+_CONSTANTS = ("input_resolution", "context_length", "vocab_size", "attn_mask")
+"""What files of CLIP may hold beside weights; all of it follows from the configuration."""
+
+
 def open_clip_of(state: dict[str, torch.Tensor], config: dict[str, Any], *, of: Path, quick: bool = False) -> Any:
     """open_clip's `CLIP` of a configuration with a state dict in it; UserError where they do not fit one another."""
     from open_clip.model import CLIP
@@ -165,7 +169,7 @@ def open_clip_of(state: dict[str, torch.Tensor], config: dict[str, Any], *, of: 
     from bench.metrics.checkpoint import fill
 
     model = CLIP(config["embed_dim"], config["vision_cfg"], config["text_cfg"], quick_gelu=quick)
-    fill(model, state, of=of, ignored=("input_resolution", "context_length", "vocab_size"))
+    fill(model, state, of=of, ignored=_CONSTANTS)
     return model
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import shutil
+import zipfile
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from reference import small_clips as small
 from bench import registry
 from bench.errors import UserError
 from bench.metrics.base import MetricEntry
-from bench.metrics.checkpoint import Part, _fetched
+from bench.metrics.checkpoint import Part, _fetched, tensors
 from bench.metrics.pixels import cropped, padded
 from bench.prompts.base import Prompt
 
@@ -187,17 +188,40 @@ def test_an_image_of_one_long_side_is_padded_with_black_on_both_sides() -> None:
     assert padded([np.zeros((1, 1000, 3), np.uint8)], 224).shape == (1, 3, 224, 224)
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_openais_own_file_scores_as_the_folder_does(tmp_path: Path) -> None:
+    """As a state dict, and as the TorchScript archive that OpenAI publishes."""
+    from open_clip.model import CLIP
+
     small.in_folder("clip-vit-base-patch32", tmp_path / "folder", "both", act="quick_gelu")
-    (tmp_path / "file").mkdir()
+    for place in ("file", "archive"):
+        (tmp_path / place).mkdir()
+        small.write_open_clip_config(tmp_path / place)
     torch.save(small.openai_state("both"), tmp_path / "file" / "ViT-B-32.pt")
-    small.write_open_clip_config(tmp_path / "file")
-    one, other = (
+    model = CLIP(**small.OPEN_CLIP, quick_gelu=True).eval()
+    model.load_state_dict(small.openai_state("both"))
+    given = (torch.zeros(1, 3, small.SIDE, small.SIDE), torch.zeros(1, small.LENGTH, dtype=torch.long))
+    torch.jit.trace(model, given, check_trace=False).save(tmp_path / "archive" / "ViT-B-32.pt")
+    one, *others = (
         [v.value for v in settled("clipscore", tmp_path / place).scorer("cpu").score(pictures(), PROMPTS)]
-        for place in ("folder", "file")
+        for place in ("folder", "file", "archive")
     )
-    np.testing.assert_allclose(one, other, rtol=0, atol=5e-7)
+    assert others[0] == others[1]
+    np.testing.assert_allclose(one, others[0], rtol=0, atol=5e-7)
     assert min(one) > 0.1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [pickle.dumps(Path.touch, 2), b"\x80\x02X\x01", pickle.dumps({"a": 1}, 2)[:-1]],
+    ids=["code", "cut", "open"],
+)
+def test_an_archive_that_holds_more_than_tensors_is_refused(content: bytes, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "ViT-B-32.pt", "w") as archive:
+        archive.writestr("model/data.pkl", content)
+        archive.writestr("model/constants.pkl", b"")
+    with pytest.raises(UserError, match="nothing in it was executed"):
+        tensors(tmp_path / "ViT-B-32.pt")
 
 
 @pytest.fixture(scope="module")

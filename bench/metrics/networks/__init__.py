@@ -1,0 +1,1 @@
+"""Parts of scorers that need torch at their top; the metrics import them when they load."""
