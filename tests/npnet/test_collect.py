@@ -701,7 +701,7 @@ def empty_file(folder: Path) -> dict[str, Any]:
         (lambda f: {"pairs": 51}, r"51 pairs of 5 prompts need 11 seeds of a prompt, and seeds \[0, 9\] are 10"),
         (lambda f: {"metrics": ["shapes-geneval"]}, "metric 'shapes-geneval' needs prompts with GenEval metadata"),
         (lambda f: {"teacher": [{"use": "best_nearby"}, "inversion"]}, "'best_nearby' starts from the source noise"),
-        (lambda f: {"metrics": ["geneval"]}, "metric 'geneval' is in the catalogue but its scorer is not built yet"),
+        (lambda f: {"metrics": ["human"]}, "metric 'human' is not computed"),
         (lambda f: {"steps": 1}, "inversion moves between a sampler's first two timesteps"),
         (lambda f: {"sampler": "tcd", "steps": 51}, "sampler 'tcd' takes 1 to 50 steps, not 51"),
     ],
