@@ -16,6 +16,7 @@ from bench.metrics.real import (
     RealScorer,
     bpe_tokens,
     clip_of,
+    cosine,
     entry,
     open_clip_config,
     open_clip_of,
@@ -65,8 +66,6 @@ class CLIPScore(RealScorer):
         self.tokenizer = None if settings.text_config.vocab_size == _WORDS else tokenizer_of(folder)
 
     def judge(self, images: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> torch.Tensor:
-        import torch
-
         pixels = self.placed(cropped(images, self.side, "torchvision"))
         texts = [p.text for p in prompts]
         ids = tokens(self.tokenizer, texts, self.length) if self.tokenizer else bpe_tokens(texts, self.length)
@@ -75,7 +74,7 @@ class CLIPScore(RealScorer):
         else:
             image = self.model.get_image_features(pixel_values=pixels).pooler_output
             text = self.model.get_text_features(input_ids=ids.to(self.device)).pooler_output
-        return WEIGHT * torch.nn.functional.cosine_similarity(image, text).clamp(min=0)
+        return WEIGHT * cosine(image, text).clamp(min=0)
 
 
 class ClipSimilarity:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bench.metrics.base import MetricEntry
 from bench.metrics.checkpoint import Checkpoint, Part, tensors
 from bench.metrics.pixels import padded
-from bench.metrics.real import RealScorer, bpe_tokens, entry, open_clip_config, open_clip_of
+from bench.metrics.real import RealScorer, bpe_tokens, cosine, entry, open_clip_config, open_clip_of
 from bench.registry import add_plugin
 
 if TYPE_CHECKING:
@@ -43,11 +43,9 @@ class HPSv2(RealScorer):
         self.length: int = config["text_cfg"].get("context_length", 77)
 
     def judge(self, images: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> torch.Tensor:
-        image = self.model.encode_image(self.placed(padded(images, self.side)), normalize=True)
+        image = self.model.encode_image(self.placed(padded(images, self.side)))
         ids = bpe_tokens([p.text for p in prompts], self.length).to(self.device)
-        text = self.model.encode_text(ids, normalize=True)
-        found: torch.Tensor = (image * text).sum(-1)
-        return found
+        return cosine(image, self.model.encode_text(ids))
 
 
 for _name, (_file, _sha256, _version, _scale) in _FILES.items():

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from bench.metrics.base import MetricEntry, Value
 from bench.metrics.checkpoint import Checkpoint, Part, fill, tensors
 from bench.metrics.pixels import cropped
-from bench.metrics.real import RealScorer, entry, tokenizer_of, tokens
+from bench.metrics.real import RealScorer, cosine, entry, tokenizer_of, tokens
 from bench.registry import add_plugin
 
 if TYPE_CHECKING:
@@ -71,16 +71,12 @@ class MPS(RealScorer):
         return project(out.last_hidden_state), project(out.pooler_output)
 
     def judge(self, images: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> torch.Tensor:
-        import torch
-
         text, whole = self._read([p.text for p in prompts])
         relevance = (text @ self.condition[0].T).amax(-1)
         seen = relevance / relevance.amax(-1, keepdim=True) > THRESHOLD
         pixels = self.placed(cropped(images, self.side, "transformers"))
         image = self.model.visual_projection(self.model.vision_model(pixel_values=pixels).last_hidden_state)
-        # The logistic of a difference of logits shows their last bits: they are kept from here on.
-        cosine = torch.nn.functional.cosine_similarity(self.cross(image, text, seen).double(), whole.double())
-        return self.model.logit_scale.exp() * cosine
+        return math.exp(self.model.logit_scale) * cosine(self.cross(image, text, seen), whole)
 
     def score_pairs(
         self, baseline_images: Sequence[np.ndarray], method_images: Sequence[np.ndarray], prompts: Sequence[Prompt]

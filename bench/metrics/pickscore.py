@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bench.metrics.base import MetricEntry
 from bench.metrics.checkpoint import Checkpoint, Part
 from bench.metrics.pixels import cropped
-from bench.metrics.real import RealScorer, clip_of, entry, tokenizer_of, tokens
+from bench.metrics.real import RealScorer, clip_of, cosine, entry, tokenizer_of, tokens
 from bench.registry import add_plugin
 
 if TYPE_CHECKING:
@@ -32,14 +33,11 @@ class PickScore(RealScorer):
         self.length: int = self.model.config.text_config.max_position_embeddings
 
     def judge(self, images: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> torch.Tensor:
-        import torch
-
         pixels = self.placed(cropped(images, self.side, "transformers"))
         ids = tokens(self.tokenizer, [p.text for p in prompts], self.length).to(self.device)
         image = self.model.get_image_features(pixel_values=pixels).pooler_output
         text = self.model.get_text_features(input_ids=ids).pooler_output
-        normalize = torch.nn.functional.normalize
-        return self.model.logit_scale.exp() * (normalize(image, dim=-1) * normalize(text, dim=-1)).sum(-1)
+        return math.exp(self.model.logit_scale) * cosine(image, text)
 
 
 _CHECKPOINT = Checkpoint(

@@ -68,7 +68,7 @@ class RealScorer(ABC):
             part = slice(len(found), len(found) + self.batch)
             try:
                 with torch.inference_mode():
-                    values = self.judge(images[part], prompts[part]).double().cpu().tolist()
+                    values = self.judge(images[part], prompts[part]).cpu().double().tolist()
                 found += map(Value, values)
                 continue
             except torch.OutOfMemoryError:
@@ -87,6 +87,14 @@ class RealScorer(ABC):
     def placed(self, values: torch.Tensor) -> torch.Tensor:
         """Numbers for a network, on the scorer's device and in its precision."""
         return values.to(device=self.device, dtype=self.dtype)
+
+
+def cosine(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """(B,) cosines of features (B, D), in float64 on the CPU: a score times 90 shows the last bits of a cosine."""
+    import torch
+
+    a, b = (x.float().cpu().double() for x in (one, other))
+    return torch.nn.functional.cosine_similarity(a, b)
 
 
 Build = Callable[[Checkpoint, str, str], Scorer | PairScorer]
