@@ -289,7 +289,7 @@ def test_export_writes_tables_beside_the_run(bench: Bench, finished: Run, tmp_pa
     done = bench("export", copy.folder)
     assert done.code == 0, done.err
     files = [Path(line) for line in done.out.splitlines()]
-    assert len(files) == 14
+    assert len(files) == 16  # eight tables, each as CSV and as Parquet
     assert all(f.is_file() and f.parent == copy.folder / "export" for f in files)
     assert (copy.folder / "export" / "images.csv").read_text().count("\n") == 4 * LIMIT + 1
 
