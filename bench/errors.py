@@ -34,6 +34,11 @@ class Regression(BenchError):
     exit_code = 1
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, cut to its first line; its class where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` where a known name is close, else `; known: a, b, c`; empty without known names."""
     names = sorted(known)

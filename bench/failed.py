@@ -27,7 +27,7 @@ class Failed(NamedTuple):
     prompt: str
 
     @property
-    def told(self) -> str:
+    def line(self) -> str:
         """Its place and its reason, as a line."""
         return f"{self.prompts} {self.prompt_index}, seed {self.seed}: {self.reason}"
 

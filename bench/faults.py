@@ -5,7 +5,7 @@
   rest of the step was not running any more.
 - They fail too where the arm alone runs what broke, though no line of its method did: it sets how images are sampled,
   puts weights on the denoiser, or adds residuals within it.
-- All else is common to the arms, the baseline among them: a fault of ours or of a library, which is raised.
+- All else is common to the arms, the baseline among them: an error of ours or of a library, which is raised.
 - An image whose pixels cannot be made fails by itself, of whichever arm it is.
 """
 
@@ -16,7 +16,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import MethodFault, UserError
+from bench.errors import MethodFault, UserError, first_line
 from bench.methods.base import Chain, Method
 from bench.sampling import session as loop
 
@@ -36,14 +36,14 @@ def fault_of(chain: Chain, error: Exception) -> str | None:
     if not chain.links:
         return None
     if isinstance(error, UserError | MethodFault):
-        return _text(error)
+        return first_line(error)
     files = _files(chain)
     frames = traceback.extract_tb(error.__traceback__)
     own = [i for i, f in enumerate(frames) if f.filename in files]
     handed_on = [i for i, f in enumerate(frames) if f.filename == loop.__file__ and f.name == _HANDS_ON]
     if own and own[-1] > max(handed_on, default=-1):
-        return told(error, frames[own[-1]])
-    return told(error) if any(map(_alone, chain.links)) else None
+        return described(error, frames[own[-1]])
+    return described(error) if any(map(_alone, chain.links)) else None
 
 
 def _files(chain: Chain) -> set[str]:
@@ -62,16 +62,12 @@ def _alone(method: Method) -> bool:
     )
 
 
-def told(error: Exception, frame: traceback.FrameSummary | None = None) -> str:
+def described(error: Exception, frame: traceback.FrameSummary | None = None) -> str:
     """`ValueError: what it says (file.py:12)`: one line, with where it was raised unless another frame is given."""
     frames = traceback.extract_tb(error.__traceback__)
     at = frame or (frames[-1] if frames else None)
     where = f" ({Path(at.filename).name}:{at.lineno})" if at else ""
-    return f"{type(error).__name__}: {_text(error)}{where}"
-
-
-def _text(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return f"{type(error).__name__}: {first_line(error)}{where}"
 
 
 def checked(given: Any, x: torch.Tensor, session: Session) -> torch.Tensor:

@@ -10,12 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench import noise, registry
 from bench.cache import ImageCache
-from bench.errors import UserError
-from bench.faults import UNDECODED, checked, fail_not_finite, fault_of, told
+from bench.faults import UNDECODED, checked, described, fail_not_finite, fault_of
+from bench.fitting import Fitting
 from bench.images import pixel_digest
 from bench.measure import peak
 from bench.models.base import Embeddings, Family, ModelEntry, to_uint8
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-T = TypeVar("T")
 WARM_UP_STEPS = 2
 
 
@@ -45,33 +44,6 @@ class Made(NamedTuple):
     digests: Sequence[str] = ()
     """Of each image's initial latents."""
     encode_ms: Sequence[float] = ()
-
-
-class Fitting:
-    """Batches as large as a GPU's memory allows: one that does not fit is halved, and later ones stay as small."""
-
-    def __init__(self) -> None:
-        self.most: dict[str, int] = {}
-        """By model, the largest batch that may still fit; only of models of which one did not."""
-
-    def each(self, items: Sequence[T], make: Callable[[Sequence[T]], None], *, model: str, one: str) -> None:
-        """`make` all items, in parts that fit; UserError where a single one (`one` says of what) does not."""
-        import torch
-
-        begun = 0
-        while begun < len(items):
-            part = items[begun : begun + self.most.get(model, len(items))]
-            try:
-                make(part)
-                begun += len(part)
-                continue
-            except torch.OutOfMemoryError:
-                pass
-            # Only out here: while the exception is being handled, its traceback keeps the failed batch's tensors.
-            if len(part) == 1:
-                raise UserError(f"model {model!r}: one {one} does not fit this GPU's memory")
-            torch.cuda.empty_cache()
-            self.most[model] = len(part) // 2
 
 
 class Maker:
@@ -313,7 +285,7 @@ def _decoded(family: Family, session: Session, final: torch.Tensor) -> np.ndarra
         raise
     except Exception as error:
         for i in kept:
-            session.fail(i, UNDECODED.format(error=told(error)))
+            session.fail(i, UNDECODED.format(error=described(error)))
         return None
     fine = fail_not_finite(session, kept, images, "pixels are")
     return pixels if all(fine) else pixels[[k for k, good in enumerate(fine) if good]]

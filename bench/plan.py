@@ -219,7 +219,7 @@ def make_plan(suite: Suite, *, read: Callable[[str], list[Prompt]] | None = None
 
     `dtype` is the precision of the networks where the suite does not say.
     """
-    with suite.settled():
+    with suite.configured():
         return _make_plan(suite, read, dtype)
 
 
@@ -322,7 +322,7 @@ def check_needs(chain: Chain, entry: ModelEntry, sampler: Sampler) -> None:
 
 _digests: dict[str, str] = {}
 _metric_digests: dict[MetricEntry, str] = {}
-"""By entry, not by name: a suite may settle a metric on a checkpoint of its own."""
+"""By entry, not by name: a suite may configure a metric on a checkpoint of its own."""
 
 
 def _model_digest(entry: ModelEntry) -> str:

@@ -46,20 +46,20 @@ _resolvers: dict[str, tuple[Callable[[str], bool], Callable[[str], Any]]] = {}
 """By kind, what tells a reference (such as a model's folder) from a name, and what makes a plugin of it."""
 
 
-_settled: dict[tuple[str, str], Any] = {}
+_configured: dict[tuple[str, str], Any] = {}
 """Plugins that stand for those of their names for a while, with the user's settings."""
 
 
 @contextmanager
-def settled(kind: str, plugins: Mapping[str, Any]) -> Iterator[None]:
+def configured(kind: str, plugins: Mapping[str, Any]) -> Iterator[None]:
     """Within, `get` gives these plugins by their names: such as a metric on the user's own checkpoint."""
-    before = dict(_settled)
-    _settled.update({(kind, name): plugin for name, plugin in plugins.items()})
+    before = dict(_configured)
+    _configured.update({(kind, name): plugin for name, plugin in plugins.items()})
     try:
         yield
     finally:
-        _settled.clear()
-        _settled.update(before)
+        _configured.clear()
+        _configured.update(before)
 
 
 def register(kind: str, name: str) -> Callable[[T], T]:
@@ -127,8 +127,8 @@ def source(kind: str, name: str) -> str:
 
 def get(kind: str, name: str) -> Any:
     """The plugin of that name; an unknown name is a UserError with the nearest known one."""
-    if (kind, name) in _settled:
-        return _settled[kind, name]
+    if (kind, name) in _configured:
+        return _configured[kind, name]
     plugins = _discover(kind)
     if name not in plugins and kind in _resolvers and _resolvers[kind][0](name):
         return _resolved(kind, name)

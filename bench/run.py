@@ -59,7 +59,7 @@ def run(
     _check_metrics(plan)
     folder = runs / f"{suite.name}-{suite.id}"
     try:
-        with full_disk_is_said(folder), exclusive(folder), suite.settled():
+        with full_disk_is_said(folder), exclusive(folder), suite.configured():
             return _run(plan, folder, ImageCache(cache) if cache else None, device, batch_size, threads)
     except (FileExistsError, NotADirectoryError) as error:
         raise UserError(f"{error.filename or folder}: a file is in the way; give another --runs folder") from error
@@ -133,7 +133,7 @@ def _failed(ledger: Ledger) -> dict[str, list[str]]:
     """Places and reasons of images that are not there, by the label of the method whose cell lacks them."""
     found: dict[str, list[str]] = {}
     for one in failures.failed(ledger):
-        found.setdefault(one.method, []).append(one.told)
+        found.setdefault(one.method, []).append(one.line)
     return found
 
 
@@ -162,7 +162,7 @@ def add_scores(
     settings = suite_scorers.joined(suite.scorers, given)
     suite = suite.model_copy(update={"scorers": {name: one for name, one in settings.items() if name in names}})
     computed = [m for m in dict.fromkeys(names) if m != NAME]
-    with full_disk_is_said(folder), exclusive(folder), suite.settled():
+    with full_disk_is_said(folder), exclusive(folder), suite.configured():
         for name in computed:
             registry.get("metrics", name).check_here()
         if computed:

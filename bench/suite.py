@@ -137,12 +137,13 @@ class Suite(_Fields):
         return hashlib.sha256(self.canonical().encode()).hexdigest()[:10]
 
     @contextmanager
-    def settled(self) -> Iterator[None]:
+    def configured(self) -> Iterator[None]:
         """Within, its metrics are those of its `scorers`; UserError where a checkpoint is not there any more."""
         entries = {
-            name: registry.get("metrics", name).settled(one.checkpoint, one.dtype) for name, one in self.scorers.items()
+            name: registry.get("metrics", name).configured(one.checkpoint, one.dtype)
+            for name, one in self.scorers.items()
         }
-        with registry.settled("metrics", entries):
+        with registry.configured("metrics", entries):
             yield
 
 

@@ -57,7 +57,7 @@ def taken(document: Document) -> tuple[dict[str, ScorerSettings], list[Fault]]:
 
 def check(name: str, settings: ScorerSettings) -> None:
     """UserError where a metric takes no settings, or its checkpoint's folder lacks a part."""
-    registry.get("metrics", name).settled(settings.checkpoint, settings.dtype)
+    registry.get("metrics", name).configured(settings.checkpoint, settings.dtype)
 
 
 def split(metrics: Sequence[str]) -> tuple[list[str], dict[str, str]]:

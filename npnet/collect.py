@@ -141,7 +141,7 @@ class _Maker:
     def __init__(
         self, planned: Planned, out: Path, device: str, digests: Mapping[str, str], say: Callable[[str], None]
     ):
-        from bench.maker import Fitting
+        from bench.fitting import Fitting
         from bench.sampling.meter import Meter
         from bench.sampling.records import Sampling
 

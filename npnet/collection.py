@@ -225,7 +225,7 @@ def plan(config: CollectConfig) -> Planned:
         steps=config.steps,
         guidance=entry.guidance if config.guidance is None else config.guidance,
         teacher=identity,
-        prompts=prompting.told(config.prompts),
+        prompts=prompting.recorded(config.prompts),
         prompts_digest=prompts_digest(prompts),
         seeds=config.seeds,
         pairs=config.pairs,

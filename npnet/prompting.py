@@ -32,7 +32,7 @@ def is_file(name: str) -> bool:
     return name not in registry.names("prompts") and not is_place(name) and bool(Path(name).suffix or "/" in name)
 
 
-def told(name: str) -> str:
+def recorded(name: str) -> str:
     """As a collection records it: of a file no more than its name, for the digest says what is in it."""
     if name.startswith("file:"):
         return f"file:{Path(name.removeprefix('file:')).name}"

@@ -274,7 +274,7 @@ def test_a_failed_batch_is_let_go_before_a_smaller_one_is_tried(monkeypatch: pyt
 
     import torch
 
-    from bench.maker import Fitting
+    from bench.fitting import Fitting
 
     held: list[weakref.ref[torch.Tensor]] = []
     alive: list[bool] = []

@@ -111,8 +111,8 @@ class MetricEntry:
     """`set`: below this many images there is no value."""
     resamples: int = 1000
     """`set`: bootstrap draws, and as many exchanges for the test; fewer where `value` is slow."""
-    settle: Callable[[str | None, str], MetricEntry] | None = None
-    """`settle(checkpoint, dtype)`: the metric on the user's folder, or the published files, in a precision (`fp32`,
+    configure: Callable[[str | None, str], MetricEntry] | None = None
+    """`configure(checkpoint, dtype)`: the metric on the user's folder, or the published files, in a precision (`fp32`,
     `fp16` or `bf16`); UserError where the folder lacks a part. None: there is nothing to choose."""
     fetch: Callable[[], None] | None = None
     """Has the scorer's files on this machine before they are needed; UserError where one cannot be had."""
@@ -130,11 +130,11 @@ class MetricEntry:
     def digest(self) -> str:
         return self.identify()
 
-    def settled(self, checkpoint: str | None, dtype: str) -> MetricEntry:
+    def configured(self, checkpoint: str | None, dtype: str) -> MetricEntry:
         """The metric on a checkpoint of the user's and in a precision; UserError where it has neither to choose."""
-        if self.settle is None:
+        if self.configure is None:
             raise UserError(f"metric {self.name!r} takes neither checkpoint nor dtype")
-        return self.settle(checkpoint, dtype)
+        return self.configure(checkpoint, dtype)
 
     def check_selects(self) -> None:
         """UserError unless it can choose among the images of one prompt."""

@@ -14,7 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import UserError
+from bench.digests import file_digest
+from bench.errors import UserError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -120,7 +121,7 @@ def _fetched(metric: str, part: Part, expected: str) -> Path:
             return found
         found = Path(hf_hub_download(part.source, part.name, revision=part.revision))
     except Exception as error:  # the hub's library has a class for every way of being unreachable
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        said = first_line(error)
         raise UserError(
             f"metric {metric!r}: {place} {part.name} is not on this machine and cannot be fetched ({said}); {advice}"
         ) from error
@@ -143,18 +144,6 @@ def content_digest(place: Path) -> str:
     for path in sorted(p for p in place.rglob("*") if p.is_file() and p.suffix in _DECIDE and p.name != "card.json"):
         h.update(path.relative_to(place).as_posix().encode() + b"\0" + bytes.fromhex(file_digest(path)))
     return h.hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """sha256 of a file; it is read again only when its time or size has changed."""
-    stat = path.stat()
-    return _digest(path, stat.st_mtime_ns, stat.st_size)
-
-
-@cache
-def _digest(path: Path, changed: int, size: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -182,7 +171,7 @@ def tensors(path: Path) -> dict[str, torch.Tensor]:
             f"{path}: holds more than tensors, or is no PyTorch file; nothing in it was executed; expected a state dict"
         ) from error
     except Exception as error:
-        said = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+        said = first_line(error)[:160]
         raise UserError(f"{path}: truncated, or not a file of weights ({said}); expected a state dict") from error
     if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
         found = found["state_dict"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import UserError
+from bench.errors import UserError, first_line
 from bench.metrics.base import MetricEntry, Value
 from bench.metrics.checkpoint import Checkpoint, Part, tensors
 from bench.metrics.pixels import cropped
@@ -45,7 +45,7 @@ WEIGHT = 2.5
 class CLIPScore(RealScorer):
     """2.5 max(cos, 0) on a transformers folder, or on OpenAI's own file.
 
-    Images and prompts are prepared as by OpenAI's package: torchvision's cropping, and text that ftfy has mended and
+    Images and prompts are prepared as by OpenAI's package: torchvision's cropping, and text that ftfy has fixed and
     whose HTML entities are read, which matters for curly quotes and `&amp;`. A folder with another vocabulary than
     OpenAI's brings its own tokenizer.
     """
@@ -98,7 +98,7 @@ class ClipSimilarity:
             # The default depends on whether torchvision happens to be installed, and the two resize differently.
             self.processor.image_processor = CLIPImageProcessorPil.from_pretrained(source, **where)
         except Exception as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             raise UserError(f"the CLIP at {source} does not load: {reason}") from error
         self.model.to(device).eval()
         self.device, self.weight = device, weight

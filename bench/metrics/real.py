@@ -13,9 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import UserError
+from bench.errors import UserError, first_line
+from bench.fitting import Fitting
 from bench.metrics.base import MetricEntry, PairScorer, Scorer, Value
 from bench.metrics.checkpoint import Checkpoint
+from bench.models.base import TORCH_DTYPES, check_folder, quiet_hub_libraries
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
 
 BATCH = 32
 """Images at once, at first; fewer from then on where so many do not fit."""
-TORCH_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
 class RealScorer(ABC):
@@ -35,7 +36,7 @@ class RealScorer(ABC):
         """Load the checkpoint's weights onto a device in a precision; UserError where they are not what they say."""
         import torch
 
-        self.device, self.batch = device, BATCH
+        self.device, self.fitting = device, Fitting(BATCH)
         self.dtype: torch.dtype = getattr(torch, TORCH_DTYPES[dtype])
         try:
             self.load(checkpoint)
@@ -47,7 +48,7 @@ class RealScorer(ABC):
             ) from error
         except Exception as error:
             # Libraries raise whatever their parsers raise; the user needs the place and the first line of the reason.
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             place = checkpoint.folder or "its published files"
             raise UserError(f"metric {checkpoint.metric!r} does not load from {place}: {reason}") from error
 
@@ -64,20 +65,15 @@ class RealScorer(ABC):
         import torch
 
         found: list[Value] = []
-        while len(found) < len(images):
-            part = slice(len(found), len(found) + self.batch)
-            try:
-                with torch.inference_mode():
-                    values = self.judge(images[part], prompts[part]).cpu().double().tolist()
-                found += map(Value, values)
-                continue
-            except torch.OutOfMemoryError:
-                pass
-            # Only out here: while the exception is being handled, its traceback keeps the failed batch's tensors.
-            if self.batch == 1:
-                raise UserError(f"one image does not fit the memory of {self.device} in a {type(self).__name__}")
-            torch.cuda.empty_cache()
-            self.batch = max(min(self.batch, len(images)) // 2, 1)
+
+        def judge(part: Sequence[int]) -> None:
+            with torch.inference_mode():
+                values = self.judge([images[i] for i in part], [prompts[i] for i in part])
+            found.extend(map(Value, values.cpu().double().tolist()))
+
+        name = type(self).__name__
+        too_large = f"one image does not fit the memory of {self.device} in a {name}"
+        self.fitting.parts(range(len(images)), judge, of=name, too_large=too_large)
         return found
 
     def ready(self, module: Any) -> Any:
@@ -101,12 +97,12 @@ Build = Callable[[Checkpoint, str, str], Scorer | PairScorer]
 
 
 def entry(row: MetricEntry, build: Build, checkpoint: Checkpoint, *, version: str, dtype: str = "fp32") -> MetricEntry:
-    """A catalogue row with its scorer: loaded by `build(checkpoint, device, dtype)`, and settled by the user.
+    """A catalogue row with its scorer: loaded by `build(checkpoint, device, dtype)`, and configured by the user.
 
     The digest has the code's version, the checkpoint's identity and any precision that is not fp32.
     """
 
-    def settle(folder: str | None, precision: str) -> MetricEntry:
+    def configure(folder: str | None, precision: str) -> MetricEntry:
         place = checkpoint if folder is None else checkpoint.at(folder)
         return entry(row, build, place, version=version, dtype=precision)
 
@@ -115,7 +111,7 @@ def entry(row: MetricEntry, build: Build, checkpoint: Checkpoint, *, version: st
         row,
         load=lambda device: build(checkpoint, device, dtype),
         identify=lambda: f"{row.name}-{version}:{checkpoint.identity()}{told}",
-        settle=settle,
+        configure=configure,
         fetch=checkpoint.fetch,
     )
 
@@ -128,8 +124,6 @@ def clip_of(folder: Path) -> Any:
     import torch
     from transformers import CLIPModel
 
-    from bench.models.base import check_folder, quiet_hub_libraries
-
     quiet_hub_libraries()
     check_folder(folder)
     return CLIPModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
@@ -138,8 +132,6 @@ def clip_of(folder: Path) -> Any:
 def tokenizer_of(folder: Path) -> Any:
     """The CLIP tokenizer of a transformers folder."""
     from transformers import AutoTokenizer
-
-    from bench.models.base import check_folder
 
     check_folder(folder)
     return AutoTokenizer.from_pretrained(folder, local_files_only=True)

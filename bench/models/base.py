@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,8 +24,8 @@ Embeddings = dict[str, "torch.Tensor"]
 """Prompt tensors by the pipeline's own argument names, each with a leading batch dimension."""
 _DECIDE = (".json", ".safetensors", ".bin", ".txt", ".model")
 """Ends of the files in a model folder that decide what it does: settings, weights, vocabularies, SentencePiece."""
-COMMIT = re.compile(r"[0-9a-f]{40}")
-"""What pins a place on the hub: a branch or a tag may move."""
+TORCH_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+"""torch's names of the precisions."""
 
 
 @dataclass(frozen=True)

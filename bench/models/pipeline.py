@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bench.errors import UserError
-from bench.models.base import Embeddings, Family, ModelEntry, check_folder, quiet_hub_libraries
+from bench.errors import UserError, first_line
+from bench.models.base import TORCH_DTYPES, Embeddings, Family, ModelEntry, check_folder, quiet_hub_libraries
 from bench.models.controlled import Residuals
 from bench.models.controlled import load as load_controlnet
 from bench.models.shapes_of import check_parts
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     import torch
 
     from bench.sampling.records import Weights
-
-_TORCH = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
 class PipelineFamily(Family):
@@ -46,7 +44,7 @@ class PipelineFamily(Family):
             pipeline = diffusers.DiffusionPipeline.from_pretrained(
                 entry.source,
                 revision=entry.revision,
-                dtype=getattr(torch, _TORCH[dtype]),
+                dtype=getattr(torch, TORCH_DTYPES[dtype]),
                 local_files_only=entry.folder is not None,
             )
             if not isinstance(pipeline, getattr(diffusers, self.pipeline_class)):
@@ -59,7 +57,7 @@ class PipelineFamily(Family):
             raise
         except Exception as error:
             # diffusers raises whatever its parsers raise; the user needs the place and the first line of the reason.
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             raise UserError(f"model {entry.name!r} does not load from {entry.source}: {reason}") from error
         self.pipeline.set_progress_bar_config(disable=True)
         self.scheduler_config = self.pipeline.scheduler.config

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench import registry
-from bench.errors import UserError
-from bench.models.base import COMMIT, Family, ModelEntry, load_family
+from bench.digests import COMMIT
+from bench.errors import UserError, first_line
+from bench.models.base import Family, ModelEntry, load_family
 from bench.models.shapes_of import check_parts, factor, read_configs
 
 FAMILIES = {
@@ -70,7 +71,7 @@ def _of_hub(reference: str, source: str, revision: str) -> ModelEntry:
             if not isinstance(value, dict):
                 raise ValueError("expected a JSON object")
         except Exception as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             raise UserError(f"model {reference!r}: its {name} cannot be read from the hub: {reason}") from error
         return value
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.errors import UserError
+from bench.digests import file_digest
+from bench.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -29,8 +29,11 @@ class ControlImage:
 
     def pinned(self) -> ControlImage:
         """With its digest; UserError where there is no such file."""
-        changed, size = self._stat()
-        return replace(self, digest=_digest(self.path, changed, size))
+        self._stat()
+        try:
+            return replace(self, digest=file_digest(self.path)[:32])
+        except OSError as error:
+            raise UserError(f"control image {self.path}: cannot be read: {error.strerror or error}") from error
 
     def check(self, size: tuple[int, int] | None, *, of: str) -> None:
         """UserError where it is missing, broken or of another size (height, width) than `of` makes; None: any size."""
@@ -54,15 +57,6 @@ class ControlImage:
         except (OSError, ValueError) as error:
             raise UserError(f"control image {self.path}: no such file; put the image there") from error
         return stat.st_mtime_ns, stat.st_size
-
-
-@cache
-def _digest(path: Path, changed: int, size: int) -> str:
-    """Read again only when the file's time or size has changed."""
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:32]
-    except OSError as error:
-        raise UserError(f"control image {path}: cannot be read: {error.strerror or error}") from error
 
 
 @cache
@@ -94,5 +88,5 @@ def _rgb(path: Path, image: Image) -> Image:
     try:
         return image.convert("RGB")
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise UserError(f"control image {path}: broken ({reason}); save it again") from error

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from bench.digests import COMMIT
 from bench.errors import UserError, nearest
 from bench.prompts.base import Prompt, PromptSet
 from bench.prompts.files import folder
@@ -59,7 +60,7 @@ def parse(name: str) -> Reference:
     if found is None or ".." in found["repo"]:
         raise UserError(f"{name!r}: expected {FORM}")
     commit = found["commit"] or ""
-    if not re.fullmatch(r"[0-9a-f]{40}", commit):
+    if not COMMIT.fullmatch(commit):
         given = f"{commit!r} is no commit" if commit else "the commit is missing"
         raise UserError(
             f"{name!r}: {given}; expected {FORM} with the 40 hex digits that the data set's page shows under "

@@ -130,6 +130,11 @@ class Data:
         self.others = self.usual[~position]
 
 
+def rows_of(rng: np.random.Generator, *parts: tuple[np.ndarray, int]) -> np.ndarray:
+    """So many rows of each kind, one kind after the other."""
+    return np.concatenate([rng.choice(some, n) for some, n in parts])
+
+
 def draw_batch(data: Data, rng: np.random.Generator, step: int, batch: int) -> tuple[np.ndarray, np.ndarray, float]:
     """Rows and timesteps of a step's batch, and the most that a sample's loss may weigh."""
     any_t = rng.integers(0, 1000, batch)
@@ -137,11 +142,15 @@ def draw_batch(data: Data, rng: np.random.Generator, step: int, batch: int) -> t
         return rng.choice(data.clear, batch), rng.integers(HIGH, 1000, batch), 50.0
     if step < PHASES[1]:
         kinds = [round(0.45 * batch), round(0.25 * batch)]
-        parts = ((data.colored, kinds[0]), (data.plain, kinds[1]), (data.others, batch - sum(kinds)))
-        rows = np.concatenate([rng.choice(some, n) for some, n in parts])
+        rows = rows_of(rng, (data.colored, kinds[0]), (data.plain, kinds[1]), (data.others, batch - sum(kinds)))
         return rows, np.where(rng.random(batch) < 0.6, rng.integers(600, 1000, batch), any_t), 20.0
+    return usual_rows(data, rng, batch), any_t, 1.0
+
+
+def usual_rows(data: Data, rng: np.random.Generator, batch: int) -> np.ndarray:
+    """Rows of the denoiser's usual mix, one in ten a coloured caption of places."""
     n = round(0.1 * batch)
-    return np.concatenate([rng.choice(data.colored, n), rng.choice(data.usual, batch - n)]), any_t, 1.0
+    return rows_of(rng, (data.colored, n), (data.usual, batch - n))
 
 
 def train_places(

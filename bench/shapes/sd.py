@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.shapes import networks
-from bench.shapes.places import HIGH, PROBE_EVERY, Data, Probe
+from bench.shapes.places import HIGH, PROBE_EVERY, Data, Probe, rows_of, usual_rows
 from bench.shapes.tasks import token_ids, train_vae
 from bench.shapes.training import train
 
@@ -36,7 +36,7 @@ PLAIN_SHARE = 0.3
 
 
 def smaller_vae(large: Any) -> Any:
-    """An autoencoder of factor 4 with the weights of one of factor 8 where the two are alike."""
+    """An autoencoder of factor 4 with the weights of one of factor 8 where both have the part."""
     small = networks.vae(WIDTHS)
     given, state = large.state_dict(), small.state_dict()
     for name, value in state.items():
@@ -55,15 +55,13 @@ def draw_batch(
     any_t = rng.integers(0, 1000, batch)
     clear, colored, plain = round(0.7 * batch), round(0.25 * batch), round(0.15 * batch)
     if step < CLEAR_STEPS:
-        rows = np.concatenate([rng.choice(data.clear, clear), rng.choice(data.colored, batch - clear)])
+        rows = rows_of(rng, (data.clear, clear), (data.colored, batch - clear))
         return rows, rng.integers(HIGH, 1000, batch), 50.0
     if step < (1 - PLAIN_SHARE) * steps:
         others = batch - colored - plain
-        parts = ((data.colored, colored), (data.plain, plain), (data.others, others))
-        rows = np.concatenate([rng.choice(some, n) for some, n in parts])
+        rows = rows_of(rng, (data.colored, colored), (data.plain, plain), (data.others, others))
         return rows, np.where(rng.random(batch) < 0.4, rng.integers(600, 1000, batch), any_t), 10.0
-    n = round(0.1 * batch)
-    return np.concatenate([rng.choice(data.colored, n), rng.choice(data.usual, batch - n)]), any_t, 1.0
+    return usual_rows(data, rng, batch), any_t, 1.0
 
 
 def train_sd(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from functools import cache
 from pathlib import Path
 from typing import Any
 
+from bench.digests import COMMIT, file_digest
 from bench.errors import UserError
-from bench.models.base import COMMIT, check_folder
+from bench.models.base import check_folder
 from bench.sampling.records import CONTROLNET, LORA, NETWORK, Weights
 
 EXPECTED = (
@@ -99,18 +99,6 @@ def folder_digest(folder: Path) -> str:
     for path in sorted(p for p in folder.iterdir() if p.is_file() and p.suffix in _DECIDE and p.name != "card.json"):
         h.update(path.name.encode() + b"\0" + bytes.fromhex(file_digest(path)))
     return h.hexdigest()[:32]
-
-
-def file_digest(path: Path) -> str:
-    """sha256 of a file; it is read again only when its time or size has changed."""
-    stat = path.stat()
-    return _digest(path, stat.st_mtime_ns, stat.st_size)
-
-
-@cache
-def _digest(path: Path, changed: int, size: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def shapes(path: Path) -> dict[str, tuple[int, ...]]:

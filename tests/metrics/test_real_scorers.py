@@ -37,7 +37,7 @@ def pictures() -> list[np.ndarray]:
 
 
 def settled(name: str, folder: Path, dtype: str = "fp32") -> MetricEntry:
-    entry: MetricEntry = registry.get("metrics", name).settled(str(folder), dtype)
+    entry: MetricEntry = registry.get("metrics", name).configured(str(folder), dtype)
     return entry
 
 

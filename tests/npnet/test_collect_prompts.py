@@ -48,9 +48,9 @@ def test_a_collection_takes_what_a_suite_takes_and_text_files(tmp_path: Path) ->
     lines.write_text("a dog\na dog\n")
     named = f"file:{table}:caption"
     assert [p.text for p in prompting.read(prompting.checked(named))] == ["a dog"]
-    assert prompting.told(named) == "file:a.csv:caption", "no path of this machine"
+    assert prompting.recorded(named) == "file:a.csv:caption", "no path of this machine"
     assert [p.text for p in prompting.read(prompting.checked(str(lines)))] == ["a dog", "a dog"]
-    assert prompting.told(str(lines)) == "a.txt"
+    assert prompting.recorded(str(lines)) == "a.txt"
     settings = f"model: shapes-sdxl\npairs: 1\nsteps: 2\nprompts: file:{table}\n"
     with pytest.raises(UserError, match=rf"^c.yaml:4: {table}:2: no column 'prompt' \(columns: caption, n\)"):
         configs.parse(settings, CollectConfig, file="c.yaml")

@@ -36,13 +36,13 @@ def test_a_scorer_gives_what_the_published_package_gives(path: Path, tmp_path: P
     v = Vectors(path)
     name, case = v.name.split("-")[1], str(v["case"])
     FOLDERS[name](tmp_path, case)
-    scorer = registry.get("metrics", name).settled(str(tmp_path), "fp32").loaded("cpu")
-    scorer.batch = 1  # the packages take one image at a time, and a batch's size moves the last bits
+    scorer = registry.get("metrics", name).configured(str(tmp_path), "fp32").loaded("cpu")
+    scorer.fitting.first = 1  # the packages take one image at a time, and a batch's size moves the last bits
     values = judged(scorer, case)
     np.testing.assert_allclose(values, v["scores"], rtol=0, atol=BARS[name])
     # What is compared is told apart: scores of different images differ by far more than the bar.
     assert np.ptp(v["scores"]) > 1e4 * BARS[name]
-    scorer.batch = 32
+    scorer.fitting.first = 32
     together = judged(scorer, case)
     np.testing.assert_allclose(together, values, rtol=0, atol=2 * BARS[name])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import few_scenes
 import numpy as np
 import pytest
 import torch
@@ -42,16 +43,8 @@ def test_a_reversed_relation_is_another_caption_and_twice_reversed_the_same() ->
         places.reversed_relation("a star")
 
 
-class Rows(places.Data):
-    """Rows of each kind without any latents."""
-
-    def __init__(self) -> None:
-        self.clear, self.colored, self.plain, self.others = (np.arange(10 * k, 10 * k + 10) for k in range(4))
-        self.usual = np.arange(20, 40)
-
-
 def test_phases_draw_what_they_say() -> None:
-    data, rng = Rows(), np.random.default_rng(3)
+    data, rng = few_scenes.Rows(), np.random.default_rng(3)
     rows, t, most = places.draw_batch(data, rng, 0, 1000)
     assert (rows < 10).all()
     assert t.min() >= places.HIGH
@@ -90,7 +83,7 @@ def test_it_goes_on_with_the_same_bits_after_a_kill(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(places, "PHASES", (1, 2))
     monkeypatch.setattr(places, "PROBE_CAPTIONS", 6)
     monkeypatch.setattr(places, "part_words", lambda *args, **kwargs: None)
-    monkeypatch.setattr(places.Data, "__init__", _few_scenes)
+    monkeypatch.setattr(places.Data, "__init__", few_scenes.dozen(networks.LATENT))
 
     def trained(out: Path) -> dict[str, torch.Tensor]:
         torch.manual_seed(5)
@@ -125,11 +118,3 @@ class Pipeline:
 
     def __init__(self, vae: object, unet: object, first: object, second: object):
         self.vae, self.unet, self.text_encoder, self.text_encoder_2 = vae, unet, first, second
-
-
-def _few_scenes(self: places.Data, *args: object) -> None:
-    rng = np.random.default_rng(6)
-    self.prompts = [place_colored(rng, "train").prompt for _ in range(12)]
-    self.latents = torch.randn(12, *networks.LATENT, generator=torch.Generator().manual_seed(6))
-    self.clear, self.colored, self.plain, self.others = np.split(np.arange(12), 4)
-    self.usual = np.arange(6, 12)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import few_scenes
 import numpy as np
 import pytest
 import torch
 
 from bench.shapes import networks, package, places, sd, training
-from bench.shapes.captions import place_colored
 from bench.shapes.plugin import WEIGHTS
 from bench.shapes.tasks import to_tensor
 
@@ -38,16 +38,8 @@ def test_the_smaller_autoencoder_begins_where_the_larger_one_is_alike() -> None:
     assert small.decode(torch.zeros(1, *networks.SD_LATENT)).sample.shape == (1, 3, 64, 64)
 
 
-class Rows(places.Data):
-    """Rows of each kind without any latents."""
-
-    def __init__(self) -> None:
-        self.clear, self.colored, self.plain, self.others = (np.arange(10 * k, 10 * k + 10) for k in range(4))
-        self.usual = np.arange(20, 40)
-
-
 def test_phases_draw_what_they_say() -> None:
-    data, rng, steps = Rows(), np.random.default_rng(3), 10_000
+    data, rng, steps = few_scenes.Rows(), np.random.default_rng(3), 10_000
 
     def drawn(step: int) -> tuple[list[int], np.ndarray, float]:
         rows, t, most = sd.draw_batch(data, rng, step, steps, 1000)
@@ -76,7 +68,7 @@ class Start:
 def test_it_goes_on_with_the_same_bits_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(places, "PROBE_CAPTIONS", 6)
-    monkeypatch.setattr(places.Data, "__init__", _few_scenes)
+    monkeypatch.setattr(places.Data, "__init__", few_scenes.dozen(networks.SD_LATENT))
 
     def trained(out: Path) -> dict[str, torch.Tensor]:
         found = sd.train_sd(out, Start(), steps=3, vae_steps=2, batch=4, say=said.append)
@@ -107,14 +99,6 @@ def _untrained() -> list[torch.Tensor]:
     start = Start()
     modules = (sd.smaller_vae(start.vae), networks.sd_unet(), start.text_encoder)
     return [v for m in modules for v in m.state_dict().values()]
-
-
-def _few_scenes(self: places.Data, *args: object) -> None:
-    rng = np.random.default_rng(6)
-    self.prompts = [place_colored(rng, "train").prompt for _ in range(12)]
-    self.latents = torch.randn(12, *networks.SD_LATENT, generator=torch.Generator().manual_seed(6))
-    self.clear, self.colored, self.plain, self.others = np.split(np.arange(12), 4)
-    self.usual = np.arange(6, 12)
 
 
 def test_a_saved_pipeline_is_what_the_adapter_loads(tmp_path: Path) -> None:
