@@ -66,7 +66,7 @@ def judges(plan: Plan) -> dict[str, list[Task]]:
 def arms(plan: Plan) -> dict[str, list[Task]]:
     """What the suite's metrics judge: every cell's image, or every method's beside the baseline's.
 
-    A metric that needs metadata skips prompts without.
+    A metric that needs metadata skips prompts without, or with those of another kind.
     """
     cells = [
         (c.arm.method, (c.arm.model, c.arm.prompts, c.arm.sampler, c.arm.steps, c.arm.guidance, c.prompt.index, c.seed),
@@ -89,7 +89,7 @@ def of_run(ledger: Ledger, metric: str) -> list[Task]:
 
 
 def _tasks(entry: MetricEntry, cells: Sequence[tuple[str, tuple[Any, ...], str, Prompt]], baseline: str) -> list[Task]:
-    judged = [cell for cell in cells if cell[3].metadata is not None or not entry.needs_metadata]
+    judged = [cell for cell in cells if entry.judges(cell[3].metadata)]
     if entry.kind != "pair":
         return [Task(job_id, prompt) for _, _, job_id, prompt in judged]
     bases = {place: job_id for method, place, job_id, _ in cells if method == baseline}
@@ -192,10 +192,7 @@ def _judge(
         values = _preferred(entry, cast(PairScorer, scorer), [shown[1] for shown in pixels], ours, prompts)
     else:
         values = cast(Scorer, scorer).score(ours, prompts)
-    return [
-        (v.value, json.dumps(v.detail)) if math.isfinite(v.value) else f"its score is not finite ({v.value})"
-        for v in values
-    ]
+    return [v.reason or (v.value, json.dumps(v.detail)) for v in values]
 
 
 def _preferred(
@@ -215,7 +212,10 @@ def _preferred(
     if not turned:
         return values
     return [
-        Value((one.value + 1 - other.value) / 2, {**one.detail, "orders": [one.value, 1 - other.value]})
+        Value(
+            (one.value + 1 - other.value) / 2,
+            {**other.detail, **one.detail, "orders": [one.value, 1 - other.value]},
+        )
         for one, other in zip(values, turned, strict=True)
     ]
 
