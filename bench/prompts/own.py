@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ def read(path: Path, column: str = "") -> list[Prompt]:
     repeated: list[tuple[str, str]] = []
     for row in rows(path):
         try:
-            prompt = _prompt(row, column or PROMPT, len(found), home)
+            prompt = prompt_of(row, column or PROMPT, len(found), home)
         except UserError as error:
             raise UserError(f"{row.place}: {error}") from None
         key = _identity(prompt)
@@ -69,8 +69,9 @@ def _identity(prompt: Prompt) -> Any:
     return prompt.text, json.dumps(prompt.metadata, sort_keys=True), tuple(control), prompt.seeds
 
 
-def _prompt(row: Row, column: str, index: int, home: Path) -> Prompt:
-    cells = _cased(row.cells)
+def prompt_of(row: Row, column: str, index: int, home: Path) -> Prompt:
+    """One row as a prompt; UserError without its place for what it is not. Control images lie below `home`."""
+    cells = cased(row.cells)
     row = replace(row, cells=cells)
     if column not in cells and column != PROMPT:
         raise UserError(f"no column {column!r}{nearest(column, cells)}")
@@ -103,9 +104,9 @@ def _prompt(row: Row, column: str, index: int, home: Path) -> Prompt:
     return Prompt(index, text.strip(), category, metadata, control, seeds=_seeds(_decoded(row, "seed")))
 
 
-def _cased(cells: Mapping[str, Any]) -> dict[str, Any]:
+def cased(cells: Mapping[str, Any], known: Sequence[str] = KEYS) -> dict[str, Any]:
     """Known columns in small letters, however a table writes them."""
-    named = {key: key.casefold() for key in cells if key.casefold() in KEYS and key.casefold() not in cells}
+    named = {key: key.casefold() for key in cells if key.casefold() in known and key.casefold() not in cells}
     return {named.get(key, key): value for key, value in cells.items()}
 
 
