@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkable
 
 from bench.errors import UserError
+from bench.needs.base import Need
 
 if TYPE_CHECKING:
     import numpy as np
@@ -143,6 +144,12 @@ class MetricEntry:
     """The reference that was given; a metric that has `refer` is not computed without one."""
     fetch: Callable[[], None] | None = None
     """Has the scorer's files on this machine before they are needed; UserError where one cannot be had."""
+    needs: Callable[[], tuple[Need, ...]] = tuple
+    """What must be on this machine before a score is given, and where that comes from."""
+    ms: float | None = None
+    """Milliseconds that the networks take for one image, or pair, as `bench.metrics.backbones` estimates them."""
+    gib: float | None = None
+    """GiB of memory that the networks' weights take in fp32."""
 
     def __post_init__(self) -> None:
         if (self.kind == "set") != (self.value is not None):

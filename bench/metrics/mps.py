@@ -14,6 +14,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from bench.metrics.backbones import CLIP_H
 from bench.metrics.base import MetricEntry, Value
 from bench.metrics.checkpoint import Checkpoint, Part, fill, tensors
 from bench.metrics.pixels import cropped
@@ -108,5 +109,8 @@ _ROW = MetricEntry(
     scale="0.5 is the baseline",
     about="MPS overall: preference over the baseline's image by a cross-attention network on ViT-H-14 (2405.14705)",
     kind="pair",
+    # Two images; the cross-attention network is small beside the backbone.
+    ms=2 * CLIP_H.ms,
+    gib=CLIP_H.gib,
 )
 add_plugin("metrics", "mps", entry(_ROW, MPS, _CHECKPOINT, version=VERSION), "bench")

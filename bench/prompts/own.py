@@ -11,11 +11,12 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError, nearest
+from bench.needs.base import Source
 from bench.prompts.base import ANY_KIND, Prompt, PromptSet
 from bench.prompts.clauses import GENEVAL, check_clauses
 from bench.prompts.control import ControlImage
@@ -197,11 +198,35 @@ def set_of(name: str) -> PromptSet:
     return PromptSet(name, len(prompts), lambda: read(path, column), name, about="a file of prompts", seeds=own)
 
 
+@dataclass(frozen=True)
+class Own(Source):
+    """A file below `BENCH_DATA` that only the user can make."""
+
+    file: str
+
+    @property
+    def where(self) -> str:
+        return str(self.path)
+
+    @property
+    def path(self) -> Path:
+        return folder() / self.file
+
+    @property
+    def command(self) -> str:
+        return f"{self.path}: missing, and there is no public file of it; make one: {EXPECTED}"
+
+    def here(self) -> bool:
+        return self.path.is_file()
+
+
+_CONTROLLED = Own("controlnet/prompts.jsonl")
+
+
 def _controlled() -> list[Prompt]:
-    path = folder() / "controlnet" / "prompts.jsonl"
-    if not path.is_file():
-        raise UserError(f"{path}: missing, and there is no public file of it; make one: {EXPECTED}")
-    return read(path)
+    if not _CONTROLLED.here():
+        raise UserError(_CONTROLLED.command)
+    return read(_CONTROLLED.path)
 
 
 add_plugin(
@@ -213,6 +238,7 @@ add_plugin(
         _controlled,
         "controlnet/prompts.jsonl in BENCH_DATA",
         about="as many prompts with control images as the file of your own has (the paper's are not published)",
+        files=(_CONTROLLED,),
     ),
     "bench",
 )
