@@ -102,7 +102,6 @@ def detections(
     `padded` is the network's input, `size` the part of it that is the image, `shape` the image itself. A score is no
     more than its class probability, so pairs that stay below GenEval's threshold cost no mask.
     """
-    import torch
     from torch.nn.functional import interpolate
 
     scores = classes.softmax(-1)[:, :-1]

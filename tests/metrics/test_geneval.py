@@ -124,7 +124,7 @@ def test_colours_are_those_of_open_clips_zero_shot_classifier(scorer: Any) -> No
     with torch.inference_mode():
         named = scorer.colors(image, found)
     for detection, color in zip(found, named, strict=True):
-        templates = [lambda c, t=t: t.format(color=c, name=detection.class_name) for t in TEMPLATES]
+        templates = [lambda c, t=t, name=detection.class_name: t.format(color=c, name=name) for t in TEMPLATES]
         weights = open_clip.build_zero_shot_classifier(
             towers.model, open_clip.get_tokenizer("ViT-L-14"), COLORS, templates, num_classes_per_batch=None
         )
