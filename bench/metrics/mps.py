@@ -96,8 +96,14 @@ def _logistic(x: float) -> float:
 _CHECKPOINT = Checkpoint(
     "mps",
     (
-        Part(_FILE, where="the state dict of MPS_overall_checkpoint.pth, of the repository Kwai-Kolors/MPS"),
-        Part(_CLIP, "laion/CLIP-ViT-H-14-laion2B-s32B-b79K", "1c2b8495b28150b8a4922ee1c8edee224c284c0c"),
+        Part(_FILE, where="python -m bench convert mps MPS_overall_checkpoint.pth, a file of Kwai-Kolors/MPS"),
+        # Its settings and tokenizer only.
+        Part(
+            _CLIP,
+            "laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
+            "1c2b8495b28150b8a4922ee1c8edee224c284c0c",
+            about_bytes=3_600_000,
+        ),
     ),
 )
 _ROW = MetricEntry(
