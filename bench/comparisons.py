@@ -16,7 +16,7 @@ from bench.arms import CALLS, POOLED, TIMES, Floats, Ints, Measured, MeasuredArm
 from bench.metrics.base import MetricEntry
 from bench.metrics.geneval_rules import TASKS
 from bench.paired import Asking, adjust, bounds
-from bench.sets import Sets, refusal
+from bench.sets import Sets, nothing, refusal
 
 Row = dict[str, Any]
 Optimised = Callable[[MeasuredArm], Sequence[str]]
@@ -113,7 +113,7 @@ class Tabulation:
             return row | {"refused": why}
         features = self.measured.features[metric].of(arm.unit[there])
         found = self.sets.value(entry, features, self.measured.texts[arm.pair[there]])
-        return row | ({"mean": found.estimate, **bounds(found)} if found else {"refused": "has no finite value"})
+        return row | ({"mean": found.estimate, **bounds(found)} if found else {"refused": nothing(entry)})
 
     def _there(self, arm: MeasuredArm, metric: str) -> Any:
         """Which of the arm's images a metric has judged, (n,)."""

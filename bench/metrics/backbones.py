@@ -45,3 +45,9 @@ CLIP_B = Backbone(151_277_313, encoder(50, 768, 12) + encoder(77, 512, 12))
 """ViT-B/32 at 224 pixels, with its text tower."""
 BLIP_L = Backbone(446_000_000, encoder(197, 1024, 24) + 1.5 * encoder(35, 768, 12))
 """BLIP-large at 224 pixels; its text encoder looks at the image in every layer."""
+INCEPTION = Backbone(23_885_392, 11.4)
+"""Inception at 299 pixels."""
+DINO_L = Backbone(304_368_640, encoder(257, 1024, 24))
+"""DINOv2 ViT-L/14 at 224 pixels."""
+CLIP_L_336 = Backbone(427_944_193, encoder(577, 1024, 24))
+"""ViT-L/14 at 336 pixels; without the text tower's time, which no distance asks."""
