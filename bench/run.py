@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from bench import failed as failures
-from bench import registry, results, suite_scorers
+from bench import preflight, registry, results, suite_scorers
 from bench.cache import ImageCache
 from bench.errors import UserError
-from bench.metrics.base import MetricEntry
 from bench.models.base import default_dtype
-from bench.plan import Plan, content_hash, make_plan
+from bench.plan import Plan, content_hash
 from bench.store import Ledger, exclusive, full_disk_is_said, write_atomically
 from bench.suite import Suite
 
@@ -56,35 +55,32 @@ def run(
     batch_size: int | None = None,
     threads: int | None = None,
     generate_only: bool = False,
+    named: str = "SUITE",
 ) -> Outcome:
-    """Make or finish a run of a suite; a finished one is only read.
+    """Make or finish a run of a suite; a finished one is only read. `named` is how the user names the suite.
+
+    UserError, before anything is made, where something that it needs is not on this machine.
 
     `generate_only` stops at the images, whatever becomes of the suite's scorers: this call again without it, or
     `add_scores`, here or where the folder was taken to, goes on.
     """
-    plan = make_plan(suite, dtype=default_dtype(device or likely_device()))
-    judges = _choosers(plan) if generate_only else _judges(plan)
-    _check_metrics(judges)
+    plan = preflight.planned(suite, dtype=default_dtype(device or likely_device()))
+    needs = preflight.needs(plan, metrics=_choosers(plan) if generate_only else None)
     folder = runs / f"{suite.name}-{suite.id}"
+    if generate_only or not (folder / "results.json").is_file():
+        preflight.check(needs, suite=named)
     try:
         with full_disk_is_said(folder), exclusive(folder), suite.configured():
             kept = ImageCache(cache) if cache else None
             if generate_only:
                 return _generated(plan, folder, kept, device, batch_size, threads)
-            return _run(plan, folder, kept, device, batch_size, threads)
+            return _run(plan, folder, kept, device, batch_size, threads, lambda: preflight.check(needs, suite=named))
     except (FileExistsError, NotADirectoryError) as error:
         raise UserError(f"{error.filename or folder}: a file is in the way; give another --runs folder") from error
     except PermissionError as error:
         raise UserError(
             f"{error.filename or folder}: no permission to write there; give another --runs folder"
         ) from error
-
-
-def _check_metrics(names: Sequence[str]) -> None:
-    """Refuse before hours of generation what would fail after them: a metric without a scorer."""
-    for name in names:
-        entry: MetricEntry = registry.get("metrics", name)
-        entry.check_built()
 
 
 def _judges(plan: Plan) -> Sequence[str]:
@@ -104,8 +100,15 @@ def fingerprint(plan: Plan) -> str:
 
 
 def _run(
-    plan: Plan, folder: Path, cache: ImageCache | None, device: str | None, batch_size: int | None, threads: int | None
+    plan: Plan,
+    folder: Path,
+    cache: ImageCache | None,
+    device: str | None,
+    batch_size: int | None,
+    threads: int | None,
+    check: Callable[[], None],
 ) -> Outcome:
+    """All stages; `check` raises UserError where something for them is not here, which a finished run does not need."""
     ledger = Ledger(folder, create=True)
     complete = fingerprint(plan)
     report = folder / "results.json"
@@ -116,6 +119,7 @@ def _run(
             return Outcome(folder, write_report(ledger), worked=False)
         return Outcome(folder, json.loads(report.read_text()), worked=False)
 
+    check()
     for name in _judges(plan):
         registry.get("metrics", name).check_here()
     from bench import score

@@ -104,13 +104,14 @@ def planned(plan: Plan) -> Iterator[str]:
     """What each metric of a plan judges, as `shapes-clipscore 16 images`."""
     sizes = Counter((*(getattr(c.arm, n) for n in ("method", "model", "sampler", "steps", "guidance")),)
                     for c in plan.cells)  # fmt: skip
+    most = max(sizes.values(), default=0)
     for name, tasks in arms(plan).items():
         entry: MetricEntry = registry.get("metrics", name)
         n = len({(t.job_id, t.baseline, prompt_key(t.prompt)) for t in tasks})
         if entry.kind == "pair":
             yield f"{name} {n} pairs of images{' in both orders' if entry.both_orders else ''}"
-        elif entry.kind == "set" and max(sizes.values()) < entry.fewest:
-            yield f"{name} {n} images, but no value: it needs {entry.fewest} a method, there are {max(sizes.values())}"
+        elif entry.kind == "set" and most < entry.fewest:
+            yield f"{name} {n} images, but no value: it needs {entry.fewest} a method, there are {most}"
         else:
             yield f"{name} {n} images{' in sets' if entry.kind == 'set' else ''}"
 

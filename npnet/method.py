@@ -16,7 +16,7 @@ from pydantic import Field
 
 from bench.errors import UserError, nearest
 from bench.methods.base import Method
-from bench.needs.base import PLACEHOLDER, Lacking, Made, Need, Package, said
+from bench.needs.base import Lacking, Made, Need, Package, is_placeholder, placeholder, tilde
 from bench.needs.hub import HubFile
 from bench.sampling.records import Nfe, Sampling
 from npnet.teachers import choosers
@@ -105,7 +105,8 @@ class NPNetMethod(Method):
         try:
             path = self._path(entry)
         except Lacking as lacking:
-            unknown = self.model_copy(update={"digest": self.digest or PLACEHOLDER})
+            digest = self.digest or placeholder(lacking.need.what)
+            unknown = self.model_copy(update={"digest": digest})
             raise Lacking(str(lacking), lacking.need, unknown) from lacking
         told = _provenance(path)
         if self.digest and not str(told["digest"]).startswith(self.digest):
@@ -128,7 +129,7 @@ class NPNetMethod(Method):
 
     def requires(self) -> tuple[Need, ...]:
         """timm, for a network with the published backbone."""
-        if self.digest in (None, PLACEHOLDER):
+        if self.digest is None or is_placeholder(self.digest):
             published = self.checkpoint == AUTO
         else:
             published = (_provenance(self._path(None))["config"] or {}).get("backbone") != "small"
@@ -163,7 +164,7 @@ class NPNetMethod(Method):
 
     def optimises(self) -> tuple[str, ...]:
         """Metrics that selected its pairs or by which their teacher chose; none for auto before `for_model`."""
-        if self.digest == PLACEHOLDER or (self.checkpoint == AUTO and self.digest is None):
+        if is_placeholder(self.digest or "") or (self.checkpoint == AUTO and self.digest is None):
             return ()
         told = _provenance(self._path(None))
         return tuple(dict.fromkeys([*told["selected_by"], *choosers(told["teacher"])]))
@@ -186,7 +187,7 @@ def _of_model(name: str) -> Path:
             else Made(folder() / f"{name}.safetensors", "train one with `python -m npnet train`")
         )
         raise Lacking(
-            f"npnet: no checkpoint for model {name!r}: put {name}.safetensors or {name}.pth into {said(folder())} (or "
+            f"npnet: no checkpoint for model {name!r}: put {name}.safetensors or {name}.pth into {tilde(folder())} (or "
             f"point NPNET_WEIGHTS at its folder), or name a file with checkpoint; published ones are at the hub's "
             f"{PUBLISHED}, and `python -m bench fetch` gets them",
             Need("method npnet", f"{published}.pth", source, PUBLISHED_BYTES.get(published)),

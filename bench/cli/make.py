@@ -1,4 +1,4 @@
-"""Commands that make things: `run` and `plan`."""
+"""The command that makes things: `run`; and the options of every command that takes a suite."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from bench.cli.program import Add, positive, say
 from bench.errors import NotComparable, UserError
 
 if TYPE_CHECKING:
-    from bench.prompts.base import Prompt
     from bench.run import Outcome
     from bench.suite import Suite
 
@@ -35,15 +34,12 @@ def add_to(add: Add) -> None:
     run.add_argument("--baseline", type=Path, help="also check against a file written by `baseline freeze`")
     gate_options(run)
 
-    plan = add("plan", cmd_plan, "print what a run would make and cost, without making anything")
-    suite_options(plan)
-
 
 def suite_options(
-    parser: argparse.ArgumentParser, *, suite: str = "a suite file, such as suites/sdxl_main.yaml"
+    parser: argparse.ArgumentParser, *, suite: str = "a suite file, such as suites/sdxl_main.yaml", many: bool = False
 ) -> None:
-    """The options of every command that takes a suite."""
-    parser.add_argument("suite", type=Path, help=suite)
+    """The options of every command that takes a suite, or any number of them."""
+    parser.add_argument("suite", type=Path, help=suite, nargs="*" if many else None)
     parser.add_argument("--twin", action="store_true", help="run on the embedded world: no GPU, no hub, no account")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a value of the suite")
     parser.add_argument("--limit", type=positive, help="take only the first N prompts of each set")
@@ -96,6 +92,7 @@ def cmd_run(options: argparse.Namespace) -> int:
         batch_size=options.batch_size,
         threads=options.threads,
         generate_only=options.generate_only,
+        named=str(options.suite),
     )
     if options.generate_only:
         return _tell_generated(done)
@@ -136,63 +133,3 @@ def tell_unscored(unscored: dict[str, list[str]]) -> None:
     """Say how many scores of each metric failed, and why the first did."""
     for metric, reasons in unscored.items():
         print(f"failed: {len(reasons)} scores of {metric}; the first: {reasons[0]}", file=sys.stderr)
-
-
-def cmd_plan(options: argparse.Namespace) -> int:
-    from bench.cache import ImageCache
-    from bench.plan import make_plan
-    from bench.score import planned
-
-    suite = load_suite(options)
-    for note in suite.notes:
-        print(f"note: {note}")
-    plan = make_plan(suite, read=_read_or_count)
-    cache = ImageCache(cache_folder(options))
-    cost = plan.costs({j for j in plan.jobs if cache.has(j)})
-    print(f"suite:          {suite.name} ({suite.id}){' on the embedded twin' if suite.twin else ''}")
-    print(f"methods:        {', '.join(m.label for m in suite.methods)}")
-    sets = {c.arm.prompts: 0 for c in plan.cells}
-    for name in sets:
-        sets[name] = len({c.prompt.index for c in plan.cells if c.arm.prompts == name})
-    print(f"prompts:        {', '.join(f'{name} ({n})' for name, n in sets.items())}")
-    print(f"cells:          {cost['cells']} (method x prompt x seed)")
-    print(
-        f"images:         {cost['images']} to have, {cost['cached']} of them in the cache; {cost['shared']} uses shared"
-    )
-    if cost["choices"]:
-        print(f"choices:        {cost['choices']} images chosen among candidates")
-    print(f"scoring:        {'; '.join(planned(plan))}")
-    print(f"denoiser calls: {cost['calls']} still to make (guidance doubles the batch, not the calls)")
-    print(f"time:           {_duration(cost['seconds'], suite)}")
-    print(f"disk:           about {cost['bytes'] / 1e6:.0f} MB")
-    return 0
-
-
-def _read_or_count(name: str) -> list[Prompt]:
-    """A prompt set, or, where its file is not here yet, as many stand-ins: a plan needs their number only."""
-    from bench import registry
-    from bench.errors import UserError
-    from bench.prompts.base import Prompt
-
-    entry = registry.get("prompts", name)
-    try:
-        return list(entry.read())
-    except UserError as error:
-        print(f"note: prompts {name!r} are counted, not read: {error}")
-        return [Prompt(i, f"{name} {i}", seeds=entry.seeds.get(i, ())) for i in range(entry.size)]
-
-
-def _duration(seconds: float, suite: Suite) -> str:
-    from bench import registry
-
-    if seconds != seconds:
-        return "no estimate: no speed is known for " + ", ".join(suite.models)
-    on = {registry.get("models", m).call_ms_on for m in suite.models}
-    text = (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{seconds / 60:.0f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.1f} h"
-    )
-    return f"about {text} of denoiser time on {' and '.join(sorted(on))}; scoring comes on top"

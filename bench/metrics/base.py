@@ -224,8 +224,19 @@ class MetricEntry:
         return self.load(device)
 
     def check_here(self) -> None:
-        """Have all that the scorer needs on this machine; UserError where there is no scorer, or no way to get it."""
+        """UserError where there is no scorer, or what it needs is not on this machine."""
         self.check_built()
+        away = [need for need in self.needs() if not need.source.here()]
+        if away:
+            ways = "; ".join(dict.fromkeys(f"{n.what}: {n.source.command}" for n in away if n.source.command))
+            fetched = f"`python -m bench fetch --metric {self.name}` gets {'the rest' if ways else 'them'}"
+            if all(need.source.command for need in away):
+                fetched = ""
+            raise UserError(
+                f"metric {self.name!r} needs {', '.join(need.what for need in away)}, not on this machine: "
+                f"{'; '.join(filter(None, (ways, fetched)))}; or give a folder that holds them, --metric "
+                f"{self.name}=FOLDER"
+            )
         if self.fetch is not None:
             self.fetch()
 

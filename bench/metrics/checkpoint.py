@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.digests import file_digest
 from bench.errors import UserError, first_line
-from bench.needs.base import Made, Need, Source
+from bench.needs.base import Made, Need, Source, tilde
 from bench.needs.hub import HubFile, HubFolder, OnHub
 from bench.needs.web import WebFile
 
@@ -67,7 +67,8 @@ class Part:
             return HubFile(self.source, self.revision, self.name, self.sha256)
         if self.url:
             return WebFile(self.url, kept() / self.name, self.sha256 or "")
-        return Made(kept() / self.name, self.where)
+        place = kept() / self.name
+        return Made(place, "; ".join(filter(None, (self.where, f"put it to {tilde(place)}"))))
 
     def place(self) -> Path | None:
         """Where it lies on this machine; None where it does not."""

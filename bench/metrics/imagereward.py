@@ -134,8 +134,8 @@ _CHECKPOINT = Checkpoint(
     "imagereward",
     (
         Part(_FILE, _HUB, _COMMIT, about_bytes=4 * BLIP_L.parameters),
-        Part(_TEXT, _HUB, _COMMIT),
-        Part(_WORDS, "google-bert/bert-base-uncased", "86b5e0934494bd15c9632b12f734a8a67f723594"),
+        Part(_TEXT, _HUB, _COMMIT, about_bytes=485),
+        Part(_WORDS, "google-bert/bert-base-uncased", "86b5e0934494bd15c9632b12f734a8a67f723594", about_bytes=700_000),
     ),
 )
 _ROW = MetricEntry(

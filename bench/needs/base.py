@@ -6,6 +6,7 @@ here, `fetch` gets it, and `run` refuses to start without it.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -69,8 +70,20 @@ class Lacking(UserError):
         self.need, self.instead = need, instead
 
 
-PLACEHOLDER = "0" * 64
-"""Stands in a plan for the digest of a file that is not here: such a job is priced and never run."""
+_UNKNOWN = "0" * 16
+
+
+def placeholder(name: str) -> str:
+    """64 hex digits in the place of the digest of a file that is not here: such a job is priced and never run.
+
+    Two files have two placeholders, for they would make two images.
+    """
+    return _UNKNOWN + hashlib.sha256(name.encode()).hexdigest()[:48]
+
+
+def is_placeholder(digest: str) -> bool:
+    """Whether no file has this digest."""
+    return digest.startswith(_UNKNOWN)
 
 
 @dataclass(frozen=True)
@@ -83,7 +96,7 @@ class Made(Source):
 
     @property
     def where(self) -> str:
-        return said(self.path)
+        return tilde(self.path)
 
     @property
     def command(self) -> str:
@@ -135,7 +148,7 @@ class Nothing(Source):
         return False
 
 
-def said(path: Path) -> str:
+def tilde(path: Path) -> str:
     """A path as people write it, the home folder as `~`."""
     home = Path.home()
     return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)

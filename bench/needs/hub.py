@@ -232,7 +232,7 @@ def _why(source: OnHub, error: Exception) -> str:
 @cache
 def _bar(tell: Tell | None) -> type[Any]:
     """The library's own bar on a terminal; elsewhere one that tells a line now and then."""
-    from huggingface_hub.utils import tqdm as bar  # a subclass of tqdm's
+    from huggingface_hub.utils.tqdm import tqdm as bar  # a subclass of tqdm's
 
     if tell is None or sys.stderr.isatty():
         return bar

@@ -67,7 +67,7 @@ def _why(error: Exception, path: Path, sha256: str | None) -> str:
     return f"cannot be fetched ({first_line(error)[:200]}); fetch again"
 
 
-def unpack(url: str, inside: str, target: Path, check: Callable[[Path], None]) -> None:
+def unpack(url: str, inside: str, target: Path, check: Callable[[Path], object]) -> None:
     """Have the folder `inside` of a repository's .tar.gz at `target`, after `check(folder)` has found it sound.
 
     Only plain files of that folder are unpacked. UserError where the archive cannot be had or read.

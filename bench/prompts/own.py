@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError, nearest
-from bench.needs.base import Source
+from bench.needs.base import Source, tilde
 from bench.prompts.base import ANY_KIND, Prompt, PromptSet
 from bench.prompts.clauses import GENEVAL, check_clauses
 from bench.prompts.control import ControlImage
@@ -206,7 +206,7 @@ class Own(Source):
 
     @property
     def where(self) -> str:
-        return str(self.path)
+        return tilde(self.path)
 
     @property
     def path(self) -> Path:
@@ -214,7 +214,7 @@ class Own(Source):
 
     @property
     def command(self) -> str:
-        return f"{self.path}: missing, and there is no public file of it; make one: {EXPECTED}"
+        return f"{tilde(self.path)}: missing, and there is no public file of it; make one: {EXPECTED}"
 
     def here(self) -> bool:
         return self.path.is_file()

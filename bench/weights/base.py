@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import registry
 from bench.errors import UserError
-from bench.needs.base import PLACEHOLDER, Lacking, Made, Need
+from bench.needs.base import Lacking, Made, Need, placeholder
 from bench.sampling.records import NETWORK, Weights
 from bench.weights.files import EXPECTED, pin_hub, pin_local
 
@@ -64,7 +64,7 @@ class NamedWeights:
             if self.made_by and not folder.is_dir():
                 what = "/".join(part for part in (folder.name, self.subfolder, self.file) if part)
                 need = Need(f"method {self.method}", what, Made(folder, self.made_by))
-                missing = Weights(self.source, self.kind, PLACEHOLDER, None, self.subfolder, self.file)
+                missing = Weights(self.source, self.kind, placeholder(what), None, self.subfolder, self.file)
                 raise Lacking(f"{self.method}: no weights at {folder}; they are made by: {self.made_by}", need, missing)
             return pin_local(folder, of=self.method, kind=self.kind, subfolder=self.subfolder, file=self.file)
         return pin_hub(self.source, self.revision, self.kind, self.subfolder, self.file)
