@@ -6,6 +6,7 @@ package's own pins, which clash with one another, are not asked for either. Its 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -131,19 +132,31 @@ def make(name: str, folder: Path | None, *, python: str | None, advance: Advance
         return one
     interpreter = python or sys.executable
     _check_python(name, interpreter)
-    one.folder.mkdir(parents=True, exist_ok=True)
-    log = one.folder / "install.log"
-    log.write_text("")
-    with log.open("a", encoding="utf-8") as out:
-        for command in _commands(one, interpreter):
-            code, said = _followed(command, out.write, advance)
-            if code:
-                raise UserError(f"environment {name!r} could not be made: {said}; see {log}; run it again to go on")
-    about = {"name": name, "lock": lock_digest(name), "python": _version(str(one.python))}
-    part = one.mark.with_suffix(".part")
-    part.write_text(json.dumps(about, indent=1) + "\n")
-    part.replace(one.mark)
+    try:
+        one.folder.mkdir(parents=True, exist_ok=True)
+        _install(one, interpreter, advance)
+        about = {"name": name, "lock": lock_digest(name), "python": _version(str(one.python))}
+        part = one.mark.with_suffix(".part")
+        part.write_text(json.dumps(about, indent=1) + "\n")
+        part.replace(one.mark)
+    except OSError as error:
+        raise UserError(f"{error.filename or one.folder}: {error.strerror}; give another --dir") from error
     return one
+
+
+def _install(one: Environment, interpreter: str, advance: Advance) -> None:
+    with (one.folder / "install.log").open("a", encoding="utf-8") as log:
+        try:
+            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"environment {one.name!r} is being made by another process; wait for it") from error
+        log.truncate(0)
+        for command in _commands(one, interpreter):
+            code, said = _followed(command, log.write, advance)
+            if code:
+                raise UserError(
+                    f"environment {one.name!r} could not be made: {said}; see {log.name}; run it again to go on"
+                )
 
 
 def _check_python(name: str, interpreter: str) -> None:

@@ -10,7 +10,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ def hps(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[environments.Environment]:
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> environments.Environment:
     """An environment that holds a Python and nothing else."""
     monkeypatch.setenv("BENCH_ENVIRONMENTS", str(tmp_path / "environments"))
     monkeypatch.setattr(worker, "PROGRAM", PROGRAM)
@@ -46,7 +45,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[environmen
     one.python.parent.mkdir(parents=True)
     one.python.symlink_to(Path(sys.executable).resolve())
     one.mark.write_text("{}")
-    yield one
+    return one
 
 
 def packaged(hps: Path, timeout: float | None = None) -> MetricEntry:
