@@ -62,8 +62,9 @@ def test_every_suite_plans_on_a_machine_that_has_nothing(path: Path, twin: bool)
 
 def test_all_that_is_missing_is_told_at_once() -> None:
     told = call("plan", ROOT / "suites" / "sdxl_main.yaml").out
-    for name in ("prompts pick-a-pic", "prompts drawbench", "prompts hpd", "model sdxl", "method npnet", "metric hpsv2",
-                 "metric pickscore", "metric aesthetic", "metric imagereward", "metric clipscore", "metric mps"):  # fmt: skip
+    of = [f"prompts {name}" for name in ("pick-a-pic", "drawbench", "hpd")]
+    of += [f"metric {name}" for name in ("hpsv2", "pickscore", "aesthetic", "imagereward", "clipscore", "mps")]
+    for name in (*of, "model sdxl", "method npnet"):
         assert f"\n  {name} " in told
     assert "stabilityai/stable-diffusion-xl-base-1.0       13.9 GB" in told
     assert "scoring: about" in told
@@ -145,9 +146,13 @@ def test_a_plan_asks_no_network(bench_process: Bench, tmp_path: Path) -> None:
 
 def test_sizes_are_summed_once_a_source() -> None:
     file = HubFile("a/b", "0" * 40, "x")
-    found = [Need("metric one", "x", file, 1_500_000_000), Need("metric two", "x", file, 1_500_000_000),
-             Need("metric two", "y", HubFile("a/b", "0" * 40, "y")), Need("method z", "z", Made(Path("z"), "make it"), 5),
-             Need("metric w", "w", Nothing("not built"))]  # fmt: skip
+    found = [
+        Need("metric one", "x", file, 1_500_000_000),
+        Need("metric two", "x", file, 1_500_000_000),
+        Need("metric two", "y", HubFile("a/b", "0" * 40, "y")),
+        Need("method z", "z", Made(Path("z"), "make it"), 5),
+        Need("metric w", "w", Nothing("not built")),
+    ]
     assert preflight.size(found) == (1_500_000_000, 1)
     assert preflight.amount(found) == "about 1.5 GB and 1 of unknown size"
     with pytest.raises(UserError) as caught:
