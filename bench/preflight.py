@@ -89,7 +89,7 @@ def amount(found: Sequence[Need]) -> str:
     """`size` in words."""
     total, unknown = size(found)
     more = f"{unknown} of unknown size" if unknown else ""
-    return " and ".join(filter(None, (f"about {gigabytes(total)}" if total else "", more))) or "nothing to download"
+    return " and ".join(filter(None, (f"about {gigabytes(total)}" if total else "", more)))
 
 
 def check(found: Sequence[Need], *, suite: str) -> None:

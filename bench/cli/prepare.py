@@ -62,7 +62,7 @@ def cmd_plan(options: argparse.Namespace) -> int:
     for line in preflight.scoring(plan).lines():
         print(f"                scoring: {line}")
     fetched = preflight.amount([need for need in away if not need.source.command])
-    print(f"disk:           about {gigabytes(cost['bytes'])} of images; {fetched}")
+    print(f"disk:           about {gigabytes(cost['bytes'])} of images; {fetched or 'nothing'} to download")
     print(f"needs:          {len(needs)}, of which {len(away)} are not on this machine{':' if away else ''}")
     say(_listed(away))
     if any(not need.source.command for need in away):
