@@ -88,6 +88,7 @@ def _copied(network: Any) -> Any:
         from accelerate.hooks import remove_hook_from_module
 
         remove_hook_from_module(found, recurse=True)
+    vars(found).pop("forward", None)  # compiled, it is that of the original
     for name in _HOOKS:
         getattr(found, name, {}).clear()
     return found

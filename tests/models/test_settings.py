@@ -1,4 +1,4 @@
-"""`{use: MODEL, size: ..., dtype: ..., vae_tiling: ...}` in a suite: what is made, what is in the id, what is refused."""
+"""`{use: MODEL, size: ..., dtype: ...}` in a suite: what is made, what is in the id, what is refused."""
 
 from __future__ import annotations
 
@@ -143,6 +143,17 @@ def test_options_reach_the_networks(tmp_path: Path) -> None:
     assert weight.stride()[1] == 1 != weight.contiguous().stride()[1]
     plain = entry.load("cpu").modules()
     assert not plain["vae"].use_tiling
+
+
+def test_a_compiled_denoiser_is_counted_as_before_and_its_copies_are_their_own(tmp_path: Path) -> None:
+    from bench.models.worn import _copied
+
+    own = tiny_unet.entry(tiny_unet.save_sdxl(tmp_path / "tiny")).configured(compile=True).load("cpu").modules()
+    network = own["denoiser"]
+    assert "forward" in vars(network)
+    copied = _copied(network)
+    assert "forward" not in vars(copied)
+    assert copied.forward.__self__ is copied
 
 
 def test_a_variant_reads_its_files(tmp_path: Path) -> None:
