@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -52,8 +53,8 @@ class Pair:
     seed: int
     text: str
     category: str
-    described: bool
-    """Whether the prompt carries GenEval metadata."""
+    carried: frozenset[str]
+    """The keys of the metadata that the prompt carries, which say their kind."""
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -168,7 +169,7 @@ class _Reader:
         for model, sampler, steps, guidance, method, *rest in ledger.db.execute(f"SELECT {columns}, job_id FROM cells"):
             prompts, index, seed, text, category, metadata, job = rest
             place = ((model, sampler, steps, guidance), method, prompts)
-            pair = self._pair(ledger, Pair(prompts, index, seed, text, category, bool(metadata)))
+            pair = self._pair(ledger, Pair(prompts, index, seed, text, category, carried_keys(metadata)))
             cells = self.cells.setdefault(place, _Cells())
             if cells.jobs.setdefault(pair, job) != job:
                 raise NotComparable(
@@ -233,12 +234,18 @@ class _Reader:
             theirs[base.pair] = base.unit
             arm.scores[row] = self.judged.preferences(name, arm.unit, theirs[arm.pair])
             looked[arm.setting, arm.prompts][arm.pair[~np.isnan(arm.scores[row])]] = True
-        described = np.array([p.described for p in found.pairs], dtype=bool)
+        judged = np.array([entry.judges(p.carried) for p in found.pairs], dtype=bool)
         for place, base in bases.items():
-            there = (base.unit >= 0) & (described[base.pair] | (not entry.needs_metadata))
+            there = (base.unit >= 0) & judged[base.pair]
             if entry.partial:  # people look at some pairs only
                 there &= looked[place][base.pair]
             base.scores[row] = np.where(there, 0.0, np.nan)
+
+
+@cache
+def carried_keys(metadata: str | None) -> frozenset[str]:
+    """The keys of a prompt's metadata as the ledger has it."""
+    return frozenset(json.loads(metadata)) if metadata else frozenset()
 
 
 def read_arms(
@@ -293,7 +300,7 @@ def cost_of(arm: MeasuredArm, images: Images) -> dict[str, Any]:
     cost: dict[str, Any] = dict.fromkeys((*TIMES, "total_ms", *CALLS, "calls_total", "peak_bytes", "peak_kind"))
     cost |= {"hardware": None, "from_cache": 0, "n_timed": 0}
     made, timed = arm.made(), timed_rows(arm, images)
-    if not len(made):
+    if not len(made) or not images.words["hardware"][made[0]]:  # made elsewhere: nobody measured what it cost
         return cost
     cost |= {name: float(np.mean(images.numbers[name][timed])) for name in TIMES}
     cost["total_ms"] = sum(cost[name] for name in TIMES)

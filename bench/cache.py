@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from bench.store import Image, write_atomically
+from bench.store import Image, link_or_copy, write_atomically
 
 
 def default_folder() -> Path:
@@ -37,7 +37,7 @@ class ImageCache:
         """Keep a run's image; a link where the file system allows one, else a copy."""
         target = self._path(image.job_id, ".png")
         target.parent.mkdir(parents=True, exist_ok=True)
-        _link(source, target)
+        link_or_copy(source, target)
         write_atomically(self._path(image.job_id, ".json"), json.dumps(asdict(image)).encode())
 
     def get(self, job_id: str, target: Path, file: str) -> Image | None:
@@ -45,7 +45,7 @@ class ImageCache:
         try:
             record: dict[str, Any] = json.loads(self._path(job_id, ".json").read_text())
             image = Image(**record)
-            _link(self._path(job_id, ".png"), target)
+            link_or_copy(self._path(job_id, ".png"), target)
         except (OSError, ValueError, TypeError):
             # Gone, cut short, or written by another version: making the image again is always right.
             return None
@@ -70,14 +70,3 @@ class ImageCache:
         before = self.size()
         shutil.rmtree(self.folder, ignore_errors=True)
         return before
-
-
-def _link(source: Path, target: Path) -> None:
-    """Make `target` the same file as `source`, atomically."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
-    try:
-        os.link(source, temporary)
-    except OSError:
-        shutil.copyfile(source, temporary)
-    temporary.replace(target)

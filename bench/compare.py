@@ -199,7 +199,8 @@ class _Comparison:
         texts = np.unique(both.a.texts, return_inverse=True)[1] if len(both.a) else np.empty(0, np.int64)
         marked = {*self.a.marked(both.arm), *self.b.marked(both.arm)}
         for name, entry in self.entries.items():
-            expected = int(both.a.described.sum()) if entry.needs_metadata else len(both.a)
+            rows = both.a.carried
+            expected = sum(map(entry.judges, rows)) if entry.needs_metadata else len(rows)
             # The baseline beside itself is no comparison.
             if not expected or (entry.kind == "pair" and both.arm.method == self.a.suite.baseline):
                 continue

@@ -16,7 +16,7 @@ from bench.arms import CALLS, POOLED, TIMES, Floats, Ints, Measured, MeasuredArm
 from bench.metrics.base import MetricEntry
 from bench.metrics.geneval_rules import TASKS
 from bench.paired import Asking, adjust, bounds
-from bench.sets import Sets, refusal
+from bench.sets import Sets, nothing, refusal
 
 Row = dict[str, Any]
 Optimised = Callable[[MeasuredArm], Sequence[str]]
@@ -55,7 +55,6 @@ class Tabulation:
         self.bases: dict[tuple[Setting, str], MeasuredArm] = {
             (a.setting, a.prompts): a for a in arms if a.method == baseline
         }
-        self.described = np.array([p.described for p in measured.pairs])
         self.seed = np.array([p.seed for p in measured.pairs])
         self.category = np.array([p.category for p in measured.pairs])
         self.asking, self.sets = Asking(), Sets()
@@ -114,7 +113,7 @@ class Tabulation:
             return row | {"refused": why}
         features = self.measured.features[metric].of(arm.unit[there])
         found = self.sets.value(entry, features, self.measured.texts[arm.pair[there]])
-        return row | ({"mean": found.estimate, **bounds(found)} if found else {"refused": "has no finite value"})
+        return row | ({"mean": found.estimate, **bounds(found)} if found else {"refused": nothing(entry)})
 
     def _there(self, arm: MeasuredArm, metric: str) -> Any:
         """Which of the arm's images a metric has judged, (n,)."""
@@ -134,7 +133,14 @@ class Tabulation:
         entry = self.entries[metric]
         if entry.partial:
             return int(self._there(arm, metric).sum())
-        return int(self.described[arm.pair].sum()) if entry.needs_metadata else len(arm.pair)
+        return self._judged(arm, metric)
+
+    def _judged(self, arm: MeasuredArm, metric: str) -> int:
+        """How many of the arm's pairs have a prompt that a metric judges, by the metadata that it carries."""
+        entry = self.entries[metric]
+        if not entry.needs_metadata:
+            return len(arm.pair)
+        return sum(entry.judges(self.measured.pairs[i].carried) for i in arm.pair)
 
     def _ratios(self, arm: MeasuredArm, base: MeasuredArm) -> Row:
         """Each cost as a multiple of the baseline's, times with intervals; null where it was not measured alike."""
@@ -184,7 +190,7 @@ class Tabulation:
         base = self.bases[arm.setting, arm.prompts]
         pairs, ours, theirs = np.intersect1d(arm.pair, base.pair, assume_unique=True, return_indices=True)
         for number, (name, entry) in enumerate(self.entries.items()):
-            if name not in arm.asked | base.asked or (entry.needs_metadata and not self.described[arm.pair].any()):
+            if name not in arm.asked | base.asked or (entry.needs_metadata and not self._judged(arm, name)):
                 continue
             row = {**arm.labels, "baseline": base.method, "metric": name}
             both = self._there(arm, name)[ours] & self._there(base, name)[theirs]

@@ -6,11 +6,14 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.errors import UserError
+from bench.errors import UserError, first_line
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
+
+_ORIENTATION = 0x0112
+"""The EXIF tag that says how a viewer should turn an image; the public scorers do not read it."""
 
 
 def pixel_digest(pixels: np.ndarray) -> str:
@@ -31,6 +34,50 @@ def rgb(picture: Image) -> np.ndarray:
         grey = ((wide + 128) // 257).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=-1)
     return np.asarray(picture.convert("RGB"))
+
+
+def decode(path: Path) -> tuple[np.ndarray, str]:
+    """Anyone's image file as (H, W, 3) uint8, and what was changed for that: empty for 8-bit RGB.
+
+    UserError with the reason, the path left out, for what is no whole image or shows nothing certain as RGB.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        if not path.stat().st_size:
+            raise UserError("an empty file (0 bytes)")
+        with Image.open(path) as opened:
+            if opened.mode in ("F", "I"):
+                raise UserError(f"32 bits a pixel (mode {opened.mode}), whose range is not known; save it with 8 or 16")
+            changed = _changed(opened)
+            return rgb(opened), changed
+    except UserError:
+        raise
+    except UnidentifiedImageError as error:
+        raise UserError("does not decode: no image format that is known") from error
+    except Exception as error:  # the decoders raise anything at broken bytes
+        raise UserError(f"does not decode: {first_line(error)}") from error
+
+
+def _changed(picture: Image) -> str:
+    """What `rgb` does to an opened image that is not plain 8-bit RGB, in words."""
+    said = []
+    if (frames := getattr(picture, "n_frames", 1)) > 1:
+        said.append(f"the first of {frames} frames")
+    raw = str(picture.tile[0][3]) if picture.tile else ""
+    if picture.mode.startswith("I") or ";16" in raw:
+        said.append("16 bits to 8")
+    if picture.mode in ("L", "1", "LA", "La") or picture.mode.startswith("I"):
+        said.append("grey to RGB")
+    elif picture.mode == "CMYK":
+        said.append("CMYK to RGB without a colour profile")
+    elif picture.mode not in ("RGB", "RGBA", "RGBX"):
+        said.append(f"{'palette' if picture.mode in ('P', 'PA') else picture.mode} to RGB")
+    if "A" in picture.mode.upper().removesuffix("LAB") or "transparency" in picture.info:
+        said.append("transparency dropped")
+    if picture.getexif().get(_ORIENTATION, 1) != 1:
+        said.append("its EXIF orientation left aside")
+    return ", ".join(said)
 
 
 def read_png(path: Path, *, mend: str, missing: str | None = None) -> np.ndarray:

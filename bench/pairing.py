@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench import registry
+from bench.arms import carried_keys
 from bench.errors import NotComparable
 from bench.plan import Arm
 from bench.prompts.base import Prompt
@@ -48,8 +49,8 @@ class Rows:
     """The prompt's text, which is the cluster."""
     keys: Words
     """`bench.score.prompt_key`: text and metadata, all that a metric sees of a prompt."""
-    described: NDArray[np.bool_]
-    """Whether the prompt carries metadata."""
+    carried: Words
+    """The keys of the metadata that the prompt carries."""
     numbers: dict[str, Floats]
     """What an image cost, by name; NaN where the image is not there yet."""
     words: dict[str, Words]
@@ -78,7 +79,7 @@ class Rows:
             self.places[rows],
             self.texts[rows],
             self.keys[rows],
-            self.described[rows],
+            self.carried[rows],
             {name: column[rows] for name, column in self.numbers.items()},
             {name: column[rows] for name, column in self.words.items()},
             {name: column[rows] for name, column in self.scores.items()},
@@ -96,7 +97,7 @@ def joined(parts: list[Rows]) -> Rows:
         np.concatenate([p.places for p in parts]),
         np.concatenate([p.texts for p in parts]),
         np.concatenate([p.keys for p in parts]),
-        np.concatenate([p.described for p in parts]),
+        np.concatenate([p.carried for p in parts]),
         columns("numbers"),
         columns("words"),
         columns("scores"),
@@ -251,7 +252,7 @@ class Source:
             np.array(index, dtype=np.int64) * _SEEDS + np.array(seed, dtype=np.int64),
             _words(text),
             keys,
-            np.array([m is not None for m in metadata], dtype=bool),
+            _words([carried_keys(m) for m in metadata]),
             {n: np.array(column, dtype=np.float64) for n, column in zip(_NUMBERS, rest[len(_WORDS) :], strict=True)},
             words,
             scores,

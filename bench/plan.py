@@ -15,11 +15,12 @@ from bench.methods.base import Chain, Method, check_chain, split_choice
 from bench.metrics.base import MetricEntry
 from bench.models.base import ModelEntry
 from bench.models.shapes_of import check_entry
+from bench.needs.base import Lacking, Need
 from bench.prompts.base import Prompt
 from bench.prompts.control import ControlImage
 from bench.samplers.diffusers_schedulers import Sampler
 from bench.sampling.records import ATTENTION, FIRST_ORDER, MEMORYLESS, Item, Nfe, Sampling
-from bench.suite import MethodSpec, Suite
+from bench.suite import Link, MethodSpec, Suite
 
 PNG_BYTES_PER_PIXEL = {64: 0.35, 1024: 1.5}
 """Measured size of a PNG by side: flat shapes, and photographs at SDXL's size; the estimate takes the nearer."""
@@ -155,6 +156,10 @@ class Plan:
     cells: list[Cell]
     optimises: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     """By method label and model, the metrics that are no evidence for the method as it works with that model."""
+    methods: dict[tuple[str, str], tuple[Method, ...]] = field(default_factory=dict)
+    """By method label and model, the chain as it works with that model, what chooses included."""
+    lacking: tuple[Need, ...] = ()
+    """Files that are not here and without which some jobs' ids are unknown: such a plan is priced and never run."""
 
     def nfe(self, job: Job) -> Nfe:
         """What one image costs by its method's closed form."""
@@ -214,23 +219,33 @@ def _identity(method: Method) -> str:
     return json.dumps(told, sort_keys=True)
 
 
-def make_plan(suite: Suite, *, read: Callable[[str], list[Prompt]] | None = None, dtype: str = "fp32") -> Plan:
+def make_plan(
+    suite: Suite,
+    *,
+    read: Callable[[str], list[Prompt]] | None = None,
+    dtype: str = "fp32",
+    placeholders: bool = False,
+) -> Plan:
     """All jobs, choices and cells of a suite, grouped so that what shares a batch is made together.
 
-    `dtype` is the precision of the networks where the suite does not say.
+    `dtype` is the precision of the networks where the suite does not say. A method's file that is not here is a
+    UserError; with `placeholders` it is told by `lacking`, and something else stands in the ids in its place.
     """
     with suite.configured():
-        return _make_plan(suite, read, dtype)
+        return _make_plan(suite, read, dtype, placeholders)
 
 
-def _make_plan(suite: Suite, read: Callable[[str], list[Prompt]] | None, dtype: str) -> Plan:
+def _make_plan(suite: Suite, read: Callable[[str], list[Prompt]] | None, dtype: str, placeholders: bool) -> Plan:
+    lacking: dict[Need, None] | None = {} if placeholders else None
     prompt_sets = {name: _taken(suite, (read or read_prompts)(name)) for name in suite.prompts}
     jobs: dict[str, Job] = {}
     choices: dict[str, Choice] = {}
     cells: list[Cell] = []
     optimises: dict[str, dict[str, list[str]]] = {}
+    ready: dict[tuple[str, str], tuple[Method, ...]] = {}
     for arm, entry, spec in _arms(suite):
-        methods = tuple(build_method(link.use, dict(link.params)).for_model(entry) for link in spec.chain)
+        methods = tuple(_for_model(link, entry, lacking) for link in spec.chain)
+        ready[spec.label, arm.model] = methods
         optimises.setdefault(spec.label, {}).setdefault(arm.model, list(Chain(links=methods).optimises()))
         names = [link.use for link, m in zip(spec.chain, methods, strict=True) if not m.judge()]
         plain = Sampling(arm.sampler, arm.steps, arm.guidance, entry.size, entry.dtype or suite.dtype or dtype)
@@ -279,7 +294,22 @@ def _make_plan(suite: Suite, read: Callable[[str], list[Prompt]] | None, dtype: 
                 cells.append(Cell(arm, prompt, seed, choice.id))
     order = {group: i for i, group in enumerate(dict.fromkeys(j.group for j in jobs.values()))}
     ordered = sorted(jobs.values(), key=lambda j: order[j.group])
-    return Plan(suite, {j.id: j for j in ordered}, choices, cells, optimises)
+    return Plan(suite, {j.id: j for j in ordered}, choices, cells, optimises, ready, tuple(lacking or ()))
+
+
+def _for_model(link: Link, entry: ModelEntry, lacking: dict[Need, None] | None) -> Method:
+    """A suite's method as it works with a model; what stands for it, and is noted, where a file of its own is not here.
+
+    Nothing is noted, and Lacking raised, where `lacking` is None.
+    """
+    try:
+        return build_method(link.use, dict(link.params)).for_model(entry)
+    except Lacking as one:
+        if lacking is None:
+            raise
+        lacking[one.need] = None
+        instead: Method = one.instead
+        return instead
 
 
 def _of(job: Job, prompt: Prompt, carried: str, control: tuple[tuple[str, ControlImage], ...], seed: int) -> Job:

@@ -18,6 +18,8 @@ from typing import Annotated, Any, TypeVar
 
 from bench.errors import UserError, nearest
 
+PROJECT = "noisebench"
+"""This distribution: what it has through entry points, and not in the package of a kind, is the embedded world's."""
 KINDS = ("models", "methods", "samplers", "prompts", "metrics", "weights")
 
 T = TypeVar("T")
@@ -141,9 +143,9 @@ def get(kind: str, name: str) -> Any:
 
 
 def twin(kind: str, name: str) -> str | None:
-    """The embedded stand-in for a plugin: the one that says `twin_of` it; a stand-in's own name is its twin."""
+    """The embedded stand-in for a plugin: the one that says `twin_of` it; the embedded world's own is its own twin."""
     for other, plugin in sorted(_discover(kind).items()):
         of = getattr(plugin, "twin_of", ())
-        if name in of or (of and other == name):
+        if name in of or (other == name and (of or source(kind, name) == PROJECT)):
             return other
     return None

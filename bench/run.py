@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from bench import failed as failures
-from bench import registry, results, suite_scorers
+from bench import preflight, registry, results, suite_scorers
 from bench.cache import ImageCache
 from bench.errors import UserError
-from bench.metrics.base import MetricEntry
 from bench.models.base import default_dtype
-from bench.plan import Plan, content_hash, make_plan
+from bench.plan import Plan, content_hash
 from bench.store import Ledger, exclusive, full_disk_is_said, write_atomically
 from bench.suite import Suite
 
@@ -43,6 +42,8 @@ class Outcome:
     """By method label, why images of it could not be made, a line each."""
     unscored: dict[str, list[str]] = field(default_factory=dict)
     """By metric, why scores of it failed, a line each."""
+    apart: tuple[str, ...] = ()
+    """Methods that have no prompt and seed in common with the baseline."""
 
 
 def run(
@@ -53,14 +54,27 @@ def run(
     device: str | None = None,
     batch_size: int | None = None,
     threads: int | None = None,
+    generate_only: bool = False,
+    named: str = "SUITE",
 ) -> Outcome:
-    """Make or finish a run of a suite; a finished one is only read."""
-    plan = make_plan(suite, dtype=default_dtype(device or likely_device()))
-    _check_metrics(plan)
+    """Make or finish a run of a suite; a finished one is only read. `named` is how the user names the suite.
+
+    UserError, before anything is made, where something that it needs is not on this machine.
+
+    `generate_only` stops at the images, whatever becomes of the suite's scorers: this call again without it, or
+    `add_scores`, here or where the folder was taken to, goes on.
+    """
+    plan = preflight.planned(suite, dtype=default_dtype(device or likely_device()))
+    needs = preflight.needs(plan, metrics=_choosers(plan) if generate_only else None)
     folder = runs / f"{suite.name}-{suite.id}"
+    if generate_only or not (folder / "results.json").is_file():
+        preflight.check(needs, suite=named)
     try:
         with full_disk_is_said(folder), exclusive(folder), suite.configured():
-            return _run(plan, folder, ImageCache(cache) if cache else None, device, batch_size, threads)
+            kept = ImageCache(cache) if cache else None
+            if generate_only:
+                return _generated(plan, folder, kept, device, batch_size, threads)
+            return _run(plan, folder, kept, device, batch_size, threads, lambda: preflight.check(needs, suite=named))
     except (FileExistsError, NotADirectoryError) as error:
         raise UserError(f"{error.filename or folder}: a file is in the way; give another --runs folder") from error
     except PermissionError as error:
@@ -69,16 +83,14 @@ def run(
         ) from error
 
 
-def _check_metrics(plan: Plan) -> None:
-    """Refuse before hours of generation what would fail after them: a metric without a scorer."""
-    for name in _judges(plan):
-        entry: MetricEntry = registry.get("metrics", name)
-        entry.check_built()
-
-
 def _judges(plan: Plan) -> Sequence[str]:
     """Every metric that a run asks: those of the suite, and those that choose."""
-    return list(dict.fromkeys((*plan.suite.metrics, *(c.metric for c in plan.choices.values()))))
+    return list(dict.fromkeys((*plan.suite.metrics, *_choosers(plan))))
+
+
+def _choosers(plan: Plan) -> Sequence[str]:
+    """Every metric that chooses among candidates."""
+    return list(dict.fromkeys(c.metric for c in plan.choices.values()))
 
 
 def fingerprint(plan: Plan) -> str:
@@ -88,8 +100,15 @@ def fingerprint(plan: Plan) -> str:
 
 
 def _run(
-    plan: Plan, folder: Path, cache: ImageCache | None, device: str | None, batch_size: int | None, threads: int | None
+    plan: Plan,
+    folder: Path,
+    cache: ImageCache | None,
+    device: str | None,
+    batch_size: int | None,
+    threads: int | None,
+    check: Callable[[], None],
 ) -> Outcome:
+    """All stages; `check` raises UserError where something for them is not here, which a finished run does not need."""
     ledger = Ledger(folder, create=True)
     complete = fingerprint(plan)
     report = folder / "results.json"
@@ -100,8 +119,50 @@ def _run(
             return Outcome(folder, write_report(ledger), worked=False)
         return Outcome(folder, json.loads(report.read_text()), worked=False)
 
+    check()
     for name in _judges(plan):
         registry.get("metrics", name).check_here()
+    from bench import score
+
+    weights = {name: registry.get("metrics", name).digest() for name in plan.suite.metrics}
+    begun = time.perf_counter()
+    chosen, session, stages = _images(plan, ledger, cache, device, batch_size, threads, weights)
+    stages["score_seconds"] = score.score(score.arms(plan), ledger, device=chosen)
+    stages["seconds"] = time.perf_counter() - begun
+    end_session(ledger, session, stages)
+    found = write_report(ledger)
+    failed, unscored = failed_images(ledger), results.unscored(ledger)
+    if not failed and not unscored:
+        ledger.set("finished", complete)
+    ledger.close()
+    return Outcome(folder, found, worked=True, failed=failed, unscored=unscored)
+
+
+def _generated(
+    plan: Plan, folder: Path, cache: ImageCache | None, device: str | None, batch_size: int | None, threads: int | None
+) -> Outcome:
+    """The images of a run, chosen ones too, without its scores or a report."""
+    for name in _choosers(plan):
+        registry.get("metrics", name).check_here()
+    ledger = Ledger(folder, create=True)
+    begun = time.perf_counter()
+    _, session, stages = _images(plan, ledger, cache, device, batch_size, threads, {})
+    end_session(ledger, session, {**stages, "seconds": time.perf_counter() - begun})
+    failed = failed_images(ledger)
+    ledger.close()
+    return Outcome(folder, {}, worked=bool(stages["generate"]["made"]), failed=failed)
+
+
+def _images(
+    plan: Plan,
+    ledger: Ledger,
+    cache: ImageCache | None,
+    device: str | None,
+    batch_size: int | None,
+    threads: int | None,
+    weights: dict[str, str],
+) -> tuple[str, int, dict[str, Any]]:
+    """Have every image of a plan in its ledger; returns the device, the session's number, and stages so far."""
     # Only here does a run need torch.
     from bench import generate, provenance, score
 
@@ -111,25 +172,15 @@ def _run(
         torch.set_num_threads(threads)
     chosen = generate.choose_device(device)
     _record_suite(ledger, plan)
-    weights = {name: registry.get("models", name).digest() for name in plan.suite.models}
-    weights |= {name: registry.get("metrics", name).digest() for name in plan.suite.metrics}
-    session = _begin(ledger, provenance.collect(chosen, weights))
-    begun = time.perf_counter()
+    weights = {name: registry.get("models", name).digest() for name in plan.suite.models} | weights
+    session = begin_session(ledger, provenance.collect(chosen, weights))
     stages: dict[str, Any] = {"generate": generate.generate(plan, ledger, cache, device=chosen, batch_size=batch_size)}
     stages["judge_seconds"] = score.score(score.judges(plan), ledger, device=chosen)
     score.choose(plan, ledger)
-    stages["score_seconds"] = score.score(score.arms(plan), ledger, device=chosen)
-    stages["seconds"] = time.perf_counter() - begun
-    _end(ledger, session, stages)
-    found = write_report(ledger)
-    failed, unscored = _failed(ledger), results.unscored(ledger)
-    if not failed and not unscored:
-        ledger.set("finished", complete)
-    ledger.close()
-    return Outcome(folder, found, worked=True, failed=failed, unscored=unscored)
+    return chosen, session, stages
 
 
-def _failed(ledger: Ledger) -> dict[str, list[str]]:
+def failed_images(ledger: Ledger) -> dict[str, list[str]]:
     """Places and reasons of images that are not there, by the label of the method whose cell lacks them."""
     found: dict[str, list[str]] = {}
     for one in failures.failed(ledger):
@@ -149,7 +200,10 @@ def write_report(*ledgers: Ledger, folder: Path | None = None, formats: Sequence
 def add_scores(
     folder: Path, metrics: Sequence[str], *, votes: Sequence[Path] = (), device: str | None = None
 ) -> Outcome:
-    """Judge the images of a run by more metrics, or by people's votes, and write its report again."""
+    """Judge the images of a run by more metrics, or by people's votes, and write its report again.
+
+    Without any metric by those of its suite, for a run whose images only were made.
+    """
     from bench.metrics.human import NAME
 
     if votes and NAME not in metrics:
@@ -158,7 +212,7 @@ def add_scores(
         raise UserError(f"metric {NAME!r} is read from files that report.html exports; give --votes FILE")
     ledger = Ledger(folder)
     suite = results.load_suite(ledger)
-    names, given = suite_scorers.split(metrics)
+    names, given = suite_scorers.split(metrics or suite.metrics)
     settings = suite_scorers.joined(suite.scorers, given)
     suite = suite.model_copy(update={"scorers": {name: one for name, one in settings.items() if name in names}})
     computed = [m for m in dict.fromkeys(names) if m != NAME]
@@ -172,7 +226,7 @@ def add_scores(
             score.score({name: score.of_run(ledger, name) for name in computed}, ledger, device=chosen)
             added = [m for m in computed if m not in suite.metrics]
             ledger.set("added_metrics", list(dict.fromkeys([*(ledger.get("added_metrics") or []), *added])))
-            _record_scorers(ledger, [name for name in computed if name in suite.scorers])
+            record_scorers(ledger, [name for name in computed if name in suite.scorers])
         if votes:
             from bench.votes import add_votes
 
@@ -199,7 +253,7 @@ def _record_suite(ledger: Ledger, plan: Plan) -> None:
     with ledger.transaction():
         ledger.set("suite", plan.suite.model_dump(mode="json"))
         ledger.set("optimises", plan.optimises)
-        _record_scorers(ledger, [name for name in plan.suite.metrics if name in plan.suite.scorers])
+        record_scorers(ledger, [name for name in plan.suite.metrics if name in plan.suite.scorers])
         ledger.put_cells(
             (
                 c.arm.method,
@@ -220,28 +274,30 @@ def _record_suite(ledger: Ledger, plan: Plan) -> None:
     write_atomically(ledger.folder / "suite.yaml", plan.suite.source_text.encode())
 
 
-def _record_scorers(ledger: Ledger, names: Sequence[str]) -> None:
+def record_scorers(ledger: Ledger, names: Sequence[str]) -> None:
     """Keep the digests of metrics on the user's own checkpoints, which a report could not know without them."""
     if names:
         digests = {name: registry.get("metrics", name).digest() for name in names}
         ledger.set("scorers", {**(ledger.get("scorers") or {}), **digests})
 
 
-def _begin(ledger: Ledger, record: dict[str, Any]) -> int:
+def begin_session(ledger: Ledger, record: dict[str, Any]) -> int:
+    """Keep what a session of work is done with; returns its number."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     with ledger.transaction():
         row = ledger.db.execute("INSERT INTO sessions (started, provenance) VALUES (?, ?)", (now, json.dumps(record)))
     return int(row.lastrowid or 0)
 
 
-def _end(ledger: Ledger, session: int, stages: dict[str, Any]) -> None:
+def end_session(ledger: Ledger, session: int, stages: dict[str, Any]) -> None:
+    """Keep what its stages took, and say how fast images were made if any were."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     with ledger.transaction():
         ledger.db.execute("UPDATE sessions SET ended = ?, stages = ? WHERE id = ?", (now, json.dumps(stages), session))
-    made = stages["generate"]["made"]
-    if made and "efficiency" in stages["generate"]:
+    generated = stages.get("generate") or {}
+    if generated.get("made") and "efficiency" in generated:
         print(
-            f"generate: {made} images in {stages['generate']['seconds']:.1f} s, "
-            f"{100 * stages['generate']['efficiency']:.1f} % of it inside the model",
+            f"generate: {generated['made']} images in {generated['seconds']:.1f} s, "
+            f"{100 * generated['efficiency']:.1f} % of it inside the model",
             file=sys.stderr,
         )

@@ -66,7 +66,7 @@ def judges(plan: Plan) -> dict[str, list[Task]]:
 def arms(plan: Plan) -> dict[str, list[Task]]:
     """What the suite's metrics judge: every cell's image, or every method's beside the baseline's.
 
-    A metric that needs metadata skips prompts without.
+    A metric that needs metadata skips prompts without, or with those of another kind.
     """
     cells = [
         (c.arm.method, (c.arm.model, c.arm.prompts, c.arm.sampler, c.arm.steps, c.arm.guidance, c.prompt.index, c.seed),
@@ -89,7 +89,7 @@ def of_run(ledger: Ledger, metric: str) -> list[Task]:
 
 
 def _tasks(entry: MetricEntry, cells: Sequence[tuple[str, tuple[Any, ...], str, Prompt]], baseline: str) -> list[Task]:
-    judged = [cell for cell in cells if cell[3].metadata is not None or not entry.needs_metadata]
+    judged = [cell for cell in cells if entry.judges(cell[3].metadata)]
     if entry.kind != "pair":
         return [Task(job_id, prompt) for _, _, job_id, prompt in judged]
     bases = {place: job_id for method, place, job_id, _ in cells if method == baseline}
@@ -104,13 +104,14 @@ def planned(plan: Plan) -> Iterator[str]:
     """What each metric of a plan judges, as `shapes-clipscore 16 images`."""
     sizes = Counter((*(getattr(c.arm, n) for n in ("method", "model", "sampler", "steps", "guidance")),)
                     for c in plan.cells)  # fmt: skip
+    most = max(sizes.values(), default=0)
     for name, tasks in arms(plan).items():
         entry: MetricEntry = registry.get("metrics", name)
         n = len({(t.job_id, t.baseline, prompt_key(t.prompt)) for t in tasks})
         if entry.kind == "pair":
             yield f"{name} {n} pairs of images{' in both orders' if entry.both_orders else ''}"
-        elif entry.kind == "set" and max(sizes.values()) < entry.fewest:
-            yield f"{name} {n} images, but no value: it needs {entry.fewest} a method, there are {max(sizes.values())}"
+        elif entry.kind == "set" and most < entry.fewest:
+            yield f"{name} {n} images, but no value: it needs {entry.fewest} a method, there are {most}"
         else:
             yield f"{name} {n} images{' in sets' if entry.kind == 'set' else ''}"
 
@@ -192,10 +193,7 @@ def _judge(
         values = _preferred(entry, cast(PairScorer, scorer), [shown[1] for shown in pixels], ours, prompts)
     else:
         values = cast(Scorer, scorer).score(ours, prompts)
-    return [
-        (v.value, json.dumps(v.detail)) if math.isfinite(v.value) else f"its score is not finite ({v.value})"
-        for v in values
-    ]
+    return [v.reason or (v.value, json.dumps(v.detail)) for v in values]
 
 
 def _preferred(
@@ -215,7 +213,10 @@ def _preferred(
     if not turned:
         return values
     return [
-        Value((one.value + 1 - other.value) / 2, {**one.detail, "orders": [one.value, 1 - other.value]})
+        Value(
+            (one.value + 1 - other.value) / 2,
+            {**other.detail, **one.detail, "orders": [one.value, 1 - other.value]},
+        )
         for one, other in zip(values, turned, strict=True)
     ]
 

@@ -6,6 +6,7 @@ the more so the fewer different images there are, and a draw has fewer than the 
 the value itself: the interval is of the value at this number of images, and values at different numbers do not compare.
 
 The test exchanges the two arms' images prompt by prompt, at random: without an effect every exchange is as likely.
+A metric of the images of one prompt (`by_prompt`), such as diversity over seeds, is told whose prompt each image is of.
 
 Sources: Davison & Hinkley (1997), Bootstrap Methods and their Application, ch. 2 (bias) and 4.3 (exchanges in pairs);
 Chong & Forsyth (2020), Effectively Unbiased FID, CVPR (the bias at n images).
@@ -34,6 +35,11 @@ def refusal(entry: MetricEntry, n: int) -> str | None:
     return None if n >= entry.fewest else f"needs at least {entry.fewest:,} images, there are {n:,}"
 
 
+def nothing(entry: MetricEntry) -> str:
+    """Why a set that is large enough has no value all the same."""
+    return "compares the images of one prompt, and no prompt has two" if entry.by_prompt else "has no finite value"
+
+
 class Sets:
     """Values of sets and what can be said of them; an arm that several are compared with is drawn once."""
 
@@ -42,7 +48,7 @@ class Sets:
 
     def value(self, entry: MetricEntry, features: Floats, texts: Ints) -> Interval | None:
         """The value of features (n, D) of images whose prompts (n,) are numbered; None where it is not finite."""
-        found = _value(entry, features, np.ones(len(features)))
+        found = _value(entry, features, np.ones(len(features)), texts)
         return _interval(found, self._draws(entry, features, texts)) if math.isfinite(found) else None
 
     def compare(self, row: Row, entry: MetricEntry, treated: Floats, control: Floats, texts: Ints) -> Row:
@@ -55,7 +61,7 @@ class Sets:
         if not len(treated):
             return row
         every = np.ones(len(treated))
-        delta = _value(entry, treated, every) - _value(entry, control, every)
+        delta = _value(entry, treated, every, texts) - _value(entry, control, every, texts)
         if not math.isfinite(delta):
             return row
         spread = self._draws(entry, treated, texts) - self._draws(entry, control, texts)
@@ -77,7 +83,7 @@ class Sets:
             self._drawn[key] = (
                 np.array(
                     [
-                        _value(entry, features, times[codes])
+                        _value(entry, features, times[codes], codes)
                         for some in draws(len(labels), resamples=entry.resamples)
                         for times in some
                     ]
@@ -94,11 +100,11 @@ def exchange_p(entry: MetricEntry, treated: Floats, control: Floats, texts: Ints
     Exact, over all 2**k patterns, where those are no more than the entry's resamples; else (hits + 1) / (n + 1).
     """
     labels, codes = np.unique(texts, return_inverse=True)
-    both = np.concatenate([treated, control])
+    both, whose = np.concatenate([treated, control]), np.concatenate([codes, codes])
 
     def difference(exchanged: Floats) -> tuple[float, float]:
         weights = np.concatenate([1 - exchanged[codes], exchanged[codes]])
-        values = _value(entry, both, weights), _value(entry, both, 1 - weights)
+        values = _value(entry, both, weights, whose), _value(entry, both, 1 - weights, whose)
         return abs(values[0] - values[1]), _NOISE * max(map(abs, values))
 
     observed, noise = difference(np.zeros(len(labels)))
@@ -117,9 +123,9 @@ def _patterns(k: int, some: int | None, seed: int) -> Iterator[Floats]:
         yield from np.random.default_rng(seed).integers(0, 2, size=(some, k)).astype(np.float64)
 
 
-def _value(entry: MetricEntry, features: Floats, weights: Floats) -> float:
+def _value(entry: MetricEntry, features: Floats, weights: Floats, texts: Ints) -> float:
     assert entry.value is not None, "checked by MetricEntry"
-    return float(entry.value(features, weights))
+    return float(entry.value(features, weights, texts) if entry.by_prompt else entry.value(features, weights))
 
 
 def _interval(estimate: float, found: Floats) -> Interval:

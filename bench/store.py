@@ -12,6 +12,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
@@ -23,6 +24,8 @@ from typing import IO, Any
 from bench.errors import UserError
 
 SCHEMA = 1
+ELSEWHERE = "elsewhere"
+"""The model and the sampler of images that the harness did not make, of which it knows neither."""
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -226,8 +229,8 @@ class Ledger:
         """Reasons by job id."""
         return dict(self.db.execute("SELECT job_id, reason FROM failures"))
 
-    def put_scores(self, rows: Iterable[tuple[str, str, str, str, float, str, float]]) -> None:
-        """(digest, prompt key, metric, scorer digest, value, detail JSON, ms) rows."""
+    def put_scores(self, rows: Iterable[tuple[str, str, str, str, float, str, float | None]]) -> None:
+        """(digest, prompt key, metric, scorer digest, value, detail JSON, ms where it was measured) rows."""
         with self.transaction():
             self.db.executemany("INSERT OR REPLACE INTO scores VALUES (?,?,?,?,?,?,?)", rows)
 
@@ -345,6 +348,17 @@ def _is_the_disk(error: sqlite3.Error) -> bool:
     """SQLite calls a full disk so, or, where its write-ahead log finds no room, an I/O error."""
     name = getattr(error, "sqlite_errorname", "")
     return name == "SQLITE_FULL" or name.startswith("SQLITE_IOERR")
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make `target` the same file as `source`, atomically; a copy where the file system has no links."""
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(source.resolve(), temporary)
+    except OSError:
+        shutil.copyfile(source, temporary)
+    temporary.replace(target)
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from bench import registry, suite_gates, suite_models, suite_scorers, suite_seeds, suite_yaml
 from bench.errors import UserError, nearest
+from bench.needs.base import Lacking
 from bench.suite_gates import COSTS as COSTS
 from bench.suite_gates import EVERY_PROMPT_SET as EVERY_PROMPT_SET
 from bench.suite_gates import Gate as Gate
@@ -88,6 +89,8 @@ class _Fields(_Record):
     """Images at once; it decides no pixel. None: the model's own."""
     gates: Gates = ()
     """The rules of `bench gate`."""
+    made_by: dict[Text, Text] = {}
+    """Commands that make files of the suite's own, by the files' names as its methods give them."""
 
 
 class Suite(_Fields):
@@ -126,13 +129,15 @@ class Suite(_Fields):
 
     def canonical(self) -> str:
         """All that decides results, as JSON that is the same for the same suite."""
-        told = {"name", "title", "reproduces", "batch_size", "gates", "notes", "source_text"}
+        told = {"name", "title", "reproduces", "batch_size", "gates", "notes", "source_text", "made_by"}
         kept = self.model_dump(mode="json", exclude=told)
         if self.dtype is None:
             del kept["dtype"]  # suites had no precision at first, and the same suite keeps its id
         for key in ("scorers", "running"):
             if not kept[key]:
                 del kept[key]
+        for settings in kept.get("scorers", {}).values():
+            settings.pop("timeout", None)
         return json.dumps(kept, sort_keys=True, separators=(",", ":"))
 
     @property
@@ -144,10 +149,7 @@ class Suite(_Fields):
     def configured(self) -> Iterator[None]:
         """Within, models and metrics are as `running` and `scorers` have them; UserError where a file has gone."""
         models = suite_models.entries(self.running)
-        entries = {
-            name: registry.get("metrics", name).configured(one.checkpoint, one.dtype)
-            for name, one in self.scorers.items()
-        }
+        entries = {name: one.on(registry.get("metrics", name)) for name, one in self.scorers.items()}
         with registry.configured("metrics", entries), registry.configured("models", models):
             yield
 
@@ -444,12 +446,17 @@ def _twinned(suite: Suite, document: Document) -> Suite:
             said = f"--twin leaves no {_SINGULAR[kind]}, for none has a twin yet: {', '.join(map(repr, gone))}"
             raise UserError(f"{document.place((kind,)).shown}: {said}")
         notes += [f"{_SINGULAR[kind]} {name!r} has no twin yet: left out" for name in gone]
+        for twin in update[kind]:
+            alike = [name for name, one in of.items() if one == twin]
+            if len(alike) > 1:
+                notes.append(f"{_SINGULAR[kind]}s {', '.join(map(repr, alike))} are one on the twin: {twin!r}")
     exchanged = [twin for name, twin in twins["models"].items() if twin and twin != name]
     kept: list[MethodSpec] = []
     for method in suite.methods:
-        found = _twinned_method(method, exchanged)
+        found = _twinned_method(method, exchanged, update["models"])
         if isinstance(found, MethodSpec):
             kept.append(found)
+            notes += _changed(method, found)
         elif method.label == suite.baseline:
             raise UserError(f"{document.place(('baseline',)).shown}: --twin leaves no baseline: {found.of_baseline}")
         else:
@@ -470,23 +477,34 @@ def _twinned(suite: Suite, document: Document) -> Suite:
     if suite.running:
         notes.append(f"settings of {', '.join(suite.running)} play no part: the stand-ins run as they are")
     if suite.scorers:
-        notes.append(f"checkpoint and dtype of {', '.join(suite.scorers)} play no part: the stand-ins have their own")
+        told = ", ".join(suite.scorers)
+        notes.append(f"checkpoint, dtype and reference of {told} play no part: the stand-ins have their own")
     update |= _twinned_rules(suite, metrics=twins["metrics"], prompts=twins["prompts"])
     return _coherent(suite.model_copy(update={**update, "notes": tuple(notes)}))
 
 
 @dataclass(frozen=True)
-class _Lacking:
+class _Absent:
     """Why an arm has no place in the embedded world, as it is said of an arm and of the baseline."""
 
     of_arm: str
     of_baseline: str
 
 
-def _twinned_method(method: MethodSpec, models: Sequence[str]) -> MethodSpec | _Lacking:
-    """The method choosing by stand-ins; or why not: its chooser has none, or it cannot serve one of the twin `models`.
+def _changed(method: MethodSpec, found: MethodSpec) -> Iterator[str]:
+    """What the stand-in of a method has of its own, besides metrics."""
+    for link, other in zip(method.chain, found.chain, strict=True):
+        metrics = registry.named_fields(registry.get("methods", link.use), "metrics")
+        for key, value in other.params.items():
+            if link.params.get(key) != value and key not in metrics:
+                yield f"method {method.label!r}: {key} is {value!r} on the twin, not {link.params.get(key)!r}"
 
-    A method says by `for_model` which models it can serve, such as those that it has weights for.
+
+def _twinned_method(method: MethodSpec, exchanged: Sequence[str], models: Sequence[str]) -> MethodSpec | _Absent:
+    """The method on stand-ins; or why not: its chooser has none, or it cannot serve a model that was exchanged.
+
+    A method says by `for_model` which models it can serve, such as those that it has weights for. Files that are not
+    here are no reason: `plan` lists them.
     """
     links = []
     for link in method.chain:
@@ -497,17 +515,23 @@ def _twinned_method(method: MethodSpec, models: Sequence[str]) -> MethodSpec | _
                 continue
             twin = registry.twin("metrics", metric)
             if twin is None:
-                return _Lacking(
+                return _Absent(
                     f"method {method.label!r} chooses by {metric!r}, which has no twin yet",
                     f"{method.label!r} chooses by a metric that has no twin yet",
                 )
             link = link.model_copy(update={"params": {**link.params, name: twin}})
+        built = plugin(**link.params)
         for model in models:
+            built = built.twinned(registry.get("models", model))
+        link = link.model_copy(update={"params": dict(sorted(built.model_dump(mode="json").items()))})
+        for model in exchanged:
             try:
-                plugin(**link.params).for_model(registry.get("models", model))
+                built.for_model(registry.get("models", model))
+            except Lacking:
+                continue
             except UserError as error:
                 why = f"{method.label!r} cannot serve the twin model {model!r} ({str(error).split(';')[0]})"
-                return _Lacking(f"method {why}", why)
+                return _Absent(f"method {why}", why)
         links.append(link)
     return method.model_copy(update={"chain": tuple(links)})
 

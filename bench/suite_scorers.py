@@ -1,16 +1,20 @@
-"""Metrics with settings of the user's: `{use: hpsv2, checkpoint: FOLDER, dtype: fp16}`, or `hpsv2=FOLDER`."""
+"""Metrics with settings of the user's: `{use: hpsv2, checkpoint: FOLDER, dtype: fp16}`, or `hpsv2=FOLDER`.
+
+Also `{use: hpsv2, implementation: package}`, computed by the original package in an environment of its own, and
+`{use: endpoint, url: ...}`, a judge of the user's own.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
-from bench import registry, suite_yaml
+from bench import registry, suite_settings
 from bench.errors import UserError
 from bench.suite_gates import Text
-from bench.suite_yaml import Document, Fault, shown
+from bench.suite_yaml import Document, Fault
 
 
 class ScorerSettings(BaseModel):
@@ -22,42 +26,45 @@ class ScorerSettings(BaseModel):
     """A folder that holds the scorer's files under their published names."""
     dtype: Literal["fp32", "fp16", "bf16"] = "fp32"
     """Precision of the scorer's networks; another one is part of the metric's digest."""
+    reference: Text | None = None
+    """What a metric of sets compares with: a folder of images, or a file of their statistics."""
+    implementation: Literal["own", "package"] = "own"
+    """Whose code computes it: ours, or the original package's in its environment."""
+    url: Text | None = None
+    """Of a judge of the user's own, and nothing else."""
+    version: Text = ""
+    """What is behind the URL, in the user's words; part of the metric's digest."""
+    timeout: Annotated[float, Field(gt=0, le=86400)] | None = None
+    """Seconds that a worker or a judge may take for an image; it decides no score."""
+
+    @model_serializer(mode="wrap")
+    def _short(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Settings that came later are told only where they are used, so that a suite keeps its id."""
+        told: dict[str, Any] = whole(self)
+        later = ("reference", "implementation", "url", "version", "timeout")
+        return {k: v for k, v in told.items() if k not in later or v != type(self).model_fields[k].default}
+
+    def on(self, metric: Any) -> Any:
+        """A `MetricEntry` with these settings; UserError where it does not take them."""
+        return metric.configured(
+            self.checkpoint,
+            self.dtype,
+            self.implementation,
+            url=self.url,
+            version=self.version,
+            timeout=self.timeout,
+            reference=self.reference,
+        )
 
 
 def taken(document: Document) -> tuple[dict[str, ScorerSettings], list[Fault]]:
     """Settings by metric, each mapping under `metrics` giving way to its name; and what is wrong with them."""
-    written: Any = document.data.get("metrics")
-    listed: list[Any] = written if isinstance(written, list) else []
-    found: dict[str, ScorerSettings] = {}
-    wrong: list[Fault] = []
-    for at, entry in enumerate(listed):
-        if not isinstance(entry, dict):
-            continue
-        name = entry.get("use")
-        if not isinstance(name, str):
-            wrong.append((("metrics", at), f"a metric should be a name, or a mapping with 'use', got {shown(entry)}"))
-            listed[at] = shown(entry)
-            continue
-        listed[at] = name
-        try:
-            settings = ScorerSettings.model_validate({key: value for key, value in entry.items() if key != "use"})
-            check(name, settings)
-            found[name] = settings
-        except ValidationError as error:
-            for one in error.errors():
-                key = ".".join(map(str, one["loc"]))
-                known = [*ScorerSettings.model_fields, "use"]
-                said = suite_yaml.phrase(one, subject=f"{key!r} of metric {name!r}", known=known)
-                wrong.append((("metrics", at, *one["loc"]), said))
-        except UserError as error:
-            if name in registry.names("metrics"):  # an unknown one is told by whoever reads the names
-                wrong.append((("metrics", at), str(error)))
-    return found, wrong
+    return suite_settings.taken(document, "metrics", ScorerSettings, check=check)
 
 
 def check(name: str, settings: ScorerSettings) -> None:
     """UserError where a metric takes no settings, or its checkpoint's folder lacks a part."""
-    registry.get("metrics", name).configured(settings.checkpoint, settings.dtype)
+    settings.on(registry.get("metrics", name))
 
 
 def split(metrics: Sequence[str]) -> tuple[list[str], dict[str, str]]:
@@ -73,6 +80,7 @@ def joined(settings: Mapping[str, ScorerSettings], given: Mapping[str, str]) -> 
     """Settings with checkpoints of the command line over those of the file; UserError as `check`."""
     found = dict(settings)
     for name, folder in given.items():
-        found[name] = found.get(name, ScorerSettings()).model_copy(update={"checkpoint": folder})
+        key = "url" if registry.get("metrics", name).asked else "checkpoint"
+        found[name] = found.get(name, ScorerSettings()).model_copy(update={key: folder})
         check(name, found[name])
     return found

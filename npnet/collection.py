@@ -250,10 +250,14 @@ def prompts_digest(prompts: Sequence[Prompt]) -> str:
 
 
 def check_metadata(metrics: Iterable[str], prompts: Sequence[Prompt]) -> None:
-    """UserError for a metric that needs GenEval metadata where a prompt has none."""
+    """UserError for a metric that needs metadata where a prompt has none, or of another kind."""
     for name in metrics:
-        if registry.get("metrics", name).needs_metadata and any(p.metadata is None for p in prompts):
-            raise UserError(f"metric {name!r} needs prompts with GenEval metadata, and these have none; leave it out")
+        entry = registry.get("metrics", name)
+        if not all(entry.judges(p.metadata) for p in prompts):
+            raise UserError(
+                f"metric {name!r} needs prompts with metadata that has {entry.metadata_key!r}, and these have none; "
+                "leave it out"
+            )
 
 
 def _check_capacity(config: CollectConfig, prompts: Sequence[Prompt], times: Mapping[str, int]) -> None:

@@ -7,6 +7,7 @@ at does not. A method built again from an id finds the file by its digest.
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,6 +16,8 @@ from pydantic import Field
 
 from bench.errors import UserError, nearest
 from bench.methods.base import Method
+from bench.needs.base import Lacking, Made, Need, Package, is_placeholder, placeholder, tilde
+from bench.needs.hub import HubFile
 from bench.sampling.records import Nfe, Sampling
 from npnet.teachers import choosers
 
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
 AUTO = "auto"
 PUBLISHED_AS = {"hunyuan-dit": "dit"}
 """Models whose published checkpoint is not named after them."""
+PUBLISHED = "Klayand/GoldenNoiseModel"
+"""The hub's repository; its file of today is taken, for a job's id has what is in the file."""
+PUBLISHED_BYTES = {"sdxl": 122_000_000, "dreamshaper": 122_000_000, "dit": 119_000_000}
 SHIPPED = Path(__file__).parent / "weights"
 _places: dict[str, Path] = {}
 """Where checkpoints of known digests lie, for methods that are built again from a job's id."""
@@ -48,6 +54,21 @@ def known() -> dict[str, Path]:
     return found
 
 
+@dataclass(frozen=True)
+class Published(HubFile):
+    """A published checkpoint, in the folder where it is looked for."""
+
+    def here(self) -> bool:
+        return (folder() / self.file).is_file()
+
+    def landing(self, to: Path | None) -> Path:
+        return to or folder()
+
+    @property
+    def where(self) -> str:
+        return f"{self.repo}@{self.revision} {self.file}"
+
+
 def find(checkpoint: str) -> Path:
     """The file of a known name, or of a path; UserError for neither."""
     from npnet import checkpoint as checkpoints
@@ -56,9 +77,11 @@ def find(checkpoint: str) -> Path:
     if checkpoint in names:
         return names[checkpoint]
     if not Path(checkpoint).exists():
-        raise UserError(
+        raise Lacking(
             f"npnet: {checkpoint}: neither a file nor a known checkpoint{nearest(checkpoint, names)}; "
-            "expected a .pth or .safetensors file, or a folder with one"
+            "expected a .pth or .safetensors file, or a folder with one",
+            Need("method npnet", checkpoint, Made(Path(checkpoint), "train it, or name another checkpoint")),
+            None,
         )
     return checkpoints.find(checkpoint)
 
@@ -79,7 +102,12 @@ class NPNetMethod(Method):
 
     def for_model(self, entry: ModelEntry) -> NPNetMethod:
         """With its checkpoint found and pinned; UserError where none is there or it does not fit the model."""
-        path = self._path(entry)
+        try:
+            path = self._path(entry)
+        except Lacking as lacking:
+            digest = self.digest or placeholder(lacking.need.what)
+            unknown = self.model_copy(update={"digest": digest})
+            raise Lacking(str(lacking), lacking.need, unknown) from lacking
         told = _provenance(path)
         if self.digest and not str(told["digest"]).startswith(self.digest):
             raise UserError(f"npnet: {path} has digest {told['digest'][:12]}, and {self.digest[:12]} was asked for")
@@ -90,6 +118,24 @@ class NPNetMethod(Method):
                 "give a checkpoint trained for this model"
             )
         return self.model_copy(update={"digest": told["digest"]})
+
+    def twinned(self, entry: ModelEntry) -> NPNetMethod:
+        """By the shipped network, where its own checkpoint is not here."""
+        try:
+            self.for_model(entry)
+        except Lacking:
+            return self.model_copy(update={"checkpoint": AUTO, "digest": None})
+        return self
+
+    def requires(self) -> tuple[Need, ...]:
+        """timm, for a network with the published backbone."""
+        if self.digest is None or is_placeholder(self.digest):
+            published = self.checkpoint == AUTO
+        else:
+            published = (_provenance(self._path(None))["config"] or {}).get("backbone") != "small"
+        if not published:
+            return ()
+        return (Need("method npnet", "timm", Package("timm", "'noisebench[npnet]'")),)
 
     def _path(self, entry: ModelEntry | None) -> Path:
         if self.checkpoint != AUTO:
@@ -118,7 +164,7 @@ class NPNetMethod(Method):
 
     def optimises(self) -> tuple[str, ...]:
         """Metrics that selected its pairs or by which their teacher chose; none for auto before `for_model`."""
-        if self.checkpoint == AUTO and self.digest is None:
+        if is_placeholder(self.digest or "") or (self.checkpoint == AUTO and self.digest is None):
             return ()
         told = _provenance(self._path(None))
         return tuple(dict.fromkeys([*told["selected_by"], *choosers(told["teacher"])]))
@@ -134,10 +180,18 @@ def _of_model(name: str) -> Path:
     names = known()
     found = names.get(name) or names.get(PUBLISHED_AS.get(name, name))
     if found is None:
-        raise UserError(
-            f"npnet: no checkpoint for model {name!r}: put {name}.safetensors or {name}.pth into {_said(folder())} (or "
-            "point NPNET_WEIGHTS at its folder), or name a file with checkpoint; published ones are at the hub's "
-            "Klayand/GoldenNoiseModel"
+        published = PUBLISHED_AS.get(name, name)
+        source = (
+            Published(PUBLISHED, "main", f"{published}.pth")
+            if published in PUBLISHED_BYTES
+            else Made(folder() / f"{name}.safetensors", "train one with `python -m npnet train`")
+        )
+        raise Lacking(
+            f"npnet: no checkpoint for model {name!r}: put {name}.safetensors or {name}.pth into {tilde(folder())} (or "
+            f"point NPNET_WEIGHTS at its folder), or name a file with checkpoint; published ones are at the hub's "
+            f"{PUBLISHED}, and `python -m bench fetch` gets them",
+            Need("method npnet", f"{published}.pth", source, PUBLISHED_BYTES.get(published)),
+            None,
         )
     return found
 
@@ -149,11 +203,6 @@ def _of_digest(digest: str) -> Path:
         if _provenance(path)["digest"].startswith(digest):
             return path
     raise UserError(f"npnet: no checkpoint of digest {digest[:12]} is known here; name its file with checkpoint")
-
-
-def _said(path: Path) -> str:
-    home = Path.home()
-    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
 
 
 def _provenance(path: Path) -> dict[str, Any]:

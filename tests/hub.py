@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,18 @@ class Hub:
     commit: str = "0123456789abcdef0123456789abcdef01234567"
     asked: list[str] = field(default_factory=list)
     """Paths of the files that were sent, as `owner/name/file`."""
+    sent: int = 0
+    """Bytes of files that were sent."""
+    gated: set[str] = field(default_factory=set)
+    """Repositories `owner/name` whose files nobody may have."""
+    cuts: dict[str, list[int]] = field(default_factory=dict)
+    """By file, after how many bytes a connection is dropped: the first number in the first reply, and so on."""
+    slow: dict[str, list[float]] = field(default_factory=dict)
+    """By file, seconds before a reply, likewise."""
+    lies: set[str] = field(default_factory=set)
+    """Files that are sent with other content than the listing and the headers say."""
+    statuses: dict[str, list[int]] = field(default_factory=dict)
+    """By file, the status of a reply that has nothing else, likewise."""
 
     def environment(self, cache: Path) -> dict[str, str]:
         """Of a program that is to use this hub and keep its downloads in `cache`."""
@@ -77,10 +90,39 @@ def _answer(handler: BaseHTTPRequestHandler, hub: Hub, *, body: bool) -> None:
         _send(handler, hub, None, body=body, code="RevisionNotFound")
     elif not file.is_file():
         _send(handler, hub, None, body=body, code="EntryNotFound")
+    elif f"{owner}/{name}" in hub.gated:
+        _refuse(handler, 401, "GatedRepo")
     else:
+        path = "/".join((owner, name, *inside))
+        if seconds := _next(hub.slow, path, body):
+            time.sleep(seconds)
+        if status := _next(hub.statuses, path, body):
+            _refuse(handler, int(status), "")
+            return
         if body:
-            hub.asked.append("/".join((owner, name, *inside)))
-        _send(handler, hub, file.read_bytes(), body=body)
+            hub.asked.append(path)
+        _send(handler, hub, file.read_bytes(), body=body, path=path)
+
+
+def _large(path: Path) -> dict[str, Any]:
+    """What the hub's listing says of a file of weights besides: its sha256."""
+    if path.suffix in (".json", ".txt"):
+        return {}
+    content = path.read_bytes()
+    return {"lfs": {"oid": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 134}}
+
+
+def _next(faults: dict[str, list[Any]], path: str, body: bool) -> Any:
+    """What is to go wrong with this reply; only replies that have content count."""
+    return faults[path].pop(0) if body and faults.get(path) else None
+
+
+def _refuse(handler: BaseHTTPRequestHandler, status: int, code: str) -> None:
+    handler.send_response(status)
+    if code:
+        handler.send_header("X-Error-Code", code)
+    handler.send_header("Content-Length", "0")
+    handler.end_headers()
 
 
 def _described(hub: Hub, folder: Path, rest: list[str], *, deep: bool) -> bytes | None:
@@ -99,6 +141,7 @@ def _described(hub: Hub, folder: Path, rest: list[str], *, deep: bool) -> bytes 
                 "path": p.relative_to(folder).as_posix(),
                 "size": p.stat().st_size,
                 "oid": hashlib.sha1(p.read_bytes()).hexdigest(),
+                **_large(p),
             }
             for p in found
         ]
@@ -112,15 +155,35 @@ def _described(hub: Hub, folder: Path, rest: list[str], *, deep: bool) -> bytes 
 
 
 def _send(
-    handler: BaseHTTPRequestHandler, hub: Hub, content: bytes | None, *, body: bool, code: str = "RepoNotFound"
+    handler: BaseHTTPRequestHandler,
+    hub: Hub,
+    content: bytes | None,
+    *,
+    body: bool,
+    code: str = "RepoNotFound",
+    path: str = "",
 ) -> None:
-    handler.send_response(200 if content is not None else 404)
+    first = int(handler.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")[0] or 0)
+    handler.send_response(404 if content is None else 206 if first else 200)
     handler.send_header("X-Repo-Commit", hub.commit)
     if content is None:
         handler.send_header("X-Error-Code", code)
         content = b""
     handler.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-    handler.send_header("Content-Length", str(len(content)))
+    if first:
+        handler.send_header("Content-Range", f"bytes {first}-{len(content) - 1}/{len(content)}")
+    handler.send_header("Accept-Ranges", "bytes")
+    handler.send_header("Content-Length", str(len(content) - first))
     handler.end_headers()
-    if body:
-        handler.wfile.write(content)
+    if not body:
+        return
+    if path in hub.lies:
+        content = bytes(255 - byte for byte in content)
+    cut = _next(hub.cuts, path, body)
+    told = content[first:] if cut is None else content[first : first + cut]
+    hub.sent += len(told) if path else 0
+    handler.wfile.write(told)
+    if cut is not None:
+        handler.wfile.flush()
+        handler.close_connection = True
+        handler.connection.shutdown(2)

@@ -54,3 +54,11 @@ def test_the_report_template_is_inside_and_tests_are_not(wheel: zipfile.ZipFile)
 def test_the_papers_numbers_are_inside(wheel: zipfile.ZipFile) -> None:
     # bench.report.paper looks beside the package in a checkout, and here in an installation.
     assert wheel.read("bench/baselines/paper/tables.csv") == (ROOT / "baselines" / "paper" / "tables.csv").read_bytes()
+
+
+def test_locks_worker_and_reference_cards_are_inside(wheel: zipfile.ZipFile) -> None:
+    folders = ("bench/environments", "bench/workers", "bench/metrics/cards")
+    files = {p.relative_to(ROOT).as_posix() for f in folders for p in (ROOT / f).rglob("*") if p.is_file()}
+    files = {name for name in files if "__pycache__" not in name}
+    assert {"bench/environments/hpsv2.txt", "bench/workers/packages.py", "bench/metrics/cards/images/00.png"} <= files
+    assert files <= set(wheel.namelist())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from bench.cli import judge, make, show
+from bench.cli import convert, env, judge, make, prepare, scores, show
 from bench.cli.program import commands, guarded
 
 
@@ -20,6 +20,6 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m bench", description="Does this noise method really help, by how much, at what cost?"
     )
     add = commands(parser)
-    for group in (make, show, judge):
+    for group in (prepare, make, scores, show, judge, env, convert):
         group.add_to(add)
     return parser

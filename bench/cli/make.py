@@ -1,4 +1,4 @@
-"""Commands that make things: `run`, `plan` and `score`."""
+"""The command that makes things: `run`; and the options of every command that takes a suite."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from bench.cli.judge import check_options, gate_options, tell, verdicts_of
 from bench.cli.program import Add, positive, say
-from bench.errors import NotComparable
+from bench.errors import NotComparable, UserError
 
 if TYPE_CHECKING:
-    from bench.prompts.base import Prompt
+    from bench.run import Outcome
     from bench.suite import Suite
 
 
@@ -26,30 +26,20 @@ def add_to(add: Add) -> None:
     run.add_argument("--batch-size", type=positive, help="images a batch; changes no result")
     run.add_argument("--threads", type=positive, help="CPU threads for torch")
     run.add_argument("--no-cache", action="store_true", help="neither take images from the shared cache nor keep them")
+    run.add_argument(
+        "--generate-only", action="store_true",
+        help="make the images and stop; `score RUN`, or the same command without this, scores them",
+    )  # fmt: skip
     run.add_argument("--gate", action="store_true", help="check the suite's gates at the end; exit 1 if one fails")
     run.add_argument("--baseline", type=Path, help="also check against a file written by `baseline freeze`")
     gate_options(run)
 
-    plan = add("plan", cmd_plan, "print what a run would make and cost, without making anything")
-    suite_options(plan)
-
-    score = add("score", cmd_score, "judge a run's images by more metrics, or by people's votes")
-    score.add_argument("run", type=Path)
-    score.add_argument(
-        "--metric", action="append", required=True, metavar="METRIC[=FOLDER]",
-        help="a metric as `ls metrics` names it, on a checkpoint of your own if a folder is given; repeatable",
-    )  # fmt: skip
-    score.add_argument(
-        "--votes", action="append", default=[], type=Path, help="a file that report.html's blind mode exported"
-    )
-    score.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: a GPU where there is one")
-
 
 def suite_options(
-    parser: argparse.ArgumentParser, *, suite: str = "a suite file, such as suites/sdxl_main.yaml"
+    parser: argparse.ArgumentParser, *, suite: str = "a suite file, such as suites/sdxl_main.yaml", many: bool = False
 ) -> None:
-    """The options of every command that takes a suite."""
-    parser.add_argument("suite", type=Path, help=suite)
+    """The options of every command that takes a suite, or any number of them."""
+    parser.add_argument("suite", type=Path, help=suite, nargs="*" if many else None)
     parser.add_argument("--twin", action="store_true", help="run on the embedded world: no GPU, no hub, no account")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a value of the suite")
     parser.add_argument("--limit", type=positive, help="take only the first N prompts of each set")
@@ -86,6 +76,10 @@ def cache_folder(options: argparse.Namespace) -> Path:
 def cmd_run(options: argparse.Namespace) -> int:
     from bench.run import run
 
+    if options.generate_only and (options.gate or options.baseline):
+        raise UserError(
+            "--generate-only: nothing is scored, so --gate and --baseline have nothing to judge; leave them out"
+        )
     check_options(options)
     suite = load_suite(options)
     for note in suite.notes:
@@ -97,7 +91,11 @@ def cmd_run(options: argparse.Namespace) -> int:
         device=options.device,
         batch_size=options.batch_size,
         threads=options.threads,
+        generate_only=options.generate_only,
+        named=str(options.suite),
     )
+    if options.generate_only:
+        return _tell_generated(done)
     from bench.report import sentences
 
     if not done.worked:
@@ -107,9 +105,8 @@ def cmd_run(options: argparse.Namespace) -> int:
         if control["ok"] is False:
             say([f"control: {control['sentence']}"])
     print(f"report: {done.folder / 'report.html'}")
-    for method, reasons in done.failed.items():
-        print(f"failed: {len(reasons)} images of {method}; the first: {reasons[0]}", file=sys.stderr)
-    _tell_unscored(done.unscored)
+    tell_failed(done.failed)
+    tell_unscored(done.unscored)
     if not (options.gate or options.baseline):
         return NotComparable.exit_code if done.failed or done.unscored else 0
     judged = verdicts_of(
@@ -118,77 +115,21 @@ def cmd_run(options: argparse.Namespace) -> int:
     return tell(judged, done.results, options)
 
 
-def cmd_score(options: argparse.Namespace) -> int:
-    from bench.report import sentences
-    from bench.run import add_scores
-
-    done = add_scores(options.run, options.metric, votes=options.votes, device=options.device)
-    say(sentences(done.results))
-    print(f"report: {options.run / 'report.html'}")
-    _tell_unscored(done.unscored)
-    return NotComparable.exit_code if done.unscored else 0
+def _tell_generated(done: Outcome) -> int:
+    images = done.folder / "images"
+    print(f"images: {images}{'' if done.worked else ' (all made before)'}")
+    print(f"to score them, here or where the folder is taken to: python -m bench score {done.folder}")
+    tell_failed(done.failed)
+    return NotComparable.exit_code if done.failed else 0
 
 
-def _tell_unscored(unscored: dict[str, list[str]]) -> None:
+def tell_failed(failed: dict[str, list[str]]) -> None:
+    """Say how many images of each method are not there, and why the first is not."""
+    for method, reasons in failed.items():
+        print(f"failed: {len(reasons)} images of {method}; the first: {reasons[0]}", file=sys.stderr)
+
+
+def tell_unscored(unscored: dict[str, list[str]]) -> None:
+    """Say how many scores of each metric failed, and why the first did."""
     for metric, reasons in unscored.items():
         print(f"failed: {len(reasons)} scores of {metric}; the first: {reasons[0]}", file=sys.stderr)
-
-
-def cmd_plan(options: argparse.Namespace) -> int:
-    from bench.cache import ImageCache
-    from bench.plan import make_plan
-    from bench.score import planned
-
-    suite = load_suite(options)
-    for note in suite.notes:
-        print(f"note: {note}")
-    plan = make_plan(suite, read=_read_or_count)
-    cache = ImageCache(cache_folder(options))
-    cost = plan.costs({j for j in plan.jobs if cache.has(j)})
-    print(f"suite:          {suite.name} ({suite.id}){' on the embedded twin' if suite.twin else ''}")
-    print(f"methods:        {', '.join(m.label for m in suite.methods)}")
-    sets = {c.arm.prompts: 0 for c in plan.cells}
-    for name in sets:
-        sets[name] = len({c.prompt.index for c in plan.cells if c.arm.prompts == name})
-    print(f"prompts:        {', '.join(f'{name} ({n})' for name, n in sets.items())}")
-    print(f"cells:          {cost['cells']} (method x prompt x seed)")
-    print(
-        f"images:         {cost['images']} to have, {cost['cached']} of them in the cache; {cost['shared']} uses shared"
-    )
-    if cost["choices"]:
-        print(f"choices:        {cost['choices']} images chosen among candidates")
-    print(f"scoring:        {'; '.join(planned(plan))}")
-    print(f"denoiser calls: {cost['calls']} still to make (guidance doubles the batch, not the calls)")
-    print(f"time:           {_duration(cost['seconds'], suite)}")
-    print(f"disk:           about {cost['bytes'] / 1e6:.0f} MB")
-    return 0
-
-
-def _read_or_count(name: str) -> list[Prompt]:
-    """A prompt set, or, where its file is not here yet, as many stand-ins: a plan needs their number only."""
-    from bench import registry
-    from bench.errors import UserError
-    from bench.prompts.base import Prompt
-
-    entry = registry.get("prompts", name)
-    try:
-        return list(entry.read())
-    except UserError as error:
-        print(f"note: prompts {name!r} are counted, not read: {error}")
-        return [Prompt(i, f"{name} {i}", seeds=entry.seeds.get(i, ())) for i in range(entry.size)]
-
-
-def _duration(seconds: float, suite: Suite) -> str:
-    from bench import registry
-
-    if seconds != seconds:
-        return "no estimate: no speed is known for " + ", ".join(suite.models)
-    on = {registry.get("models", m).call_ms_on for m in suite.models}
-    text = (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{seconds / 60:.0f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.1f} h"
-    )
-    return f"about {text} of denoiser time on {' and '.join(sorted(on))}; scoring comes on top"

@@ -1,4 +1,4 @@
-"""Commands that show what is there: `report`, `compare`, `power`, `serve`, `export`, `ls`, `doctor`, `cache`."""
+"""Commands that show what is there: `report`, `compare`, `power`, `serve`, `ls`, `doctor`, `cache`."""
 
 from __future__ import annotations
 
@@ -44,15 +44,22 @@ def add_to(add: Add) -> None:
     serve.add_argument("runs", type=Path, nargs="?", default=Path("runs"), help="default: runs")
     serve.add_argument("--port", type=int, default=8765, help="default: 8765; 0 takes any that is free")
 
-    export = add("export", cmd_export, "write a run's ledger as Parquet and CSV")
-    export.add_argument("run", type=Path)
-    export.add_argument("--out", type=Path, help="default: RUN/export")
-
     ls = add("ls", cmd_ls, "list the models, methods, samplers, prompt sets, metrics and named weights that are known")
     ls.add_argument("kind", nargs="?", choices=list(registry.KINDS))
     ls.add_argument("--json", action="store_true", help="the whole catalogue as one JSON array, for programs")
 
-    add("doctor", cmd_doctor, "say what this machine can run and what is missing")
+    doctor = add("doctor", cmd_doctor, "say what this machine can run and what is missing, or check scorers")
+    doctor.add_argument(
+        "--metrics", nargs="*", metavar="METRIC[=FOLDER]",
+        help="compare these scorers, or all, with their reference cards; exit 1 if one differs",
+    )  # fmt: skip
+    doctor.add_argument("--record", action="store_true", help="with --metrics NAME ...: write cards instead")
+    doctor.add_argument("--dtype", choices=["fp32", "fp16", "bf16"], default="fp32", help="precision of the scorers")
+    doctor.add_argument(
+        "--implementation", choices=["own", "package"], default="own", help="whose code computes; default: own"
+    )
+    doctor.add_argument("--device", default="cpu", help="default: cpu")
+    doctor.add_argument("--cards", type=Path, metavar="FOLDER", help="where cards lie, if not in the program")
 
     cache = add("cache", cmd_cache, "look at the shared image cache, or empty it")
     cache.add_argument("action", choices=["ls", "clean"])
@@ -67,7 +74,7 @@ def cmd_report(options: argparse.Namespace) -> int:
     # A folder given twice is one run.
     ledgers = [Ledger(run) for run in {run.resolve(): run for run in options.runs}.values()]
     folder = options.out or (ledgers[0].folder if len(ledgers) == 1 else merged_folder(ledgers))
-    _check_writable(folder)
+    check_writable(folder)
     with full_disk_is_said(folder), exclusive(folder):
         found = write_report(*ledgers, folder=folder, formats=options.format)
     say(sentences(found))
@@ -75,7 +82,8 @@ def cmd_report(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check_writable(folder: Path) -> None:
+def check_writable(folder: Path) -> None:
+    """Make a folder; UserError where it cannot be written to."""
     from bench.errors import UserError
 
     try:
@@ -138,16 +146,6 @@ def cmd_serve(options: argparse.Namespace) -> int:
     return serve(options.runs, port=options.port)
 
 
-def cmd_export(options: argparse.Namespace) -> int:
-    from bench.store import Ledger, export
-
-    ledger, out = Ledger(options.run), options.out or options.run / "export"
-    _check_writable(out)
-    for path in export(ledger, out):
-        print(path)
-    return 0
-
-
 def cmd_ls(options: argparse.Namespace) -> int:
     from bench.listing import catalogue, lines
 
@@ -159,10 +157,27 @@ def cmd_ls(options: argparse.Namespace) -> int:
 
 
 def cmd_doctor(options: argparse.Namespace) -> int:
+    from bench.errors import NotComparable, Regression, UserError
     from bench.listing import doctor
 
-    print("\n".join(doctor()))
-    return 0
+    if options.metrics is None:
+        if options.record or options.cards:
+            raise UserError("--record and --cards are of doctor --metrics")
+        print("\n".join(doctor()))
+        return 0
+    from bench.cards import FOLDER, checked
+
+    if options.record and not options.metrics:
+        raise UserError("doctor --metrics --record: name the metrics whose cards are to be written")
+    folder = options.cards or FOLDER
+    states = []
+    for one in checked(options.metrics, precision=options.dtype, package=options.implementation == "package",
+                       device=options.device, record=options.record, folder=folder):  # fmt: skip
+        say([one.told])
+        states.append(one.state)
+    if "differs" in states:
+        return Regression.exit_code
+    return 0 if not options.metrics or {"ok", "wrote"} & set(states) else NotComparable.exit_code
 
 
 def cmd_cache(options: argparse.Namespace) -> int:

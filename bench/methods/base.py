@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from bench.models.base import Embeddings, ModelEntry
     from bench.models.controlled import Residuals
+    from bench.needs.base import Need
     from bench.prompts.base import Prompt
     from bench.sampling.session import Next, Prediction, Session, Step
 
@@ -66,7 +67,14 @@ class Method(BaseModel):
     # Planned --------------------------------------------------------------------------------------------------------
 
     def for_model(self, entry: ModelEntry) -> Method:
-        """The method as it works with one model, such as with that model's weights; a plan asks before all else."""
+        """The method as it works with one model, such as with that model's weights; a plan asks before all else.
+
+        UserError where it cannot serve the model, Lacking where a file without which it has no identity is not here.
+        """
+        return self
+
+    def twinned(self, entry: ModelEntry) -> Method:
+        """The method as `--twin` runs it with an embedded model, on what the project ships."""
         return self
 
     def sampling(self, p: Sampling) -> Sampling:
@@ -75,6 +83,10 @@ class Method(BaseModel):
 
     def adapters(self) -> tuple[Weights, ...]:
         """Weights that it puts on the denoiser; their digests are in the job id."""
+        return ()
+
+    def requires(self) -> tuple[Need, ...]:
+        """What must be on this machine before it makes an image with its model, and where that comes from."""
         return ()
 
     def check(self, prompt: Prompt) -> None:
@@ -192,6 +204,9 @@ class Chain(Method):
 
     def adapters(self) -> tuple[Weights, ...]:
         return tuple(w for link in self.links for w in link.adapters())
+
+    def requires(self) -> tuple[Need, ...]:
+        return tuple(need for link in self.links for need in link.requires())
 
     def check(self, prompt: Prompt) -> None:
         for link in self.links:

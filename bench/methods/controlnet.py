@@ -19,10 +19,11 @@ from pydantic import Field, PrivateAttr, model_validator
 from bench.errors import UserError
 from bench.methods.base import Method
 from bench.models.controlled import check_folders
+from bench.needs.base import Lacking, Need
 from bench.registry import register
 from bench.sampling.records import CONTROL, CONTROLNET, Nfe, Sampling, Weights
-from bench.weights.base import rows_for
-from bench.weights.files import pin
+from bench.weights.base import NamedWeights, rows, rows_for
+from bench.weights.files import needs, pin
 
 if TYPE_CHECKING:
     import torch
@@ -57,6 +58,7 @@ class ControlNet(Method):
     """Share of the calls after which it ends."""
 
     _pinned: Weights | None = PrivateAttr(default=None)
+    _row: NamedWeights | None = PrivateAttr(default=None)
     _made_for: tuple[str, tuple[int, int]] | None = PrivateAttr(default=None)
     """The model's name and the size of its images."""
     _images: dict[tuple[ControlImage, str], torch.Tensor] = PrivateAttr(default_factory=dict)
@@ -77,19 +79,33 @@ class ControlNet(Method):
             raise UserError(
                 f"controlnet: model {entry.name!r} takes none (family {family.__name__}); give a model with a UNet"
             )
-        if self.weights == AUTO:
-            found = rows_for("controlnet", entry, variant=self.kind)[0].pinned()
-        else:
-            found = pin(self.weights, of="controlnet", kind=CONTROLNET)
+        row = rows_for("controlnet", entry, variant=self.kind)[0] if self.weights == AUTO else None
+        try:
+            found = row.pinned() if row else pin(self.weights, of="controlnet", kind=CONTROLNET)
+        except Lacking as lacking:
+            raise Lacking(str(lacking), lacking.need, self._with(row, lacking.instead, entry)) from lacking
         if found.file is not None:
             raise UserError(
                 f"controlnet: weights {self.weights!r} are one file, and a ControlNet's settings lie beside it; give a "
                 "folder with config.json"
             )
         check_folders(entry, found)
+        return self._with(row, found, entry)
+
+    def _with(self, row: NamedWeights | None, found: Weights, entry: ModelEntry) -> Self:
         made = self.model_copy()
-        made._pinned, made._made_for, made._images = found, (entry.name, entry.size), {}
+        made._row, made._pinned, made._made_for, made._images = row, found, (entry.name, entry.size), {}
         return made
+
+    def twinned(self, entry: ModelEntry) -> Self:
+        """By the kind of image that the embedded model has weights for, where it has none for this one."""
+        kinds = [row.variant for row in rows("controlnet") if row.model == entry.name]
+        if self.weights != AUTO or self.kind in kinds or not kinds:
+            return self
+        return self.model_copy(update={"kind": kinds[0]})
+
+    def requires(self) -> tuple[Need, ...]:
+        return needs(self._weights(), "method controlnet", self._row.about_bytes if self._row else None)
 
     def check(self, prompt: Prompt) -> None:
         name, size = self._made_for or ("", None)

@@ -8,10 +8,10 @@ from pydantic import Field, PrivateAttr
 
 from bench.errors import UserError
 from bench.methods.base import Method
-from bench.models.worn import check_peft
+from bench.needs.base import Lacking, Need
 from bench.sampling.records import LORA, NETWORK, Weights
 from bench.weights.base import NamedWeights, rows_for
-from bench.weights.files import pin
+from bench.weights.files import needs, pin
 
 if TYPE_CHECKING:
     from bench.models.base import ModelEntry
@@ -35,15 +35,19 @@ class Weighted(Method):
     _row: NamedWeights | None = PrivateAttr(default=None)
 
     def for_model(self, entry: ModelEntry) -> Self:
-        """With its weights found and pinned; UserError where there are none or a library that they need is missing."""
+        """With its weights found and pinned; UserError where there are none."""
         row = self.row(entry)
-        found = row.pinned() if row else pin(self.weights, of=self.row_name)
+        try:
+            found = row.pinned() if row else pin(self.weights, of=self.row_name)
+        except Lacking as lacking:
+            raise Lacking(str(lacking), lacking.need, self._with(row, lacking.instead)) from lacking
         if found.kind not in (NETWORK, LORA):
             raise UserError(f"{self.row_name}: weights of the kind {found.kind!r} cannot be put on a denoiser")
-        if found.kind == LORA:
-            check_peft(self.row_name)
-        elif self.scale != 1.0:
+        if found.kind != LORA and self.scale != 1.0:
             raise UserError(f"{self.row_name}: scale {self.scale:g} is for a LoRA, and its weights are a whole network")
+        return self._with(row, found)
+
+    def _with(self, row: NamedWeights | None, found: Weights) -> Self:
         made = self.model_copy()
         made._row = row
         made._pinned = Weights(**{**vars(found), "scale": self.scale})
@@ -57,6 +61,10 @@ class Weighted(Method):
         if self._pinned is None:
             raise UserError(f"{self.row_name}: no weights were chosen; ask for_model(entry) first")
         return (self._pinned,)
+
+    def requires(self) -> tuple[Need, ...]:
+        size = self._row.about_bytes if self._row else None
+        return tuple(n for w in self.adapters() for n in needs(w, f"method {self.row_name}", size))
 
     def identity(self) -> dict[str, Any]:
         """Without the place of its weights once they are pinned: their digest is in the job id."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from bench.metrics.backbones import CLIP_L
 from bench.metrics.base import MetricEntry
 from bench.metrics.checkpoint import Checkpoint, Part, tensors
 from bench.metrics.pixels import cropped
@@ -51,13 +52,17 @@ _CHECKPOINT = Checkpoint(
         Part(
             _HEAD,
             sha256="21dd590f3ccdc646f0d53120778b296013b096a035a2718c9cb0d511bff0f1e0",
-            where="in the repository christophschuhmann/improved-aesthetic-predictor, commit 6934dd81, not on the hub",
+            where="in the repository christophschuhmann/improved-aesthetic-predictor, not on the hub",
+            url="https://github.com/christophschuhmann/improved-aesthetic-predictor/raw/"
+            f"6934dd81792f086e613a121dbce43082cb8be85e/{_HEAD}",
+            about_bytes=3_714_759,
         ),
         Part(
             _CLIP,
             "openai/clip-vit-large-patch14",
             "32bd64288804d66eefd0ccbe215aa642df71cc41",
             weights=("model.safetensors",),
+            about_bytes=4 * CLIP_L.parameters,
         ),
     ),
 )
@@ -69,5 +74,7 @@ _ROW = MetricEntry(
     identify=str,
     scale="5.5 to 6.4",
     about="LAION aesthetic predictor sac+logos+ava1-l14-linearMSE on CLIP ViT-L/14",
+    ms=CLIP_L.ms,
+    gib=CLIP_L.gib,
 )
 add_plugin("metrics", "aesthetic", entry(_ROW, Aesthetic, _CHECKPOINT, version=VERSION), "bench")

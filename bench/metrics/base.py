@@ -7,11 +7,13 @@ as FID, from features that are taken once of each image.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkable
 
 from bench.errors import UserError
+from bench.needs.base import Need
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +31,18 @@ class Value:
 
     value: float
     detail: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def failed(cls, reason: str) -> Value:
+        """What a scorer gives where it has no value: the score is marked failed for that reason, a line."""
+        return cls(math.nan, {"failed": reason})
+
+    @property
+    def reason(self) -> str | None:
+        """Why there is no value; None where there is one."""
+        if math.isfinite(self.value):
+            return None
+        return str(self.detail.get("failed") or f"its score is not finite ({self.value})")
 
 
 class Scorer(Protocol):
@@ -91,7 +105,9 @@ class MetricEntry:
     scale: str = ""
     """How the paper prints the metric."""
     needs_metadata: bool = False
-    """Whether it judges only prompts that carry GenEval metadata."""
+    """Whether it judges only prompts that carry metadata of its kind."""
+    metadata_key: str = "include"
+    """The key that such metadata has: `include` in GenEval's; prompts with metadata of another kind are not judged."""
     partial: bool = False
     """Whether it judges a part of the pairs only, as people do: what it has not judged is not missing."""
     twin_of: tuple[str, ...] = ()
@@ -100,13 +116,16 @@ class MetricEntry:
     """What it is a metric of. A `pair` metric's score of an image is 2p - 1, and the baseline's own is 0."""
     both_orders: bool = False
     """`pair`: whether the scorer is asked in both orders of the two images and the answers are averaged."""
-    value: Callable[[NDArray[np.float64], NDArray[np.float64]], float] | None = None
+    value: Callable[..., float] | None = None
     """`set`: `value(features, weights)`, a number from features (n, D) and weights (n,), how often each image counts.
 
     Weights are whole numbers, zeros among them: bootstrap counts. It must be the value of the set in which each image
     is repeated that often. Plain numpy: reports and gates call it without loading a scorer. Where it gives no finite
     number there is no value.
     """
+    by_prompt: bool = False
+    """`set`: whether it compares the images of one prompt with one another. `value` is then given a third argument,
+    groups (n,), the numbers of the images' prompts; weights are the same within a group, or zero."""
     fewest: int = 2
     """`set`: below this many images there is no value."""
     resamples: int = 1000
@@ -114,8 +133,23 @@ class MetricEntry:
     configure: Callable[[str | None, str], MetricEntry] | None = None
     """`configure(checkpoint, dtype)`: the metric on the user's folder, or the published files, in a precision (`fp32`,
     `fp16` or `bf16`); UserError where the folder lacks a part. None: there is nothing to choose."""
+    packaged: Callable[[str | None, float | None], MetricEntry] | None = None
+    """`packaged(checkpoint, timeout)`: the metric as its original package computes it, in an environment of its own."""
+    asked: Callable[[str, str, float | None], MetricEntry] | None = None
+    """`asked(url, version, timeout)`: the judge at a URL; only of metrics that are such judges."""
+    refer: Callable[[str], MetricEntry] | None = None
+    """`refer(reference)`: the metric against the user's reference, a folder of images or a file of statistics. None: it
+    compares with nothing. Whether the reference is there is asked where its content is."""
+    reference: str | None = None
+    """The reference that was given; a metric that has `refer` is not computed without one."""
     fetch: Callable[[], None] | None = None
     """Has the scorer's files on this machine before they are needed; UserError where one cannot be had."""
+    needs: Callable[[], tuple[Need, ...]] = tuple
+    """What must be on this machine before a score is given, and where that comes from."""
+    ms: float | None = None
+    """Milliseconds that the networks take for one image, or pair, as `bench.metrics.backbones` estimates them."""
+    gib: float | None = None
+    """GiB of memory that the networks' weights take in fp32."""
 
     def __post_init__(self) -> None:
         if (self.kind == "set") != (self.value is not None):
@@ -124,17 +158,50 @@ class MetricEntry:
             raise ValueError(
                 f"metric {self.name!r}: a set metric needs fewest >= 2 and resamples >= 100, never partial"
             )
+        if self.by_prompt and self.kind != "set":
+            raise ValueError(f"metric {self.name!r} is of the kind {self.kind!r}: only a set has groups by prompt")
         if self.both_orders and self.kind != "pair":
             raise ValueError(f"metric {self.name!r} is of the kind {self.kind!r}: only a pair has two orders")
 
     def digest(self) -> str:
         return self.identify()
 
-    def configured(self, checkpoint: str | None, dtype: str) -> MetricEntry:
-        """The metric on a checkpoint of the user's and in a precision; UserError where it has neither to choose."""
+    def judges(self, carried: Container[str] | None) -> bool:
+        """Whether it judges a prompt that carries this metadata, or metadata with these keys."""
+        return not self.needs_metadata or (carried is not None and self.metadata_key in carried)
+
+    def configured(
+        self,
+        checkpoint: str | None,
+        dtype: str,
+        implementation: str = "own",
+        *,
+        url: str | None = None,
+        version: str = "",
+        timeout: float | None = None,
+        reference: str | None = None,
+    ) -> MetricEntry:
+        """The metric with the user's settings; UserError where it does not have those to choose."""
+        if reference is not None and self.refer is None:
+            raise UserError(f"metric {self.name!r} takes no reference")
+        if self.asked is not None:
+            if url is None or checkpoint or dtype != "fp32" or implementation != "own":
+                raise UserError(f"metric {self.name!r} takes url, version and timeout, and needs the url")
+            return self.asked(url, version, timeout)
+        if url is not None or version:
+            raise UserError(f"metric {self.name!r} takes neither url nor version: those are of a judge at a URL")
+        if implementation == "package":
+            if self.packaged is None:
+                raise UserError(f"metric {self.name!r} has no implementation but its own; leave 'implementation' out")
+            if dtype != "fp32":
+                raise UserError(f"metric {self.name!r}: its package has a precision of its own; leave 'dtype' out")
+            return self.packaged(checkpoint, timeout)
+        if timeout is not None:
+            raise UserError(f"metric {self.name!r} takes 'timeout' with 'implementation: package' only")
         if self.configure is None:
             raise UserError(f"metric {self.name!r} takes neither checkpoint nor dtype")
-        return self.configure(checkpoint, dtype)
+        found = self.configure(checkpoint, dtype)
+        return found if reference is None or found.refer is None else found.refer(reference)
 
     def check_selects(self) -> None:
         """UserError unless it can choose among the images of one prompt."""
@@ -157,8 +224,19 @@ class MetricEntry:
         return self.load(device)
 
     def check_here(self) -> None:
-        """Have all that the scorer needs on this machine; UserError where there is no scorer, or no way to get it."""
+        """UserError where there is no scorer, or what it needs is not on this machine."""
         self.check_built()
+        away = [need for need in self.needs() if not need.source.here()]
+        if away:
+            ways = "; ".join(dict.fromkeys(f"{n.what}: {n.source.command}" for n in away if n.source.command))
+            fetched = f"`python -m bench fetch --metric {self.name}` gets {'the rest' if ways else 'them'}"
+            if all(need.source.command for need in away):
+                fetched = ""
+            raise UserError(
+                f"metric {self.name!r} needs {', '.join(need.what for need in away)}, not on this machine: "
+                f"{'; '.join(filter(None, (ways, fetched)))}; or give a folder that holds them, --metric "
+                f"{self.name}=FOLDER"
+            )
         if self.fetch is not None:
             self.fetch()
 
@@ -173,4 +251,9 @@ class MetricEntry:
             raise UserError(
                 f"metric {self.name!r} is in the catalogue but its scorer is not built yet; "
                 "leave it out with --metric, or run the embedded twin with --twin"
+            )
+        if self.refer is not None and self.reference is None:
+            raise UserError(
+                f"metric {self.name!r} compares with a reference: write {{use: {self.name}, reference: FOLDER}} in the "
+                "suite, a folder of images or an .npz file of their statistics"
             )

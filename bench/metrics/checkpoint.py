@@ -7,15 +7,18 @@ a hub repository carries is ever asked for.
 from __future__ import annotations
 
 import hashlib
+import os
 import pickle
 import warnings
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.digests import file_digest
 from bench.errors import UserError, first_line
+from bench.needs.base import Made, Need, Source, tilde
+from bench.needs.hub import HubFile, HubFolder, OnHub
+from bench.needs.web import WebFile
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +26,11 @@ if TYPE_CHECKING:
 _DECIDE = (".json", ".safetensors", ".bin", ".txt", ".model", ".pt", ".pth", ".gz")
 """Endings of the files of a folder that decide what it computes."""
 _CLIP_FILES = ("*.json", "merges.txt", "vocab.txt")
+
+
+def kept() -> Path:
+    """Where files of scorers lie that are not the hub's: `BENCH_SCORERS`, else `~/.cache/bench/scorers`."""
+    return Path(os.environ.get("BENCH_SCORERS") or Path.home() / ".cache" / "bench" / "scorers")
 
 
 @dataclass(frozen=True)
@@ -41,11 +49,34 @@ class Part:
     """Of a folder on the hub: its files of weights, the first one that is there."""
     where: str = ""
     """Where it is to be had, if not on the hub."""
+    url: str = ""
+    """Its address, of a file that lies outside the hub; `sha256` must be given with it."""
+    about_bytes: int | None = None
+    """About its size: of weights known by architecture, the parameters in the precision that they are published in."""
 
     @property
     def whole(self) -> bool:
         """Whether it is a folder."""
         return not Path(self.name).suffix
+
+    def comes_from(self) -> Source:
+        """Where it is looked for on this machine, and what brings it there."""
+        if self.source and self.whole:
+            return HubFolder(self.source, self.revision, _CLIP_FILES, self.weights, name=self.name)
+        if self.source:
+            return HubFile(self.source, self.revision, self.name, self.sha256)
+        if self.url:
+            return WebFile(self.url, kept() / self.name, self.sha256 or "")
+        place = kept() / self.name
+        return Made(place, "; ".join(filter(None, (self.where, f"put it to {tilde(place)}"))))
+
+    def place(self) -> Path | None:
+        """Where it lies on this machine; None where it does not."""
+        source = self.comes_from()
+        if isinstance(source, OnHub):
+            found = source.folder()
+            return found if found is None or self.whole else found / self.name
+        return kept() / self.name if source.here() else None
 
     @property
     def identity(self) -> str:
@@ -93,10 +124,16 @@ class Checkpoint:
         return h.hexdigest()[:16]
 
     def path(self, name: str) -> Path:
-        """Where a part lies on this machine, fetched from the hub if need be; UserError where it cannot be had."""
+        """Where a part lies on this machine, fetched if need be; UserError where it cannot be had."""
         if self.folder is not None:
             return self.folder / name
         return _fetched(self.metric, next(p for p in self.parts if p.name == name), self.expected)
+
+    def needs(self) -> tuple[Need, ...]:
+        """The parts as published, with where they come from; none where the user's folder has them."""
+        if self.folder is not None:
+            return ()
+        return tuple(Need(f"metric {self.metric}", p.name, p.comes_from(), p.about_bytes) for p in self.parts)
 
     def fetch(self) -> None:
         """Have all parts on this machine; UserError where one cannot be had."""
@@ -104,31 +141,26 @@ class Checkpoint:
             self.path(part.name)
 
 
-@cache
 def _fetched(metric: str, part: Part, expected: str) -> Path:
     advice = f"give {expected}: {{use: {metric}, checkpoint: FOLDER}} in the suite, or --metric {metric}=FOLDER"
-    if not part.source:
-        raise UserError(f"metric {metric!r} needs {part.name}{f' ({part.where})' if part.where else ''}; {advice}")
-    place = f"{part.source}@{part.revision[:8]}"
-    from huggingface_hub import hf_hub_download, snapshot_download
-
-    try:
-        if part.whole:
-            wanted = [*_CLIP_FILES, *part.weights]
-            found = Path(snapshot_download(part.source, revision=part.revision, allow_patterns=wanted))
-            if part.weights and not any((found / name).is_file() for name in part.weights):
-                raise FileNotFoundError(f"no {' or '.join(part.weights)} in it")
-            return found
-        found = Path(hf_hub_download(part.source, part.name, revision=part.revision))
-    except Exception as error:  # the hub's library has a class for every way of being unreachable
-        said = first_line(error)
-        raise UserError(
-            f"metric {metric!r}: {place} {part.name} is not on this machine and cannot be fetched ({said}); {advice}"
-        ) from error
+    found = part.place()
+    if found is None:
+        source = part.comes_from()
+        if source.command:
+            raise UserError(f"metric {metric!r} needs {part.name} ({source.command}); {advice}")
+        try:
+            source.get()
+        except UserError as error:
+            raise UserError(
+                f"metric {metric!r}: {source.where} {part.name} is not on this machine and cannot be fetched "
+                f"({error}); {advice}"
+            ) from error
+        found = part.place()
+        assert found is not None
     if part.sha256 and file_digest(found) != part.sha256:
         raise UserError(
             f"metric {metric!r}: {found} is not the published {part.name} (sha256 {file_digest(found)[:12]}, expected "
-            f"{part.sha256[:12]}); delete it and run again"
+            f"{part.sha256[:12]}); delete it and fetch it again"
         )
     return found
 

@@ -9,20 +9,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UserError, first_line
+from bench.metrics.backbones import CLIP_B
 from bench.metrics.base import MetricEntry, Value
-from bench.metrics.checkpoint import Checkpoint, Part, tensors
-from bench.metrics.pixels import cropped
-from bench.metrics.real import (
-    RealScorer,
-    bpe_tokens,
-    clip_of,
-    cosine,
-    entry,
-    open_clip_config,
-    open_clip_of,
-    tokenizer_of,
-    tokens,
-)
+from bench.metrics.checkpoint import Checkpoint, Part
+from bench.metrics.real import RealScorer, cosine, entry
+from bench.metrics.towers import Towers
 from bench.models.base import check_folder, quiet_hub_libraries
 from bench.registry import add_plugin
 
@@ -37,43 +28,17 @@ if TYPE_CHECKING:
 VERSION = "2"
 _FOLDER = "clip-vit-base-patch32"
 _FILE = "ViT-B-32.pt"
-_WORDS = 49408
-"""OpenAI's vocabulary, whose tokenizer needs no file of the checkpoint."""
 WEIGHT = 2.5
 
 
 class CLIPScore(RealScorer):
-    """2.5 max(cos, 0) on a transformers folder, or on OpenAI's own file.
-
-    Images and prompts are prepared as by OpenAI's package: torchvision's cropping, and text that ftfy has fixed and
-    whose HTML entities are read, which matters for curly quotes and `&amp;`. A folder with another vocabulary than
-    OpenAI's brings its own tokenizer.
-    """
+    """2.5 max(cos, 0) on a transformers folder, or on OpenAI's own file."""
 
     def load(self, checkpoint: Checkpoint) -> None:
-        if checkpoint.parts[0].name == _FILE:
-            path = checkpoint.path(_FILE)
-            config = open_clip_config(checkpoint.folder, "ViT-B-32")
-            self.model = self.ready(open_clip_of(tensors(path), config, of=path, quick=True))
-            self.side: int = config["vision_cfg"]["image_size"]
-            self.length: int = config["text_cfg"].get("context_length", 77)
-            self.tokenizer: Any = None
-            return
-        folder = checkpoint.path(_FOLDER)
-        self.model = self.ready(clip_of(folder))
-        settings = self.model.config
-        self.side, self.length = settings.vision_config.image_size, settings.text_config.max_position_embeddings
-        self.tokenizer = None if settings.text_config.vocab_size == _WORDS else tokenizer_of(folder)
+        self.towers = Towers(self, checkpoint, folder=_FOLDER, file=_FILE, architecture="ViT-B-32")
 
     def judge(self, images: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> torch.Tensor:
-        pixels = self.placed(cropped(images, self.side, "torchvision"))
-        texts = [p.text for p in prompts]
-        ids = tokens(self.tokenizer, texts, self.length) if self.tokenizer else bpe_tokens(texts, self.length)
-        if hasattr(self.model, "encode_image"):
-            image, text = self.model.encode_image(pixels), self.model.encode_text(ids.to(self.device))
-        else:
-            image = self.model.get_image_features(pixel_values=pixels).pooler_output
-            text = self.model.get_text_features(input_ids=ids.to(self.device)).pooler_output
+        image, text = self.towers.images(images), self.towers.texts([p.text for p in prompts])
         return WEIGHT * cosine(image, text).clamp(min=0)
 
 
@@ -130,6 +95,8 @@ _ROW = MetricEntry(
     identify=str,
     scale="0.80 to 0.85 in the paper's tables",
     about="OpenAI CLIP ViT-B/32, 2.5 max(cos, 0) (2104.08718)",
+    ms=CLIP_B.ms,
+    gib=CLIP_B.gib,
 )
 _CHECKPOINT = Checkpoint(
     "clipscore",
@@ -139,6 +106,7 @@ _CHECKPOINT = Checkpoint(
             "openai/clip-vit-base-patch32",
             "3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268",
             weights=("model.safetensors", "pytorch_model.bin"),
+            about_bytes=4 * CLIP_B.parameters,
         ),
     ),
     instead=((Part(_FILE),),),

@@ -121,8 +121,10 @@ class GenEval:
     def score(self, images: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> list[Value]:
         values = []
         for image, prompt, found in zip(images, prompts, self.detector.detect(images), strict=True):
-            if prompt.metadata is None:
-                raise ValueError(f"GenEval needs metadata; prompt {prompt.text!r} has none")
+            if "include" not in (prompt.metadata or {}):
+                values.append(Value.failed("its prompt carries no metadata of GenEval's kind"))
+                continue
+            assert prompt.metadata is not None
             right, wrong = judge(prompt.metadata, found, lambda some, image=image: self.detector.colors(image, some))
-            values.append(Value(float(right), {"tag": prompt.metadata["tag"], "wrong": wrong}))
+            values.append(Value(float(right), {"tag": prompt.metadata.get("tag"), "wrong": wrong}))
         return values

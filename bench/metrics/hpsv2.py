@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from bench.metrics.backbones import CLIP_H
 from bench.metrics.base import MetricEntry
 from bench.metrics.checkpoint import Checkpoint, Part, tensors
 from bench.metrics.pixels import padded
@@ -57,10 +58,9 @@ for _name, (_file, _sha256, _version, _scale) in _FILES.items():
         identify=str,
         scale=_scale,
         about=f"HPS {_version}: cosine in a ViT-H-14 tuned on preferences (2306.09341)",
+        ms=CLIP_H.ms,
+        gib=CLIP_H.gib,
     )
-    add_plugin(
-        "metrics",
-        _name,
-        entry(_row, HPSv2, Checkpoint(_name, (Part(_file, _SOURCE, _REVISION, _sha256),)), version=VERSION),
-        "bench",
-    )
+    # Half precision, as published.
+    _part = Part(_file, _SOURCE, _REVISION, _sha256, about_bytes=2 * CLIP_H.parameters)
+    add_plugin("metrics", _name, entry(_row, HPSv2, Checkpoint(_name, (_part,)), version=VERSION), "bench")

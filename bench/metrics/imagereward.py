@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UserError
+from bench.metrics.backbones import BLIP_L
 from bench.metrics.base import MetricEntry
 from bench.metrics.checkpoint import Checkpoint, Part, fill, tensors
 from bench.metrics.pixels import cropped
@@ -132,9 +133,9 @@ _HUB, _COMMIT = "THUDM/ImageReward", "5736be03b2652728fb87788c9797b0570450ab72"
 _CHECKPOINT = Checkpoint(
     "imagereward",
     (
-        Part(_FILE, _HUB, _COMMIT),
-        Part(_TEXT, _HUB, _COMMIT),
-        Part(_WORDS, "google-bert/bert-base-uncased", "86b5e0934494bd15c9632b12f734a8a67f723594"),
+        Part(_FILE, _HUB, _COMMIT, about_bytes=4 * BLIP_L.parameters),
+        Part(_TEXT, _HUB, _COMMIT, about_bytes=485),
+        Part(_WORDS, "google-bert/bert-base-uncased", "86b5e0934494bd15c9632b12f734a8a67f723594", about_bytes=700_000),
     ),
 )
 _ROW = MetricEntry(
@@ -145,5 +146,7 @@ _ROW = MetricEntry(
     identify=str,
     scale="the paper prints it times 100",
     about="ImageReward-v1.0: BLIP on image and prompt (2304.05977)",
+    ms=BLIP_L.ms,
+    gib=BLIP_L.gib,
 )
 add_plugin("metrics", "imagereward", entry(_ROW, ImageReward, _CHECKPOINT, version=VERSION), "bench")

@@ -14,6 +14,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from bench.metrics.backbones import CLIP_H
 from bench.metrics.base import MetricEntry, Value
 from bench.metrics.checkpoint import Checkpoint, Part, fill, tensors
 from bench.metrics.pixels import cropped
@@ -95,8 +96,14 @@ def _logistic(x: float) -> float:
 _CHECKPOINT = Checkpoint(
     "mps",
     (
-        Part(_FILE, where="the state dict of MPS_overall_checkpoint.pth, of the repository Kwai-Kolors/MPS"),
-        Part(_CLIP, "laion/CLIP-ViT-H-14-laion2B-s32B-b79K", "1c2b8495b28150b8a4922ee1c8edee224c284c0c"),
+        Part(_FILE, where="python -m bench convert mps MPS_overall_checkpoint.pth, a file of Kwai-Kolors/MPS"),
+        # Its settings and tokenizer only.
+        Part(
+            _CLIP,
+            "laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
+            "1c2b8495b28150b8a4922ee1c8edee224c284c0c",
+            about_bytes=3_600_000,
+        ),
     ),
 )
 _ROW = MetricEntry(
@@ -108,5 +115,8 @@ _ROW = MetricEntry(
     scale="0.5 is the baseline",
     about="MPS overall: preference over the baseline's image by a cross-attention network on ViT-H-14 (2405.14705)",
     kind="pair",
+    # Two images; the cross-attention network is small beside the backbone.
+    ms=2 * CLIP_H.ms,
+    gib=CLIP_H.gib,
 )
 add_plugin("metrics", "mps", entry(_ROW, MPS, _CHECKPOINT, version=VERSION), "bench")

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from bench.metrics.backbones import CLIP_H
 from bench.metrics.base import MetricEntry
 from bench.metrics.checkpoint import Checkpoint, Part
 from bench.metrics.pixels import cropped
@@ -48,6 +49,7 @@ _CHECKPOINT = Checkpoint(
             "yuvalkirstain/PickScore_v1",
             "a4e4367c6dfa7288a00c550414478f865b875800",
             weights=("model.safetensors",),
+            about_bytes=4 * CLIP_H.parameters,
         ),
     ),
 )
@@ -59,5 +61,7 @@ _ROW = MetricEntry(
     identify=str,
     scale="20 to 24",
     about="yuvalkirstain/PickScore_v1: logit of a ViT-H-14 tuned on Pick-a-Pic (2305.01569)",
+    ms=CLIP_H.ms,
+    gib=CLIP_H.gib,
 )
 add_plugin("metrics", "pickscore", entry(_ROW, PickScore, _CHECKPOINT, version=VERSION), "bench")

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
+GREY = 0x99
+"""The level of #999, on which GenEval shows an object without its surroundings."""
+
 Crop = Literal["torchvision", "transformers"]
 
 
@@ -71,3 +74,44 @@ def padded(images: Sequence[np.ndarray], side: int) -> torch.Tensor:
         x = torch.nn.functional.pad(x, (across // 2, across - across // 2, down // 2, down - down // 2))
         found.append((x - mean) / std)
     return torch.stack(found)
+
+
+def channelwise(images: Sequence[np.ndarray], side: int) -> torch.Tensor:
+    """(B, 3, side, side) fp32 in [0, 255] of images (H, W, 3) uint8, as clean-fid's mode `clean` resizes them.
+
+    Each channel by itself, in floating point, by Pillow's bicubic filter; what goes beyond [0, 255] is cut off.
+    """
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    found = np.empty((len(images), 3, side, side), np.float32)
+    for i, image in enumerate(images):
+        for c in range(3):
+            channel = Image.fromarray(np.ascontiguousarray(image[..., c]).astype(np.float32))
+            found[i, c] = np.asarray(channel.resize((side, side), Image.Resampling.BICUBIC))
+    return torch.from_numpy(found.clip(0, 255))
+
+
+def squashed(images: Sequence[np.ndarray], side: int, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    """(B, 3, side, side) fp32 of images (H, W, 3) uint8: resized to a square whatever their shape, and normalised."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    found = np.empty((len(images), 3, side, side), np.float32)
+    middle, spread = np.array(mean, np.float32), np.array(std, np.float32)
+    for i, image in enumerate(images):
+        pixels = np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC)).astype(np.float32)
+        found[i] = ((pixels / np.float32(255) - middle) / spread).transpose(2, 0, 1)
+    return torch.from_numpy(found)
+
+
+def squared(images: Sequence[np.ndarray], side: int, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    """The same of the middle square of each image, its odd margin rounded down."""
+    cut = []
+    for image in images:
+        n = min(image.shape[:2])
+        top, left = ((size - n) // 2 for size in image.shape[:2])
+        cut.append(image[top : top + n, left : left + n])
+    return squashed(cut, side, mean, std)

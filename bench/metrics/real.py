@@ -17,6 +17,7 @@ from bench.errors import UserError, first_line
 from bench.fitting import Fitting
 from bench.metrics.base import MetricEntry, PairScorer, Scorer, Value
 from bench.metrics.checkpoint import Checkpoint
+from bench.metrics.worker import packaged
 from bench.models.base import TORCH_DTYPES, check_folder, quiet_hub_libraries
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ BATCH = 32
 """Images at once, at first; fewer from then on where so many do not fit."""
 
 
-class RealScorer(ABC):
-    """A loaded scorer of single images; a subclass says how a batch is judged."""
+class Loaded(ABC):
+    """Networks on a device, in a precision, and batches that fit; a subclass says how they are read."""
 
     def __init__(self, checkpoint: Checkpoint, device: str, dtype: str = "fp32"):
         """Load the checkpoint's weights onto a device in a precision; UserError where they are not what they say."""
@@ -56,26 +57,6 @@ class RealScorer(ABC):
     def load(self, checkpoint: Checkpoint) -> None:
         """Read the networks and whatever goes before them."""
 
-    @abstractmethod
-    def judge(self, images: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> torch.Tensor:
-        """(B,) values of images (H, W, 3) uint8, of any sizes, with their prompts."""
-
-    def score(self, images: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> list[Value]:
-        """One value an image, in parts that fit the memory; UserError where a single one does not."""
-        import torch
-
-        found: list[Value] = []
-
-        def judge(part: Sequence[int]) -> None:
-            with torch.inference_mode():
-                values = self.judge([images[i] for i in part], [prompts[i] for i in part])
-            found.extend(map(Value, values.cpu().double().tolist()))
-
-        name = type(self).__name__
-        too_large = f"one image does not fit the memory of {self.device} in a {name}"
-        self.fitting.parts(range(len(images)), judge, of=name, too_large=too_large)
-        return found
-
     def ready(self, module: Any) -> Any:
         """A network on the scorer's device, in its precision, without dropout or gradients."""
         return module.to(device=self.device, dtype=self.dtype).eval().requires_grad_(False)
@@ -83,6 +64,37 @@ class RealScorer(ABC):
     def placed(self, values: torch.Tensor) -> torch.Tensor:
         """Numbers for a network, on the scorer's device and in its precision."""
         return values.to(device=self.device, dtype=self.dtype)
+
+    def in_parts(self, n: int, judge: Callable[[Sequence[int]], None]) -> None:
+        """`judge` images 0 to n - 1, without gradients, in parts that fit; UserError where a single one does not."""
+        import torch
+
+        def without_gradients(part: Sequence[int]) -> None:
+            with torch.inference_mode():
+                judge(part)
+
+        name = type(self).__name__
+        too_large = f"one image does not fit the memory of {self.device} in a {name}"
+        self.fitting.parts(range(n), without_gradients, of=name, too_large=too_large)
+
+
+class RealScorer(Loaded):
+    """A loaded scorer of single images; a subclass says how a batch is judged."""
+
+    @abstractmethod
+    def judge(self, images: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> torch.Tensor:
+        """(B,) values of images (H, W, 3) uint8, of any sizes, with their prompts."""
+
+    def score(self, images: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> list[Value]:
+        """One value an image, in parts that fit the memory; UserError where a single one does not."""
+        found: list[Value] = []
+
+        def judge(part: Sequence[int]) -> None:
+            values = self.judge([images[i] for i in part], [prompts[i] for i in part])
+            found.extend(map(Value, values.cpu().double().tolist()))
+
+        self.in_parts(len(images), judge)
+        return found
 
 
 def cosine(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
@@ -112,7 +124,9 @@ def entry(row: MetricEntry, build: Build, checkpoint: Checkpoint, *, version: st
         load=lambda device: build(checkpoint, device, dtype),
         identify=lambda: f"{row.name}-{version}:{checkpoint.identity()}{told}",
         configure=configure,
+        packaged=packaged(row, checkpoint),
         fetch=checkpoint.fetch,
+        needs=checkpoint.needs,
     )
 
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from bench.errors import UserError
 from bench.models.loading import Loading, resized
+from bench.needs.base import Need, Package
+from bench.needs.hub import HubPipeline
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,6 +55,8 @@ class ModelEntry:
     """Precision of its networks, before a suite's: fp32, fp16 or bf16."""
     loading: Loading = field(default_factory=Loading)
     """How it is loaded."""
+    about_bytes: int | None = None
+    """About what is downloaded of it: its networks' parameters in the precision that they are published in."""
 
     @property
     def folder(self) -> Path | None:
@@ -77,6 +81,15 @@ class ModelEntry:
     def family(self) -> type[Family]:
         """The class that loads it; it is imported without torch."""
         return load_family(self.adapter)
+
+    def needs(self) -> tuple[Need, ...]:
+        """What must be on this machine before it is loaded, and where that comes from."""
+        of = f"model {self.name}"
+        packages = tuple(Need(of, one.module, one) for one in self.family().packages)
+        if self.folder is not None:
+            return packages
+        source = HubPipeline(self.source, str(self.revision), self.loading.variant)
+        return (Need(of, self.source, source, self.about_bytes), *packages)
 
     def load(self, device: str, dtype: str | None = None) -> Family:
         """The model, ready on a device; a missing or broken file is a UserError that names it.
@@ -152,6 +165,8 @@ class Family(ABC):
     """Whether `attention` finds layers; known without loading, so that a plan can refuse."""
     takes_residuals: ClassVar[bool] = False
     """Whether `residuals` can ask a ControlNet; known without loading, so that a plan can refuse."""
+    packages: ClassVar[tuple[Package, ...]] = ()
+    """Python packages that it needs besides those that the harness does."""
     sets_begin_index: ClassVar[bool] = False
     """Whether the pipeline tells its scheduler that it begins at the first step."""
 

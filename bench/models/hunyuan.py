@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bench.errors import UserError
 from bench.models.base import Embeddings, ModelEntry
 from bench.models.pipeline import PipelineFamily
+from bench.needs.base import Package
 from bench.registry import add_plugin
 
 if TYPE_CHECKING:
@@ -49,6 +50,10 @@ class HunyuanDiT(PipelineFamily):
 
     pipeline_class = "HunyuanDiTPipeline"
     network_name = "transformer"
+    packages = (
+        Package("sentencepiece", "'noisebench[hunyuan]'"),
+        Package("google.protobuf", "'noisebench[hunyuan]'"),
+    )
 
     def __init__(self, entry: ModelEntry, device: str, dtype: str):
         _check_tokenizer(entry)

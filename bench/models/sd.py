@@ -8,13 +8,23 @@ from bench.models.base import Embeddings, ModelEntry
 from bench.models.pipeline import UNetFamily
 from bench.registry import add_plugin
 
+# UNet, text encoder, VAE, in fp32; version 1 has a safety checker, which is loaded with it.
+_FIRST = 4 * (859_520_964 + 123_060_480 + 83_653_863 + 303_981_595)
+_SECOND = 4 * (865_910_724 + 340_387_840 + 83_653_863)
 _ROWS = (
-    # name, hub id, revision, size, latent
-    ("sd14", "CompVis/stable-diffusion-v1-4", "133a221b8aa7292a167afc5127cb63fb5005638b", 512, 64),
-    ("sd15", "stable-diffusion-v1-5/stable-diffusion-v1-5", "451f4fe16113bff5a5d2269ed5ad43b0592e9a14", 512, 64),
-    ("sd21", "stabilityai/stable-diffusion-2-1", "5cae40e6a2745ae2b01ad92ae5043f95f23644d6", 768, 96),
+    # name, hub id, revision, size, latent, bytes
+    ("sd14", "CompVis/stable-diffusion-v1-4", "133a221b8aa7292a167afc5127cb63fb5005638b", 512, 64, _FIRST),
+    (
+        "sd15",
+        "stable-diffusion-v1-5/stable-diffusion-v1-5",
+        "451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
+        512,
+        64,
+        _FIRST,
+    ),
+    ("sd21", "stabilityai/stable-diffusion-2-1", "5cae40e6a2745ae2b01ad92ae5043f95f23644d6", 768, 96, _SECOND),
 )
-for _name, _source, _revision, _size, _latent in _ROWS:
+for _name, _source, _revision, _size, _latent, _bytes in _ROWS:
     add_plugin(
         "models",
         _name,
@@ -27,6 +37,7 @@ for _name, _source, _revision, _size, _latent in _ROWS:
             guidance=7.5,
             size=(_size, _size),
             latent=(4, _latent, _latent),
+            about_bytes=_bytes,
         ),
         "bench",
     )

@@ -27,6 +27,8 @@ add_plugin(
         # anon:T5: 11.69 s for 50 DDIM steps.
         call_ms=234.0,
         call_ms_on="one RTX 4090 (the paper, table 5 of its first version)",
+        # UNet, two text encoders, VAE, in fp32.
+        about_bytes=4 * (2_567_463_684 + 123_060_480 + 694_659_840 + 83_653_863),
     ),
     "bench",
 )

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UserError
+from bench.needs.base import Need
 from bench.prompts.control import ControlImage
 
 if TYPE_CHECKING:
-    from bench.prompts.files import Stored
+    from bench.needs.base import Source
 
 ANY_KIND = ""
 """The key of a control image that serves every kind."""
@@ -54,9 +55,16 @@ class PromptSet:
     about: str = field(default="")
     revision: str = ""
     """The commit of `source` that its content is taken from; empty where nothing is fetched."""
-    files: tuple[Stored, ...] = ()
-    """What must be fetched before it can be read, with addresses and digests."""
-    check: Callable[[], object] | None = None
-    """UserError where it is not here yet; None where reading it says so, for reading may fetch."""
+    files: tuple[Source, ...] = ()
+    """What must be here before it can be read."""
     seeds: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     """The prompts' own seeds by index, known without the file."""
+
+    def needs(self) -> tuple[Need, ...]:
+        """What must be here before it can be read, and where that comes from."""
+
+        def named(file: Source) -> Need:
+            what, size = getattr(file, "file", self.name), getattr(file, "about_bytes", None)
+            return Need(f"prompts {self.name}", what, file, size)
+
+        return tuple(map(named, self.files))

@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from bench.digests import COMMIT
 from bench.errors import UserError, nearest
+from bench.needs.base import Source, Tell
 from bench.prompts.base import Prompt, PromptSet
 from bench.prompts.files import folder
 from bench.prompts.own import MAX_LETTERS
@@ -83,10 +84,27 @@ def read(of: Reference) -> list[Prompt]:
     return [Prompt(i, text) for i, text in enumerate(texts)]
 
 
-def check(of: Reference) -> None:
-    """UserError where its prompts are not kept here, or broken."""
-    if _read_kept(of) is None:
-        raise UserError(f"{of.name}: not here yet; fetched from the hub when first read")
+@dataclass(frozen=True)
+class Rows(Source):
+    """The prompts of a reference, kept once they were read."""
+
+    of: Reference
+
+    @property
+    def where(self) -> str:
+        return self.of.name
+
+    def here(self) -> bool:
+        try:
+            return _read_kept(self.of) is not None
+        except UserError:
+            return False
+
+    def get(self, *, tell: Tell | None = None, to: Path | None = None) -> None:
+        """Read them, and keep them; what is kept and broken is read again."""
+        if not self.here():
+            self.of.kept.unlink(missing_ok=True)
+        read(self.of)
 
 
 def set_of(name: str) -> PromptSet:
@@ -101,7 +119,7 @@ def set_of(name: str) -> PromptSet:
         of.repo,
         about="a data set on the hub",
         revision=of.commit,
-        check=lambda: check(of),
+        files=(Rows(of),),
     )
 
 
@@ -209,7 +227,7 @@ add_plugin(
         "see yuvalkirstain/pickapic_v1",
         about="Pick-a-Pic's training captions, each once and in random order, for collecting noise pairs",
         revision=TRAINING.commit,
-        check=lambda: check(TRAINING),
+        files=(Rows(TRAINING),),
     ),
     "bench",
 )

@@ -10,12 +10,13 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError, nearest
+from bench.needs.base import Source, tilde
 from bench.prompts.base import ANY_KIND, Prompt, PromptSet
 from bench.prompts.clauses import GENEVAL, check_clauses
 from bench.prompts.control import ControlImage
@@ -44,7 +45,7 @@ def read(path: Path, column: str = "") -> list[Prompt]:
     repeated: list[tuple[str, str]] = []
     for row in rows(path):
         try:
-            prompt = _prompt(row, column or PROMPT, len(found), home)
+            prompt = prompt_of(row, column or PROMPT, len(found), home)
         except UserError as error:
             raise UserError(f"{row.place}: {error}") from None
         key = _identity(prompt)
@@ -69,8 +70,9 @@ def _identity(prompt: Prompt) -> Any:
     return prompt.text, json.dumps(prompt.metadata, sort_keys=True), tuple(control), prompt.seeds
 
 
-def _prompt(row: Row, column: str, index: int, home: Path) -> Prompt:
-    cells = _cased(row.cells)
+def prompt_of(row: Row, column: str, index: int, home: Path) -> Prompt:
+    """One row as a prompt; UserError without its place for what it is not. Control images lie below `home`."""
+    cells = cased(row.cells)
     row = replace(row, cells=cells)
     if column not in cells and column != PROMPT:
         raise UserError(f"no column {column!r}{nearest(column, cells)}")
@@ -103,9 +105,9 @@ def _prompt(row: Row, column: str, index: int, home: Path) -> Prompt:
     return Prompt(index, text.strip(), category, metadata, control, seeds=_seeds(_decoded(row, "seed")))
 
 
-def _cased(cells: Mapping[str, Any]) -> dict[str, Any]:
+def cased(cells: Mapping[str, Any], known: Sequence[str] = KEYS) -> dict[str, Any]:
     """Known columns in small letters, however a table writes them."""
-    named = {key: key.casefold() for key in cells if key.casefold() in KEYS and key.casefold() not in cells}
+    named = {key: key.casefold() for key in cells if key.casefold() in known and key.casefold() not in cells}
     return {named.get(key, key): value for key, value in cells.items()}
 
 
@@ -196,11 +198,35 @@ def set_of(name: str) -> PromptSet:
     return PromptSet(name, len(prompts), lambda: read(path, column), name, about="a file of prompts", seeds=own)
 
 
+@dataclass(frozen=True)
+class Own(Source):
+    """A file below `BENCH_DATA` that only the user can make."""
+
+    file: str
+
+    @property
+    def where(self) -> str:
+        return tilde(self.path)
+
+    @property
+    def path(self) -> Path:
+        return folder() / self.file
+
+    @property
+    def command(self) -> str:
+        return f"{tilde(self.path)}: missing, and there is no public file of it; make one: {EXPECTED}"
+
+    def here(self) -> bool:
+        return self.path.is_file()
+
+
+_CONTROLLED = Own("controlnet/prompts.jsonl")
+
+
 def _controlled() -> list[Prompt]:
-    path = folder() / "controlnet" / "prompts.jsonl"
-    if not path.is_file():
-        raise UserError(f"{path}: missing, and there is no public file of it; make one: {EXPECTED}")
-    return read(path)
+    if not _CONTROLLED.here():
+        raise UserError(_CONTROLLED.command)
+    return read(_CONTROLLED.path)
 
 
 add_plugin(
@@ -212,6 +238,7 @@ add_plugin(
         _controlled,
         "controlnet/prompts.jsonl in BENCH_DATA",
         about="as many prompts with control images as the file of your own has (the paper's are not published)",
+        files=(_CONTROLLED,),
     ),
     "bench",
 )

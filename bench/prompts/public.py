@@ -123,10 +123,11 @@ def _of_paper(
     about: str = "",
     seeds: Mapping[int, int] | None = None,
 ) -> None:
-    stored = PromptFile(file, f"{_PAPER}/raw/{_PAPER_AT}/data/{file}", sha256)
+    stored = PromptFile(file, f"{_PAPER}/raw/{_PAPER_AT}/data/{file}", sha256, _BYTES.get(file))
     _add(name, size, stored, reader, source=_PAPER, revision=_PAPER_AT, license=license, about=about, seeds=seeds)
 
 
+_BYTES = {"HPD_prompt.csv": 34_490, "drawbench.csv": 15_717}
 _HPD = ("HPD_prompt.csv", "69b58ca7070e23b667e69afcb61ed584c6846673defc3a783bb7fe6425dc9861")
 
 _of_paper(
@@ -181,6 +182,7 @@ _add(
         "geneval_metadata.jsonl",
         f"{_GENEVAL}/raw/{_GENEVAL_AT}/prompts/evaluation_metadata.jsonl",
         "5c48e0813e812e3c373fa5c8ed07a8f0a483be30272b4427b0559c8048e67c13",
+        85_209,
     ),
     geneval,
     source=_GENEVAL,

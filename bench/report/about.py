@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bench.report.words import POOLED, Results, Row, baseline_name, distinct, setting
+from bench.store import ELSEWHERE
 
 SETTINGS_NAMED = 4
 _FACTS = ("python", "hardware", "cpu", "gpu", "threads")
@@ -25,9 +26,12 @@ def compared(results: Results, *, escape: Callable[[Any], str] = str) -> list[st
     if not arms:
         return [*said, "No arm was measured."]
     more = f"; and {len(settings) - SETTINGS_NAMED} more" if len(settings) > SETTINGS_NAMED else ""
+    alike, of = "prompts, seeds and starting noise", f"model {escape(', '.join(models))}; "
+    if models == [ELSEWHERE]:  # of its images only prompts and seeds are known
+        alike, of = "prompts and seeds", ""
     said.append(
         f"{escape(', '.join(methods) or 'No method')} against {escape(baseline_name(results))}, each on the same "
-        f"prompts, seeds and starting noise; model {escape(', '.join(models))}; "
+        f"{alike}; {of}"
         f"prompts {escape(', '.join(sets) or 'all sets')}; {escape('; '.join(settings[:SETTINGS_NAMED]))}{more}."
     )
     return said

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from statistics import median
 from typing import Any
 
+from bench.store import ELSEWHERE
 from bench.suite import EVERY_PROMPT_SET
 
 Results = dict[str, Any]
@@ -82,6 +83,8 @@ def setting_key(row: Row) -> tuple[Any, ...]:
 
 def setting(row: Row) -> str:
     """`ddim, 50 steps, g 5.5`: the sampler's side of a setting in words."""
+    if row.get("sampler") == ELSEWHERE:
+        return "images made elsewhere"
     return f"{row.get('sampler')}, {row.get('steps')} steps, g {row.get('guidance')}"
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from bench.metrics.base import MetricEntry, Scorer
+from bench.metrics.base import MetricEntry, PairScorer, Scorer, SetScorer
+from bench.metrics.distances import OverPrompts, frechet, spread, vendi
 from bench.models.base import ModelEntry, folder_digest
 from bench.prompts import own
 from bench.prompts.base import Prompt, PromptSet
@@ -84,6 +85,7 @@ controlnet_weights = NamedWeights(
     kind=CONTROLNET,
     variant="canny",
     license="Apache-2.0",
+    made_by="python -m bench.shapes train controlnet",
 )
 
 TRAINING = 20_000
@@ -119,7 +121,7 @@ geneval_prompts = PromptSet(
     120,
     prompt_sets.reader("geneval"),
     _SOURCE,
-    twin_of=("geneval", "geneval2"),
+    twin_of=("geneval", "geneval2", "imagenet-fish"),
     images_per_prompt=4,
     about="twenty captions of each of the six tasks, four images each",
 )
@@ -176,6 +178,42 @@ def _aesthetic(device: str) -> Scorer:
     return AestheticScorer(WEIGHTS / "shapes-aesthetic", WEIGHTS / "shapes-clip", device)
 
 
+def _towers(device: str) -> Scorer:
+    from bench.shapes.judge_twins import Towers
+
+    return Towers(_preference(device))
+
+
+def _stylist(device: str) -> Scorer:
+    from bench.shapes.judge_twins import Stylist
+
+    return Stylist()
+
+
+def _crowd(device: str) -> PairScorer:
+    from bench.shapes.judge_twins import Crowd
+
+    return Crowd()
+
+
+def _compbench(device: str) -> Scorer:
+    from bench.shapes.judge_twins import CompBench
+
+    return CompBench()
+
+
+def _scenes(device: str) -> SetScorer:
+    from bench.shapes import sets
+
+    return sets.distance(WEIGHTS / "shapes-clip", device)
+
+
+def _clip(device: str) -> SetScorer:
+    from bench.shapes.sets import ClipFeatures
+
+    return ClipFeatures(WEIGHTS / "shapes-clip", device)
+
+
 @cache
 def _folder(name: str) -> str:
     return folder_digest(WEIGHTS / name)
@@ -218,4 +256,87 @@ aesthetic = MetricEntry(
     identify=lambda: "aesthetic-1:" + _folder("shapes-aesthetic") + _folder("shapes-clip"),
     twin_of=("aesthetic",),
     about="regression of synthetic ratings on the embedded CLIP's image features",
+)
+pickscore = MetricEntry(
+    "shapes-pickscore",
+    title="PickScore",
+    unit="utility",
+    load=_towers,
+    identify=lambda: "towers-1:" + _folder("shapes-preference"),
+    twin_of=("pickscore",),
+    about="the two towers of the preference model alone, its first glance; shares its weights and votes",
+)
+imagereward = MetricEntry(
+    "shapes-imagereward",
+    title="ImageReward",
+    unit="log odds",
+    load=_stylist,
+    identify=lambda: "stylist-1",
+    twin_of=("imagereward",),
+    about="contrast and vivid colours of the pixels, by a rule; shares neither labels nor detector with any other, "
+    "and cannot judge the dpo weights, which were tuned by it",
+)
+mps = MetricEntry(
+    "shapes-mps",
+    title="MPS",
+    unit="probability against standard",
+    load=_crowd,
+    identify=lambda: "crowd-1",
+    scale="0.5 is the baseline",
+    needs_metadata=True,
+    twin_of=("mps",),
+    kind="pair",
+    about="share of a crowd that prefers the image, by the rule its votes are drawn from; uses the exact detector, and "
+    "is what the preference model learnt from",
+)
+compbench_score = MetricEntry(
+    "shapes-compbench-score",
+    title="T2I-CompBench",
+    unit="share",
+    load=_compbench,
+    identify=lambda: "compbench-1",
+    scale="0 to 1",
+    needs_metadata=True,
+    twin_of=("t2i_compbench",),
+    about="soft scores of attributes, counts and places on the exact detector, which it shares with shapes-geneval",
+)
+fid = MetricEntry(
+    "shapes-fid",
+    title="FID",
+    unit="squared distance",
+    load=_scenes,
+    identify=lambda: "shapes-fid-1:" + _folder("shapes-fid") + _folder("shapes-clip"),
+    higher_is_better=False,
+    twin_of=("fid", "kid", "fd_dinov2", "cmmd"),
+    kind="set",
+    value=frechet,
+    fewest=100,
+    resamples=400,
+    about="Fréchet distance to 8,000 exactly drawn scenes in the embedded CLIP's features, which shapes-clipscore shares",
+)
+diversity = MetricEntry(
+    "shapes-diversity",
+    title="Diversity",
+    unit="1 - cos",
+    load=_clip,
+    identify=lambda: "shapes-diversity-1:" + _folder("shapes-clip"),
+    scale="0 (alike) to 1",
+    twin_of=("diversity",),
+    kind="set",
+    value=OverPrompts(spread),
+    by_prompt=True,
+    about="mean distance between a prompt's images over its seeds, in the embedded CLIP's features",
+)
+vendi_score = MetricEntry(
+    "shapes-vendi",
+    title="Vendi score",
+    unit="images",
+    load=_clip,
+    identify=lambda: "shapes-vendi-1:" + _folder("shapes-clip"),
+    scale="1 (alike) to the seeds a prompt",
+    twin_of=("vendi",),
+    kind="set",
+    value=OverPrompts(vendi),
+    by_prompt=True,
+    about="effective number of different images over a prompt's seeds, in the embedded CLIP's features",
 )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import registry
 from bench.errors import UserError
+from bench.needs.base import Lacking, Made, Need, placeholder
 from bench.sampling.records import NETWORK, Weights
 from bench.weights.files import EXPECTED, pin_hub, pin_local
 
@@ -44,6 +45,10 @@ class NamedWeights:
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Scheduler settings that come with that sampler."""
     license: str = ""
+    about_bytes: int | None = None
+    """About what is downloaded of it."""
+    made_by: str = ""
+    """The command that makes it, of a folder that a package may lack."""
 
     @property
     def about(self) -> str:
@@ -53,9 +58,14 @@ class NamedWeights:
         return f"{self.method} of {self.model}{f' ({self.variant})' if self.variant else ''}: {place} {inside}".rstrip()
 
     def pinned(self) -> Weights:
-        """The weights by what they are; UserError where a folder lacks them."""
+        """The weights by what they are; UserError where a folder lacks them, Lacking where a command makes it."""
         if self.revision is None:
             folder = Path(self.source)
+            if self.made_by and not folder.is_dir():
+                what = "/".join(part for part in (folder.name, self.subfolder, self.file) if part)
+                need = Need(f"method {self.method}", what, Made(folder, self.made_by))
+                missing = Weights(self.source, self.kind, placeholder(what), None, self.subfolder, self.file)
+                raise Lacking(f"{self.method}: no weights at {folder}; they are made by: {self.made_by}", need, missing)
             return pin_local(folder, of=self.method, kind=self.kind, subfolder=self.subfolder, file=self.file)
         return pin_hub(self.source, self.revision, self.kind, self.subfolder, self.file)
 

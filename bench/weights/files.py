@@ -10,6 +10,8 @@ from typing import Any
 from bench.digests import COMMIT, file_digest
 from bench.errors import UserError
 from bench.models.base import check_folder
+from bench.needs.base import Need, Package, Source
+from bench.needs.hub import HubFile, HubFolder
 from bench.sampling.records import CONTROLNET, LORA, NETWORK, Weights
 
 EXPECTED = (
@@ -88,6 +90,21 @@ def _within(folder: Path, *, of: str, told: str) -> tuple[str | None, str | None
         return None, files[0]
     found = f"several weights there ({', '.join(files)}); name one" if files else f"no weights there; {EXPECTED}"
     raise UserError(f"{of}: weights {told!r}: {found}")
+
+
+def needs(w: Weights, of: str, about_bytes: int | None = None) -> tuple[Need, ...]:
+    """What of these weights must be on this machine, and where it comes from; none where they are a folder's."""
+    packages = (Need(of, "peft", Package("peft", "'noisebench[lora]'")),) if w.kind == LORA else ()
+    if w.revision is None:
+        return packages
+    what = "/".join(part for part in (w.source, w.subfolder, w.file) if part)
+    source: Source
+    if w.file:
+        source = HubFile(w.source, w.revision, "/".join(part for part in (w.subfolder, w.file) if part))
+    else:
+        files = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+        source = HubFolder(w.source, w.revision, ("config.json",), files, w.subfolder or "")
+    return (Need(of, what, source, about_bytes), *packages)
 
 
 # Content ------------------------------------------------------------------------------------------------------------

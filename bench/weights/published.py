@@ -10,6 +10,8 @@ _PCM = "def27ed2e4061a5ae047fcba65e719431ad409e5"
 _LIGHTNING = "c9a24f48e1c025556787b0c58dd67a091ece2e44"
 _EIGHT = tuple(range(1, 9))
 _LCM_FILE = "pytorch_lora_weights.safetensors"
+_SDXL_UNET = 2_567_463_684
+"""Parameters of SDXL's denoiser."""
 
 _CONTROLNETS = (
     # model, kind, hub id, commit, licence
@@ -70,6 +72,7 @@ _ROWS = (
         "latent-consistency/lcm-lora-sdxl",
         "a18548dd4956b174ec5b0d78d340c8dae0a129cd",
         file=_LCM_FILE,
+        about_bytes=394_000_000,
         kind=LORA,
         steps=_EIGHT,
         license="openrail++",
@@ -80,6 +83,7 @@ _ROWS = (
         "latent-consistency/lcm-lora-sdv1-5",
         "cf2fced511dbe7e26c8d1d397e728fbab875db4b",
         file=_LCM_FILE,
+        about_bytes=135_000_000,
         kind=LORA,
         steps=_EIGHT,
         license="openrail++",
@@ -114,6 +118,7 @@ _ROWS = (
             _LIGHTNING,
             file=f"sdxl_lightning_{n}step_unet.safetensors",
             variant=f"{n} steps",
+            about_bytes=2 * _SDXL_UNET,  # in half precision
             steps=(n,),
             license="openrail++",
         )
@@ -127,6 +132,7 @@ _ROWS = (
         "71153311d3dbb46851df1931d3ca6e939de83304",
         "unet",
         steps=(1, 2, 3, 4),
+        about_bytes=4 * _SDXL_UNET,
         license="sai-nc-community",
     ),
     # ControlNet (2302.05543), version 1.1 for SD 1.5.

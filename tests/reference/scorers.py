@@ -2,10 +2,11 @@
 
 It runs in an environment of its own, with the versions that the packages need (README.md), without this project:
 
-    python tests/reference/scorers.py --aesthetic CHECKOUT --mps CHECKOUT [--seed N] [--out DIR]
+    python tests/reference/scorers.py [--aesthetic CHECKOUT] [--mps CHECKOUT] [--only NAME] [--seed N] [--out DIR]
 
-Checkouts are work trees of github christophschuhmann/improved-aesthetic-predictor and Kwai-Kolors/MPS. The networks are
-`small_clips`, so each file holds scores only.
+`aesthetic` and `mps` are made where their checkouts are given: work trees of github
+christophschuhmann/improved-aesthetic-predictor and Kwai-Kolors/MPS. The networks are `small_clips`, so each file holds
+scores only.
 """
 
 from __future__ import annotations
@@ -226,14 +227,17 @@ SCORERS["imagereward"] = imagereward
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--aesthetic", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--mps", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--aesthetic", type=Path, metavar="DIR")
+    parser.add_argument("--mps", type=Path, metavar="DIR")
     parser.add_argument("--only", choices=SCORERS, action="append", help="these scorers alone")
     parser.add_argument("--seed", type=int, default=0, help="another number gives other networks and images")
     parser.add_argument("--out", type=Path, default=VECTORS, metavar="DIR", help="where the .npz files go")
     given = parser.parse_args(argv)
     torch.set_num_threads(1)
-    for name in given.only or SCORERS:
+    lacking = [name for name in ("aesthetic", "mps") if getattr(given, name) is None]
+    if given.only and set(given.only) & set(lacking):
+        parser.error(f"{' and '.join(lacking)}: give their checkouts")
+    for name in given.only or [name for name in SCORERS if name not in lacking]:
         case = f"{name}/{given.seed}"
         with tempfile.TemporaryDirectory() as folder, torch.no_grad():
             scores, origin = SCORERS[name](case, Path(folder), given)

@@ -20,7 +20,7 @@ from checks import CHECKS
 from closed_forms import abar, coefficients, up
 from stored import FOLDER, Vectors, found
 
-ELSEWHERE = {"attention", "scores"}
+ELSEWHERE = {"attention", "scores", "sets"}
 """Families that another test file checks."""
 FILES = [path for path in found() if path.stem.split("-")[0] not in ELSEWHERE]
 

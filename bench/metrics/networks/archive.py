@@ -16,7 +16,7 @@ import torch
 
 from bench.errors import UserError
 
-_DTYPES = {
+DTYPES = {
     "HalfStorage": torch.float16,
     "FloatStorage": torch.float32,
     "DoubleStorage": torch.float64,
@@ -41,13 +41,13 @@ def archived(path: Path) -> dict[str, torch.Tensor]:
         inside = next(name for name in archive.namelist() if name.partition("/")[2] == "data.pkl")
         found: dict[str, torch.Tensor] = {}
         try:
-            _collect(_Reader(archive, inside).load(), (), found)
+            _collect(Reader(archive, inside).load(), (), found)
         except (pickle.UnpicklingError, KeyError, IndexError, EOFError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{path}: not an archive of tensors ({error}); nothing in it was executed") from error
     return found
 
 
-class _Module:
+class Thing:
     """In the place of a class of the archive; its attributes are set when it is built."""
 
     def __setstate__(self, state: Any) -> None:
@@ -56,18 +56,18 @@ class _Module:
         self.__dict__.update(state)
 
 
-class _Reader(pickle.Unpickler):
+class Reader(pickle.Unpickler):
     def __init__(self, archive: zipfile.ZipFile, inside: str):
         super().__init__(io.BytesIO(archive.read(inside)))
         self.archive, self.folder = archive, inside.removesuffix("data.pkl") + "data/"
 
     def find_class(self, module: str, name: str) -> Any:
         if module.startswith("__torch__"):
-            return _Module
-        if module == "torch" and name in _DTYPES:
+            return Thing
+        if module == "torch" and name in DTYPES:
             return name
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _tensor
+            return strided
         if (module, name) == ("collections", "OrderedDict"):
             return dict
         if module == "torch.jit._pickle" and name.startswith("build_"):
@@ -79,10 +79,10 @@ class _Reader(pickle.Unpickler):
         if kind != "storage" or not str(key).isdigit():
             raise pickle.UnpicklingError("it names something outside of itself")
         data = bytearray(self.archive.read(f"{self.folder}{key}"))
-        return torch.frombuffer(data, dtype=_DTYPES[storage]) if data else torch.empty(0, dtype=_DTYPES[storage])
+        return torch.frombuffer(data, dtype=DTYPES[storage]) if data else torch.empty(0, dtype=DTYPES[storage])
 
 
-def _tensor(storage: torch.Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Any:
+def strided(storage: torch.Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Any:
     # Beyond its storage torch refuses, so that no file reads another's memory.
     return storage.as_strided(size, stride, offset).clone()
 
@@ -90,6 +90,6 @@ def _tensor(storage: torch.Tensor, offset: int, size: tuple[int, ...], stride: t
 def _collect(value: Any, way: tuple[str, ...], into: dict[str, torch.Tensor]) -> None:
     if isinstance(value, torch.Tensor):
         into[".".join(way)] = value
-    elif isinstance(value, _Module):
+    elif isinstance(value, Thing):
         for name, inner in vars(value).items():
             _collect(inner, (*way, name), into)

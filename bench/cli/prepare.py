@@ -1,0 +1,134 @@
+"""Commands that come before a run: `plan` and `fetch`."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.cli.make import cache_folder, load_suite, suite_options
+from bench.cli.program import Add, say
+from bench.errors import UserError
+
+if TYPE_CHECKING:
+    from bench.needs.base import Need
+    from bench.plan import Plan
+
+
+def add_to(add: Add) -> None:
+    """Add this file's commands to the program."""
+    plan = add("plan", cmd_plan, "print what a run would make and cost, and what is missing for it; makes nothing")
+    suite_options(plan)
+
+    fetch = add("fetch", cmd_fetch, "get all that suites need: models, prompts, scorers; goes on where it stopped")
+    suite_options(fetch, many=True)
+    fetch.add_argument("--dry-run", action="store_true", help="list what would be fetched, with sizes, and get nothing")
+    fetch.add_argument(
+        "--to", type=Path, metavar="FOLDER",
+        help="put scorers' files there, for --metric NAME=FOLDER on a machine without a hub; default: the hub's cache",
+    )  # fmt: skip
+
+
+def cmd_plan(options: argparse.Namespace) -> int:
+    from bench import preflight
+    from bench.cache import ImageCache
+    from bench.needs.base import gigabytes
+    from bench.score import planned
+
+    suite = load_suite(options)
+    for note in suite.notes:
+        print(f"note: {note}")
+    plan = preflight.planned(suite)
+    cache = ImageCache(cache_folder(options))
+    cost = plan.costs({j for j in plan.jobs if cache.has(j)})
+    needs = preflight.needs(plan)
+    away = preflight.missing(needs)
+    print(f"suite:          {suite.name} ({suite.id}){' on the embedded twin' if suite.twin else ''}")
+    print(f"methods:        {', '.join(m.label for m in suite.methods)}")
+    print(f"prompts:        {', '.join(_counted(plan, name, away) for name in suite.prompts)}")
+    print(f"cells:          {cost['cells']} (method x prompt x seed)")
+    print(
+        f"images:         {cost['images']} to have, {cost['cached']} of them in the cache; {cost['shared']} uses shared"
+    )
+    if cost["choices"]:
+        print(f"choices:        {cost['choices']} images chosen among candidates")
+    with suite.configured():
+        print(f"scoring:        {'; '.join(planned(plan))}")
+    print(f"denoiser calls: {cost['calls']} still to make (guidance doubles the batch, not the calls)")
+    print(f"time:           {_denoising(plan, cost['seconds'])}")
+    for line in preflight.scoring(plan).lines():
+        print(f"                scoring: {line}")
+    fetched = preflight.amount([need for need in away if not need.source.command])
+    print(f"disk:           about {gigabytes(cost['bytes'])} of images; {fetched}")
+    print(f"needs:          {len(needs)}, of which {len(away)} are not on this machine{':' if away else ''}")
+    say(_listed(away))
+    if any(not need.source.command for need in away):
+        print(f"get them:       {fetch_command(options)}")
+    if plan.lacking:
+        print("note: images of a method whose file is not here yet are priced under a placeholder for its digest")
+    return 0
+
+
+def _counted(plan: Plan, name: str, away: Sequence[Need]) -> str:
+    """A prompt set with its number of prompts, and whether they were read."""
+    number = len({c.prompt.index for c in plan.cells if c.arm.prompts == name})
+    if f"prompts {name}" not in {need.of for need in away}:
+        return f"{name} ({number})"
+    return f"{name} ({number}, counted and not read)" if number else f"{name} (number unknown until it is here)"
+
+
+def _denoising(plan: Plan, seconds: float) -> str:
+    from bench import registry
+    from bench.preflight import duration
+
+    entries = [registry.get("models", name) for name in plan.suite.models]
+    if seconds != seconds:
+        return "no estimate: no speed is known for " + ", ".join(plan.suite.models)
+    on = sorted({one.call_ms_on for one in entries})
+    return f"about {duration(seconds)} of denoiser time on {' and '.join(on)}; scoring comes on top"
+
+
+def _listed(away: Sequence[Need]) -> list[str]:
+    """A line a need: whose it is, what, its size, and where it comes from or what makes it."""
+    from bench.needs.base import gigabytes
+
+    rows = []
+    for need in away:
+        size = gigabytes(need.about_bytes) if need.about_bytes else "" if need.source.command else "size unknown"
+        whence = need.source.command or f"from {need.source.where}"
+        rows.append((need.of, need.what, size, whence))
+    widths = [max((len(row[i]) for row in rows), default=0) for i in range(3)]
+    return [f"  {a:{widths[0]}}  {b:{widths[1]}}  {c:>{widths[2]}}  {d}" for a, b, c, d in rows]
+
+
+def fetch_command(options: argparse.Namespace) -> str:
+    """The `fetch` that gets what a command with these options of a suite needs."""
+    words = ["python", "-m", "bench", "fetch", str(options.suite), *(["--twin"] if options.twin else [])]
+    for name in ("set", "method", "metric"):
+        words += [word for value in getattr(options, name) for word in (f"--{name}", value)]
+    return shlex.join(words)
+
+
+def cmd_fetch(options: argparse.Namespace) -> int:
+    from bench import fetch, preflight
+
+    needs: list[Need] = []
+    for path in options.suite:
+        suite = load_suite(argparse.Namespace(**{**vars(options), "suite": path}))
+        needs += preflight.needs(preflight.planned(suite))
+    if not options.suite:
+        if not options.metric:
+            raise UserError("fetch: expected suite files, such as suites/sdxl_main.yaml, or --metric NAME")
+        needs = preflight.of_metrics(options.metric)
+    if options.dry_run:
+        say(fetch.listed(needs, to=options.to))
+        return 0
+    fetch.fetch(needs, to=options.to, tell=_tell)
+    return 0
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

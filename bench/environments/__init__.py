@@ -1,0 +1,209 @@
+"""Environments of their own for packages that pin old libraries: one lock file each, beside this file.
+
+A lock file is a list of exact versions that pip installs without asking for dependencies, so it is complete, and so a
+package's own pins, which clash with one another, are not asked for either. Its head says for which Pythons it is.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from bench.errors import UserError, nearest
+
+LOCKS = Path(__file__).parent
+_PYTHONS = re.compile(r"^# python: (.+)$", re.MULTILINE)
+_WORK = re.compile(r"^(Collecting|Requirement already satisfied:|Processing) ?(\S+)")
+"""The lines by which pip says that it has come to a package."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A named environment in a folder; it may not be made yet."""
+
+    name: str
+    folder: Path
+    """Of this environment alone: its name has the lock file's digest, so another lock file is another folder."""
+
+    @property
+    def lock(self) -> Path:
+        return LOCKS / f"{self.name}.txt"
+
+    @property
+    def python(self) -> Path:
+        """Its interpreter."""
+        return self.folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+    @property
+    def mark(self) -> Path:
+        """The file that is written last: an environment with it is whole."""
+        return self.folder / "environment.json"
+
+    @property
+    def made(self) -> bool:
+        """Whether it is whole."""
+        return self.mark.is_file() and self.python.exists()
+
+    def check(self) -> None:
+        """UserError unless it is whole."""
+        if not self.made:
+            state = "only begun" if self.folder.exists() else "not made"
+            raise UserError(
+                f"environment {self.name!r} is {state} ({self.folder}): python -m bench env make {self.name}; "
+                "BENCH_ENVIRONMENTS names another place for all of them"
+            )
+
+
+def default_folder() -> Path:
+    """`BENCH_ENVIRONMENTS`, else `~/.cache/noisebench/environments`."""
+    given = os.environ.get("BENCH_ENVIRONMENTS")
+    return Path(given).expanduser() if given else Path.home() / ".cache" / "noisebench" / "environments"
+
+
+def names() -> list[str]:
+    """Sorted names of the environments that there are lock files for."""
+    return sorted(path.stem for path in LOCKS.glob("*.txt"))
+
+
+def lock_digest(name: str) -> str:
+    """16 hex digits of what a lock file asks for: neither comments nor the order of lines count."""
+    return _digest("\n".join(sorted(requirements(name))))
+
+
+@cache
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def requirements(name: str) -> list[str]:
+    """The lines of a lock file that ask for something."""
+    lines = (line.strip() for line in _lock(name).splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _lock(name: str) -> str:
+    if name not in names():
+        raise UserError(f"unknown environment {name!r}{nearest(name, names())}")
+    return (LOCKS / f"{name}.txt").read_text(encoding="utf-8")
+
+
+def find(name: str, folder: Path | None = None) -> Environment:
+    """An environment by name, below a folder; UserError for a name without a lock file."""
+    digest = lock_digest(name)
+    return Environment(name, (folder or default_folder()).resolve() / f"{name}-{digest[:12]}")
+
+
+def listed(folder: Path | None = None) -> Iterator[str]:
+    """A line an environment: its name, whether it is made, how large it is, where."""
+    for name in names():
+        one = find(name, folder)
+        state = "made" if one.made else "begun, not whole" if one.folder.exists() else "not made"
+        size = f", {_size(one.folder) / 1e6:.0f} MB" if one.folder.exists() else ""
+        yield f"{name:14} {state}{size}; {len(requirements(name))} packages, lock {lock_digest(name)}; {one.folder}"
+
+
+def _size(folder: Path) -> int:
+    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
+
+
+# Making --------------------------------------------------------------------------------------------------------------
+
+Advance = Callable[[int], None]
+
+
+def make(name: str, folder: Path | None, *, python: str | None, advance: Advance) -> Environment:
+    """Make an environment, or finish one that was begun; `advance` is told of every package that pip comes to.
+
+    uv does it where it is installed, else this Python's own venv and pip. UserError where it fails; what was
+    installed stays, and the same command goes on from there.
+    """
+    one = find(name, folder)
+    if one.made:
+        return one
+    interpreter = python or sys.executable
+    _check_python(name, interpreter)
+    try:
+        one.folder.mkdir(parents=True, exist_ok=True)
+        _install(one, interpreter, advance)
+        about = {"name": name, "lock": lock_digest(name), "python": _version(str(one.python))}
+        part = one.mark.with_suffix(".part")
+        part.write_text(json.dumps(about, indent=1) + "\n")
+        part.replace(one.mark)
+    except OSError as error:
+        raise UserError(f"{error.filename or one.folder}: {error.strerror}; give another --dir") from error
+    return one
+
+
+def _install(one: Environment, interpreter: str, advance: Advance) -> None:
+    with (one.folder / "install.log").open("a", encoding="utf-8") as log:
+        try:
+            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"environment {one.name!r} is being made by another process; wait for it") from error
+        log.truncate(0)
+        for command in _commands(one, interpreter):
+            code, said = _followed(command, log.write, advance)
+            if code:
+                raise UserError(
+                    f"environment {one.name!r} could not be made: {said}; see {log.name}; run it again to go on"
+                )
+
+
+def _check_python(name: str, interpreter: str) -> None:
+    found = _PYTHONS.search(_lock(name))
+    wanted = found.group(1).split() if found else []
+    have = _version(interpreter)
+    if wanted and have.rpartition(".")[0] not in wanted:
+        raise UserError(
+            f"environment {name!r} is for Python {' or '.join(wanted)}, and {interpreter} is {have}; give --python PATH"
+        )
+
+
+def _version(interpreter: str) -> str:
+    """An interpreter's version, as 3.11.7."""
+    ask = [interpreter, "-c", "import platform; print(platform.python_version())"]
+    try:
+        return subprocess.run(ask, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
+    except (OSError, subprocess.SubprocessError) as error:
+        raise UserError(f"{interpreter}: no Python that can be run ({type(error).__name__})") from error
+
+
+def _commands(one: Environment, interpreter: str) -> Iterator[list[str]]:
+    """What makes it; each command finds done what it did before."""
+    uv = shutil.which("uv")
+    if uv:
+        yield [uv, "venv", "--allow-existing", "--python", interpreter, str(one.folder)]
+        yield [uv, "pip", "install", "--python", str(one.python), "--no-deps", "-r", str(one.lock)]
+        return
+    yield [interpreter, "-m", "venv", str(one.folder)]
+    quiet = ["--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
+    yield [str(one.python), "-m", "pip", "install", *quiet, "--no-deps", "-r", str(one.lock)]
+
+
+def _followed(command: list[str], keep: Callable[[str], object], advance: Advance) -> tuple[int, str]:
+    """Run a command, keep what it says, and return its code with the line that says best why it failed."""
+    last, errors = "", []
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment,
+        text=True, encoding="utf-8", errors="replace",
+    ) as running:  # fmt: skip
+        assert running.stdout is not None
+        for line in running.stdout:
+            keep(line)
+            last = line.strip() or last
+            if line.startswith(("ERROR:", "error:")) or " × " in line:
+                errors.append(line.strip())
+            if _WORK.match(line):
+                advance(1)
+    return running.returncode, (errors[0] if errors else last)[:300]

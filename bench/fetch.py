@@ -1,0 +1,103 @@
+"""Getting what suites need onto this machine: each source once, the others going on where one cannot be had."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from bench.errors import UserError
+from bench.needs.base import Need, Source, Tell, gigabytes
+
+ROOM = 1_000_000_000
+"""Bytes that stay free beside what is fetched."""
+
+
+def fetch(needs: Sequence[Need], *, to: Path | None = None, tell: Tell) -> None:
+    """Get what is not here and can be fetched, and say of the rest what brings it here.
+
+    Scorers' files go into the folder `to`, if one is given, as a suite's `checkpoint: FOLDER` has them. UserError at
+    the end where something could not be had; what could is kept.
+    """
+    todo = _todo(needs, to)
+    getting = [need for need in todo if not need.source.command]
+    _check_room(getting, to)
+    failed: list[UserError] = []
+    for at, need in enumerate(getting, start=1):
+        size = f", about {gigabytes(need.about_bytes)}" if need.about_bytes else ""
+        head = f"[{at}/{len(getting)}] {need.of}: {need.what}"
+        tell(f"{head} from {need.source.where}{size}")
+        try:
+            need.source.get(tell=lambda line, head=head: tell(f"{head}: {line}"), to=_folder(need, to))  # type: ignore[misc]
+        except UserError as error:
+            failed.append(error)
+            tell(f"failed: {need.of}: {error}")
+    tell(f"fetched {len(getting) - len(failed)} of {len(getting)}; {_count(needs) - len(todo)} were here")
+    for need in todo:
+        if need.source.command:
+            tell(f"not to be fetched: {need.of} needs {need.what}: {need.source.command}")
+    if failed:
+        more = f" (and {len(failed) - 1} more, above)" if len(failed) > 1 else ""
+        raise UserError(f"{len(failed)} of {len(getting)} could not be fetched: {failed[0]}{more}")
+
+
+def listed(needs: Sequence[Need], *, to: Path | None = None) -> Iterator[str]:
+    """What `fetch` would get, a line each with its size, as the hub says it where it can be asked; then the sum."""
+    total, unknown = 0, 0
+    for need in _todo(needs, to):
+        if need.source.command:
+            yield f"{need.of}: {need.what}: not to be fetched: {need.source.command}"
+            continue
+        size, said = _size(need)
+        total, unknown = total + (size or 0), unknown + (size is None)
+        yield f"{need.of}: {need.what} from {need.source.where}: {said}"
+    more = f" and {unknown} of unknown size" if unknown else ""
+    yield f"in all {gigabytes(total)}{more} to fetch; {_count(needs) - len(_todo(needs, to))} are here"
+
+
+def _size(need: Need) -> tuple[int | None, str]:
+    """Bytes still to come, as far as they are known, and how that is said."""
+    try:
+        if asked := need.source.size():
+            return asked, gigabytes(asked)
+    except UserError as error:
+        about = f"about {gigabytes(need.about_bytes)}; " if need.about_bytes else ""
+        return need.about_bytes, f"{about}{error}"
+    if need.about_bytes is None:
+        return None, "size unknown"
+    return need.about_bytes, f"about {gigabytes(need.about_bytes)}"
+
+
+def _folder(need: Need, to: Path | None) -> Path | None:
+    """Where a need goes if not to its own place: scorers' files only."""
+    return to if to is not None and need.of.startswith("metric ") else None
+
+
+def _todo(needs: Iterable[Need], to: Path | None) -> list[Need]:
+    """Each source that is to be brought here, once. What goes into a folder of its own is looked for there alone."""
+    found: dict[tuple[Source, Path | None], Need] = {}
+    for need in needs:
+        folder = _folder(need, to)
+        here = (folder / need.what).exists() if folder else need.source.here()
+        if not here:
+            found.setdefault((need.source, folder), need)
+    return list(found.values())
+
+
+def _count(needs: Iterable[Need]) -> int:
+    return len({need.source for need in needs})
+
+
+def _check_room(getting: Sequence[Need], to: Path | None) -> None:
+    """UserError, before hours of downloading, where the disk has not the room for what is known of it."""
+    from huggingface_hub import constants
+
+    wanted = sum(need.about_bytes or 0 for need in getting)
+    place = Path(to or constants.HF_HUB_CACHE)
+    existing = next(p for p in (place, *place.resolve().parents) if p.is_dir())
+    free = shutil.disk_usage(existing).free
+    if wanted and wanted + ROOM > free:
+        raise UserError(
+            f"{place}: {gigabytes(free)} are free, and about {gigabytes(wanted)} are to be fetched; free some room, or "
+            "set HF_HOME to a folder on another disk"
+        )

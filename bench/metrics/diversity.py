@@ -1,0 +1,41 @@
+"""How different the images of one prompt are over its seeds: a method must not buy its score by making one image.
+
+Both in DINOv2's features, and both the mean over prompts: `diversity` the mean of 1 - cos of all pairs, `vendi` the
+Vendi score (Friedman & Dieng 2023, 2210.02410), the number of images that differ wholly which would be as diverse: 1 to
+the number of seeds. Both grow with noise in the images too, so they are read beside a score of quality, never alone.
+"""
+
+from __future__ import annotations
+
+from bench.metrics.backbones import DINO_L
+from bench.metrics.base import MetricEntry
+from bench.metrics.distances import OverPrompts, spread, vendi
+from bench.metrics.features import DinoFeatures, dino, set_entry
+from bench.registry import add_plugin
+
+for _name, _title, _unit, _of, _scale, _about in (
+    ("diversity", "Diversity", "1 - cos", spread, "0 (alike) to 1", "mean distance between a prompt's images"),
+    (
+        "vendi",
+        "Vendi score",
+        "images",
+        vendi,
+        "1 (alike) to the seeds a prompt",
+        "effective number of different images",
+    ),
+):
+    _row = MetricEntry(
+        _name,
+        title=_title,
+        unit=_unit,
+        load=None,
+        identify=str,
+        kind="set",
+        value=OverPrompts(_of),
+        by_prompt=True,
+        scale=_scale,
+        about=f"{_about} over its seeds, in DINOv2's features",
+        ms=DINO_L.ms,
+        gib=DINO_L.gib,
+    )
+    add_plugin("metrics", _name, set_entry(_row, DinoFeatures, dino(_name)), "bench")

@@ -1,0 +1,254 @@
+"""Files of pinned commits of the hub, in the hub's own cache. huggingface_hub finds, downloads and resumes them.
+
+What is wanted of a repository follows from the names of its files, so that a download and the question whether it is
+here are one rule. The names are those of the commit's listing, which huggingface_hub keeps beside what it downloads.
+"""
+
+from __future__ import annotations
+
+import errno
+import glob
+import json
+import sys
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from bench.digests import file_digest
+from bench.errors import UserError, first_line
+from bench.needs.base import Source, Tell, gigabytes
+from bench.needs.choosing import of_folder, of_pipeline
+
+Read = Callable[[str], Any]
+"""The content of a repository's JSON file by its name."""
+SECONDS = 5.0
+"""Between two lines of progress where there is no terminal."""
+_INDEX = "model_index.json"
+
+
+@dataclass(frozen=True)
+class OnHub(Source):
+    """Some files of a repository at a commit."""
+
+    repo: str
+    revision: str
+    """The commit."""
+
+    @abstractmethod
+    def wanted(self, names: Sequence[str], read: Read) -> list[str]:
+        """Which of the repository's files; none where it has not what is needed."""
+
+    @property
+    def where(self) -> str:
+        return f"{self.repo}@{self.revision[:8]}"
+
+    def here(self) -> bool:
+        return self.folder() is not None
+
+    def folder(self) -> Path | None:
+        """The snapshot in the hub's cache that holds the files; None where they are not all here."""
+        from huggingface_hub import constants
+
+        kept = Path(constants.HF_HUB_CACHE) / f"models--{self.repo.replace('/', '--')}" / "snapshots" / self.revision
+        if not kept.is_dir():
+            return None
+        there = {p.relative_to(kept).as_posix() for p in kept.rglob("*") if p.is_file()}
+        try:
+            wanted = self.wanted(_listed(self.repo, self.revision) or sorted(there), lambda name: _json(kept / name))
+        except (OSError, ValueError):
+            return None
+        return kept if wanted and there.issuperset(wanted) else None
+
+    def size(self) -> int | None:
+        """Bytes of the files that are not here yet, by the hub's listing."""
+        from huggingface_hub import try_to_load_from_cache
+
+        with _faults(self):
+            files, wanted = self._asked()
+            here = {n: try_to_load_from_cache(self.repo, n, revision=self.revision) for n in wanted}
+        return sum(files[n].size for n in wanted if not isinstance(here[n], str))
+
+    def get(self, *, tell: Tell | None = None, to: Path | None = None) -> None:
+        from huggingface_hub import snapshot_download
+
+        with _faults(self):
+            files, wanted = self._asked()
+            exact = [glob.escape(name) for name in wanted]
+            bar = _bar(tell)
+            place = snapshot_download(
+                self.repo, revision=self.revision, allow_patterns=exact, local_dir=self.landing(to), tqdm_class=bar
+            )
+        for name in wanted:
+            self._check(Path(place) / name, files[name].lfs.sha256 if files[name].lfs else None)
+
+    def landing(self, to: Path | None) -> Path | None:
+        """The folder in which the repository's files land, where they go to `to`."""
+        return to
+
+    def published(self, name: str) -> str | None:
+        """The digest that a file was published with."""
+        return None
+
+    def _asked(self) -> tuple[dict[str, Any], list[str]]:
+        """The hub's listing by name, and the names that are wanted; UserError where they are not there."""
+        from huggingface_hub import HfApi, hf_hub_download
+        from huggingface_hub.hf_api import RepoFile
+
+        entries = HfApi().list_repo_tree(self.repo, recursive=True, revision=self.revision)
+        files = {one.path: one for one in entries if isinstance(one, RepoFile)}
+
+        def read(name: str) -> Any:
+            return _json(Path(hf_hub_download(self.repo, name, revision=self.revision)))
+
+        wanted = self.wanted(sorted(files), read)
+        if not wanted:
+            raise UserError(f"{self.where}: the files that are needed are not among its {len(files)}; {self.page}")
+        return files, wanted
+
+    @property
+    def page(self) -> str:
+        """The repository's page."""
+        from huggingface_hub import constants
+
+        return f"{constants.ENDPOINT}/{self.repo}"
+
+    def _check(self, path: Path, listed: str | None) -> None:
+        """UserError, and the file is removed, where its content is not what the hub or its publisher says."""
+        for expected in filter(None, (listed, self.published(path.name))):
+            found = file_digest(path)
+            if found != expected:
+                path.resolve().unlink()
+                path.unlink(missing_ok=True)
+                raise UserError(
+                    f"{self.where} {path.name}: sha256 is {found[:12]}, expected {expected[:12]}; removed; fetch "
+                    "again, and if that gives the same, the hub has another file"
+                )
+
+
+@dataclass(frozen=True)
+class HubFile(OnHub):
+    """One file."""
+
+    file: str
+    sha256: str | None = None
+    """What it was published with."""
+
+    def wanted(self, names: Sequence[str], read: Read) -> list[str]:
+        return [self.file] if self.file in names else []
+
+    def published(self, name: str) -> str | None:
+        return self.sha256 if name == Path(self.file).name else None
+
+
+@dataclass(frozen=True)
+class HubFolder(OnHub):
+    """A model's folder as transformers or diffusers reads it: small files by pattern, and weights."""
+
+    patterns: tuple[str, ...]
+    weights: tuple[str, ...] = ()
+    """Files of weights, of which the first that is there is taken, whole or in shards; empty: none are needed."""
+    subfolder: str = ""
+    name: str = ""
+    """What it is called where it does not lie in the cache."""
+
+    def wanted(self, names: Sequence[str], read: Read) -> list[str]:
+        return of_folder(names, self.patterns, self.weights, self.subfolder)
+
+    def landing(self, to: Path | None) -> Path | None:
+        return to / self.name if to else None
+
+
+@dataclass(frozen=True)
+class HubPipeline(OnHub):
+    """A diffusers pipeline, as `from_pretrained` reads it."""
+
+    variant: str | None = None
+    """Such as `fp16`, of the networks that have it."""
+
+    def wanted(self, names: Sequence[str], read: Read) -> list[str]:
+        return of_pipeline(names, read(_INDEX), self.variant) if _INDEX in names else []
+
+
+def _listed(repo: str, revision: str) -> list[str] | None:
+    """Names of a commit's files as huggingface_hub keeps its listing; None where it keeps none."""
+    from huggingface_hub import get_cached_repo_tree
+    from huggingface_hub.errors import CachedRepoTreeNotFoundError
+
+    try:
+        return sorted(one.path for one in get_cached_repo_tree(repo, revision=revision))
+    except (CachedRepoTreeNotFoundError, OSError, ValueError):
+        return None
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    found = json.loads(path.read_text())
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: expected a JSON object")
+    return found
+
+
+# What goes wrong ----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _faults(source: OnHub) -> Iterator[None]:
+    """What the hub's library raises, as one line that says what to do."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # it has a class for every way of being unreachable, and passes on those of its parts
+        raise UserError(f"{source.where}: {_why(source, error)}") from error
+
+
+def _why(source: OnHub, error: Exception) -> str:
+    from huggingface_hub import constants, errors
+
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(error, errors.GatedRepoError) or status == 403:
+        return f"gated: accept its terms at {source.page}, then log in with `hf auth login`"
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"the repository has no such commit; {source.page}"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return (
+            f"no such repository, or a private one: see {source.page}; log in with `hf auth login` if you may read it"
+        )
+    if isinstance(error, errors.RemoteEntryNotFoundError):
+        return f"the commit has no such file ({first_line(error)})"
+    if constants.HF_HUB_OFFLINE:
+        return "not on this machine, and HF_HUB_OFFLINE forbids to fetch it; unset it"
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "the disk is full; free some room, or set HF_HOME to another disk, and fetch again"
+    return f"cannot be fetched from {constants.ENDPOINT} ({first_line(error)}); fetch again to go on"
+
+
+# How far it is ------------------------------------------------------------------------------------------------------
+
+
+@cache
+def _bar(tell: Tell | None) -> type[Any]:
+    """The library's own bar on a terminal; elsewhere one that tells a line now and then."""
+    from huggingface_hub.utils.tqdm import tqdm as bar  # a subclass of tqdm's
+
+    if tell is None or sys.stderr.isatty():
+        return bar
+
+    class Lines(bar):  # type: ignore[misc, valid-type]
+        def __init__(self, *arguments: Any, **settings: Any):
+            counts = settings.get("unit") == "B" and "Reconstruct" in str(settings.get("desc"))
+            super().__init__(*arguments, **{**settings, "disable": not counts, "mininterval": SECONDS})
+
+        def display(self, *_: Any, **__: Any) -> None:
+            if self.n and self.total and tell:
+                rate = self.format_dict.get("rate") or self.n / max(self.format_dict["elapsed"], 1e-9)
+                left = (self.total - self.n) / max(rate, 1)
+                tell(f"{gigabytes(self.n)} of {gigabytes(self.total)}, {gigabytes(rate)}/s, {left:.0f} s left")
+
+        def close(self) -> None:
+            self.disable = True
+
+    return Lines

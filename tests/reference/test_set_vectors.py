@@ -1,0 +1,104 @@
+"""Set metrics against what the published packages said of the same networks and features (sets.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small_clips as small
+import small_sets as sets
+import torch
+from stored import Vectors, found
+
+from bench import registry
+from bench.metrics.checkpoint import Checkpoint
+from bench.metrics.distances import Gaussian, KernelDistance, Kernelled, cubic, frechet, radial, vendi
+from bench.metrics.features import ClipFeatures, DinoFeatures, FeatureScorer, InceptionFeatures, clip, dino, inception
+from bench.metrics.networks.inception import translated
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+NETWORKS: dict[str, tuple[Callable[[Path, str], Path], Callable[[str], Checkpoint], type[FeatureScorer], float]] = {
+    "inception": (sets.converted_folder, inception, InceptionFeatures, 1e-4),
+    "dino": (sets.dino_folder, dino, DinoFeatures, 1e-5),
+    "clip": (sets.clip_folder, clip, ClipFeatures, 1e-5),
+}
+"""By name: who makes the folder, the checkpoint, the scorer, and the largest difference in deviations of features."""
+FILES = found("sets")
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_has_the_features_of_the_published_code(name: str, tmp_path: Path) -> None:
+    (path,) = (p for p in FILES if p.stem.startswith(f"sets-{name}-"))
+    v = Vectors(path)
+    make, checkpoint, build, bar = NETWORKS[name]
+    place = checkpoint(name).at(str(make(tmp_path, str(v["case"]))))
+    scorer = build(place, "cpu", "fp32")
+    scorer.fitting.first = 1  # the published code is given one image at a time
+    some = slice(0, 3) if name == "inception" else slice(None)  # it is of true size
+    images, theirs = small.images(str(v["case"]))[some], v["features"]
+    ours = scorer.features(images)
+    ours = ours[:, sets.KEPT] if name == "inception" else ours
+    spread = theirs.std(axis=0).mean()
+    assert spread > 0.01 * np.abs(theirs).mean(), "images are told apart"
+    assert np.abs(ours - theirs[some]).max() / spread < bar
+    scorer.fitting.first = 3
+    together = scorer.features(images)
+    together = together[:, sets.KEPT] if name == "inception" else together
+    assert np.abs(together - ours).max() / spread < bar, "a row does not depend on its batch"
+
+
+def test_nvidias_archive_is_read_without_running_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = translated(sets.inception_state("archive", sets.inception_shapes()), of=tmp_path)
+    kept = {name: value for name, value in state.items() if not name.endswith(".gamma")}
+    sets.archive({**kept, "output.weight": torch.zeros(1008, 2048)}, tmp_path / sets.NVIDIA)
+    sets.converted_folder(tmp_path / "converted", "archive")
+    monkeypatch.setattr(torch.jit, "load", None)
+    image = [small.images("archive")[0]]
+    read = [
+        InceptionFeatures(inception("fid").at(str(folder)), "cpu").features(image)
+        for folder in (tmp_path, tmp_path / "converted")
+    ]
+    np.testing.assert_array_equal(*read)
+
+
+def test_distances_are_those_of_the_packages() -> None:
+    (path,) = (p for p in FILES if p.stem.startswith("sets-distances-"))
+    v = Vectors(path)
+    case = str(v["case"])
+    ours, theirs = (sets.features(case, name, n, 24).astype(np.float64) for name, n in (("ours", 300), ("theirs", 260)))
+    gaussian = Gaussian.of(theirs)
+    found = kept(gaussian.rows(ours))
+    value = frechet(found, np.ones(300))
+    assert value == pytest.approx(float(v["frechet_clean_fid"]), rel=1e-6)
+    assert value == pytest.approx(float(v["frechet_torch_fidelity"]), rel=1e-6)
+    rows = kept(Kernelled(theirs, cubic, unbiased=True).rows(ours[:260]))
+    kid = KernelDistance(cubic, unbiased=True)(rows, np.ones(260))
+    assert kid == pytest.approx(float(v["kid_torch_fidelity"]), abs=1e-7)
+    assert kid == pytest.approx(float(v["kid_clean_fid"]), abs=1e-7)
+    unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (ours, theirs)]
+    rows = kept(Kernelled(unit[1], radial, unbiased=False).rows(unit[0]))
+    cmmd = KernelDistance(radial, unbiased=False, scale=1000)(rows, np.ones(300))
+    assert cmmd == pytest.approx(float(v["cmmd"]), abs=1e-5)
+    assert vendi(ours) == pytest.approx(float(v["vendi"]), rel=1e-9)
+
+
+def kept(rows: np.ndarray) -> np.ndarray:
+    """Rows as the ledger gives them back."""
+    return rows.astype("<f4").astype(np.float64)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_stored_file_says_where_it_comes_from(path: Path) -> None:
+    v = Vectors(path)
+    keys = {"repository", "commit", "file", "licence", "function", "seed", "torch", "transformers", "pillow"}
+    assert keys <= v.origin.keys()
+    assert not any(str(value).startswith("/") for value in v.origin.values()), "no path of the machine that made it"
+    assert path.stat().st_size < 300_000
+
+
+def test_every_network_and_metric_is_held_against_a_file() -> None:
+    assert {path.stem.split("-")[1] for path in FILES} >= {*NETWORKS, "distances"}
+    assert {"fid", "kid", "fd_dinov2", "cmmd", "diversity", "vendi"} <= set(registry.names("metrics"))

@@ -1,0 +1,444 @@
+"""`bench fetch` against a hub on loopback: what it takes, what goes wrong, and that a run then needs no hub."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_unet
+from conftest import Bench
+from hub import Hub, serving
+
+from bench.errors import UserError
+from bench.metrics.checkpoint import Checkpoint, Part
+from bench.needs.base import Made, Need, Package, gigabytes
+from bench.needs.choosing import of_folder, of_pipeline
+from bench.needs.web import WebFile, download
+from bench.prompts.files import PromptFile, PromptFolder, digest
+
+# diffusers calls numpy in ways that numpy 2 deprecates.
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers", "ignore::DeprecationWarning:numpy")]
+SUITE = """\
+name: fetched
+models: ["small/model@{commit}"]
+prompts: [shapes-pickapic]
+samplers: [ddim]
+steps: 2
+baseline: standard
+methods: [standard, {{use: dpo, weights: "small/tuned@{commit}:unet"}}]
+metrics: [shapes-clipscore]
+"""
+GET = """
+import sys
+from bench.errors import UserError
+from bench.needs.hub import HubFile, HubFolder, HubPipeline
+source = eval(sys.argv[1])
+try:
+    print("size", source.size())
+    source.get(tell=lambda line: print("told", line))
+except UserError as error:
+    print("error", error)
+print("here", source.here())
+"""
+"""Brings a source here in a process of its own, for the library reads its settings once."""
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two repositories: a pipeline, and another denoiser for it."""
+    home = tmp_path_factory.mktemp("repositories")
+    for name in ("model", "tuned"):
+        tiny_unet.save_sd(home / "small" / name, sharpness=1.0 if name == "model" else 0.5)
+    return home
+
+
+@pytest.fixture
+def hub(files: Path, tmp_path: Path) -> Iterator[Hub]:
+    """A hub of copies that a test may change."""
+    with serving(shutil.copytree(files, tmp_path / "hub")) as found:
+        yield found
+
+
+def got(hub: Hub, source: str, home: Path, **more: str) -> list[str]:
+    """What a process says that brings a source here."""
+    surroundings = {**os.environ, **hub.environment(home / "hf"), **more}
+    done = subprocess.run([sys.executable, "-c", GET, source], capture_output=True, text=True, env=surroundings)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def weights(hub: Hub, repo: str = "model") -> str:
+    return f"small/{repo}/unet/diffusion_pytorch_model.safetensors"
+
+
+def pipeline(hub: Hub) -> str:
+    return f"HubPipeline('small/model', '{hub.commit}')"
+
+
+# The whole way ------------------------------------------------------------------------------------------------------
+
+
+def test_a_suite_is_planned_fetched_and_run_without_the_hub(hub: Hub, tmp_path: Path, bench_process: Bench) -> None:
+    suite = tmp_path / "fetched.yaml"
+    suite.write_text(SUITE.format(commit=hub.commit))
+    online = hub.environment(tmp_path / "hf")
+
+    def bench(*arguments: object, **more: str) -> Any:
+        return bench_process(*arguments, "--limit", 1, env={**online, **more})
+
+    plan = bench("plan", suite)
+    assert plan.code == 0, plan.err
+    assert f"get them:       python -m bench fetch {suite}" in plan.out
+    assert "model small/model" in plan.out
+    assert "small/tuned/unet" in plan.out
+    refused = bench("run", suite, "--runs", tmp_path / "runs", "--device", "cpu")
+    assert refused.code == 2
+    assert f"`python -m bench fetch {suite}`" in refused.error
+    assert "--twin" in refused.error
+    assert not (tmp_path / "runs").exists()
+
+    before = hub.sent
+    dry = bench("fetch", suite, "--dry-run")
+    size = sum(p.stat().st_size for p in (hub.home / "small" / "model").rglob("*") if p.is_file())
+    unet = hub.home / "small" / "tuned" / "unet"
+    size += sum(p.stat().st_size for p in unet.iterdir())
+    assert f"in all {gigabytes(size)} to fetch; 0 are here" in dry.out
+    assert hub.sent - before < 50_000, "settings at most"
+
+    fetched = bench("fetch", suite)
+    assert fetched.code == 0, fetched.err
+    assert "[1/2] model small/model" in fetched.err
+    assert "fetched 2 of 2" in fetched.err
+    again = bench("fetch", suite)
+    assert "fetched 0 of 0; 2 were here" in again.err
+
+    hub.asked.clear()
+    done = bench("run", suite, "--runs", tmp_path / "runs", "--no-cache", "--device", "cpu", HF_HUB_OFFLINE="1")
+    assert done.code == 0, done.err
+    assert not hub.asked
+    assert "0 are not on this machine" in bench("plan", suite, HF_HUB_OFFLINE="1").out
+
+
+def test_what_diffusers_would_take_is_taken_and_nothing_else(hub: Hub, tmp_path: Path) -> None:
+    """Beside a pipeline's own files lie other forms and variants of its weights, and other programs' files."""
+    model = hub.home / "small" / "model"
+    for name in ("unet/diffusion_pytorch_model.bin", "unet/diffusion_pytorch_model.fp16.safetensors",
+                 "text_encoder/model.fp16.safetensors", "text_encoder/pytorch_model.bin", "vae/model.onnx",
+                 "text_encoder/flax_model.msgpack", "whole.safetensors", "README.md", "vae_1_0/config.json",
+                 "unet/diffusion_pytorch_model.non_ema.safetensors"):  # fmt: skip
+        (model / name).parent.mkdir(exist_ok=True)
+        (model / name).write_bytes(b"not to be taken")
+    script = f"import diffusers; diffusers.DiffusionPipeline.download('small/model', revision='{hub.commit}')"
+    surroundings = {**os.environ, **hub.environment(tmp_path / "theirs")}
+    subprocess.run([sys.executable, "-c", script], env=surroundings, check=True, capture_output=True)
+    theirs = sorted(set(hub.asked))
+    hub.asked.clear()
+    assert got(hub, pipeline(hub), tmp_path)[-1] == "here True"
+    assert sorted(set(hub.asked)) == theirs
+    assert not any("not to be taken" in path for path in hub.asked)
+    assert weights(hub) in theirs
+
+
+# What goes wrong ----------------------------------------------------------------------------------------------------
+
+
+MB = 1_000_000
+LARGE = 26 * MB
+"""The library writes ten megabytes at a time, and goes on from what it wrote."""
+
+
+def large(hub: Hub) -> str:
+    """The source of a file that comes in several pieces."""
+    path = hub.home / "small" / "large" / "model.bin"
+    path.parent.mkdir()
+    path.write_bytes(random.Random(0).randbytes(LARGE))
+    return f"HubFile('small/large', '{hub.commit}', 'model.bin')"
+
+
+def test_a_dropped_connection_goes_on_where_it_was(hub: Hub, tmp_path: Path) -> None:
+    """huggingface_hub asks again from the last byte on, and the whole is what the hub's listing says."""
+    source = large(hub)
+    hub.cuts["small/large/model.bin"] = [12 * MB, 11 * MB]
+    assert got(hub, source, tmp_path)[-1] == "here True"
+    assert hub.asked.count("small/large/model.bin") == 3
+    assert hub.sent < LARGE + 6 * MB, "two pieces were kept"
+
+
+def test_a_download_that_failed_goes_on(hub: Hub, tmp_path: Path) -> None:
+    source = large(hub)
+    hub.cuts["small/large/model.bin"] = [12 * MB] + [0] * 20
+    *_, error, here = got(hub, source, tmp_path)
+    assert here == "here False"
+    assert "fetch again to go on" in error
+    hub.cuts.clear()
+    before = hub.sent
+    assert got(hub, source, tmp_path)[-1] == "here True"
+    assert hub.sent - before < LARGE - 9 * MB, "the first piece was kept"
+
+
+def test_another_digest_than_the_listing_has_is_refused_and_removed(hub: Hub, tmp_path: Path) -> None:
+    hub.lies.add(weights(hub))
+    *_, error, here = got(hub, pipeline(hub), tmp_path)
+    assert here == "here False"
+    assert "diffusion_pytorch_model.safetensors: sha256 is " in error
+    assert "removed; fetch again" in error
+    hub.lies.clear()
+    assert got(hub, pipeline(hub), tmp_path)[-1] == "here True"
+
+
+def test_another_digest_than_the_published_one_is_refused(hub: Hub, tmp_path: Path) -> None:
+    """The commit is right and the file is what the hub lists, and yet it is not what the scorer was published with."""
+    source = f"HubFile('small/model', '{hub.commit}', 'unet/diffusion_pytorch_model.safetensors', '{'ab' * 32}')"
+    *_, error, here = got(hub, source, tmp_path)
+    assert here == "here False"
+    assert "expected abababababab; removed" in error
+
+
+def test_a_slow_hub_is_waited_for_and_asked_again(hub: Hub, tmp_path: Path) -> None:
+    hub.slow[weights(hub)] = [3.0]
+    told = got(hub, pipeline(hub), tmp_path, HF_HUB_DOWNLOAD_TIMEOUT="1", HF_HUB_ETAG_TIMEOUT="1")
+    assert told[-1] == "here True"
+    assert hub.asked.count(weights(hub)) >= 1
+
+
+def test_a_gated_repository_says_which_page_to_accept(hub: Hub, tmp_path: Path) -> None:
+    hub.gated.add("small/model")
+    *_, error, here = got(hub, pipeline(hub), tmp_path)
+    assert here == "here False"
+    assert f"gated: accept its terms at {hub.url}/small/model, then log in with `hf auth login`" in error
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("HubPipeline('small/nobody', '{c}')", "no such repository, or a private one: see {u}/small/nobody"),
+        ("HubPipeline('small/model', '" + "f" * 40 + "')", "no such commit"),
+        ("HubFile('small/model', '{c}', 'absent.bin')", "the files that are needed are not among its"),
+        ("HubFolder('small/model', '{c}', ('*.json',), ('model.safetensors',))", "are not among its"),
+    ],
+)
+def test_what_the_hub_has_not_is_one_line(hub: Hub, tmp_path: Path, source: str, said: str) -> None:
+    (error, here) = got(hub, source.format(c=hub.commit), tmp_path)
+    assert here == "here False"
+    assert error.startswith("error small/")
+    assert said.format(u=hub.url) in error
+
+
+def test_offline_and_unreachable_are_one_line(hub: Hub, tmp_path: Path) -> None:
+    (error, _) = got(hub, pipeline(hub), tmp_path, HF_HUB_OFFLINE="1")
+    assert "HF_HUB_OFFLINE forbids" in error
+    (error, _) = got(hub, pipeline(hub), tmp_path, HF_ENDPOINT="http://127.0.0.1:9")
+    assert "cannot be fetched from http://127.0.0.1:9 (" in error
+
+
+def test_one_that_cannot_be_had_does_not_keep_the_others_away(hub: Hub, tmp_path: Path, bench_process: Bench) -> None:
+    suite = tmp_path / "fetched.yaml"
+    suite.write_text(SUITE.format(commit=hub.commit))
+    shutil.rmtree(hub.home / "small" / "tuned")
+    done = bench_process("fetch", suite, env=hub.environment(tmp_path / "hf"))
+    assert done.code == 2
+    assert "1 of 2 could not be fetched: small/tuned@" in done.error
+    assert "fetched 1 of 2" in done.err
+
+
+# Which files --------------------------------------------------------------------------------------------------------
+
+
+INDEX: Mapping[str, Any] = {"_class_name": "X", "unet": ["diffusers", "UNet"], "tokenizer": ["transformers", "T"],
+                            "safety_checker": [None, None]}  # fmt: skip
+SMALL = ["model_index.json", "unet/config.json", "tokenizer/vocab.json", "tokenizer/merges.txt"]
+
+
+@pytest.mark.parametrize(
+    ("weights", "variant", "taken"),
+    [
+        (["diffusion_pytorch_model.safetensors"], None, [0]),
+        (["diffusion_pytorch_model.bin"], None, [0]),
+        (["diffusion_pytorch_model.bin", "diffusion_pytorch_model.safetensors"], None, [1]),
+        (["diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"], "fp16", [1]),
+        (["diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"], None, [0]),
+        (["diffusion_pytorch_model.safetensors"], "fp16", [0]),
+        (["diffusion_pytorch_model.fp16.safetensors"], None, None),
+        (["diffusion_pytorch_model-00001-of-00002.safetensors", "diffusion_pytorch_model-00002-of-00002.safetensors",
+          "diffusion_pytorch_model.safetensors.index.json"], None, [0, 1, 2]),
+        (["diffusion_pytorch_model-00001-of-00002.safetensors", "diffusion_pytorch_model.safetensors.index.json"],
+         None, None),
+        ([], None, None),
+    ],
+)  # fmt: skip
+def test_a_pipelines_files_by_name(weights: list[str], variant: str | None, taken: list[int] | None) -> None:
+    names = [*SMALL, *(f"unet/{name}" for name in weights), "unet.ckpt", "safety_checker/config.json"]
+    found = of_pipeline(names, INDEX, variant)
+    expected = [] if taken is None else [*SMALL, *(f"unet/{weights[i]}" for i in taken)]
+    assert sorted(found) == sorted(expected)
+
+
+def test_a_folders_files_by_name() -> None:
+    names = ["config.json", "vocab.txt", "pytorch_model.bin", "model.safetensors", "README.md", "sub/config.json"]
+    weights = ("model.safetensors", "pytorch_model.bin")
+    assert of_folder(names, ("*.json", "*.txt"), weights) == ["config.json", "vocab.txt", "model.safetensors"]
+    assert of_folder(names[:3], ("*.json", "*.txt"), weights) == ["config.json", "vocab.txt", "pytorch_model.bin"]
+    assert of_folder(names[:2], ("*.json",), weights) == []
+    assert of_folder(names, ("*.json",), (), "sub") == ["sub/config.json"]
+
+
+# Outside the hub ----------------------------------------------------------------------------------------------------
+
+
+def served(hub: Hub, content: bytes, name: str = "data/prompts.csv") -> tuple[str, str]:
+    """(address, sha256) of a file as a forge serves it."""
+    path = hub.home / "someone" / "code" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return f"{hub.url}/someone/code/raw/{hub.commit}/{name}", hashlib.sha256(content).hexdigest()
+
+
+def test_a_prompt_file_is_fetched_and_read(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENCH_DATA", str(tmp_path / "data"))
+    url, sha256 = served(hub, b"a dog\n" * 1000)
+    file = PromptFile("prompts.csv", url, sha256)
+    assert not file.here()
+    with pytest.raises(UserError, match=r"missing; download .* which `python -m bench fetch` does"):
+        file.text()
+    file.get()
+    assert file.here()
+    assert file.text().startswith("a dog\n")
+    (tmp_path / "data" / "prompts.csv").write_text("another file")
+    assert not file.here()
+    file.get()
+    assert file.here(), "a file that is another one is fetched again"
+
+
+def test_faults_of_an_address_are_one_line_and_leave_nothing(hub: Hub, tmp_path: Path) -> None:
+    content = b"x" * 100_000
+    url, sha256 = served(hub, content)
+    path = "someone/code/data/prompts.csv"
+
+    def refused(at: str = url, expected: str = sha256) -> str:
+        with pytest.raises(UserError) as caught:
+            download(at, tmp_path / "out" / "prompts.csv", expected)
+        assert list((tmp_path / "out").iterdir()) == []
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    assert "not there any more (404)" in refused(f"{url}x")
+    assert "another file than the published one" in refused(expected="0" * 64)
+    hub.lies.add(path)
+    assert "another file than the published one" in refused()
+    hub.lies.clear()
+    hub.statuses[path] = [503] * 10
+    assert "cannot be fetched (503" in refused()
+    hub.statuses[path] = [503, 502]
+    hub.cuts[path] = [10_000]
+    download(url, tmp_path / "out" / "prompts.csv", sha256)
+    assert (tmp_path / "out" / "prompts.csv").read_bytes() == content
+
+
+def test_a_folder_of_an_archive_is_unpacked_and_checked(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENCH_DATA", str(tmp_path / "data"))
+    found = {f"{i}.txt": f"prompt {i}".encode() for i in range(3)}
+    source = tmp_path / "source"
+    (source / "code-abc" / "set" / "prompts" / "deeper").mkdir(parents=True)
+    for name, content in {**found, "deeper/9.txt": b"no"}.items():
+        (source / "code-abc" / "set" / "prompts" / name).write_bytes(content)
+    (source / "code-abc" / "evil").symlink_to("/etc")
+    archive = tmp_path / "code.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(source / "code-abc", "code-abc")
+        outside = tarfile.TarInfo("code-abc/set/prompts/../../../../escaped.txt")
+        tar.addfile(outside)
+    url, _ = served(hub, archive.read_bytes(), "code.tar.gz")
+    folder = PromptFolder("set", url, "set/prompts", digest(found))
+    assert not folder.here()
+    folder.get()
+    assert folder.here()
+    assert folder.texts() == {"0": "prompt 0", "1": "prompt 1", "2": "prompt 2"}
+    assert sorted(p.name for p in (tmp_path / "data").rglob("*")) == ["0.txt", "1.txt", "2.txt", "set"]
+    other = PromptFolder("other", url, "set/prompts", "0" * 64)
+    with pytest.raises(UserError, match="another file or another version"):
+        other.get()
+    assert not (tmp_path / "data" / "other").exists()
+    torn, _ = served(hub, archive.read_bytes()[:100], "torn.tar.gz")
+    with pytest.raises(UserError, match="not a readable archive"):
+        PromptFolder("torn", torn, "set/prompts", digest(found)).get()
+
+
+# Scorers ------------------------------------------------------------------------------------------------------------
+
+
+SCORER = """
+import sys
+from dataclasses import replace
+from bench import registry
+from bench.metrics.base import MetricEntry, Value
+from bench.metrics.checkpoint import Checkpoint, Part
+from bench.cli import main
+commit, url, sha256 = sys.argv[1:4]
+parts = (Part("head.pth", url=url, sha256=sha256), Part("tower", "small/tower", commit, weights=("model.safetensors",)),
+         Part("file.pt", "small/tower", commit))
+checkpoint = Checkpoint("mine", parts)
+row = MetricEntry("mine", "Mine", "1", load=lambda device: None, identify=str, needs=checkpoint.needs)
+registry.add_plugin("metrics", "mine", row, "bench")
+code = main(sys.argv[4:])
+print("here", [p.place() is not None for p in parts])
+sys.exit(code)
+"""
+
+
+def test_a_scorers_files_go_into_the_cache_or_a_folder_of_its_layout(hub: Hub, tmp_path: Path) -> None:
+    tower = hub.home / "small" / "tower"
+    tower.mkdir()
+    for name, content in {"config.json": "{}", "model.safetensors": "w", "file.pt": "f", "other.bin": "o"}.items():
+        (tower / name).write_text(content)
+    url, sha256 = served(hub, b"head", "head.pth")
+    surroundings = {**os.environ, **hub.environment(tmp_path / "hf"), "BENCH_SCORERS": str(tmp_path / "scorers")}
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", SCORER, hub.commit, url, sha256, *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, env=surroundings)
+
+    done = run("fetch", "--metric", "mine", "--to", tmp_path / "mine")
+    assert done.returncode == 0, done.stderr
+    assert "here [False, False, False]" in done.stdout
+    laid = {p.relative_to(tmp_path / "mine").as_posix() for p in (tmp_path / "mine").rglob("*") if p.is_file()}
+    laid = {name for name in laid if ".cache" not in name}
+    assert laid == {"head.pth", "tower/config.json", "tower/model.safetensors", "file.pt"}
+    parts = (Part("head.pth"), Part("tower"), Part("file.pt"))
+    assert Checkpoint("mine", parts).at(str(tmp_path / "mine")).needs() == ()
+
+    done = run("fetch", "--metric", "mine")
+    assert done.returncode == 0, done.stderr
+    assert "here [True, True, True]" in done.stdout
+    assert "fetched 0 of 0; 3 were here" in run("fetch", "--metric", "mine").stderr
+    assert json.loads((tmp_path / "mine" / "tower" / "config.json").read_text()) == {}
+
+
+def test_needs_that_nobody_fetches_name_what_brings_them(tmp_path: Path) -> None:
+    absent = Made(tmp_path / "x.safetensors", "python -m npnet train ...")
+    assert not absent.here()
+    assert absent.command == "python -m npnet train ..."
+    with pytest.raises(UserError, match="npnet train"):
+        absent.get()
+    assert Package("json", "json").here()
+    assert not Package("no_such_module.inside", "it").here()
+    assert Need("method x", "x", Package("torch", "torch")).source.here()
+
+
+def test_a_web_file_is_here_by_its_content(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    file = WebFile("http://127.0.0.1:9/a", path, hashlib.sha256(b"a").hexdigest())
+    assert not file.here()
+    path.write_bytes(b"a")
+    assert file.here()
