@@ -27,6 +27,7 @@ from bench.score import prompt_key
 from bench.score_table import write_scores
 from bench.store import ELSEWHERE, Ledger, exclusive, full_disk_is_said
 from bench.suite import MethodSpec, Suite
+from bench.suite_scorers import ScorerSettings
 
 _USUAL = ("standard", "baseline")
 """Labels of a table that are taken for the baseline unless another is named."""
@@ -44,6 +45,8 @@ class Asked:
     """The baseline: a folder of its images, or the label of a table's method."""
     match: str = "order"
     per_prompt: int = 1
+    reference: str | None = None
+    """What metrics of sets compare with, those that do."""
 
 
 @dataclass(frozen=True)
@@ -59,20 +62,39 @@ class _Work:
 
 def score_folder(asked: Asked, *, out: Path | None, runs: Path, device: str | None = None) -> Outcome:
     """Score images, write scores.csv, and the report; NotComparable, with the scores written, where nothing pairs."""
-    names, given = suite_scorers.split(asked.metrics)
-    settings = suite_scorers.joined({}, given)
+    names, settings = _settings(asked)
     work = _matched(asked)
     suite = _suite(asked, work, names, settings)
     for name in suite.metrics:
         _check_metric(name, work, asked.prompts)
     folder = out or runs / f"{suite.name}-{content_hash([_key(one) for one in work.images])[:10]}"
     try:
-        with full_disk_is_said(folder), exclusive(folder), suite.configured():
-            return _scored(suite, work, folder, device)
+        with full_disk_is_said(folder), exclusive(folder):
+            ledger = Ledger(folder, create=True)
+            if ledger.get("suite") and not ledger.get("given"):
+                raise UserError(f"{folder}: holds a run of a suite; give another --out")
+            suite = _with_earlier(suite, ledger, work)
+            with suite.configured():
+                return _scored(suite, work, ledger, device)
     except (FileExistsError, NotADirectoryError) as error:
         raise UserError(f"{error.filename or folder}: a file is in the way; give another --out") from error
     except PermissionError as error:
         raise UserError(f"{error.filename or folder}: no permission to write there; give another --out") from error
+
+
+def _settings(asked: Asked) -> tuple[list[str], dict[str, ScorerSettings]]:
+    """The metrics' names, and the settings of those that have some."""
+    names, given = suite_scorers.split(asked.metrics)
+    settings = suite_scorers.joined({}, given)
+    if asked.reference is None:
+        return names, settings
+    able = [name for name in names if registry.get("metrics", name).refer is not None]
+    if not able:
+        raise UserError(f"--reference {asked.reference}: none of {', '.join(names)} compares with a reference")
+    for name in able:
+        settings[name] = settings.get(name, ScorerSettings()).model_copy(update={"reference": asked.reference})
+        suite_scorers.check(name, settings[name])
+    return names, settings
 
 
 # What is given -------------------------------------------------------------------------------------------------------
@@ -112,7 +134,7 @@ def _of_table(asked: Asked, source: matching.Source) -> _Work:
     return _Work(images, source.name, baseline, [baseline, *(name for name in methods if name != baseline)])
 
 
-def _suite(asked: Asked, work: _Work, metrics: Sequence[str], settings: dict[str, Any]) -> Suite:
+def _suite(asked: Asked, work: _Work, metrics: Sequence[str], settings: dict[str, ScorerSettings]) -> Suite:
     """What stands for the images in results and reports."""
     name = re.sub(r"[^a-z0-9_-]+", "-", asked.folder.resolve().name.lower()).strip("-") or "images"
     others = [label for label in work.methods if label != work.baseline]
@@ -156,17 +178,14 @@ def _key(one: Given) -> list[Any]:
 # Into a ledger and out of it -----------------------------------------------------------------------------------------
 
 
-def _scored(suite: Suite, work: _Work, folder: Path, device: str | None) -> Outcome:
+def _scored(suite: Suite, work: _Work, ledger: Ledger, device: str | None) -> Outcome:
     for name in suite.metrics:
         registry.get("metrics", name).check_here()
-    ledger = Ledger(folder, create=True)
-    if ledger.get("suite") and not ledger.get("given"):
-        raise UserError(f"{folder}: holds a run of a suite; give another --out")
     from bench import generate, provenance, score
 
     chosen = generate.choose_device(device)
     jobs, changed = take_in(work.images, ledger)
-    suite = _with_notes(_with_earlier(suite, ledger, work), changed)
+    suite = _with_notes(suite, changed)
     _record(suite, work, jobs, ledger)
     weights = {name: registry.get("metrics", name).digest() for name in suite.metrics}
     session = begin_session(ledger, provenance.collect(chosen, weights))
@@ -177,7 +196,7 @@ def _scored(suite: Suite, work: _Work, folder: Path, device: str | None) -> Outc
         write_scores(ledger, results.compute(ledger))
         raise NotComparable(
             f"no prompt and seed of {work.baseline!r} is there in {', '.join(map(repr, apart))}, so nothing pairs; the "
-            f"scores are in {folder / 'scores.csv'}"
+            f"scores are in {ledger.folder / 'scores.csv'}"
         )
     for label in apart:
         print(f"note: {label} has no prompt and seed in common with {work.baseline}", file=sys.stderr)
@@ -185,16 +204,17 @@ def _scored(suite: Suite, work: _Work, folder: Path, device: str | None) -> Outc
     write_scores(ledger, found)
     failed, unscored = failed_images(ledger), results.unscored(ledger)
     ledger.close()
-    return Outcome(folder, found, worked=True, failed=failed, unscored=unscored, apart=tuple(apart))
+    return Outcome(ledger.folder, found, worked=True, failed=failed, unscored=unscored, apart=tuple(apart))
 
 
 def _with_earlier(suite: Suite, ledger: Ledger, work: _Work) -> Suite:
-    """With the metrics that the same images were scored by before."""
+    """With the metrics that the same images were scored by before, as they were set then."""
     if ledger.get("given") != [_key(one) for one in work.images]:
         return suite
     before = results.load_suite(ledger)
     metrics = tuple(dict.fromkeys([*before.metrics, *suite.metrics]))
-    return suite.model_copy(update={"metrics": metrics, "scorers": {**before.scorers, **suite.scorers}})
+    kept = {name: one for name, one in before.scorers.items() if name not in suite.metrics}
+    return suite.model_copy(update={"metrics": metrics, "scorers": {**kept, **suite.scorers}})
 
 
 def _with_notes(suite: Suite, changed: Counter[str]) -> Suite:
@@ -211,6 +231,8 @@ def _record(suite: Suite, work: _Work, jobs: Sequence[str], ledger: Ledger) -> N
         ledger.set("suite", suite.model_dump(mode="json"))
         ledger.set("optimises", {label: {ELSEWHERE: []} for label in work.methods})
         ledger.set("given", [_key(one) for one in work.images])
+        # Of metrics that were added to the folder since, the scorers stay as they were recorded.
+        ledger.set("scorers", {m: d for m, d in (ledger.get("scorers") or {}).items() if m not in suite.metrics})
         record_scorers(ledger, [name for name in suite.metrics if name in suite.scorers])
         ledger.put_cells(
             (

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from bench import registry
 from bench.errors import UserError
+from bench.needs.base import Need
 
 OPTIONAL = {
     "pandas": "bench export",
@@ -125,12 +126,35 @@ def doctor() -> Iterator[str]:
     for name in registry.names("prompts"):
         try:
             entry = registry.get("prompts", name)
-            (entry.check or entry.read)()
+            if not _away(entry.needs()):
+                entry.read()
+                continue
+            yield from _told(f"prompts {name}", entry.needs())
         except UserError as error:
             yield f"missing  prompts {name}: {error}"
+    yield from _metrics()
     unbuilt = [m for m in registry.names("metrics") if registry.get("metrics", m).load is None]
     if unbuilt:
         yield f"note     metrics without a scorer yet: {', '.join(unbuilt)}"
+
+
+def _away(needs: Iterable[Need]) -> list[Need]:
+    return [need for need in needs if not need.source.here()]
+
+
+def _told(of: str, needs: Iterable[Need]) -> Iterator[str]:
+    """What is missing for a thing, and what brings it here."""
+    for need in _away(needs):
+        how = need.source.command or f"`python -m bench fetch SUITE` gets it from {need.source.where}"
+        yield f"missing  {of}: {need.what}: {how}"
+
+
+def _metrics() -> Iterator[str]:
+    for name in registry.names("metrics"):
+        entry = registry.get("metrics", name)
+        if entry.load is not None and entry.needs():
+            here = not _away(entry.needs())
+            yield from [f"ok       metric {name}: on this machine"] if here else _told(f"metric {name}", entry.needs())
 
 
 def _models() -> Iterator[str]:
@@ -139,7 +163,8 @@ def _models() -> Iterator[str]:
     for name in registry.names("models"):
         entry = registry.get("models", name)
         if entry.folder is None:
-            yield f"note     model {name}: downloaded from the hub ({entry.source}) when first used"
+            here = not _away(entry.needs())
+            yield from [f"ok       model {name}: on this machine"] if here else _told(f"model {name}", entry.needs())
             continue
         try:
             check_folder(entry.folder)

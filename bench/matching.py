@@ -53,7 +53,7 @@ class Source:
 
 def source(given: str) -> Source:
     """`--prompts`: a file as `PATH` or `PATH:COLUMN`, or a prompt set's name; UserError for what is neither."""
-    named = not Path(given).suffix and not given.startswith("file:")
+    named = given.startswith("hf:") or (not Path(given).suffix and not given.startswith("file:"))
     if named or given in registry.names("prompts"):
         return Source(given, tuple(registry.get("prompts", given).read()))
     path, column = own.place_of(given if given.startswith("file:") else f"file:{given}")

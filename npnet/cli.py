@@ -61,6 +61,11 @@ def _parser() -> argparse.ArgumentParser:
         help="only captions whose other pairs' source images score LOW to HIGH, mean, by METRIC",
     )
 
+    vectors = add("singular-vectors", cmd_singular_vectors, "print how alike source and target singular vectors are")
+    vectors.add_argument("folder", type=Path, metavar="DIR")
+    vectors.add_argument("--limit", type=positive, metavar="N", help="the first N pairs alone")
+    vectors.add_argument("--out", type=Path, metavar="FILE", help="all places, as .csv, or drawn as .svg, .png or .pdf")
+
     train = add("train", cmd_train, "train an NPNet on noise pairs, or fine-tune one; goes on where it was stopped")
     train.add_argument("config", type=Path, help="a YAML file")
     train.add_argument("--out", type=Path, required=True, help="where checkpoints, curves and the log go")
@@ -173,6 +178,13 @@ def cmd_teachers(options: argparse.Namespace) -> int:
 
     middling = gains.Middling(*options.middling) if options.middling else None
     gains.run(options.folders, calls=options.calls, metrics=options.metric, middling=middling)
+    return 0
+
+
+def cmd_singular_vectors(options: argparse.Namespace) -> int:
+    from npnet import singular
+
+    singular.run(options.folder, most=options.limit, out=options.out)
     return 0
 
 

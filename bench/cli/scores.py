@@ -35,6 +35,9 @@ def add_to(add: Add) -> None:
     score.add_argument(
         "--against", metavar="FOLDER|METHOD", help="the baseline's images, or the label of a table's method"
     )
+    score.add_argument(
+        "--reference", metavar="FOLDER", help="what metrics such as fid compare with: images, or an .npz"
+    )
     score.add_argument("--out", type=Path, help="where scores.csv and the report go (default: runs/NAME-DIGEST)")
     score.add_argument(
         "--votes", action="append", default=[], type=Path, help="a file that report.html's blind mode exported"
@@ -59,7 +62,13 @@ def add_to(add: Add) -> None:
 def cmd_score(options: argparse.Namespace) -> int:
     if options.prompts is not None:
         return _score_images(options)
-    for name, default in (("match", "order"), ("images_per_prompt", 1), ("against", None), ("out", None)):
+    for name, default in (
+        ("match", "order"),
+        ("images_per_prompt", 1),
+        ("against", None),
+        ("reference", None),
+        ("out", None),
+    ):
         if getattr(options, name) != default:
             raise UserError(
                 f"--{name.replace('_', '-')}: is for a folder of images; give its prompts as --prompts FILE"
@@ -103,6 +112,7 @@ def _score_images(options: argparse.Namespace) -> int:
         against=options.against,
         match=options.match,
         per_prompt=options.images_per_prompt,
+        reference=options.reference,
     )
     done = score_folder(asked, out=options.out, runs=Path("runs"), device=options.device)
     say(sentences(done.results))

@@ -23,8 +23,8 @@ from bench.errors import UserError, nearest
 
 LOCKS = Path(__file__).parent
 _PYTHONS = re.compile(r"^# python: (.+)$", re.MULTILINE)
-_WORK = re.compile(r"^(Collecting|Requirement already satisfied:|Processing) ?(\S+)")
-"""The lines by which pip says that it has come to a package."""
+_WORK = re.compile(r"^(Collecting|Requirement already satisfied:|Processing| \+) ?(\S+)")
+"""The lines by which pip says that it has come to a package, and uv that it has installed one."""
 
 
 @dataclass(frozen=True)
@@ -202,8 +202,10 @@ def _followed(command: list[str], keep: Callable[[str], object], advance: Advanc
         for line in running.stdout:
             keep(line)
             last = line.strip() or last
-            if line.startswith(("ERROR:", "error:")) or " × " in line:
-                errors.append(line.strip())
+            if line.startswith(("ERROR:", "error:")) or "╰─▶" in line:
+                errors.append(line.strip(" ╰─▶\n"))
             if _WORK.match(line):
                 advance(1)
-    return running.returncode, (errors[0] if errors else last)[:300]
+    # uv explains below its first line, pip sums up below its own.
+    said = next((one for one in errors if not one.startswith("error: No solution")), last)
+    return running.returncode, said[:300]

@@ -86,9 +86,10 @@ class Reference:
 
         UserError where it is too small, has an image that does not decode, or is a file of another network.
         """
+        digest = self.digest()
         if self.path.is_file():
             return self._stored(features)
-        kept = default_folder() / "references" / f"{network}-{self.digest()}.npy"
+        kept = default_folder() / "references" / f"{network}-{digest}.npy"
         import numpy as np
 
         try:

@@ -29,8 +29,8 @@ STEPS = {
     "dpo": 800,
     "turbo": 500,
     "lcm": 300,
-    "sd": 11_000,
-    "controlnet": 1000,
+    "sd": 6000,
+    "controlnet": 1500,
 }
 NAMES = tuple(STEPS)
 

@@ -312,7 +312,7 @@ fid = MetricEntry(
     value=frechet,
     fewest=100,
     resamples=400,
-    about="Fréchet distance to 8,000 exactly drawn scenes in the embedded CLIP's features, which shapes-clipscore shares",
+    about="Fréchet distance to 8,000 exactly drawn scenes in the features of the embedded CLIP, as shapes-clipscore",
 )
 diversity = MetricEntry(
     "shapes-diversity",

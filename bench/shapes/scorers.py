@@ -220,15 +220,16 @@ class PreferenceScorer:
 
     def score(self, images: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> list[Value]:
         with torch.inference_mode():
-            utility = self.model(pixels_to_input(images).to(self.device), self._ids(prompts))
+            utility = self.model(pixels_to_input(images).to(self.device), self.ids(prompts))
         return [Value(float(u)) for u in utility]
 
     def differentiable(self, images: torch.Tensor, prompts: Sequence[Prompt]) -> torch.Tensor:
         """Utilities (B,) of images (B, 3, H, W) in [0, 1]; gradients flow to the images."""
-        utility: torch.Tensor = self.model(_resized(2 * images - 1), self._ids(prompts))
+        utility: torch.Tensor = self.model(_resized(2 * images - 1), self.ids(prompts))
         return utility
 
-    def _ids(self, prompts: Sequence[Prompt]) -> torch.Tensor:
+    def ids(self, prompts: Sequence[Prompt]) -> torch.Tensor:
+        """Captions as token ids (B, 24)."""
         ids: torch.Tensor = self.tokenizer(
             [p.text for p in prompts],
             padding="max_length",

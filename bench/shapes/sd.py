@@ -68,7 +68,7 @@ def train_sd(
     work: Path,
     pipeline: Any,
     *,
-    steps: int = 11_000,
+    steps: int = 6000,
     vae_steps: int = VAE_STEPS,
     batch: int = 32,
     scenes: tuple[int, int, int, int] = SCENES,

@@ -15,7 +15,7 @@ import tiny_unet
 import torch
 from analytic import session
 
-from bench import registry, suite
+from bench import preflight, registry, suite
 from bench.errors import UserError
 from bench.methods.base import Method, check_chain
 from bench.methods.dpo import DPO
@@ -282,13 +282,15 @@ def test_a_lora_that_fits_nothing_is_refused(home: Path, family: Family, tmp_pat
     latents(family)
 
 
-def test_a_lora_without_peft_is_refused_when_planned(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lora_without_peft_is_told_before_anything_is_made(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)  # how Python marks a module that cannot be imported
-    refused(
-        lambda: planned(home / "own", f"{{use: dpo, weights: '{home / 'lora'}'}}"),
-        r"dpo: a LoRA needs peft; pip install 'noisebench\[lora\]'",
-    )
-    planned(home / "own", f"{{use: dpo, weights: '{home / 'other'}'}}")
+    needed = {name: preflight.missing(preflight.needs(planned(home / "own", f"{{use: dpo, weights: '{home / name}'}}")))
+              for name in ("lora", "other")}  # fmt: skip
+    (need,) = needed["lora"]
+    assert (need.of, need.source.command) == ("method dpo", "pip install 'noisebench[lora]'")
+    assert needed["other"] == []
+    with pytest.raises(UserError, match=r"method dpo needs peft \(pip install 'noisebench\[lora\]'\)"):
+        preflight.check([need], suite="mine.yaml")
 
 
 def test_a_method_that_met_no_model_says_so() -> None:

@@ -17,7 +17,7 @@ from reference import small_clips as small
 
 from bench import registry
 from bench.errors import UserError
-from bench.metrics.conversion import STATE, convert_mps
+from bench.metrics.conversion import STATE, _convert, convert_mps
 from bench.metrics.networks import cross
 from bench.metrics.networks.module import module_state
 from bench.prompts.base import Prompt
@@ -106,7 +106,7 @@ def test_what_no_network_is_made_of_is_refused(function: Any, tmp_path: Path) ->
     arguments = {"touch": (ran,), "run": (["touch", str(ran)],), "getattr": ("a", "upper")}[function.__name__]
     torch.save(Call(function, *arguments), file)
     with pytest.raises(UserError, match="nothing in it was executed") as caught:
-        convert_mps(file, tmp_path / "out")
+        _convert(file, tmp_path / "out" / STATE)
     assert "\n" not in str(caught.value)
     assert not ran.exists()
     assert not (tmp_path / "out").exists()
@@ -146,7 +146,7 @@ def test_another_file_is_one_line(content: Any, said: str, tmp_path: Path) -> No
     else:
         torch.save(content, file)
     with pytest.raises(UserError, match=said) as caught:
-        convert_mps(file, tmp_path)
+        _convert(file, tmp_path / STATE)
     assert "\n" not in str(caught.value)
     done = call("convert", "mps", tmp_path / "absent.pth", tmp_path)
     assert done.code == 2

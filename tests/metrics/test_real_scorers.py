@@ -152,7 +152,8 @@ def test_offline_and_absent_is_one_line_with_the_way_on(monkeypatch: pytest.Monk
         _fetched("hpsv2", part, "a folder that holds HPS_v2.1_compressed.pt")
     assert "--metric hpsv2=FOLDER" in str(caught.value)
     assert "\n" not in str(caught.value)
-    with pytest.raises(UserError, match="not on the hub"):
+    monkeypatch.setenv("BENCH_SCORERS", str(tmp_path / "scorers"))
+    with pytest.raises(UserError, match="`python -m bench fetch --metric aesthetic` gets them; or give a folder"):
         registry.get("metrics", "aesthetic").check_here()
 
 

@@ -272,6 +272,8 @@ def test_a_hub_model_is_planned_from_its_configs_run_and_there_again_offline(
         assert done.code == 0, done.err
         return images(tmp_path / runs)
 
+    fetched = bench_process("fetch", file, "--limit", 1, env=online)
+    assert fetched.code == 0, fetched.err
     made = run("runs")
     assert {model for model, *_ in made} == set(models)
     assert len({digest for _, digest in made.values()}) == 4, "two models, two methods"

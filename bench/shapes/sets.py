@@ -1,0 +1,80 @@
+"""The embedded stand-ins of set metrics, in the embedded CLIP's image features: distance to drawn scenes, diversity.
+
+Their reference is 8,000 scenes of the evaluation captions, drawn exactly. Its mean and covariance are kept in the
+package; `python -m bench.shapes.sets` draws them again, and a test checks that the file holds what it draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench.metrics.base import SetScorer
+from bench.metrics.distances import Gaussian
+from bench.metrics.features import Against
+
+if TYPE_CHECKING:
+    from bench.prompts.base import Prompt
+
+FILE = Path(__file__).parent / "weights" / "shapes-fid" / "statistics.npz"
+SCENES, SEED, SPLIT = 8000, 31, "geneval"
+
+
+class ClipFeatures:
+    """The embedded CLIP's image features, (B, 64)."""
+
+    def __init__(self, folder: Path, device: str):
+        import torch
+        from transformers import CLIPModel
+
+        from bench.models.base import check_folder, quiet_hub_libraries
+
+        quiet_hub_libraries()
+        check_folder(folder)
+        model: Any = CLIPModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+        self.model, self.device = model.to(device).eval(), device
+
+    def features(self, images: Sequence[np.ndarray], prompts: Sequence[Prompt] = ()) -> np.ndarray:
+        """(B, 64) float32 features of images (H, W, 3) uint8; another size than 64 is resized, antialiased."""
+        import torch
+
+        from bench.shapes.scorers import pixels_to_input
+
+        with torch.inference_mode():
+            pixels = pixels_to_input(images).to(self.device)
+            return self.model.get_image_features(pixel_values=pixels).pooler_output.float().cpu().numpy()
+
+
+def distance(folder: Path, device: str) -> SetScorer:
+    """The scorer of `shapes-fid`: features beside those of the drawn scenes."""
+    with np.load(FILE, allow_pickle=False) as held:
+        reference = Gaussian(held["mu"].astype(np.float64), held["sigma"].astype(np.float64))
+    return Against(ClipFeatures(folder, device), reference)
+
+
+def draw(folder: Path) -> dict[str, np.ndarray]:
+    """`mu` (64,) and `sigma` (64, 64) of the drawn scenes by the CLIP in a folder, as clean-fid names them."""
+    from bench.shapes.tasks import captioned
+
+    _, images = captioned(np.random.default_rng(SEED), SCENES, SPLIT)
+    scorer = ClipFeatures(folder, "cpu")
+    features = np.concatenate([scorer.features(list(part)) for part in np.split(images, SCENES // 200)])
+    gaussian = features.astype(np.float64)
+    return {"mu": gaussian.mean(axis=0).astype("<f4"), "sigma": np.cov(gaussian, rowvar=False).astype("<f4")}
+
+
+def main() -> None:
+    """Write the statistics again."""
+    import torch
+
+    torch.set_num_threads(1)
+    FILE.parent.mkdir(parents=True, exist_ok=True)
+    with FILE.open("wb") as file:
+        np.savez(file, **draw(FILE.parent.parent / "shapes-clip"))
+
+
+if __name__ == "__main__":
+    main()

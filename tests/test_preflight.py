@@ -1,0 +1,165 @@
+"""Before a run: every suite plans on a machine that has nothing, lists what it lacks, and `run` refuses in one line."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from conftest import Bench, call
+
+from bench import preflight, registry, suite
+from bench.errors import UserError
+from bench.needs.base import Lacking, Made, Need, Nothing, is_placeholder, placeholder
+from bench.needs.hub import HubFile
+from bench.plan import make_plan
+
+ROOT = Path(__file__).parents[1]
+SUITES = sorted((ROOT / "suites").glob("*.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def nothing_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No downloads, no checkpoints, no hub; and no working folder with trained networks in it."""
+    from huggingface_hub import constants
+
+    for name in ("HOME", "BENCH_DATA", "NPNET_WEIGHTS", "BENCH_SCORERS", "BENCH_CACHE"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("twin", [False, True], ids=["real", "twin"])
+@pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
+def test_every_suite_plans_on_a_machine_that_has_nothing(path: Path, twin: bool) -> None:
+    done = call("plan", path, "--limit", 1, *(["--twin"] if twin else []))
+    assert done.code == 0, done.err
+    assert not done.err
+    (found,) = re.findall(r"^needs: +(\d+), of which (\d+) are not on this machine", done.out, re.MULTILINE)
+    lines = re.findall(r"^  (?:prompts|model|method|metric) .*", done.out, re.MULTILINE)
+    assert len(lines) == int(found[1])
+    for line in lines:
+        # An address, a command, or what to do by hand.
+        assert re.search(
+            r"  from \S+|python -m (bench|npnet)|pip install|make one|put it|leave it out|reference", line
+        ), line
+    real = path.stem in (
+        "sdxl_main",
+        "methods",
+        "initno",
+        "samplers",
+        "steps",
+        "orthogonal",
+        "few_steps",
+        "npnet_claim",
+    )
+    if real and not twin:
+        assert f"get them:       python -m bench fetch {path}" in done.out
+    if twin and not path.stem.startswith("controlnet"):
+        assert lines == []
+
+
+def test_all_that_is_missing_is_told_at_once() -> None:
+    told = call("plan", ROOT / "suites" / "sdxl_main.yaml").out
+    of = [f"prompts {name}" for name in ("pick-a-pic", "drawbench", "hpd")]
+    of += [f"metric {name}" for name in ("hpsv2", "pickscore", "aesthetic", "imagereward", "clipscore", "mps")]
+    for name in (*of, "model sdxl", "method npnet"):
+        assert f"\n  {name} " in told
+    assert "stabilityai/stable-diffusion-xl-base-1.0       13.9 GB" in told
+    assert "scoring: about" in told
+    assert "GiB of weights at most at a time" in told
+    assert "priced under a placeholder" in told
+
+
+def test_a_run_refuses_in_one_line_with_both_ways_on(tmp_path: Path) -> None:
+    path = ROOT / "suites" / "sdxl_main.yaml"
+    done = call("run", path, "--runs", tmp_path / "runs", "--device", "cpu")
+    assert done.code == 2
+    assert f"`python -m bench fetch {path}` gets it" in done.error
+    assert "or --twin runs the suite on the embedded world" in done.error
+    assert "about 22" in done.error
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_names_the_command_that_makes_what_nobody_publishes(tmp_path: Path) -> None:
+    done = call("run", ROOT / "suites" / "npnet_thresholds.yaml", "--runs", tmp_path / "runs", "--device", "cpu")
+    assert done.code == 2
+    assert "trained/m01/best.safetensors (python -m npnet collect " in done.error
+    assert "--set selection.threshold=0.5 --out trained/m05" in done.error
+    assert "bench fetch" not in done.error
+
+
+def test_a_twin_runs_on_what_is_shipped_and_says_so(bench: Bench) -> None:
+    done = bench("plan", ROOT / "suites" / "npnet_thresholds.yaml", "--twin", "--limit", 1)
+    note = "note: method 'm = 0.1': checkpoint is 'auto' on the twin, not 'trained/m01/best.safetensors'"
+    assert note in done.out
+    assert "needs:          0, of which 0" in done.out
+
+
+def test_every_file_that_is_not_here_has_a_placeholder_of_its_own() -> None:
+    """Four networks make four sets of images, whether their files are here or not."""
+    loaded = suite.load(ROOT / "suites" / "npnet_study.yaml", limit=1)
+    plan = preflight.planned(loaded)
+    assert len(plan.jobs) == 5 * 3 * 3
+    assert {need.what for need in plan.lacking} == {f"trained/{name}/best.safetensors" for name in
+                                                    ("selected", "unselected", "cross", "nearby")}  # fmt: skip
+    with pytest.raises(Lacking, match="trained/selected/best"):
+        make_plan(loaded)
+    assert is_placeholder(placeholder("a"))
+    assert placeholder("a") != placeholder("b")
+    assert len(placeholder("a")) == 64
+
+
+def test_a_plan_with_everything_here_is_the_plan_that_is_run() -> None:
+    loaded = suite.load(ROOT / "suites" / "sdxl_main.yaml", twin=True, limit=2)
+    assert list(preflight.planned(loaded).jobs) == list(make_plan(loaded).jobs)
+
+
+def test_names_of_the_embedded_world_are_their_own_twins_and_what_collapses_is_told() -> None:
+    for kind in ("models", "prompts", "metrics"):
+        for name in registry.names(kind):
+            if registry.source(kind, name) == registry.PROJECT:
+                assert registry.twin(kind, name) == name
+    text = """\
+models: [sdxl, sd15, dreamshaper, shapes-sdxl]
+prompts: [hpd, hpd_full, drawbench]
+samplers: [ddim]
+baseline: standard
+methods: [standard]
+metrics: [clipscore]
+"""
+    notes = suite.parse(text, file="x.yaml", twin=True).notes
+    assert "models 'sdxl', 'sd15', 'shapes-sdxl' are one on the twin: 'shapes-sdxl'" in notes
+    assert "prompt sets 'hpd', 'hpd_full' are one on the twin: 'shapes-hpd'" in notes
+
+
+def test_a_plan_asks_no_network(bench_process: Bench, tmp_path: Path) -> None:
+    """Without HF_HUB_OFFLINE, an unreachable hub costs no second and no word."""
+    away = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "hf")}
+    away |= {"HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
+    done = bench_process("plan", ROOT / "suites" / "sdxl_main.yaml", "--limit", 1, env=away)
+    assert done.code == 0, done.err
+    assert done.err == ""
+    assert not (tmp_path / "hf").exists()
+
+
+def test_sizes_are_summed_once_a_source() -> None:
+    file = HubFile("a/b", "0" * 40, "x")
+    found = [
+        Need("metric one", "x", file, 1_500_000_000),
+        Need("metric two", "x", file, 1_500_000_000),
+        Need("metric two", "y", HubFile("a/b", "0" * 40, "y")),
+        Need("method z", "z", Made(Path("z"), "make it"), 5),
+        Need("metric w", "w", Nothing("not built")),
+    ]
+    assert preflight.size(found) == (1_500_000_000, 1)
+    assert preflight.amount(found) == "about 1.5 GB and 1 of unknown size"
+    with pytest.raises(UserError) as caught:
+        preflight.check(found, suite="my.yaml")
+    assert str(caught.value) == (
+        "my.yaml: not on this machine is what metric one, metric two need (about 1.5 GB and 1 of unknown size): "
+        "`python -m bench fetch my.yaml` gets it; and method z needs z (make it), metric w needs w (not built); or "
+        "--twin runs the suite on the embedded world"
+    )
+    preflight.check([], suite="my.yaml")
