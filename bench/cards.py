@@ -235,6 +235,7 @@ def keep(
     found = values(asks, device)
     judged = [v for v in found if v is not None]
     spread = max(judged) - min(judged)
+    by, versions = _by(wanted, device)
     card = Card(
         checkpoint=words or ("the user's" if wanted.checkpoint else "as published or shipped"),
         digest=None if seeded else ours.digest(),
@@ -242,8 +243,8 @@ def keep(
         images=images_digest(),
         values=[None if v is None else round(v, 9) for v in found],
         tolerance=float(f"{max(_RELATIVE[wanted.precision] * spread, 1e-6):.1g}"),
-        by=_by(wanted, device),
-        versions=_versions(),
+        by=by,
+        versions=versions,
     )
     path = write(wanted.metric, card, folder)
     return Checked("wrote", f"{wanted.metric}: {len(judged)} values in {path}")
@@ -287,23 +288,20 @@ def _lacking(entry: MetricEntry, wanted: Wanted) -> Checked | None:
     return None
 
 
-def _by(wanted: Wanted, device: str) -> str:
+def _by(wanted: Wanted, device: str) -> tuple[str, dict[str, str]]:
+    """Who computes the values, and the versions of the libraries that it is done with."""
+    on = device.partition(":")[0]
     if wanted.package:
-        from bench.environments import requirements
+        from bench.environments import pinned
         from bench.metrics.worker import PACKAGES
 
         name = PACKAGES[wanted.metric]
-        lines = [line.partition(";")[0].strip() for line in requirements(name)]
-        pinned = next(line for line in lines if line.lower().replace("_", "-").startswith(f"{name}=="))
-        return f"the package {pinned.replace('==', ' ')}, {device.partition(':')[0]}"
-    return f"noisebench {__version__}, {device.partition(':')[0]}"
-
-
-def _versions() -> dict[str, str]:
+        versions = pinned(name)
+        return f"the package {name} {versions[name]}, {on}", {n: versions[n] for n in _LIBRARIES if n in versions}
     found = {}
     for name in _LIBRARIES:
         try:
             found[name] = version(name).split("+")[0]
         except PackageNotFoundError:
             continue
-    return found
+    return f"noisebench {__version__}, {on}", found

@@ -91,6 +91,12 @@ def requirements(name: str) -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
+def pinned(name: str) -> dict[str, str]:
+    """Versions by package, names in lower case with hyphens, that a lock file asks for."""
+    lines = (line.partition(";")[0].partition("==") for line in requirements(name))
+    return {package.strip().lower().replace("_", "-"): version.strip() for package, _, version in lines}
+
+
 def _lock(name: str) -> str:
     if name not in names():
         raise UserError(f"unknown environment {name!r}{nearest(name, names())}")

@@ -173,12 +173,12 @@ class Placing(Protocol):
 class Against:
     """A set scorer whose features are rows beside a reference."""
 
-    def __init__(self, scorer: FeatureScorer, placing: Placing):
+    def __init__(self, scorer: SetScorer, placing: Placing):
         self.scorer, self.placing = scorer, placing
 
     def features(self, images: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> np.ndarray:
         """(B, D') rows."""
-        return self.placing.rows(self.scorer.features(images))
+        return self.placing.rows(self.scorer.features(images, prompts))
 
 
 Build = Callable[[Checkpoint, str, str], FeatureScorer]

@@ -55,15 +55,15 @@ def distance(folder: Path, device: str) -> SetScorer:
     return Against(ClipFeatures(folder, device), reference)
 
 
-def draw(folder: Path) -> dict[str, np.ndarray]:
-    """`mu` (64,) and `sigma` (64, 64) of the drawn scenes by the CLIP in a folder, as clean-fid names them."""
+def draw(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (64,) and covariance (64, 64) of the drawn scenes by the CLIP in a folder."""
     from bench.shapes.tasks import captioned
 
     _, images = captioned(np.random.default_rng(SEED), SCENES, SPLIT)
     scorer = ClipFeatures(folder, "cpu")
     features = np.concatenate([scorer.features(list(part)) for part in np.split(images, SCENES // 200)])
-    gaussian = features.astype(np.float64)
-    return {"mu": gaussian.mean(axis=0).astype("<f4"), "sigma": np.cov(gaussian, rowvar=False).astype("<f4")}
+    wide = features.astype(np.float64)
+    return wide.mean(axis=0).astype("<f4"), np.cov(wide, rowvar=False).astype("<f4")
 
 
 def main() -> None:
@@ -73,7 +73,8 @@ def main() -> None:
     torch.set_num_threads(1)
     FILE.parent.mkdir(parents=True, exist_ok=True)
     with FILE.open("wb") as file:
-        np.savez(file, **draw(FILE.parent.parent / "shapes-clip"))
+        mean, covariance = draw(FILE.parent.parent / "shapes-clip")
+        np.savez(file, mu=mean, sigma=covariance)  # as clean-fid names them
 
 
 if __name__ == "__main__":

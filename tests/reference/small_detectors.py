@@ -45,3 +45,90 @@ def geneval_folder(folder: Path, case: str, *, file: bool = False) -> Path:
     else:
         small.clip_folder(folder / "clip-vit-large-patch14", case, act="quick_gelu")
     return folder
+
+
+def _bert(folder: Path) -> None:
+    """BERT's tokenizer whose words `yes`, `no` and BLIP's two have the published numbers."""
+    found = [f"[unused{i}]" for i in range(30524)]
+    found[0], found[100], found[101], found[102], found[103] = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
+    for i, word in enumerate((*"abcdefghijklmnopqrstuvwxyz?-", "red", "green", "blue", "bench", "bowl", "the")):
+        found[1000 + i] = word
+        found[1500 + i] = f"##{word}"
+    found[2748], found[2053], found[30522], found[30523] = "yes", "no", "[DEC]", "[ENC]"
+    (folder / "vocab.txt").write_text("\n".join([*found, ""]), encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer", "do_lower_case": true}')
+
+
+def blip_folder(folder: Path, case: str) -> Path:
+    """A BLIP that answers questions, with 96 pixels of its own and BERT's numbers for words."""
+    from transformers import BlipConfig, BlipForQuestionAnswering
+
+    text = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision = {**text, "image_size": 96, "patch_size": 16}
+    text |= {"encoder_hidden_size": 32, "vocab_size": 30524, "bos_token_id": 30522, "max_position_embeddings": 64}
+    network = BlipForQuestionAnswering(BlipConfig(text_config=text, vision_config=vision))
+    _filled(network, case).save_pretrained(folder)
+    _bert(folder)
+    return folder
+
+
+def owl_folder(folder: Path, case: str) -> Path:
+    """An OWLv2 of 96 pixels, whose confidences are far apart, with CLIP's tokenizer."""
+    from transformers import Owlv2Config, Owlv2ForObjectDetection
+
+    text = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision = {**text, "image_size": 96, "patch_size": 16}
+    text |= {"vocab_size": small.WORDS, "max_position_embeddings": 16}
+    network = Owlv2ForObjectDetection(Owlv2Config(text_config=text, vision_config=vision, projection_dim=32))
+    _filled(network, case).save_pretrained(folder)
+    small.write_tokenizer(folder)
+    return folder
+
+
+def compbench_folder(folder: Path, case: str) -> Path:
+    """BLIP, OWLv2 and CLIP B/32 under their published names."""
+    blip_folder(folder / "blip-vqa-capfilt-large", case)
+    owl_folder(folder / "owlv2-base-patch16-ensemble", case)
+    small.clip_folder(folder / "clip-vit-base-patch32", case, act="quick_gelu")
+    return folder
+
+
+def qwen_folder(folder: Path, case: str) -> Path:
+    """A Qwen3-VL of two layers, with a tokenizer of bytes that knows `Yes` and the control tokens."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast, Qwen2VLImageProcessorPil, Qwen3VLConfig
+    from transformers import Qwen3VLForConditionalGeneration as Qwen
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = [("Y", "e"), ("Ye", "s"), ("y", "e"), ("ye", "s"), ("Ġ", "yes"), ("Ġ", "Yes"), ("t", "w"), ("tw", "o")]
+    words = {word: i for i, word in enumerate([*letters, *(a + b for a, b in merges)])}
+    tokenizer = Tokenizer(models.BPE(vocab=words, merges=merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    control = ["<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, additional_special_tokens=control)
+    place = dict(zip(control, fast.convert_tokens_to_ids(control), strict=True))
+    text = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "head_dim": 16,
+    }
+    text |= {"num_key_value_heads": 1, "vocab_size": len(fast)}
+    text |= {"rope_parameters": {"rope_type": "default", "mrope_section": [4, 2, 2], "rope_theta": 5e6}}
+    vision = {"depth": 2, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2, "out_hidden_size": 32}
+    vision |= {"deepstack_visual_indexes": [0], "num_position_embeddings": 64}
+    config = Qwen3VLConfig(
+        text_config=text,
+        vision_config=vision,
+        image_token_id=place["<|image_pad|>"],
+        video_token_id=place["<|video_pad|>"],
+        vision_start_token_id=place["<|vision_start|>"],
+        vision_end_token_id=place["<|vision_end|>"],
+    )
+    _filled(Qwen(config), case).save_pretrained(folder)
+    fast.save_pretrained(folder)
+    size = {"shortest_edge": 64 * 64, "longest_edge": 128 * 128}
+    Qwen2VLImageProcessorPil(patch_size=16, merge_size=2, size=size).save_pretrained(folder)
+    return folder

@@ -91,8 +91,8 @@ class Forked(nn.Module):
         """(B, inside, 8, 8) to (B, 2048, 8, 8)."""
         one, two = self.tower_conv(x), self.tower_1_conv_1(self.tower_1_conv(x))
         pooled = F.max_pool2d(x, 3, 1, 1) if self.maximum else _average(x)
-        forks = (self.tower_mixed_conv(one), self.tower_mixed_conv_1(one))
-        forks += (self.tower_1_mixed_conv(two), self.tower_1_mixed_conv_1(two))
+        forks = [self.tower_mixed_conv(one), self.tower_mixed_conv_1(one)]
+        forks += [self.tower_1_mixed_conv(two), self.tower_1_mixed_conv_1(two)]
         return torch.cat([self.conv(x), *forks, self.tower_2_conv(pooled)], 1)
 
 
