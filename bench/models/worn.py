@@ -176,7 +176,7 @@ def _with_lora(family: PipelineFamily, network: Any, w: Weights) -> Any:
 def check_peft(of: str) -> None:
     """UserError where the library that adds LoRA updates is not installed."""
     if importlib.util.find_spec("peft") is None:
-        raise UserError(f"{of}: a LoRA needs peft; pip install 'noisebench[lora]'")
+        raise UserError(f"{of}: a LoRA needs peft; pip install peft")
 
 
 def _check_lora(family: PipelineFamily, network: Any, w: Weights, state: Mapping[str, Any]) -> None:
