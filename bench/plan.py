@@ -248,7 +248,7 @@ def _make_plan(suite: Suite, read: Callable[[str], list[Prompt]] | None, dtype: 
         ready[spec.label, arm.model] = methods
         optimises.setdefault(spec.label, {}).setdefault(arm.model, list(Chain(links=methods).optimises()))
         names = [link.use for link, m in zip(spec.chain, methods, strict=True) if not m.judge()]
-        plain = Sampling(arm.sampler, arm.steps, arm.guidance, entry.size, suite.dtype or dtype)
+        plain = Sampling(arm.sampler, arm.steps, arm.guidance, entry.size, entry.dtype or suite.dtype or dtype)
         try:
             making, choosing = split_choice(methods)
             check_chain(making, names, plain)
@@ -350,16 +350,16 @@ def check_needs(chain: Chain, entry: ModelEntry, sampler: Sampler) -> None:
             raise UserError(f"it needs a {need}, and {sampler.name!r} is none; give one of {', '.join(able)}")
 
 
-_digests: dict[str, str] = {}
+_digests: dict[ModelEntry, str] = {}
 _metric_digests: dict[MetricEntry, str] = {}
-"""By entry, not by name: a suite may configure a metric on a checkpoint of its own."""
+"""By entry, not by name: a suite may run a model, or a metric, with settings of its own."""
 
 
 def _model_digest(entry: ModelEntry) -> str:
-    if entry.name not in _digests:
+    if entry not in _digests:
         check_entry(entry)
-        _digests[entry.name] = entry.digest()
-    return _digests[entry.name]
+        _digests[entry] = entry.digest()
+    return _digests[entry]
 
 
 def _metric_digest(name: str) -> str:

@@ -16,13 +16,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
-from bench import registry, suite_gates, suite_scorers, suite_seeds, suite_yaml
+from bench import registry, suite_gates, suite_models, suite_scorers, suite_seeds, suite_yaml
 from bench.errors import UserError, nearest
 from bench.needs.base import Lacking
 from bench.suite_gates import COSTS as COSTS
 from bench.suite_gates import EVERY_PROMPT_SET as EVERY_PROMPT_SET
 from bench.suite_gates import Gate as Gate
 from bench.suite_gates import Gates, Text
+from bench.suite_models import ModelSettings
 from bench.suite_scorers import ScorerSettings
 from bench.suite_seeds import MAX_SEEDS as MAX_SEEDS
 from bench.suite_seeds import Seed as Seed
@@ -97,6 +98,8 @@ class Suite(_Fields):
 
     models: tuple[str, ...]
     """Registered models."""
+    running: dict[str, ModelSettings] = {}
+    """The user's settings by model."""
     prompts: tuple[str, ...]
     """Registered prompt sets."""
     samplers: tuple[str, ...]
@@ -130,8 +133,9 @@ class Suite(_Fields):
         kept = self.model_dump(mode="json", exclude=told)
         if self.dtype is None:
             del kept["dtype"]  # suites had no precision at first, and the same suite keeps its id
-        if not self.scorers:
-            del kept["scorers"]
+        for key in ("scorers", "running"):
+            if not kept[key]:
+                del kept[key]
         for settings in kept.get("scorers", {}).values():
             settings.pop("timeout", None)
         return json.dumps(kept, sort_keys=True, separators=(",", ":"))
@@ -143,11 +147,10 @@ class Suite(_Fields):
 
     @contextmanager
     def configured(self) -> Iterator[None]:
-        """Within, its metrics are those of its `scorers`; UserError where a checkpoint is not there any more."""
-        entries = {
-            name: one.on(registry.get("metrics", name)) for name, one in self.scorers.items()
-        }
-        with registry.configured("metrics", entries):
+        """Within, models and metrics are as `running` and `scorers` have them; UserError where a file has gone."""
+        models = suite_models.entries(self.running)
+        entries = {name: one.on(registry.get("metrics", name)) for name, one in self.scorers.items()}
+        with registry.configured("metrics", entries), registry.configured("models", models):
             yield
 
 
@@ -200,11 +203,12 @@ def parse(
     for setting in overrides:
         document.override(setting)
     document.data.setdefault("name", Path(file).stem)
-    scorers, wrong = suite_scorers.taken(document)
-    written = _validated(document, wrong)
+    running, wrong = suite_models.taken(document)
+    scorers, more = suite_scorers.taken(document)
+    written = _validated(document, [*wrong, *more])
     document.refuse(_unmatched(written, document))
     fields = {key: getattr(written, key) for key in _Written.model_fields}
-    suite = Suite(**fields, limit=limit, twin=twin, source_text=text, scorers=scorers)
+    suite = Suite(**fields, limit=limit, twin=twin, source_text=text, running=running, scorers=scorers)
     kept, given = suite_scorers.split(metrics)
     suite = _filtered(suite, methods=methods, metrics=kept)
     if twin:
@@ -469,7 +473,9 @@ def _twinned(suite: Suite, document: Document) -> Suite:
             continue  # the suite compares them: it would have nothing to show at one value
         update[key] = None
         notes.append(f"{key} is the twin model's own default, not the suite's; --set {key}=... sets it")
-    update["scorers"] = {}
+    update |= {"scorers": {}, "running": {}}
+    if suite.running:
+        notes.append(f"settings of {', '.join(suite.running)} play no part: the stand-ins run as they are")
     if suite.scorers:
         told = ", ".join(suite.scorers)
         notes.append(f"checkpoint, dtype and reference of {told} play no part: the stand-ins have their own")

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
-from bench import registry, suite_yaml
+from bench import registry, suite_settings
 from bench.errors import UserError
 from bench.suite_gates import Text
-from bench.suite_yaml import Document, Fault, shown
+from bench.suite_yaml import Document, Fault
 
 
 class ScorerSettings(BaseModel):
@@ -59,33 +59,7 @@ class ScorerSettings(BaseModel):
 
 def taken(document: Document) -> tuple[dict[str, ScorerSettings], list[Fault]]:
     """Settings by metric, each mapping under `metrics` giving way to its name; and what is wrong with them."""
-    written: Any = document.data.get("metrics")
-    listed: list[Any] = written if isinstance(written, list) else []
-    found: dict[str, ScorerSettings] = {}
-    wrong: list[Fault] = []
-    for at, entry in enumerate(listed):
-        if not isinstance(entry, dict):
-            continue
-        name = entry.get("use")
-        if not isinstance(name, str):
-            wrong.append((("metrics", at), f"a metric should be a name, or a mapping with 'use', got {shown(entry)}"))
-            listed[at] = shown(entry)
-            continue
-        listed[at] = name
-        try:
-            settings = ScorerSettings.model_validate({key: value for key, value in entry.items() if key != "use"})
-            check(name, settings)
-            found[name] = settings
-        except ValidationError as error:
-            for one in error.errors():
-                key = ".".join(map(str, one["loc"]))
-                known = [*ScorerSettings.model_fields, "use"]
-                said = suite_yaml.phrase(one, subject=f"{key!r} of metric {name!r}", known=known)
-                wrong.append((("metrics", at, *one["loc"]), said))
-        except UserError as error:
-            if name in registry.names("metrics"):  # an unknown one is told by whoever reads the names
-                wrong.append((("metrics", at), str(error)))
-    return found, wrong
+    return suite_settings.taken(document, "metrics", ScorerSettings, check=check)
 
 
 def check(name: str, settings: ScorerSettings) -> None:

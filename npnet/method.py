@@ -135,7 +135,7 @@ class NPNetMethod(Method):
             published = (_provenance(self._path(None))["config"] or {}).get("backbone") != "small"
         if not published:
             return ()
-        return (Need("method npnet", "timm", Package("timm", "'noisebench[npnet]'")),)
+        return (Need("method npnet", "timm", Package("timm", "timm")),)
 
     def _path(self, entry: ModelEntry | None) -> Path:
         if self.checkpoint != AUTO:

@@ -81,9 +81,7 @@ def _draw(out: Path, own: np.ndarray, others: np.ndarray) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise UserError(
-            f"{out}: a figure needs matplotlib: pip install 'noisebench[figures]'; or give a .csv"
-        ) from error
+        raise UserError(f"{out}: a figure needs matplotlib: pip install matplotlib; or give a .csv") from error
     figure = Figure(figsize=(6, 3.2), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     for side, (at, name) in enumerate(zip(axes, SIDES, strict=True)):

@@ -119,6 +119,8 @@ def test_doctor_fetches_nothing(hub_here: hubs.Hub, tmp_path: Path) -> None:
     surroundings = {**os.environ, **hub_here.environment(tmp_path / "cache"), "BENCH_DATA": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=surroundings, check=True)
     (line,) = (line for line in done.stdout.splitlines() if "pick-a-pic-train" in line)
-    assert line.startswith("missing  prompts pick-a-pic-train: pick-a-pic-train: `python -m bench fetch SUITE` gets it ")
+    assert line.startswith(
+        "missing  prompts pick-a-pic-train: pick-a-pic-train: `python -m bench fetch SUITE` gets it "
+    )
     assert "hf:yuvalkirstain/pickapic_v1_no_images@a3592a4" in line
     assert not (tmp_path / "cache").exists()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-WEIGHTS_LIMIT = 40_000_000
+WEIGHTS_LIMIT = 60_000_000
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,8 @@ class Loaded(ABC):
             raise
         except ImportError as error:
             raise UserError(
-                f"metric {checkpoint.metric!r} needs {error.name}: pip install 'noisebench[scorers]'"
+                f"metric {checkpoint.metric!r} needs {error.name}, which noisebench installs: pip install "
+                "open-clip-torch clean-fid timm torchvision"
             ) from error
         except Exception as error:
             # Libraries raise whatever their parsers raise; the user needs the place and the first line of the reason.

@@ -7,11 +7,12 @@ import importlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bench.errors import UserError
+from bench.models.loading import Loading, resized
 from bench.needs.base import Need, Package
 from bench.needs.hub import HubPipeline
 
@@ -50,6 +51,10 @@ class ModelEntry:
     """Milliseconds of one guided denoiser call for one image in a batch, for the plan's estimate of time."""
     call_ms_on: str = ""
     """The machine on which `call_ms` was measured."""
+    dtype: str | None = None
+    """Precision of its networks, before a suite's: fp32, fp16 or bf16."""
+    loading: Loading = field(default_factory=Loading)
+    """How it is loaded."""
     about_bytes: int | None = None
     """About what is downloaded of it: its networks' parameters in the precision that they are published in."""
 
@@ -59,10 +64,19 @@ class ModelEntry:
         return path if path.is_absolute() else None
 
     def digest(self) -> str:
-        """What decides the pixels: the folder's content, or the pinned hub id and revision."""
+        """What decides the pixels: the folder's content, or the pinned hub id and revision; and how it is loaded."""
+        loading = self.loading.identity()
+        told = f":{loading}" if loading else ""
         if self.folder is None:
-            return f"{self.source}@{self.revision}"
-        return folder_digest(self.folder)
+            return f"{self.source}@{self.revision}{told}"
+        return folder_digest(self.folder) + told
+
+    def configured(
+        self, *, size: tuple[int, int] | None = None, dtype: str | None = None, **options: Any
+    ) -> ModelEntry:
+        """This model with other images (height, width), precision, or options of `Loading`; UserError as `resized`."""
+        found = self if size is None else resized(self, size)
+        return replace(found, dtype=dtype or self.dtype, loading=replace(self.loading, **options))
 
     def family(self) -> type[Family]:
         """The class that loads it; it is imported without torch."""
@@ -74,8 +88,7 @@ class ModelEntry:
         packages = tuple(Need(of, one.module, one) for one in self.family().packages)
         if self.folder is not None:
             return packages
-        # The variant of a model that has variants, such as its files in half precision.
-        source = HubPipeline(self.source, str(self.revision), getattr(self, "variant", None))
+        source = HubPipeline(self.source, str(self.revision), self.loading.variant)
         return (Need(of, self.source, source, self.about_bytes), *packages)
 
     def load(self, device: str, dtype: str | None = None) -> Family:

@@ -51,8 +51,8 @@ class HunyuanDiT(PipelineFamily):
     pipeline_class = "HunyuanDiTPipeline"
     network_name = "transformer"
     packages = (
-        Package("sentencepiece", "'noisebench[hunyuan]'"),
-        Package("google.protobuf", "'noisebench[hunyuan]'"),
+        Package("sentencepiece", "sentencepiece"),
+        Package("google.protobuf", "protobuf"),
     )
 
     def __init__(self, entry: ModelEntry, device: str, dtype: str):
@@ -126,5 +126,5 @@ def _check_tokenizer(entry: ModelEntry) -> None:
     if not (is_sentencepiece_available() and is_protobuf_available()):
         raise UserError(
             f"model {entry.name!r}: its T5 tokenizer needs sentencepiece and protobuf; "
-            "pip install 'noisebench[hunyuan]'"
+            "pip install sentencepiece protobuf"
         )

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bench.errors import UserError, first_line
+from bench.models import loading
 from bench.models.base import TORCH_DTYPES, Embeddings, Family, ModelEntry, check_folder, quiet_hub_libraries
 from bench.models.controlled import Residuals
 from bench.models.controlled import load as load_controlnet
@@ -44,6 +45,7 @@ class PipelineFamily(Family):
             pipeline = diffusers.DiffusionPipeline.from_pretrained(
                 entry.source,
                 revision=entry.revision,
+                variant=entry.loading.variant,
                 dtype=getattr(torch, TORCH_DTYPES[dtype]),
                 local_files_only=entry.folder is not None,
             )
@@ -52,8 +54,8 @@ class PipelineFamily(Family):
             missing = [n for n in (*self.encoders, *self.needed, self.network_name) if not getattr(pipeline, n, None)]
             if missing:
                 raise ValueError(f"it has no {', '.join(missing)}")
-            self.pipeline = pipeline.to(device)
-        except torch.OutOfMemoryError:
+            self.pipeline = loading.place(pipeline, entry, device)
+        except (torch.OutOfMemoryError, UserError):
             raise
         except Exception as error:
             # diffusers raises whatever its parsers raise; the user needs the place and the first line of the reason.
@@ -67,7 +69,7 @@ class PipelineFamily(Family):
         for module in (self._own, self.pipeline.vae):
             module.eval().requires_grad_(False)
         check_parts(entry, self._own.config, self.pipeline.vae.config, self.scheduler_config)
-        self._wardrobe = Wardrobe(self._own)
+        self._wardrobe = Wardrobe(entry.loading.prepared(self._own))
 
     @property
     def _own(self) -> Any:

@@ -78,12 +78,17 @@ def dressed(family: PipelineFamily, own: Any, weights: Sequence[Weights]) -> Any
             network = _replaced(family, own, w)
         else:
             network = _with_lora(family, _copied(own) if network is own else network, w)
-    return network.to(family.device).eval().requires_grad_(False)
+    return family.entry.loading.prepared(network.to(family.device).eval().requires_grad_(False))
 
 
 def _copied(network: Any) -> Any:
     """A copy without the original's hooks, which count calls of the original."""
     found = copy.deepcopy(network)
+    if hasattr(found, "_hf_hook"):  # of accelerate, which moves an offloaded network to and fro
+        from accelerate.hooks import remove_hook_from_module
+
+        remove_hook_from_module(found, recurse=True)
+    vars(found).pop("forward", None)  # compiled, it is that of the original
     for name in _HOOKS:
         getattr(found, name, {}).clear()
     return found
@@ -171,7 +176,7 @@ def _with_lora(family: PipelineFamily, network: Any, w: Weights) -> Any:
 def check_peft(of: str) -> None:
     """UserError where the library that adds LoRA updates is not installed."""
     if importlib.util.find_spec("peft") is None:
-        raise UserError(f"{of}: a LoRA needs peft; pip install 'noisebench[lora]'")
+        raise UserError(f"{of}: a LoRA needs peft; pip install peft")
 
 
 def _check_lora(family: PipelineFamily, network: Any, w: Weights, state: Mapping[str, Any]) -> None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MISSING_LIBRARY = "no figures as PNG and SVG, for matplotlib is not installed; pip install 'noisebench[figures]'"
+MISSING_LIBRARY = "no figures as PNG and SVG, for matplotlib is not installed; pip install matplotlib"
 PANELS = 12
 COLUMNS = 3
 DPI = 160

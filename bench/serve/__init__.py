@@ -27,7 +27,7 @@ def serve(runs: Path, *, port: int) -> int:
     except ModuleNotFoundError as error:
         if error.name not in ("flask", "werkzeug"):
             raise
-        raise UserError("serve needs Flask, which is not installed; pip install 'noisebench[serve]'") from error
+        raise UserError("serve needs Flask, which is not installed; pip install flask") from error
 
     class Quiet(WSGIRequestHandler):
         """Without a line for every image on the terminal."""

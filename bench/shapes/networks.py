@@ -130,8 +130,8 @@ def controlnet(denoiser: UNet2DConditionModel) -> ControlNetModel:
     from diffusers import ControlNetModel
 
     found = ControlNetModel.from_unet(denoiser, conditioning_embedding_out_channels=(8, 16, 32, 64))
-    # diffusers makes this layer zero too. Behind residuals that are zero as well no gradient reaches it at first, and in
-    # 1,000 steps the outlines were not read at all.
+    # diffusers makes this layer zero too. Behind residuals that are zero as well no gradient reaches it at first, and
+    # in 1,000 steps the outlines were not read at all.
     torch.nn.init.xavier_uniform_(found.controlnet_cond_embedding.conv_out.weight)
     return found.eval()
 

@@ -25,8 +25,22 @@ sdxl = ModelEntry(
     guidance=5.0,
     size=(64, 64),
     latent=(4, 8, 8),
-    twin_of=("sdxl", "hunyuan-dit", "sd14", "sd15", "sd21"),
+    twin_of=("sdxl", "hunyuan-dit"),
     call_ms=2.0,
+    call_ms_on="two CPU cores",
+)
+
+sd = ModelEntry(
+    name="shapes-sd",
+    adapter="bench.models.sd:StableDiffusion",
+    source=str(WEIGHTS / "shapes-sd"),
+    revision=None,
+    steps=20,
+    guidance=7.5,
+    size=(64, 64),
+    latent=(4, 16, 16),
+    twin_of=("sd14", "sd15", "sd21"),
+    call_ms=4.0,
     call_ms_on="two CPU cores",
 )
 

@@ -94,7 +94,7 @@ def _within(folder: Path, *, of: str, told: str) -> tuple[str | None, str | None
 
 def needs(w: Weights, of: str, about_bytes: int | None = None) -> tuple[Need, ...]:
     """What of these weights must be on this machine, and where it comes from; none where they are a folder's."""
-    packages = (Need(of, "peft", Package("peft", "'noisebench[lora]'")),) if w.kind == LORA else ()
+    packages = (Need(of, "peft", Package("peft", "peft")),) if w.kind == LORA else ()
     if w.revision is None:
         return packages
     what = "/".join(part for part in (w.source, w.subfolder, w.file) if part)

@@ -230,12 +230,27 @@ def test_the_papers_suites_plan_with_a_set_of_ones_own(
     assert others == {"controlnet", "inversion", "npnet"}
 
 
-@pytest.mark.parametrize("kind", ["canny", "depth", "openpose"])
-def test_the_embedded_world_has_no_controlnet_and_says_so(kind: str) -> None:
+@pytest.mark.parametrize("kind", ["depth", "openpose"])
+def test_the_embedded_world_has_no_controlnet_of_this_kind_and_says_so(kind: str) -> None:
     path = _suite(kind)
-    refused(lambda: suite.load(path, twin=True), str(path), "--twin leaves no prompt set", "'controlnet'")
-    twin = registry.get("models", "shapes-sdxl")
-    refused(lambda: ControlNet(kind=kind).for_model(twin), f"no {kind} weights are known for model 'shapes-sdxl'")
+    said = f"no {kind} weights are known for model 'shapes-sdxl'"
+    refused(lambda: suite.load(path, twin=True), str(path), "--twin leaves no baseline", said)
+    refused(lambda: ControlNet(kind=kind).for_model(registry.get("models", "shapes-sdxl")), said)
+
+
+def test_the_embedded_world_has_a_controlnet_of_edges() -> None:
+    """Every prompt of the twin's set has its edges, and every arm is controlled in all of its calls."""
+    found = suite.load(_suite("canny"), twin=True, limit=3)
+    assert (found.models, found.prompts, found.steps) == (("shapes-sdxl",), ("shapes-controlnet",), None)
+    plan = make_plan(found)
+    costs = {cell.arm.method: plan.nfe(plan.jobs[cell.job_id]) for cell in plan.cells}
+    # A call of the ControlNet with each of the denoiser's; NPNet is a network of its own.
+    assert {name: nfe.networks - nfe.forwards for name, nfe in costs.items()} == {
+        "controlnet": 0,
+        "controlnet+npnet": 1,
+        "controlnet+inversion": 0,
+    }
+    assert all(dict(job.links[0][1])["weights"]["kind"] == CONTROLNET for job in plan.jobs.values())
 
 
 # A run ---------------------------------------------------------------------------------------------------------------

@@ -287,7 +287,7 @@ def test_a_lora_without_peft_is_told_before_anything_is_made(home: Path, monkeyp
     needed = {name: preflight.missing(preflight.needs(planned(home / "own", f"{{use: dpo, weights: '{home / name}'}}")))
               for name in ("lora", "other")}  # fmt: skip
     (need,) = needed["lora"]
-    assert (need.of, need.source.command) == ("method dpo", "pip install 'noisebench[lora]'")
+    assert (need.of, need.source.command) == ("method dpo", "pip install peft")
     assert needed["other"] == []
     with pytest.raises(UserError, match=r"method dpo needs peft \(pip install 'noisebench\[lora\]'\)"):
         preflight.check([need], suite="mine.yaml")
