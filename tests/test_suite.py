@@ -705,8 +705,6 @@ def test_every_suite_of_the_project_is_valid_and_has_a_twin(path: Path, monkeypa
     assert (made.name, bool(made.title)) == (path.stem, True)
     if all(model.startswith("shapes-") for model in made.models):
         return  # it is of the embedded world already
-    if path.stem in ("controlnet_depth", "controlnet_openpose"):
-        return  # tests/methods/test_controlnet_plans.py says how --twin refuses them
     twin = suite.load(path, twin=True)
     assert twin.twin
     assert twin.baseline in labels(twin)
