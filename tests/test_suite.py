@@ -26,6 +26,9 @@ class Parameters(BaseModel):
     def for_model(self, entry: Any) -> Any:
         return self
 
+    def twinned(self, entry: Any) -> Any:
+        return self
+
 
 class BestOfN(Parameters):
     n: int = Field(4, ge=2)
@@ -86,6 +89,7 @@ metrics: [hpsv2, clipscore]
 @pytest.fixture(autouse=True)
 def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_discover", lambda kind: PLUGINS[kind])
+    monkeypatch.setattr(registry, "source", lambda kind, name: "bench")
 
 
 def parse(text: str = LINES, **options: Any) -> suite.Suite:
@@ -598,7 +602,9 @@ def test_twin_maps_names_in_order_and_merges_what_becomes_one() -> None:
     assert (made.steps, made.guidance) == (None, None)
     assert made.notes == (
         "model 'orphan' has no twin yet: left out",
+        "models 'sd21', 'sdxl' are one on the twin: 'shapes'",
         "metric 'pickscore' has no twin yet: left out",
+        "metrics 'hpsv2', 'preference' are one on the twin: 'shapes_pref'",
         "steps is the twin model's own default, not the suite's; --set steps=... sets it",
         "guidance is the twin model's own default, not the suite's; --set guidance=... sets it",
     )
