@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,9 @@ def test_public_files_are_what_their_sets_are(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("BENCH_DATA", str(SHARED))
     assert read(f"file:{SHARED / 'geneval_metadata.jsonl'}") == read("geneval")
     assert read(f"file:{SHARED / 'drawbench.csv'}:Prompts") == read("drawbench")
-    assert read(f"file:{SHARED / 't2i_compbench_color_val.txt'}") == read("t2i-compbench_color")
+    # A set of T2I-CompBench also says which of its scorers judges it.
+    lines, named = read(f"file:{SHARED / 't2i_compbench_color_val.txt'}"), read("t2i-compbench_color")
+    assert named == [replace(p, metadata={"compbench": "color"}) for p in lines]
     assert "; quote a prompt that has commas in it" in refused(SHARED / "HPD_prompt.csv", "caption")
 
 

@@ -37,6 +37,10 @@ SHA256 = {
 """Digests of the public files by split and category."""
 
 
+JUDGED = ("color", "shape", "texture", "spatial", "non_spatial", "numeracy", "complex")
+"""Categories whose validation prompts carry their name, for the scorers of `bench.metrics.t2i_compbench`."""
+
+
 def file(category: str, split: str) -> PromptFile:
     """One category's file."""
     url = f"{SOURCE}/raw/{REVISION}/examples/dataset/{category}_{split}.txt"
@@ -50,7 +54,8 @@ def reader(split: str, categories: tuple[str, ...]) -> Callable[[], list[Prompt]
         found: list[Prompt] = []
         for category in categories:
             named = category if len(categories) > 1 else ""
-            found += [Prompt(len(found) + p.index, p.text, named) for p in lines(file(category, split).text())]
+            carried = {"compbench": category} if split == "val" and category in JUDGED else None
+            found += [Prompt(len(found) + p.index, p.text, named, carried) for p in lines(file(category, split).text())]
         return found
 
     return read
