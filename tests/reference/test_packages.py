@@ -21,7 +21,6 @@ import small_clips as small
 from PIL import Image
 
 from bench import environments, registry
-from bench.errors import UserError
 from bench.images import rgb
 from bench.prompts.base import Prompt
 
