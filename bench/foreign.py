@@ -233,7 +233,7 @@ def _record(suite: Suite, work: _Work, jobs: Sequence[str], ledger: Ledger) -> N
         ledger.set("given", [_key(one) for one in work.images])
         # Of metrics that were added to the folder since, the scorers stay as they were recorded.
         ledger.set("scorers", {m: d for m, d in (ledger.get("scorers") or {}).items() if m not in suite.metrics})
-        record_scorers(ledger, [name for name in suite.metrics if name in suite.scorers])
+        record_scorers(ledger, suite, suite.metrics)
         ledger.put_cells(
             (
                 one.method,

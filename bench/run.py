@@ -15,6 +15,7 @@ from bench import failed as failures
 from bench import preflight, registry, results, suite_scorers
 from bench.cache import ImageCache
 from bench.errors import UserError
+from bench.metrics.base import MetricEntry
 from bench.models.base import default_dtype
 from bench.plan import Plan, content_hash
 from bench.store import Ledger, exclusive, full_disk_is_said, write_atomically
@@ -226,7 +227,7 @@ def add_scores(
             score.score({name: score.of_run(ledger, name) for name in computed}, ledger, device=chosen)
             added = [m for m in computed if m not in suite.metrics]
             ledger.set("added_metrics", list(dict.fromkeys([*(ledger.get("added_metrics") or []), *added])))
-            record_scorers(ledger, [name for name in computed if name in suite.scorers])
+            record_scorers(ledger, suite, computed)
         if votes:
             from bench.votes import add_votes
 
@@ -253,7 +254,7 @@ def _record_suite(ledger: Ledger, plan: Plan) -> None:
     with ledger.transaction():
         ledger.set("suite", plan.suite.model_dump(mode="json"))
         ledger.set("optimises", plan.optimises)
-        record_scorers(ledger, [name for name in plan.suite.metrics if name in plan.suite.scorers])
+        record_scorers(ledger, plan.suite, plan.suite.metrics)
         ledger.put_cells(
             (
                 c.arm.method,
@@ -274,10 +275,11 @@ def _record_suite(ledger: Ledger, plan: Plan) -> None:
     write_atomically(ledger.folder / "suite.yaml", plan.suite.source_text.encode())
 
 
-def record_scorers(ledger: Ledger, names: Sequence[str]) -> None:
-    """Keep the digests of metrics on the user's own checkpoints, which a report could not know without them."""
-    if names:
-        digests = {name: registry.get("metrics", name).digest() for name in names}
+def record_scorers(ledger: Ledger, suite: Suite, names: Sequence[str]) -> None:
+    """Keep the digests of metrics on files of the user's own, which a report could not know without them."""
+    entries: dict[str, MetricEntry] = {name: registry.get("metrics", name) for name in names}
+    digests = {m: entry.digest() for m, entry in entries.items() if m in suite.scorers or entry.of_this_machine}
+    if digests:
         ledger.set("scorers", {**(ledger.get("scorers") or {}), **digests})
 
 

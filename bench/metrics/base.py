@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkable
 
 from bench.errors import UserError
-from bench.needs.base import Need
+from bench.needs.base import Made, Need
 
 if TYPE_CHECKING:
     import numpy as np
@@ -165,6 +165,12 @@ class MetricEntry:
 
     def digest(self) -> str:
         return self.identify()
+
+    @property
+    def of_this_machine(self) -> bool:
+        """Whether its digest is of files that somebody put here, which another machine may not have."""
+        sources = [need.source for need in self.needs()]
+        return any(isinstance(s, Made) for s in sources) and all(s.here() for s in sources if isinstance(s, Made))
 
     def judges(self, carried: Container[str] | None) -> bool:
         """Whether it judges a prompt that carries this metadata, or metadata with these keys."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.digests import file_digest
 from bench.errors import UserError, first_line
-from bench.needs.base import Made, Need, Source, tilde
+from bench.needs.base import Made, Need, Source, placeholder, tilde
 from bench.needs.hub import HubFile, HubFolder, OnHub
 from bench.needs.web import WebFile
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _DECIDE = (".json", ".safetensors", ".bin", ".txt", ".model", ".pt", ".pth", ".gz")
 """Endings of the files of a folder that decide what it computes."""
+ARCHITECTURE = "open_clip_config.json"
+"""What a folder may hold beside weights of open_clip: their architecture."""
 _CLIP_FILES = ("*.json", "merges.txt", "vocab.txt")
 
 
@@ -80,8 +82,13 @@ class Part:
 
     @property
     def identity(self) -> str:
-        """What it is, as published."""
-        return self.sha256 or f"{self.source}@{self.revision}" + ("" if self.whole else f":{self.name}")
+        """What it is: as published, by digest or commit; else, of what somebody put there, by content."""
+        if self.sha256:
+            return self.sha256
+        if self.source:
+            return f"{self.source}@{self.revision}" + ("" if self.whole else f":{self.name}")
+        place = kept() / self.name
+        return content_digest(place) if place.exists() else placeholder(self.name)
 
 
 @dataclass(frozen=True)
@@ -121,7 +128,15 @@ class Checkpoint:
         for part in self.parts:
             told = part.identity if self.folder is None else content_digest(self.folder / part.name)
             h.update(part.name.encode() + b"\0" + told.encode() + b"\0")
+        if self.architecture is not None:
+            h.update(ARCHITECTURE.encode() + b"\0" + file_digest(self.architecture).encode() + b"\0")
         return h.hexdigest()[:16]
+
+    @property
+    def architecture(self) -> Path | None:
+        """The file by which a user's folder names another architecture for its weights; None where it has none."""
+        named = None if self.folder is None else self.folder / ARCHITECTURE
+        return named if named is not None and named.is_file() else None
 
     def path(self, name: str) -> Path:
         """Where a part lies on this machine, fetched if need be; UserError where it cannot be had."""

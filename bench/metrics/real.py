@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from bench.errors import UserError, first_line
 from bench.fitting import Fitting
 from bench.metrics.base import MetricEntry, PairScorer, Scorer, Value
-from bench.metrics.checkpoint import Checkpoint
+from bench.metrics.checkpoint import ARCHITECTURE, Checkpoint
 from bench.metrics.worker import packaged
 from bench.models.base import TORCH_DTYPES, check_folder, quiet_hub_libraries
 
@@ -192,7 +192,7 @@ def open_clip_config(folder: Path | None, default: str) -> dict[str, Any]:
     """The configuration that a folder has as `open_clip_config.json`, else that of a named architecture."""
     from open_clip import get_model_config
 
-    own = folder / "open_clip_config.json" if folder else None
+    own = folder / ARCHITECTURE if folder else None
     if own is not None and own.is_file():
         try:
             found = json.loads(own.read_text())

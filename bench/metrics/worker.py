@@ -82,8 +82,8 @@ class Worker(Outside):
 
     def beside(self, checkpoint: Checkpoint) -> None:
         """The architecture that a folder of the user's may name, as our own scorer reads it."""
-        config = checkpoint.folder / "open_clip_config.json" if checkpoint.folder else None
-        if config is not None and config.is_file():
+        config = checkpoint.architecture
+        if config is not None:
             (Path(self.folder.name) / config.name).symlink_to(config)
 
     def ask(self, request: dict[str, Any], seconds: float) -> Any:

@@ -52,6 +52,26 @@ def test_the_digest_follows_content_and_precision_not_place(hps: Path, tmp_path:
     file.write_bytes(bytes(data))
     assert settled("hpsv2", copy).digest() != first
     assert registry.get("metrics", "hpsv2").digest() != first, "the published file is another one"
+    second = settled("hpsv2", copy).digest()
+    config = copy / "open_clip_config.json"
+    config.write_text(config.read_text() + "\n")
+    assert settled("hpsv2", copy).digest() != second, "the same weights by another architecture"
+
+
+def test_a_file_that_nobody_publishes_is_known_by_its_content(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    entry: MetricEntry = registry.get("metrics", "vqascore")
+    digests = [entry.digest()]
+    for place, content in (("one", b"a"), ("two", b"b"), ("three", b"a")):
+        monkeypatch.setenv("BENCH_SCORERS", str(tmp_path / place))
+        digests.append(entry.digest())
+        assert digests[-1] == digests[0]
+        assert not entry.of_this_machine
+        (tmp_path / place / "Qwen3-VL-2B-Instruct").mkdir(parents=True)
+        (tmp_path / place / "Qwen3-VL-2B-Instruct" / "model.safetensors").write_bytes(content)
+        digests.append(entry.digest())
+        assert entry.of_this_machine
+    assert digests[2] == digests[6]
+    assert len(set(digests)) == 3
 
 
 def test_half_precision_is_near_and_is_not_single(hps: Path) -> None:
