@@ -82,7 +82,9 @@ def _answer(handler: BaseHTTPRequestHandler, hub: Hub, *, body: bool) -> None:
     if parts[:2] in (["api", "models"], ["api", "datasets"]):
         owner, name, *rest = parts[2:]
         deep = "recursive=false" not in query.lower()
-        _send(handler, hub, _described(hub, hub.home / owner / name, rest, deep=deep), body=body)
+        known = not (hub.home / owner / name).is_dir() or rest[1:2] in ([], [hub.commit])
+        code = "RepoNotFound" if known else "RevisionNotFound"
+        _send(handler, hub, _described(hub, hub.home / owner / name, rest, deep=deep), body=body, code=code)
         return
     owner, name, _, revision, *inside = parts
     file = hub.home.joinpath(owner, name, *inside)

@@ -174,16 +174,19 @@ def test_a_dropped_connection_goes_on_where_it_was(hub: Hub, tmp_path: Path) -> 
     assert hub.sent < LARGE + 6 * MB, "two pieces were kept"
 
 
-def test_a_download_that_failed_goes_on(hub: Hub, tmp_path: Path) -> None:
-    source = large(hub)
+def test_a_download_that_failed_goes_on_with_the_files_that_are_not_here(hub: Hub, tmp_path: Path) -> None:
+    """Files that came are kept. Of the one that was cut off nothing is: huggingface_hub keeps no part of a file."""
+    large(hub)
+    (hub.home / "small" / "large" / "config.json").write_text("{}")
+    source = f"HubFolder('small/large', '{hub.commit}', ('*.json',), ('model.bin',))"
     hub.cuts["small/large/model.bin"] = [12 * MB] + [0] * 20
     *_, error, here = got(hub, source, tmp_path)
     assert here == "here False"
     assert "fetch again to go on" in error
     hub.cuts.clear()
-    before = hub.sent
+    hub.asked.clear()
     assert got(hub, source, tmp_path)[-1] == "here True"
-    assert hub.sent - before < LARGE - 9 * MB, "the first piece was kept"
+    assert hub.asked == ["small/large/model.bin"]
 
 
 def test_another_digest_than_the_listing_has_is_refused_and_removed(hub: Hub, tmp_path: Path) -> None:
@@ -415,6 +418,10 @@ def test_a_scorers_files_go_into_the_cache_or_a_folder_of_its_layout(hub: Hub, t
     laid = {p.relative_to(tmp_path / "mine").as_posix() for p in (tmp_path / "mine").rglob("*") if p.is_file()}
     laid = {name for name in laid if ".cache" not in name}
     assert laid == {"head.pth", "tower/config.json", "tower/model.safetensors", "file.pt"}
+    (tmp_path / "mine" / "tower" / "model.safetensors").unlink()  # as where it was cut off
+    done = run("fetch", "--metric", "mine", "--to", tmp_path / "mine")
+    assert "fetched 1 of 1; 2 were here" in done.stderr
+    assert "fetched 0 of 0; 3 were here" in run("fetch", "--metric", "mine", "--to", tmp_path / "mine").stderr
     parts = (Part("head.pth"), Part("tower"), Part("file.pt"))
     assert Checkpoint("mine", parts).at(str(tmp_path / "mine")).needs() == ()
 

@@ -82,6 +82,14 @@ def test_a_run_refuses_in_one_line_with_both_ways_on(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_run_names_the_options_that_chose_what_it_needs(tmp_path: Path) -> None:
+    path = ROOT / "suites" / "sdxl_main.yaml"
+    kept = ["--set", "models=[sd15]", "--method", "standard", "--metric", "clipscore"]
+    done = call("run", path, *kept, "--runs", tmp_path / "runs", "--device", "cpu")
+    assert done.code == 2
+    assert f"`python -m bench fetch {path} --set 'models=[sd15]' --method standard --metric clipscore`" in done.error
+
+
 def test_a_run_names_the_command_that_makes_what_nobody_publishes(tmp_path: Path) -> None:
     done = call("run", ROOT / "suites" / "npnet_thresholds.yaml", "--runs", tmp_path / "runs", "--device", "cpu")
     assert done.code == 2
@@ -122,7 +130,7 @@ def test_names_of_the_embedded_world_are_their_own_twins_and_what_collapses_is_t
             if registry.source(kind, name) == registry.PROJECT:
                 assert registry.twin(kind, name) == name
     text = """\
-models: [sdxl, sd15, dreamshaper, shapes-sdxl]
+models: [sdxl, sd14, sd15, dreamshaper, shapes-sdxl]
 prompts: [hpd, hpd_full, drawbench]
 samplers: [ddim]
 baseline: standard
@@ -130,7 +138,8 @@ methods: [standard]
 metrics: [clipscore]
 """
     notes = suite.parse(text, file="x.yaml", twin=True).notes
-    assert "models 'sdxl', 'sd15', 'shapes-sdxl' are one on the twin: 'shapes-sdxl'" in notes
+    assert "models 'sdxl', 'shapes-sdxl' are one on the twin: 'shapes-sdxl'" in notes
+    assert "models 'sd14', 'sd15' are one on the twin: 'shapes-sd'" in notes
     assert "prompt sets 'hpd', 'hpd_full' are one on the twin: 'shapes-hpd'" in notes
 
 

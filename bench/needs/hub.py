@@ -1,4 +1,4 @@
-"""Files of pinned commits of the hub, in the hub's own cache. huggingface_hub finds, downloads and resumes them.
+"""Files of pinned commits of the hub, in the hub's own cache. huggingface_hub finds and downloads them.
 
 What is wanted of a repository follows from the names of its files, so that a download and the question whether it is
 here are one rule. The names are those of the commit's listing, which huggingface_hub keeps beside what it downloads.
@@ -161,6 +161,13 @@ class HubFolder(OnHub):
     def landing(self, to: Path | None) -> Path | None:
         return to / self.name if to else None
 
+    def laid(self, folder: Path, name: str) -> bool:
+        # A folder is there from the first of its files on.
+        place = folder / name
+        there = {p.relative_to(place).as_posix() for p in place.rglob("*") if p.is_file()}
+        wanted = self.wanted(_listed(self.repo, self.revision, place) or sorted(there), lambda _: None)
+        return bool(wanted) and there.issuperset(wanted)
+
 
 @dataclass(frozen=True)
 class HubPipeline(OnHub):
@@ -173,13 +180,14 @@ class HubPipeline(OnHub):
         return of_pipeline(names, read(_INDEX), self.variant) if _INDEX in names else []
 
 
-def _listed(repo: str, revision: str) -> list[str] | None:
-    """Names of a commit's files as huggingface_hub keeps its listing; None where it keeps none."""
+def _listed(repo: str, revision: str, folder: Path | None = None) -> list[str] | None:
+    """Names of a commit's files as huggingface_hub keeps its listing, in its cache or beside what it brought to a
+    folder; None where it keeps none."""
     from huggingface_hub import get_cached_repo_tree
     from huggingface_hub.errors import CachedRepoTreeNotFoundError
 
     try:
-        return sorted(one.path for one in get_cached_repo_tree(repo, revision=revision))
+        return sorted(one.path for one in get_cached_repo_tree(repo, revision=revision, local_dir=folder))
     except (CachedRepoTreeNotFoundError, OSError, ValueError):
         return None
 
