@@ -121,6 +121,8 @@ def read(metric: str, folder: Path = FOLDER) -> list[Card]:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise UserError(f"{path}: not a file of reference cards: {place}: {first['msg']}") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); give another --cards FOLDER") from error
 
 
 # Computing -----------------------------------------------------------------------------------------------------------
@@ -271,6 +273,8 @@ def _lacking(entry: MetricEntry, wanted: Wanted) -> Checked | None:
     """Why a scorer cannot be asked here, as a line; nothing is fetched."""
     if entry.load is None:
         return Checked("note", f"{entry.name}: nothing computes it")
+    if not any(_judges(entry, one) for one in shown()):
+        return Checked("note", f"{entry.name}: it judges none of the images, for none has prompts of its kind")
     absent = [need for need in entry.needs() if not need.source.here()]
     if absent:
         ways = dict.fromkeys(need.source.command or "python -m bench fetch SUITE" for need in absent)

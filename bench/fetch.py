@@ -78,7 +78,7 @@ def _todo(needs: Iterable[Need], to: Path | None) -> list[Need]:
     found: dict[tuple[Source, Path | None], Need] = {}
     for need in needs:
         folder = _folder(need, to)
-        here = (folder / need.what).exists() if folder else need.source.here()
+        here = need.source.laid(folder, need.what) if folder else need.source.here()
         if not here:
             found.setdefault((need.source, folder), need)
     return list(found.values())
@@ -92,12 +92,16 @@ def _check_room(getting: Sequence[Need], to: Path | None) -> None:
     """UserError, before hours of downloading, where the disk has not the room for what is known of it."""
     from huggingface_hub import constants
 
-    wanted = sum(need.about_bytes or 0 for need in getting)
     place = Path(to or constants.HF_HUB_CACHE)
     existing = next(p for p in (place, *place.resolve().parents) if p.is_dir())
     free = shutil.disk_usage(existing).free
+    wanted = sum(need.about_bytes or 0 for need in getting)
     if wanted and wanted + ROOM > free:
+        # What was fetched before it was cut off needs no room again; only here is it worth to ask for that.
+        wanted = sum(_size(need)[0] or 0 for need in getting)
+    if wanted and wanted + ROOM > free:
+        other = "give --to a folder" if to else "set HF_HOME to a folder"
         raise UserError(
             f"{place}: {gigabytes(free)} are free, and about {gigabytes(wanted)} are to be fetched; free some room, or "
-            "set HF_HOME to a folder on another disk"
+            f"{other} on another disk"
         )

@@ -126,6 +126,7 @@ def test_scorers_that_are_not_here_are_one_line_each_and_nothing_is_fetched(
     [
         (["--metrics", "hpsv9"], "unknown metric 'hpsv9'"),
         (["--metrics", "hpsv2=/no/such"], "no such folder"),
+        (["--metrics", "shapes-clipscore", "--cards", __file__], "give another --cards FOLDER"),
         (["--metrics", "--record"], "name the metrics"),
         (["--record"], "are of doctor --metrics"),
         (["--metrics", "shapes-clipscore", "--dtype", "bf16"], "takes neither checkpoint nor dtype"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,6 +67,14 @@ def load_suite(options: argparse.Namespace) -> Suite:
     )
 
 
+def suite_words(options: argparse.Namespace) -> str:
+    """The suite and the options that choose what it needs, as another command is to be given them."""
+    words = [str(options.suite), *(["--twin"] if options.twin else [])]
+    for name in ("set", "method", "metric"):
+        words += [word for value in getattr(options, name) for word in (f"--{name}", value)]
+    return shlex.join(words)
+
+
 def cache_folder(options: argparse.Namespace) -> Path:
     """Where images that runs share lie."""
     from bench.cache import default_folder
@@ -92,7 +101,7 @@ def cmd_run(options: argparse.Namespace) -> int:
         batch_size=options.batch_size,
         threads=options.threads,
         generate_only=options.generate_only,
-        named=str(options.suite),
+        named=suite_words(options),
     )
     if options.generate_only:
         return _tell_generated(done)

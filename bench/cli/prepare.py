@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.cli.make import cache_folder, load_suite, suite_options
+from bench.cli.make import cache_folder, load_suite, suite_options, suite_words
 from bench.cli.program import Add, say
 from bench.errors import UserError
 
@@ -106,10 +105,7 @@ def _listed(away: Sequence[Need]) -> list[str]:
 
 def fetch_command(options: argparse.Namespace) -> str:
     """The `fetch` that gets what a command with these options of a suite needs."""
-    words = ["python", "-m", "bench", "fetch", str(options.suite), *(["--twin"] if options.twin else [])]
-    for name in ("set", "method", "metric"):
-        words += [word for value in getattr(options, name) for word in (f"--{name}", value)]
-    return shlex.join(words)
+    return f"python -m bench fetch {suite_words(options)}"
 
 
 def cmd_fetch(options: argparse.Namespace) -> int:

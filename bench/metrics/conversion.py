@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 from bench.errors import UserError, first_line
@@ -48,7 +49,10 @@ def _convert(source: Path, target: Path) -> None:
 
     from bench.metrics.networks.module import module_state
 
-    state = module_state(source)
+    try:
+        state = module_state(source)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise UserError(f"{source}: cannot be read ({first_line(error)}); download it again") from error
     lacking = [name for name in _NEEDED if name not in state]
     if lacking:
         raise UserError(f"{source}: a module, but not MPS: it has no {lacking[0]}")
@@ -57,9 +61,9 @@ def _convert(source: Path, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         torch.save(state, temporary)
         temporary.replace(target)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # torch has its own words for a full disk
         temporary.unlink(missing_ok=True)
-        raise UserError(f"{target}: cannot be written ({error.strerror or error})") from error
+        raise UserError(f"{target}: cannot be written ({first_line(error)})") from error
 
 
 if __name__ == "__main__":

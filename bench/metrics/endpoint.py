@@ -21,6 +21,8 @@ from bench.metrics.outside import LONGEST, PROTOCOL, Broken, Outside, Refused, p
 from bench.registry import add_plugin
 
 TRIES = 3
+CONNECTING = 10.0
+"""Seconds for a connection at most: whoever is there takes it long before an answer is ready."""
 PAUSE = 0.5
 """Seconds before the second try; before the third twice as long."""
 _LATER = (429, 502, 503, 504)
@@ -64,11 +66,12 @@ class Endpoint(Outside):
         """(status, the answer's body, or for another status than 200 a line); 503 where nobody could be reached."""
         kind = http.client.HTTPSConnection if self.url.scheme == "https" else http.client.HTTPConnection
         assert self.url.hostname
-        connection = kind(self.url.hostname, self.url.port, timeout=seconds)
+        connection = kind(self.url.hostname, self.url.port, timeout=min(seconds, CONNECTING))
         until = time.monotonic() + seconds
         try:
             try:
                 connection.connect()
+                connection.sock.settimeout(seconds)
             except OSError as error:
                 return 503, f"it cannot be reached ({plain(error.strerror or error)})".encode()
             target = (self.url.path or "/") + (f"?{self.url.query}" if self.url.query else "")
@@ -104,13 +107,14 @@ def _read(answer: http.client.HTTPResponse, connection: http.client.HTTPConnecti
 
 
 def checked(url: str, name: str) -> SplitResult:
-    """A URL's parts; UserError where it is none of http or https, or carries a password."""
+    """A URL's parts; UserError where it is none of http or https in plain ASCII, or carries a password."""
     try:
         parts = urlsplit(url)
         whole = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+        (parts.hostname or "").encode("idna")  # what looks its address up would raise where it is none
     except ValueError:
         whole = False
-    if not whole:
+    if not whole or not all("!" <= c <= "~" for c in url):
         raise UserError(f"metric {name!r}: url {url!r}: expected one such as http://127.0.0.1:8000/score")
     if parts.username or parts.password or parts.fragment:
         raise UserError(f"metric {name!r}: url: expected one without user, password and fragment, for a run keeps it")

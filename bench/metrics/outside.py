@@ -113,11 +113,15 @@ class Outside(ABC):
     def _value(self, score: Any) -> Value:
         if score is None:
             return Value.failed("no score was given")
+        try:
+            score = float(score)
+        except OverflowError:  # JSON has whole numbers of any length
+            return Value.failed("its score is larger than any number here")
         if not math.isfinite(score):
             return Value.failed(f"its score is not finite ({score})")
         if self.pairs and not 0 <= score <= 1:
             return Value.failed(f"its score of a pair is {score}, expected 0 to 1")
-        return Value(float(score))
+        return Value(score)
 
 
 def png(image: np.ndarray) -> str:

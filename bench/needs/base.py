@@ -37,6 +37,10 @@ class Source(ABC):
     def here(self) -> bool:
         """Whether it is on this machine, whole; the network is not asked."""
 
+    def laid(self, folder: Path, name: str) -> bool:
+        """Whether `get` has brought it, whole, into a folder, where it is called `name`."""
+        return (folder / name).exists()
+
     def size(self) -> int | None:
         """Bytes that are still to come, asked for at its address; None where it does not say. UserError as `get`."""
         return None

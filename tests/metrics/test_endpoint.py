@@ -57,6 +57,8 @@ class Judge(BaseHTTPRequestHandler):
             answer["scores"] = [a / (a + b) for a, b in zip(*both, strict=True)]
         else:
             answer["scores"] = [score(x, p) for x, p in zip(request["images"], request["prompts"], strict=True)]
+        if special == "huge":
+            answer["scores"] = [10**400]
         if special == "beyond":
             answer["scores"] = [1.5]
         if special == "version":
@@ -123,6 +125,7 @@ def test_it_is_asked_at_its_url_for_a_few_at_once(judge: Any) -> None:
         ("short", "0 scores for 1 image"),
         ("nan", "its score is not finite (nan)"),
         ("null", "no score was given"),
+        ("huge", "its score is larger than any number here"),
     ],
 )
 def test_what_is_wrong_with_an_answer_costs_that_score(judge: Any, prompt: str, reason: str) -> None:
@@ -183,6 +186,8 @@ def test_the_digest_follows_url_and_version(judge: Any) -> None:
         ("use: endpoint, url: ftp://127.0.0.1/", "expected one such as http://127.0.0.1:8000/score"),
         ("use: endpoint, url: 'http://'", "expected one such as http://127.0.0.1:8000/score"),
         ("use: endpoint, url: 'http://127.0.0.1:99999/'", "expected one such as http://127.0.0.1:8000/score"),
+        ("use: endpoint, url: 'http://a..b/'", "expected one such as http://127.0.0.1:8000/score"),
+        ("use: endpoint, url: 'http://127.0.0.1/sch\u00f6n'", "expected one such as http://127.0.0.1:8000/score"),
         ("use: endpoint, url: 'http://me:secret@127.0.0.1/'", "expected one without user, password and fragment"),
         ("use: endpoint, url: 'http://127.0.0.1/', dtype: fp16", "takes url, version and timeout"),
     ],
