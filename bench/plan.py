@@ -174,7 +174,8 @@ class Plan:
         wanted = [c.job_id for c in self.cells]
         todo = [j for j in self.jobs.values() if j.id not in known]
         calls = {j.group: self.calls(j) for j in todo}
-        entries: dict[str, ModelEntry] = {m: registry.get("models", m) for m in {j.model for j in todo}}
+        with self.suite.configured():
+            entries: dict[str, ModelEntry] = {m: registry.get("models", m) for m in {j.model for j in todo}}
         seconds = sum(calls[j.group] * (entries[j.model].call_ms or float("nan")) for j in todo) / 1000
         return {
             "cells": len(wanted),
@@ -246,7 +247,7 @@ def _make_plan(suite: Suite, read: Callable[[str], list[Prompt]] | None, dtype: 
     for arm, entry, spec in _arms(suite):
         methods = tuple(_for_model(link, entry, lacking) for link in spec.chain)
         ready[spec.label, arm.model] = methods
-        optimises.setdefault(spec.label, {}).setdefault(arm.model, list(Chain(links=methods).optimises()))
+        optimises.setdefault(spec.label, {}).setdefault(arm.model, _marked(suite, Chain(links=methods)))
         names = [link.use for link, m in zip(spec.chain, methods, strict=True) if not m.judge()]
         plain = Sampling(arm.sampler, arm.steps, arm.guidance, entry.size, entry.dtype or suite.dtype or dtype)
         try:
@@ -310,6 +311,13 @@ def _for_model(link: Link, entry: ModelEntry, lacking: dict[Need, None] | None) 
         lacking[one.need] = None
         instead: Method = one.instead
         return instead
+
+
+def _marked(suite: Suite, chain: Chain) -> list[str]:
+    """Metrics that are no evidence for a chain: those that it optimises, and the suite's that are kin to one."""
+    found = list(chain.optimises())
+    entries: dict[str, MetricEntry] = {name: registry.get("metrics", name) for name in suite.metrics}
+    return [*found, *(n for n, one in entries.items() if n not in found and not {*one.kin}.isdisjoint(found))]
 
 
 def _of(job: Job, prompt: Prompt, carried: str, control: tuple[tuple[str, ControlImage], ...], seed: int) -> Job:

@@ -285,3 +285,19 @@ def test_planning_loads_no_network_library(arguments: list[str], tmp_path: Path)
     done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+def test_what_is_kin_to_an_optimised_metric_is_no_evidence_either() -> None:
+    """shapes-pickscore has the weights of shapes-preference; shapes-dpo was tuned by the rule of shapes-imagereward."""
+    text = """\
+models: [shapes-sdxl]
+prompts: [shapes-pickapic]
+samplers: [ddim]
+baseline: standard
+methods: [standard, dpo, {use: best_of_n, n: 2, chooser: shapes-preference}]
+metrics: [shapes-clipscore, shapes-pickscore, shapes-imagereward]
+"""
+    marks = make_plan(suite.parse(text, file="kin.yaml", limit=1)).optimises
+    assert marks["standard"]["shapes-sdxl"] == []
+    assert marks["dpo"]["shapes-sdxl"] == ["shapes-imagereward"]
+    assert marks["best_of_n"]["shapes-sdxl"] == ["shapes-preference", "shapes-pickscore"]

@@ -62,6 +62,10 @@ class Weighted(Method):
             raise UserError(f"{self.row_name}: no weights were chosen; ask for_model(entry) first")
         return (self._pinned,)
 
+    def optimises(self) -> tuple[str, ...]:
+        """Metrics that its weights were tuned by, where they are named ones."""
+        return (*self.metrics(), *(self._row.tuned_by if self._row else ()))
+
     def requires(self) -> tuple[Need, ...]:
         size = self._row.about_bytes if self._row else None
         return tuple(n for w in self.adapters() for n in needs(w, f"method {self.row_name}", size))

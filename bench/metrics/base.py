@@ -111,6 +111,8 @@ class MetricEntry:
     partial: bool = False
     """Whether it judges a part of the pairs only, as people do: what it has not judged is not missing."""
     twin_of: tuple[str, ...] = ()
+    kin: tuple[str, ...] = ()
+    """Metrics whose weights, or whose very rule, it has too: what optimises one of them optimises it."""
     about: str = ""
     kind: Kind = "image"
     """What it is a metric of. A `pair` metric's score of an image is 2p - 1, and the baseline's own is 0."""

@@ -76,7 +76,14 @@ lcm_weights = NamedWeights(
     steps=(4,),
     license="Apache-2.0",
 )
-dpo_weights = NamedWeights("dpo", "shapes-sdxl", str(WEIGHTS / "shapes-dpo"), subfolder="unet", license="Apache-2.0")
+dpo_weights = NamedWeights(
+    "dpo",
+    "shapes-sdxl",
+    str(WEIGHTS / "shapes-dpo"),
+    subfolder="unet",
+    license="Apache-2.0",
+    tuned_by=("shapes-imagereward",),
+)
 
 controlnet_weights = NamedWeights(
     "controlnet",
@@ -264,6 +271,7 @@ pickscore = MetricEntry(
     load=_towers,
     identify=lambda: "towers-1:" + _folder("shapes-preference"),
     twin_of=("pickscore",),
+    kin=("shapes-preference",),
     about="the two towers of the preference model alone, its first glance; shares its weights and votes",
 )
 imagereward = MetricEntry(

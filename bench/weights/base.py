@@ -45,6 +45,8 @@ class NamedWeights:
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Scheduler settings that come with that sampler."""
     license: str = ""
+    tuned_by: tuple[str, ...] = ()
+    """Metrics whose votes or values they were tuned by: no evidence for them."""
     about_bytes: int | None = None
     """About what is downloaded of it."""
     made_by: str = ""
