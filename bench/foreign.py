@@ -113,7 +113,7 @@ def _matched(asked: Asked) -> _Work:
     images: list[Given] = []
     for folder, label in given:
         if asked.match == "name":
-            found = matching.by_name(folder, source.prompts)
+            found = matching.by_name(folder, source.prompts, paired=asked.against is not None)
         else:
             found = matching.in_order(folder, source.prompts, per_prompt=asked.per_prompt)
         images += [Given(one.path, one.prompt, label, one.seed) for one in found]

@@ -103,12 +103,14 @@ def in_order(folder: Path, prompts: Sequence[Prompt], *, per_prompt: int = 1) ->
     return [Given(file, prompt, "", seed) for file, (prompt, seed) in zip(files, places, strict=True)]
 
 
-def by_name(folder: Path, prompts: Sequence[Prompt]) -> list[Given]:
+def by_name(folder: Path, prompts: Sequence[Prompt], *, paired: bool = False) -> list[Given]:
     """The images of a folder and those below it, each of the prompt that its name says.
 
     `a red cube_000012.png` (T2I-CompBench) and `a red cube.png` say the text, `00012/samples/0003.png` (GenEval),
-    `12_3.png`, `12-seed3.png` and `12.png` the prompt's place from 0 and the seed. Running numbers behind a text are
-    counted from 0 for each prompt; images of one prompt have its own seeds where it has any.
+    `12_3.png`, `12-seed3.png` and `12.png` the prompt's place from 0 and the seed. Numbers behind a text are seeds
+    where one stands behind two texts; else they run through all prompts and are counted from 0 for each. Images of one
+    prompt have its own seeds where it has any. `paired`: UserError where what is counted lacks images, for those of
+    another folder would be paired with the wrong ones.
     """
     texts = _by_text(prompts)
     at = {p.index: p for p in prompts}
@@ -118,9 +120,11 @@ def by_name(folder: Path, prompts: Sequence[Prompt]) -> list[Given]:
     for file in images_of(folder, deep=True):
         name = file.relative_to(folder).with_suffix("").as_posix()
         running, number = _RUNNING.fullmatch(_last(name)), _NUMBERED.fullmatch(name)
-        prompt = texts.get(plain(_last(name))) or (texts.get(plain(running["text"])) if running else None)
+        whole = texts.get(plain(_last(name)))
+        prompt = whole or (texts.get(plain(running["text"])) if running else None)
         if prompt is not None:
-            texted.setdefault(prompt.index, []).append((int(running["number"]) if running else 0, file))
+            count = int(running["number"]) if running and not whole else 0
+            texted.setdefault(prompt.index, []).append((count, file))
         elif number and int(number["index"]) in at:
             numbered.append(Given(file, at[int(number["index"])], "", int(number["seed"] or 0)))
         elif not _GRID.fullmatch(name):
@@ -130,8 +134,7 @@ def by_name(folder: Path, prompts: Sequence[Prompt]) -> list[Given]:
             f"{unknown[0]}: its name says none of {len(prompts)} prompts (nor do {len(unknown) - 1} others); expected "
             "such as '00012/samples/0003.png' or '12_3.png', places counted from 0, or the prompt's text"
         )
-    ranked = [_seeded(file, at[i], k) for i, some in texted.items() for k, (_, file) in enumerate(sorted(some))]
-    found = [*numbered, *ranked]
+    found = [*numbered, *_of_texts(folder, texted, at, paired=paired)]
     lacking = [p for p in prompts if p.index not in {one.prompt.index for one in found}]
     if lacking:
         raise UserError(
@@ -140,6 +143,29 @@ def by_name(folder: Path, prompts: Sequence[Prompt]) -> list[Given]:
         )
     _refuse_twice(found)
     return sorted(found, key=lambda one: (one.prompt.index, one.seed))
+
+
+def _of_texts(
+    folder: Path, texted: dict[int, list[tuple[int, Path]]], at: dict[int, Prompt], *, paired: bool
+) -> Iterator[Given]:
+    """Images that are named by prompts' texts and numbers, with their seeds."""
+    numbers = [{number for number, _ in some} for some in texted.values()]
+    once = all(len(own) == len(some) for own, some in zip(numbers, texted.values(), strict=True))
+    seeds = once and sum(map(len, numbers)) > len(set().union(*numbers))
+    most = max(map(len, texted.values()), default=0)
+    for index, some in texted.items():
+        prompt = at[index]
+        if seeds and not prompt.seeds:
+            yield from (Given(file, prompt, "", number) for number, file in some)
+            continue
+        wanted = len(prompt.seeds) or most
+        if paired and len(some) < wanted:
+            raise UserError(
+                f"{folder}: {len(some)} images of {said(prompt.text)}, expected {wanted}, and numbers that run through "
+                "all prompts do not say which are missing; name the images such as '12_3.png', or match them by a "
+                "table with the columns path, prompt, method and seed"
+            )
+        yield from (_seeded(file, prompt, k) for k, (_, file) in enumerate(sorted(some)))
 
 
 def _seeded(file: Path, prompt: Prompt, number: int) -> Given:

@@ -81,6 +81,21 @@ def test_names_of_texts_are_read_as_file_systems_let_them_be_written(tmp_path: P
     found = by_name(folder(tmp_path, names), PROMPTS)
     assert [(one.prompt.index, one.seed) for one in found] == [(0, 0), (0, 1), (1, 0), (2, 0)]
     assert [one.path.name for one in found][:2] == ["a red cube_000000.png", "a red cube_000001.png"]
+    with pytest.raises(UserError, match='1 images of "a cat / a dog", expected 2, and numbers that run through'):
+        by_name(tmp_path, PROMPTS, paired=True)
+
+
+def test_a_number_that_stands_behind_two_texts_is_a_seed(tmp_path: Path) -> None:
+    """An image that is not there moves no other one to its seed."""
+    names = ["a red cube_0.png", "a red cube_2.png", "a cat a dog_0.png", "a cat a dog_1.png", "under_score_2.png"]
+    found = by_name(folder(tmp_path, names), PROMPTS, paired=True)
+    assert [(one.prompt.index, one.seed) for one in found] == [(0, 0), (0, 2), (1, 0), (1, 1), (2, 2)]
+
+
+def test_images_of_one_text_in_several_folders_are_counted(tmp_path: Path) -> None:
+    names = [f"{at}/{text}.png" for at in "xy" for text in ("a red cube", "a cat a dog", "under_score")]
+    found = by_name(folder(tmp_path, names), PROMPTS, paired=True)
+    assert [one.seed for one in found] == [0, 1] * 3
 
 
 @pytest.mark.parametrize(
