@@ -85,13 +85,13 @@ def run(
 
 
 def _judges(plan: Plan) -> Sequence[str]:
-    """Every metric that a run asks: those of the suite, and those that choose."""
+    """Every metric that a run asks: those of the suite, and those of its methods."""
     return list(dict.fromkeys((*plan.suite.metrics, *_choosers(plan))))
 
 
 def _choosers(plan: Plan) -> Sequence[str]:
-    """Every metric that chooses among candidates."""
-    return list(dict.fromkeys(c.metric for c in plan.choices.values()))
+    """Every metric that is asked while images are made: those that choose among candidates, and rewards of methods."""
+    return list(dict.fromkeys(name for chain in plan.methods.values() for m in chain for name in m.metrics()))
 
 
 def fingerprint(plan: Plan) -> str:

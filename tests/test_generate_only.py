@@ -71,6 +71,28 @@ def test_scorers_may_be_missing_where_images_are_made(
     assert bench(*run.arguments(), "--generate-only").code == 0
 
 
+def test_a_methods_reward_may_not_be_missing(
+    bench: Bench, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bench.methods.base import Method
+
+    class Rewarded(Method):
+        metric: registry.MetricName
+
+    monkeypatch.setitem(registry._discover("methods"), "rewarded", Rewarded)
+    arguments = [
+        "--set",
+        "methods=[standard, {use: rewarded, metric: hpsv2}]",
+        "--set",
+        "controls={}",
+        "--set",
+        "gates=[]",
+    ]
+    done = bench("run", tiny, "--generate-only", "--runs", tmp_path / "runs", *arguments)
+    assert done.code == 2
+    assert "metric hpsv2" in done.error
+
+
 def test_there_is_nothing_to_gate(bench: Bench, generated: Run) -> None:
     done = bench(*generated.arguments(), "--generate-only", "--gate")
     assert done.code == 2

@@ -85,4 +85,7 @@ def resized(entry: ModelEntry, size: tuple[int, int]) -> ModelEntry:
                 f"autoencoder; its own size is {entry.size[0]}x{entry.size[1]}"
             )
     height, width = (pixels // factor for pixels, factor in zip(size, factors, strict=True))
-    return replace(entry, size=size, latent=(channels, height, width))
+    # About: attention grows faster than the number of pixels, all else as it does.
+    share = size[0] * size[1] / (entry.size[0] * entry.size[1])
+    call_ms = None if entry.call_ms is None else entry.call_ms * share
+    return replace(entry, size=size, latent=(channels, height, width), call_ms=call_ms)

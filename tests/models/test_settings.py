@@ -60,6 +60,11 @@ def test_a_mapping_keeps_the_name_and_the_settings_apart() -> None:
     assert suite.Suite.model_validate(made.model_dump(mode="json")) == made
 
 
+def test_the_time_that_is_planned_grows_with_the_number_of_pixels() -> None:
+    plain, large = (make_plan(parsed(m)).costs()["seconds"] for m in ("shapes-sdxl", "{use: shapes-sdxl, size: 128}"))
+    assert large == pytest.approx(4 * plain)
+
+
 def test_a_suite_without_settings_keeps_its_id_and_its_jobs() -> None:
     plain = parsed("shapes-sdxl")
     assert "running" not in plain.canonical()
