@@ -221,6 +221,9 @@ def take(run: Path, file: Path, *, of: Path | None, metric: str | None) -> tuple
             f"{tree or file}: no {INDEX} there{'' if tree else ' or in a folder above'}; give the exported folder that "
             "was scored as --of FOLDER"
         )
+    lacking = [key for key in ("layout", "setting", "method", "prompts", "images") if key not in index]
+    if lacking or index["layout"] not in _WHY:
+        raise UserError(f"{tree}/{INDEX}: not what an export writes ({', '.join(lacking) or 'layout'}); export again")
     name = metric or _metric(file, index["layout"])
     if name not in (original.GENEVAL, *original.COMPBENCH.values()):
         raise UserError(
