@@ -105,6 +105,9 @@ def test_a_card_is_recorded_for_the_users_own_checkpoint(tmp_path: Path) -> None
     assert len(cards.read("hpsv2", tmp_path / "cards")) == 2, "the same checkpoint's card is replaced"
     other = small.hps_folder(tmp_path / "other", "another")
     assert call("doctor", "--metrics", f"hpsv2={other}", "--cards", tmp_path / "cards").code == 3
+    together = call("doctor", "--metrics", "shapes-clipscore", "mps")
+    assert together.code == 3, "one of the named was not compared"
+    assert together.out.startswith("ok ")
 
 
 def test_scorers_that_are_not_here_are_one_line_each_and_nothing_is_fetched(

@@ -177,7 +177,7 @@ def cmd_doctor(options: argparse.Namespace) -> int:
         states.append(one.state)
     if "differs" in states:
         return Regression.exit_code
-    return 0 if not options.metrics or {"ok", "wrote"} & set(states) else NotComparable.exit_code
+    return 0 if not options.metrics or set(states) <= {"ok", "wrote"} else NotComparable.exit_code
 
 
 def cmd_cache(options: argparse.Namespace) -> int:
