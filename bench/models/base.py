@@ -167,6 +167,8 @@ class Family(ABC):
     """Whether `residuals` can ask a ControlNet; known without loading, so that a plan can refuse."""
     packages: ClassVar[tuple[Package, ...]] = ()
     """Python packages that it needs besides those that the harness does."""
+    patch: ClassVar[int] = 1
+    """Latents' sides are multiples of it."""
     sets_begin_index: ClassVar[bool] = False
     """Whether the pipeline tells its scheduler that it begins at the first step."""
 

@@ -50,6 +50,7 @@ class HunyuanDiT(PipelineFamily):
 
     pipeline_class = "HunyuanDiTPipeline"
     network_name = "transformer"
+    patch = 2
     packages = (
         Package("sentencepiece", "sentencepiece"),
         Package("google.protobuf", "protobuf"),

@@ -78,11 +78,14 @@ def resized(entry: ModelEntry, size: tuple[int, int]) -> ModelEntry:
     """The model with images of another (height, width); UserError unless its latents have that size too."""
     channels, *sides = entry.latent
     factors = [pixels // side for pixels, side in zip(entry.size, sides, strict=True)]
+    patch = entry.family().patch
     for pixels, factor in zip(size, factors, strict=True):
-        if pixels % factor or pixels < factor:
+        multiple = factor * patch
+        if pixels % multiple or pixels < multiple:
+            why = "the factor of its autoencoder" + (f" times its denoiser's patch of {patch}" if patch > 1 else "")
             raise UserError(
-                f"model {entry.name!r}: size {size[0]}x{size[1]} is no multiple of {factor}, the factor of its "
-                f"autoencoder; its own size is {entry.size[0]}x{entry.size[1]}"
+                f"model {entry.name!r}: size {size[0]}x{size[1]} is no multiple of {multiple}, {why}; its own size is "
+                f"{entry.size[0]}x{entry.size[1]}"
             )
     height, width = (pixels // factor for pixels, factor in zip(size, factors, strict=True))
     # About: attention grows faster than the number of pixels, all else as it does.

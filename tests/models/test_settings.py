@@ -121,6 +121,11 @@ def test_a_setting_that_cannot_be_is_one_line(given: str, said: str) -> None:
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_a_transformer_has_whole_patches() -> None:
+    with pytest.raises(UserError, match="size 1032x1032 is no multiple of 16, the factor of its autoencoder times its"):
+        parsed("{use: hunyuan-dit, size: 1032}")
+
+
 @pytest.mark.parametrize("given", ["[{size: 64}]", "[3]", "[{use: nothing, size: 64}]"])
 def test_a_model_without_a_name_is_one_line(given: str) -> None:
     with pytest.raises(UserError, match=r"settled.yaml:2: .*model"):
