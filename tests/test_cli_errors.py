@@ -98,7 +98,9 @@ def test_the_papers_suite_without_its_data_or_scorers_is_refused_before_anything
 ) -> None:
     done = bench("run", SUITES / "sdxl_main.yaml", "--runs", tmp_path / "runs")
     assert done.code == 2
-    assert "pickscore.csv: missing; download https://" in done.error
+    assert "not on this machine is what prompts pick-a-pic, " in done.error
+    assert "python -m bench fetch" in done.error
+    assert "--twin runs the suite on the embedded world" in done.error
     assert not (tmp_path / "runs").exists()
 
 

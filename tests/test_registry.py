@@ -118,7 +118,7 @@ def test_a_broken_package_takes_no_other_plugin_down(install: Callable[..., None
         ("metrics", "geneval", "shapes-geneval"),
         ("metrics", "shapes-geneval", "shapes-geneval"),
         # It needs a second preference model with other votes, which the embedded world does not have yet.
-        ("metrics", "pickscore", None),
+        ("metrics", "human", None),
         ("methods", "inversion", None),
         ("models", "xyzzy", None),
     ],

@@ -75,6 +75,15 @@ def main() -> None:
     with FILE.open("wb") as file:
         mean, covariance = draw(FILE.parent.parent / "shapes-clip")
         np.savez(file, mu=mean, sigma=covariance)  # as clean-fid names them
+    describe()
+
+
+def describe() -> None:
+    """Write the card beside the statistics."""
+    from bench.shapes.package import write_card
+
+    data = f"{SCENES:,} drawn scenes of the split {SPLIT!r}, in the features of shapes-clip"
+    write_card(FILE.parent, command="python -m bench.shapes.sets", seed=SEED, data=data)
 
 
 if __name__ == "__main__":

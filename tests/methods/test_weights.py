@@ -289,7 +289,7 @@ def test_a_lora_without_peft_is_told_before_anything_is_made(home: Path, monkeyp
     (need,) = needed["lora"]
     assert (need.of, need.source.command) == ("method dpo", "pip install peft")
     assert needed["other"] == []
-    with pytest.raises(UserError, match=r"method dpo needs peft \(pip install 'noisebench\[lora\]'\)"):
+    with pytest.raises(UserError, match=r"method dpo needs peft \(pip install peft\)"):
         preflight.check([need], suite="mine.yaml")
 
 

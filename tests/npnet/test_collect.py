@@ -699,7 +699,7 @@ def empty_file(folder: Path) -> dict[str, Any]:
         (empty_file, r"empty\.txt: holds no prompt; expected one a line"),
         (lambda f: {"prompts": str(f / "none.txt")}, r"none\.txt: no such prompt file"),
         (lambda f: {"pairs": 51}, r"51 pairs of 5 prompts need 11 seeds of a prompt, and seeds \[0, 9\] are 10"),
-        (lambda f: {"metrics": ["shapes-geneval"]}, "metric 'shapes-geneval' needs prompts with GenEval metadata"),
+        (lambda f: {"metrics": ["shapes-geneval"]}, "metric 'shapes-geneval' needs prompts with metadata"),
         (lambda f: {"teacher": [{"use": "best_nearby"}, "inversion"]}, "'best_nearby' starts from the source noise"),
         (lambda f: {"metrics": ["human"]}, "metric 'human' is not computed"),
         (lambda f: {"steps": 1}, "inversion moves between a sampler's first two timesteps"),
@@ -849,7 +849,7 @@ def test_training_captions_are_of_no_evaluation_set() -> None:
     assert len(training) == registry.get("prompts", "shapes-train").size == 20_000
     assert {bucket(t) for t in texts} <= set(SPLITS["train"])
     others = [n for n in registry.names("prompts") if n.startswith("shapes-") and n != "shapes-train"]
-    assert len(others) == 5
+    assert len(others) == 6
     for name in others:
         assert not texts & {p.text for p in prompting.read(name)}
     assert Counter(p.category for p in training)["position"] == 4000

@@ -77,7 +77,8 @@ def test_every_branch_equals_the_released_inference_code(case: str) -> None:
         value = made[branch].numpy()
         difference = np.abs(value.reshape(-1)[reference["index"]] - reference[branch]).max()
         print(f"{case} {branch}: largest difference {difference:.1e}")
-        assert difference < 1e-4
+        # The text branch has values of up to 66, and another processor's kernels sum them in another order.
+        assert difference < 1e-4 * max(1.0, reference["stats"][row][1])
         np.testing.assert_allclose(
             (value.mean(), value.std(ddof=0), np.abs(value).max()), reference["stats"][row], rtol=1e-4, atol=1e-4
         )
