@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+from bench.digests import file_digest
 from bench.metrics.base import MetricEntry, PairScorer, Scorer, SetScorer
 from bench.metrics.distances import OverPrompts, frechet, spread, vendi
 from bench.models.base import ModelEntry, folder_digest
@@ -226,6 +227,11 @@ def _folder(name: str) -> str:
     return folder_digest(WEIGHTS / name)
 
 
+@cache
+def _statistics() -> str:
+    return file_digest(WEIGHTS / "shapes-fid" / "statistics.npz")[:16]
+
+
 geneval = MetricEntry(
     "shapes-geneval",
     title="GenEval",
@@ -313,7 +319,7 @@ fid = MetricEntry(
     title="FID",
     unit="squared distance",
     load=_scenes,
-    identify=lambda: "shapes-fid-1:" + _folder("shapes-fid") + _folder("shapes-clip"),
+    identify=lambda: "shapes-fid-1:" + _statistics() + _folder("shapes-clip"),
     higher_is_better=False,
     twin_of=("fid", "kid", "fd_dinov2", "cmmd"),
     kind="set",

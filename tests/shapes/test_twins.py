@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from bench import registry
 from bench.models.base import check_folder
 from bench.shapes import dpo, lcm, networks, package, stylist, teacher, training, turbo
 from bench.shapes.plugin import WEIGHTS
@@ -231,6 +232,11 @@ def test_every_shipped_folder_is_what_its_card_says(folder: str) -> None:
     assert card["command"].startswith("python -m bench.shapes")
     assert card["bytes"] == sum((WEIGHTS / folder / f).stat().st_size for f in card["files"])
     check_folder(WEIGHTS / folder)
+
+
+def test_every_embedded_metric_says_what_decides_its_scores() -> None:
+    digests = {n: registry.get("metrics", n).digest() for n in registry.names("metrics") if n.startswith("shapes-")}
+    assert len(set(digests.values())) == len(digests) >= 11
 
 
 def test_all_weights_together_stay_small() -> None:
