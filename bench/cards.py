@@ -178,8 +178,8 @@ class Wanted:
     def entries(self) -> tuple[MetricEntry, MetricEntry]:
         """(the scorer that computes, the scorer whose card it is)."""
         entry: MetricEntry = registry.get("metrics", self.metric)
-        settled = self.checkpoint is not None or self.precision != "fp32"
-        ours = entry.configured(self.checkpoint, self.precision) if settled else entry
+        configured = self.checkpoint is not None or self.precision != "fp32"
+        ours = entry.configured(self.checkpoint, self.precision) if configured else entry
         return (entry.configured(self.checkpoint, "fp32", "package") if self.package else ours), ours
 
 
