@@ -19,15 +19,27 @@ def _filled(network: Any, case: str) -> Any:
     return network.eval()
 
 
-def mask2former_folder(folder: Path, case: str, *, labels: int = 80) -> Path:
-    """A Mask2Former on a Swin with one block a stage, whose classes are told apart by far."""
+SMALL_SWIN: dict[str, Any] = {"embed_dim": 12, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2]}
+SMALL_SHAPE: dict[str, Any] = {
+    "hidden_dim": 32, "feature_size": 32, "mask_feature_size": 32, "num_attention_heads": 2,
+    "encoder_feedforward_dim": 16, "dim_feedforward": 16, "encoder_layers": 1, "decoder_layers": 2, "num_queries": 12,
+}  # fmt: skip
+
+
+def mask2former_folder(
+    folder: Path,
+    case: str,
+    *,
+    labels: int = 80,
+    swin: dict[str, Any] = SMALL_SWIN,
+    shape: dict[str, Any] = SMALL_SHAPE,
+) -> Path:
+    """A Mask2Former, by default on a Swin with one block a stage, whose classes are told apart by far."""
     from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
 
     stages: list[Any] = ["stage1", "stage2", "stage3", "stage4"]
-    swin = SwinConfig(embed_dim=12, depths=[1, 1, 1, 1], num_heads=[1, 1, 2, 2], out_features=stages, window_size=7)
-    shape = {"hidden_dim": 32, "feature_size": 32, "mask_feature_size": 32, "num_attention_heads": 2}
-    shape |= {"encoder_feedforward_dim": 16, "dim_feedforward": 16, "encoder_layers": 1, "decoder_layers": 2}
-    config = Mask2FormerConfig(backbone_config=swin, num_queries=12, num_labels=labels, **shape)
+    backbone = SwinConfig(**swin, out_features=stages, window_size=7)
+    config = Mask2FormerConfig(backbone_config=backbone, num_labels=labels, **shape)
     network = _filled(Mask2FormerForUniversalSegmentation(config), case)
     with torch.no_grad():
         network.class_predictor.weight.mul_(12)
