@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
 from bench import registry
 from bench.errors import UserError
+from bench.kinship import kin
 from bench.methods.base import Chain, Method, check_chain, split_choice
 from bench.metrics.base import MetricEntry
 from bench.models.base import ModelEntry
@@ -160,6 +161,9 @@ class Plan:
     """By method label and model, the chain as it works with that model, what chooses included."""
     lacking: tuple[Need, ...] = ()
     """Files that are not here and without which some jobs' ids are unknown: such a plan is priced and never run."""
+    learnt_from: dict[str, dict[str, list[list[str]]]] = field(default_factory=dict)
+    """By method label and model, what its weights were tuned on beside named metrics, where there is any: traits, as
+    (kind, name) in `bench.kinship`."""
 
     def nfe(self, job: Job) -> Nfe:
         """What one image costs by its method's closed form."""
@@ -244,11 +248,14 @@ def _make_plan(suite: Suite, read: Callable[[str], list[Prompt]] | None, dtype: 
     choices: dict[str, Choice] = {}
     cells: list[Cell] = []
     optimises: dict[str, dict[str, list[str]]] = {}
+    learnt_from: dict[str, dict[str, list[list[str]]]] = {}
     ready: dict[tuple[str, str], tuple[Method, ...]] = {}
     for arm, entry, spec in _arms(suite):
         methods = tuple(_for_model(link, entry, lacking) for link in spec.chain)
         ready[spec.label, arm.model] = methods
         optimises.setdefault(spec.label, {}).setdefault(arm.model, _marked(suite, Chain(links=methods)))
+        if learnt := [list(trait) for trait in Chain(links=methods).learnt_from()]:
+            learnt_from.setdefault(spec.label, {}).setdefault(arm.model, learnt)
         names = [link.use for link, m in zip(spec.chain, methods, strict=True) if not m.judge()]
         plain = Sampling(arm.sampler, arm.steps, arm.guidance, entry.size, entry.dtype or suite.dtype or dtype)
         try:
@@ -296,7 +303,9 @@ def _make_plan(suite: Suite, read: Callable[[str], list[Prompt]] | None, dtype: 
                 cells.append(Cell(arm, prompt, seed, choice.id))
     order = {group: i for i, group in enumerate(dict.fromkeys(j.group for j in jobs.values()))}
     ordered = sorted(jobs.values(), key=lambda j: order[j.group])
-    return Plan(suite, {j.id: j for j in ordered}, choices, cells, optimises, ready, tuple(lacking or ()))
+    return Plan(
+        suite, {j.id: j for j in ordered}, choices, cells, optimises, ready, tuple(lacking or ()), learnt_from
+    )
 
 
 def _for_model(link: Link, entry: ModelEntry, lacking: dict[Need, None] | None) -> Method:
@@ -317,8 +326,15 @@ def _for_model(link: Link, entry: ModelEntry, lacking: dict[Need, None] | None) 
 def _marked(suite: Suite, chain: Chain) -> list[str]:
     """Metrics that are no evidence for a chain: those that it optimises, and the suite's that are kin to one."""
     found = list(chain.optimises())
+    known = known_metrics(found)
     entries: dict[str, MetricEntry] = {name: registry.get("metrics", name) for name in suite.metrics}
-    return [*found, *(n for n, one in entries.items() if n not in found and not {*one.kin}.isdisjoint(found))]
+    return [*found, *(n for n, one in entries.items() if n not in found and any(kin(one, other) for other in known))]
+
+
+def known_metrics(names: Iterable[str]) -> list[MetricEntry]:
+    """The entries of metrics that are known here; a checkpoint may name one of a package that is not installed."""
+    there = registry.names("metrics")
+    return [registry.get("metrics", name) for name in names if name in there]
 
 
 def _of(job: Job, prompt: Prompt, carried: str, control: tuple[tuple[str, ControlImage], ...], seed: int) -> Job:

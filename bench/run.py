@@ -114,7 +114,8 @@ def _run(
     complete = fingerprint(plan)
     report = folder / "results.json"
     if ledger.get("finished") == complete and report.is_file() and _images_there(ledger):
-        if ledger.get("suite") != plan.suite.model_dump(mode="json") or ledger.get("optimises") != plan.optimises:
+        kept = [ledger.get("suite"), ledger.get("optimises"), ledger.get("learnt_from") or {}]
+        if kept != [plan.suite.model_dump(mode="json"), plan.optimises, plan.learnt_from]:
             # The same images and scores under another title, before other gates, or by methods that now say more.
             _record_suite(ledger, plan)
             return Outcome(folder, write_report(ledger), worked=False)
@@ -254,6 +255,7 @@ def _record_suite(ledger: Ledger, plan: Plan) -> None:
     with ledger.transaction():
         ledger.set("suite", plan.suite.model_dump(mode="json"))
         ledger.set("optimises", plan.optimises)
+        ledger.set("learnt_from", plan.learnt_from)
         record_scorers(ledger, plan.suite, plan.suite.metrics)
         ledger.put_cells(
             (

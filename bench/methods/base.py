@@ -22,6 +22,7 @@ from bench.sampling.records import UNCONDITIONAL, Nfe, Sampling, Weights
 if TYPE_CHECKING:
     import torch
 
+    from bench.kinship import Trait
     from bench.models.base import Embeddings, ModelEntry
     from bench.models.controlled import Residuals
     from bench.needs.base import Need
@@ -145,6 +146,10 @@ class Method(BaseModel):
         """Metrics that must not be taken as evidence for this method, because it optimises them."""
         return self.metrics()
 
+    def learnt_from(self) -> tuple[Trait, ...]:
+        """What its weights were tuned on, beside named metrics: those made of it are no independent evidence for it."""
+        return ()
+
     def identity(self) -> dict[str, Any]:
         """What enters the job id: every parameter and the version."""
         return {**self.model_dump(mode="json"), "version": self.version}
@@ -259,6 +264,9 @@ class Chain(Method):
 
     def optimises(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(m for link in self.links for m in link.optimises()))
+
+    def learnt_from(self) -> tuple[Trait, ...]:
+        return tuple(dict.fromkeys(trait for link in self.links for trait in link.learnt_from()))
 
     def wraps_step(self) -> bool:
         return any(link.wraps_step() for link in self.links)

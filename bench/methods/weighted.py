@@ -14,6 +14,7 @@ from bench.weights.base import NamedWeights, rows_for
 from bench.weights.files import needs, pin
 
 if TYPE_CHECKING:
+    from bench.kinship import Trait
     from bench.models.base import ModelEntry
 
 AUTO = "auto"
@@ -65,6 +66,9 @@ class Weighted(Method):
     def optimises(self) -> tuple[str, ...]:
         """Metrics that its weights were tuned by, where they are named ones."""
         return (*self.metrics(), *(self._row.tuned_by if self._row else ()))
+
+    def learnt_from(self) -> tuple[Trait, ...]:
+        return self._row.learnt_from if self._row else ()
 
     def requires(self) -> tuple[Need, ...]:
         size = self._row.about_bytes if self._row else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from bench import kinship
 from bench.metrics.backbones import CLIP_L
 from bench.metrics.base import MetricEntry
 from bench.metrics.checkpoint import Checkpoint, Part, tensors
@@ -78,3 +79,11 @@ _ROW = MetricEntry(
     gib=CLIP_L.gib,
 )
 add_plugin("metrics", "aesthetic", entry(_ROW, Aesthetic, _CHECKPOINT, version=VERSION), "bench")
+    license="Apache-2.0 (head), MIT (CLIP)",
+    blind_to="the prompt; detail below 224 pixels, what the centre crop cuts off",
+    unfit_for="one model against another: the training images of SD 1.x and 2.x were filtered by it",
+    made_of=(
+        kinship.Trait("labels", "ratings of SAC, LAION-Logos and AVA"),
+        kinship.OPENAI_CLIP_L,
+        kinship.OPENAI_PAIRS,
+    ),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkabl
 
 from bench.errors import UserError
 from bench.needs.base import Made, Need
+from bench.kinship import KINDS, Trait
 
 if TYPE_CHECKING:
     import numpy as np
@@ -111,10 +112,16 @@ class MetricEntry:
     partial: bool = False
     """Whether it judges a part of the pairs only, as people do: what it has not judged is not missing."""
     twin_of: tuple[str, ...] = ()
-    kin: tuple[str, ...] = ()
-    """Metrics whose weights, or whose very rule, it has too: what optimises one of them optimises it."""
     about: str = ""
     kind: Kind = "image"
+    license: str = ""
+    """Of its weights as published. This and the next three are facts for people; no digest has them."""
+    blind_to: str = ""
+    """What it cannot see."""
+    unfit_for: str = ""
+    """Methods that it must not judge, beside those whose own description says so (`Method.optimises`)."""
+    made_of: tuple[Trait, ...] = ()
+    """Weights, labels, detector and so on; what two metrics share follows from it (`bench.kinship`)."""
     """What it is a metric of. A `pair` metric's score of an image is 2p - 1, and the baseline's own is 0."""
     both_orders: bool = False
     """`pair`: whether the scorer is asked in both orders of the two images and the answers are averaged."""
@@ -168,6 +175,8 @@ class MetricEntry:
     def digest(self) -> str:
         return self.identify()
 
+        if unknown := {trait.kind for trait in self.made_of} - {*KINDS}:
+            raise ValueError(f"metric {self.name!r}: made_of: {min(unknown)!r} is none of {', '.join(KINDS)}")
     @property
     def of_this_machine(self) -> bool:
         """Whether its digest is of files that somebody put here, which another machine may not have."""

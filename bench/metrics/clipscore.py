@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from bench import kinship
 from bench.errors import UserError, first_line
 from bench.metrics.backbones import CLIP_B
 from bench.metrics.base import MetricEntry, Value
@@ -103,6 +104,10 @@ _CHECKPOINT = Checkpoint(
     (
         Part(
             _FOLDER,
+    license="MIT",
+    blind_to="how an image looks; counts, places, whose an attribute is; detail below 224 pixels, text past 77 tokens",
+    unfit_for="methods that follow the gradient of another CLIP of OpenAI's: it learnt from the same image-text pairs",
+    made_of=(kinship.CLIP_B_COSINE, kinship.OPENAI_PAIRS),
             "openai/clip-vit-base-patch32",
             "3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268",
             weights=("model.safetensors", "pytorch_model.bin"),

@@ -6,6 +6,7 @@ included. It assumes no Gaussian features and needs fewer images than FID.
 
 from __future__ import annotations
 
+from bench import kinship
 from bench.metrics.backbones import CLIP_L_336
 from bench.metrics.base import MetricEntry
 from bench.metrics.distances import KernelDistance, Kernelled, radial
@@ -24,6 +25,10 @@ _ROW = MetricEntry(
     fewest=100,
     scale="0 to 5",
     about="kernel distance to a reference in CLIP's embeddings",
+    license="MIT",
+    blind_to="the prompt, and a single image; what lies outside the middle square, detail below 336 pixels",
+    unfit_for="methods trained on the reference's images",
+    made_of=(kinship.Trait("backbone", "CLIP ViT-L/14 at 336 pixels of OpenAI"), kinship.OPENAI_PAIRS),
     ms=CLIP_L_336.ms,
     gib=CLIP_L_336.gib,
 )

@@ -7,6 +7,7 @@ the number of seeds. Both grow with noise in the images too, so they are read be
 
 from __future__ import annotations
 
+from bench import kinship
 from bench.metrics.backbones import DINO_L
 from bench.metrics.base import MetricEntry
 from bench.metrics.distances import OverPrompts, spread, vendi
@@ -35,6 +36,10 @@ for _name, _title, _unit, _of, _scale, _about in (
         by_prompt=True,
         scale=_scale,
         about=f"{_about} over its seeds, in DINOv2's features",
+        license="Apache-2.0",
+        blind_to="the prompt and quality: noise in the images counts as diversity; one seed a prompt has no value",
+        unfit_for="methods that use one noise for all seeds on purpose",
+        made_of=(kinship.DINOV2_L,),
         ms=DINO_L.ms,
         gib=DINO_L.gib,
     )

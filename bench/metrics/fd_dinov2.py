@@ -5,6 +5,7 @@ Inception's features are of ImageNet's classes and judge diffusion models worse 
 
 from __future__ import annotations
 
+from bench import kinship
 from bench.metrics.backbones import DINO_L
 from bench.metrics.base import MetricEntry
 from bench.metrics.distances import frechet
@@ -24,6 +25,10 @@ _ROW = MetricEntry(
     resamples=200,
     scale="0 to some thousands",
     about="Fréchet distance to a reference in DINOv2's features",
+    license="Apache-2.0",
+    blind_to="the prompt, and a single image; detail below 224 pixels",
+    unfit_for="methods trained on the reference's images; rows with another number of images than their neighbours",
+    made_of=(kinship.DINOV2_L,),
     ms=DINO_L.ms,
     gib=DINO_L.gib,
 )

@@ -7,6 +7,7 @@ the bias falls with their number (Chong & Forsyth 2020).
 
 from __future__ import annotations
 
+from bench import kinship
 from bench.metrics.backbones import INCEPTION
 from bench.metrics.base import MetricEntry
 from bench.metrics.distances import frechet
@@ -26,6 +27,10 @@ _ROW = MetricEntry(
     resamples=200,  # one of 5,000 images takes seconds
     scale="0 and more; the paper's is a figure without numbers",
     about="Fréchet distance to a reference in Inception's features, by clean-fid's resizing",
+    license="Apache-2.0 (TensorFlow's Inception; NVIDIA's file states none)",
+    blind_to="the prompt, and a single image; what ImageNet's classes do not need, such as faces and text in images",
+    unfit_for="methods trained on the reference's images; rows with another number of images than their neighbours",
+    made_of=(kinship.IMAGENET_INCEPTION,),
     ms=INCEPTION.ms,
     gib=INCEPTION.gib,
 )

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from bench import kinship
 from bench.fitting import Fitting
 from bench.metrics.base import MetricEntry, Value
 from bench.metrics.checkpoint import Checkpoint, Part
@@ -114,3 +115,12 @@ _ROW = MetricEntry(
     about="a port: transformers' Mask2Former Swin-S for mmdet's, ViT-L/14 colours, public rules (2310.11513)",
 )
 add_plugin("metrics", "geneval", entry(_ROW, Port, _CHECKPOINT, version=VERSION), "bench")
+    license="MIT (Mask2Former's code; its card says other), MIT (CLIP)",
+    blind_to="quality and style, what the prompt's clauses do not name, things outside COCO's 80 classes",
+    unfit_for="methods that are steered by a detector trained on COCO, or given the boxes",
+    made_of=(
+        kinship.Trait("detector", "Mask2Former Swin-S of COCO, its authors' weights"),
+        kinship.GENEVAL_RULES,
+        kinship.OPENAI_CLIP_L,
+        kinship.OPENAI_PAIRS,
+    ),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from bench import kinship
 from bench.metrics.backbones import CLIP_H
 from bench.metrics.base import MetricEntry
 from bench.metrics.checkpoint import Checkpoint, Part, tensors
@@ -58,6 +59,10 @@ for _name, (_file, _sha256, _version, _scale) in _FILES.items():
         identify=str,
         scale=_scale,
         about=f"HPS {_version}: cosine in a ViT-H-14 tuned on preferences (2306.09341)",
+        license="Apache-2.0",
+        blind_to="detail below 224 pixels, text past 77 tokens; counts and places weakly",
+        unfit_for="checkpoints or adapters of yours tuned on HPD v2: only named weights say so themselves",
+        made_of=(kinship.HPD_V2, kinship.LAION_CLIP_H, kinship.DIFFUSIONDB, kinship.Trait("prompts", "COCO captions")),
         ms=CLIP_H.ms,
         gib=CLIP_H.gib,
     )

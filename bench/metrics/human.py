@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bench import kinship
 from bench.metrics.base import MetricEntry
 from bench.registry import add_plugin
 
@@ -20,6 +21,10 @@ add_plugin(
         partial=True,
         kind="pair",
         about="blind votes from the report's image browser, read by `bench score`",
+        license="no weights",
+        blind_to="whatever its voters did not look at; it knows only the pairs that were voted on",
+        unfit_for="methods that a voter can tell by their look, so that votes are not blind",
+        made_of=(kinship.Trait("labels", "the voters of this run"),),
     ),
     "bench",
 )

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench import kinship
 from bench.errors import UserError
 from bench.metrics.backbones import BLIP_L
 from bench.metrics.base import MetricEntry
@@ -146,6 +147,15 @@ _ROW = MetricEntry(
     identify=str,
     scale="the paper prints it times 100",
     about="ImageReward-v1.0: BLIP on image and prompt (2304.05977)",
+    license="Apache-2.0",
+    blind_to="text past 35 tokens, detail below 224 pixels, what the centre crop cuts off",
+    unfit_for="checkpoints or adapters of yours that were tuned by ImageReward, as ReFL's are",
+    made_of=(
+        kinship.Trait("labels", "experts of ImageRewardDB"),
+        kinship.Trait("backbone", "BLIP-large"),
+        kinship.BLIP_PAIRS,
+        kinship.DIFFUSIONDB,
+    ),
     ms=BLIP_L.ms,
     gib=BLIP_L.gib,
 )

@@ -6,6 +6,7 @@ which is what those averages tend to. It may be below zero.
 
 from __future__ import annotations
 
+from bench import kinship
 from bench.metrics.backbones import INCEPTION
 from bench.metrics.base import MetricEntry
 from bench.metrics.distances import KernelDistance, Kernelled, cubic
@@ -24,6 +25,10 @@ _ROW = MetricEntry(
     fewest=100,
     scale="0 to 0.1, often printed times 1000",
     about="unbiased kernel distance to a reference in Inception's features, for sets too small for FID",
+    license="Apache-2.0 (TensorFlow's Inception; NVIDIA's file states none)",
+    blind_to="the prompt, and a single image; what ImageNet's classes do not need, such as faces and text in images",
+    unfit_for="methods trained on the reference's images",
+    made_of=(kinship.IMAGENET_INCEPTION,),
     ms=INCEPTION.ms,
     gib=INCEPTION.gib,
 )

@@ -14,6 +14,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from bench import kinship
 from bench.metrics.backbones import CLIP_H
 from bench.metrics.base import MetricEntry, Value
 from bench.metrics.checkpoint import Checkpoint, Part, fill, tensors
@@ -114,6 +115,10 @@ _ROW = MetricEntry(
     identify=str,
     scale="0.5 is the baseline",
     about="MPS overall: preference over the baseline's image by a cross-attention network on ViT-H-14 (2405.14705)",
+    license="none stated",
+    blind_to="words of the prompt that its fixed condition leaves out, text past 77 tokens, detail below 224 pixels",
+    unfit_for="checkpoints or adapters of yours tuned on MHP: only named weights say so themselves",
+    made_of=(kinship.Trait("labels", "annotators of MHP"), kinship.LAION_CLIP_H),
     kind="pair",
     # Two images; the cross-attention network is small beside the backbone.
     ms=2 * CLIP_H.ms,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NoReturn
 
+from bench import kinship
 from bench.errors import UserError
 from bench.metrics.base import MetricEntry
 from bench.registry import add_plugin
@@ -55,6 +56,10 @@ def _add(name: str, layout: str, title: str, scale: str, about: str, *, partial:
         needs_metadata=name == GENEVAL,
         partial=partial,
         about=about,
+        license="no weights here: those of the original code",
+        blind_to="quality and style; what its rules do not ask for",
+        unfit_for="methods that are steered by the networks that it is made of, or given the boxes",
+        made_of=kinship.ORIGINAL[name],
     )
     add_plugin("metrics", name, entry, "bench")
 

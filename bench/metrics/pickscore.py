@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from bench import kinship
 from bench.metrics.backbones import CLIP_H
 from bench.metrics.base import MetricEntry
 from bench.metrics.checkpoint import Checkpoint, Part
@@ -61,6 +62,10 @@ _ROW = MetricEntry(
     identify=str,
     scale="20 to 24",
     about="yuvalkirstain/PickScore_v1: logit of a ViT-H-14 tuned on Pick-a-Pic (2305.01569)",
+    license="none on its card; its code is MIT",
+    blind_to="detail below 224 pixels, what the centre crop cuts off, text past 77 tokens; counts and places weakly",
+    unfit_for="checkpoints or adapters of yours tuned on Pick-a-Pic votes: only named weights say so themselves",
+    made_of=(kinship.PICK_A_PIC, kinship.LAION_CLIP_H, kinship.Trait("prompts", "Pick-a-Pic users")),
     ms=CLIP_H.ms,
     gib=CLIP_H.gib,
 )

@@ -16,6 +16,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from bench import kinship
 from bench.fitting import Fitting
 from bench.metrics import compbench_rules as rules
 from bench.metrics.base import MetricEntry, Value
@@ -183,4 +184,15 @@ _ROW = MetricEntry(
     about="a port: BLIP-VQA, CLIP and OWLv2 for UniDet under the public rules, each category by its own (2307.06350)",
 )
 _CHECKPOINT = Checkpoint("t2i_compbench", (_READ, _SEES, _TWO), instead=((_READ, _SEES, Part(_FILE)),))
+    license="BSD-3-Clause (BLIP), Apache-2.0 (OWLv2), MIT (CLIP)",
+    blind_to="quality and style, relations in depth, prompts outside its validation sets",
+    unfit_for="methods that are steered by BLIP-VQA or OWLv2, or given the boxes",
+    made_of=(
+        kinship.BLIP_VQA,
+        kinship.Trait("detector", "OWLv2"),
+        kinship.COMPBENCH_RULES,
+        kinship.CLIP_B_COSINE,
+        kinship.BLIP_PAIRS,
+        kinship.OPENAI_PAIRS,
+    ),
 add_plugin("metrics", "t2i_compbench", entry(_ROW, T2ICompBench, _CHECKPOINT, version=VERSION), "bench")

@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from bench import kinship
 from bench.fitting import Fitting
 from bench.metrics.base import MetricEntry, Value
 from bench.metrics.checkpoint import Checkpoint, Part
@@ -163,6 +164,10 @@ _TIFA = MetricEntry(
     title="Soft-TIFA",
     unit="geometric mean of probabilities",
     load=None,
+    license="Apache-2.0",
+    blind_to="quality and style; what the reader does not see or count, small things and larger numbers above all",
+    unfit_for="methods that are steered by a Qwen3-VL, or whose prompts were rewritten by one",
+    made_of=(kinship.QWEN3_VL,),
     identify=str,
     scale="0 to 1; GenEval 2 prints it times 100",
     needs_metadata=True,
@@ -171,3 +176,7 @@ _TIFA = MetricEntry(
 )
 add_plugin("metrics", "vqascore", entry(_VQA, VQAScore, _checkpoint("vqascore", "2B"), version=VERSION), "bench")
 add_plugin("metrics", "soft_tifa", entry(_TIFA, SoftTIFA, _checkpoint("soft_tifa", "8B"), version=VERSION), "bench")
+    license="Apache-2.0",
+    blind_to="quality and style; what no question asks; what the reader does not see or count",
+    unfit_for="methods that are steered by a Qwen3-VL, or whose prompts were rewritten by one",
+    made_of=(kinship.QWEN3_VL,),

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from bench.digests import file_digest
+from bench.kinship import Trait
 from bench.metrics.base import MetricEntry, PairScorer, Scorer, SetScorer
 from bench.metrics.distances import OverPrompts, frechet, spread, vendi
 from bench.models.base import ModelEntry, folder_digest
@@ -227,10 +228,19 @@ def _folder(name: str) -> str:
     return folder_digest(WEIGHTS / name)
 
 
-@cache
-def _statistics() -> str:
-    return file_digest(WEIGHTS / "shapes-fid" / "statistics.npz")[:16]
-
+_DETECTOR = Trait("detector", "the exact detector of shapes")
+_CLAUSES = Trait("rule", "GenEval's clauses")
+"""What the detections are compared with, by the public rules, as shares, or as a voter does."""
+_FAITHFUL = Trait("labels", "voters' faithfulness to the clauses")
+_DRAWN = Trait("labels", "quality and cleanness of the drawing")
+"""A part of votes and of ratings alike (`votes.drawing`)."""
+_PREFERENCE = Trait("weights", "shapes-preference")
+_CLIP = Trait("backbone", "shapes-clip")
+_CAPTIONS = Trait("prompts", "training captions of shapes")
+_VOTES = (_FAITHFUL, _DRAWN, _DETECTOR, _CLAUSES)
+"""What a vote is drawn from."""
+_LICENSE = "Apache-2.0"
+_RULE = "no weights"
 
 geneval = MetricEntry(
     "shapes-geneval",
@@ -242,6 +252,10 @@ geneval = MetricEntry(
     needs_metadata=True,
     twin_of=("geneval",),
     about="the public rules on the exact detector's boxes",
+    license=_RULE,
+    blind_to="quality and style; how well a shape is formed once it counts",
+    unfit_for="methods that ask the exact detector while they draw",
+    made_of=(_DETECTOR, _CLAUSES),
 )
 clipscore = MetricEntry(
     "shapes-clipscore",
@@ -251,6 +265,10 @@ clipscore = MetricEntry(
     identify=lambda: "clipscore-1:" + _folder("shapes-clip"),
     twin_of=("clipscore",),
     about="2.5 max(cos, 0) of the embedded CLIP",
+    license=_LICENSE,
+    blind_to="how well a scene is drawn; it learnt some evaluation captions as wrong ones",
+    unfit_for="methods that follow the second text encoder of shapes-sdxl, which is its text tower",
+    made_of=(_CLIP, _CAPTIONS),
 )
 preference = MetricEntry(
     "shapes-preference",
@@ -260,6 +278,10 @@ preference = MetricEntry(
     identify=lambda: "preference-1:" + _folder("shapes-preference"),
     twin_of=("hpsv2",),
     about="Bradley-Terry model of synthetic votes on (caption, two images); HPSv2's place",
+    license=_LICENSE,
+    blind_to="what a vote does not weigh, such as style",
+    unfit_for="methods tuned on the same votes whose description does not say so",
+    made_of=(_PREFERENCE, *_VOTES, _CAPTIONS),
 )
 aesthetic = MetricEntry(
     "shapes-aesthetic",
@@ -269,6 +291,10 @@ aesthetic = MetricEntry(
     identify=lambda: "aesthetic-1:" + _folder("shapes-aesthetic") + _folder("shapes-clip"),
     twin_of=("aesthetic",),
     about="regression of synthetic ratings on the embedded CLIP's image features",
+    license=_LICENSE,
+    blind_to="the caption",
+    unfit_for="methods tuned on the same ratings whose description does not say so",
+    made_of=(Trait("labels", "raters' balance, coverage and variety"), _DRAWN, _DETECTOR, _CLIP),
 )
 pickscore = MetricEntry(
     "shapes-pickscore",
@@ -277,8 +303,11 @@ pickscore = MetricEntry(
     load=_towers,
     identify=lambda: "towers-1:" + _folder("shapes-preference"),
     twin_of=("pickscore",),
-    kin=("shapes-preference",),
     about="the two towers of the preference model alone, its first glance; shares its weights and votes",
+    license=_LICENSE,
+    blind_to="where things are and small differences, which take a second look",
+    unfit_for="methods tuned on the same votes whose description does not say so",
+    made_of=(_PREFERENCE, *_VOTES, _CAPTIONS),
 )
 imagereward = MetricEntry(
     "shapes-imagereward",
@@ -289,6 +318,10 @@ imagereward = MetricEntry(
     twin_of=("imagereward",),
     about="contrast and vivid colours of the pixels, by a rule; shares neither labels nor detector with any other, "
     "and cannot judge the dpo weights, which were tuned by it",
+    license=_RULE,
+    blind_to="the caption and every shape: it sees contrast and vividness of pixels",
+    unfit_for="methods that set contrast or colours, such as guidance far from the baseline's",
+    made_of=(Trait("rule", "the stylist's rule on pixels"),),
 )
 mps = MetricEntry(
     "shapes-mps",
@@ -302,6 +335,10 @@ mps = MetricEntry(
     kind="pair",
     about="share of a crowd that prefers the image, by the rule its votes are drawn from; uses the exact detector, and "
     "is what the preference model learnt from",
+    license=_RULE,
+    blind_to="style; whatever the exact detector does not see",
+    unfit_for="methods tuned on the same votes whose description does not say so",
+    made_of=_VOTES,
 )
 compbench_score = MetricEntry(
     "shapes-compbench-score",
@@ -313,6 +350,10 @@ compbench_score = MetricEntry(
     needs_metadata=True,
     twin_of=("t2i_compbench",),
     about="soft scores of attributes, counts and places on the exact detector, which it shares with shapes-geneval",
+    license=_RULE,
+    blind_to="quality and style beyond the detector's confidence",
+    unfit_for="methods that ask the exact detector while they draw",
+    made_of=(_DETECTOR, _CLAUSES),
 )
 fid = MetricEntry(
     "shapes-fid",
@@ -327,6 +368,10 @@ fid = MetricEntry(
     fewest=100,
     resamples=400,
     about="Fréchet distance to 8,000 exactly drawn scenes in the features of the embedded CLIP, as shapes-clipscore",
+    license=_LICENSE,
+    blind_to="the caption, and a single image",
+    unfit_for="rows with another number of images than their neighbours",
+    made_of=(_CLIP,),
 )
 diversity = MetricEntry(
     "shapes-diversity",
@@ -340,6 +385,10 @@ diversity = MetricEntry(
     value=OverPrompts(spread),
     by_prompt=True,
     about="mean distance between a prompt's images over its seeds, in the embedded CLIP's features",
+    license=_LICENSE,
+    blind_to="the caption and quality: noise in the images counts as diversity",
+    unfit_for="methods that use one noise for all seeds on purpose",
+    made_of=(_CLIP,),
 )
 vendi_score = MetricEntry(
     "shapes-vendi",
@@ -353,4 +402,8 @@ vendi_score = MetricEntry(
     value=OverPrompts(vendi),
     by_prompt=True,
     about="effective number of different images over a prompt's seeds, in the embedded CLIP's features",
+    license=_LICENSE,
+    blind_to="the caption and quality: noise in the images counts as diversity",
+    unfit_for="methods that use one noise for all seeds on purpose",
+    made_of=(_CLIP,),
 )

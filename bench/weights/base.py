@@ -18,6 +18,7 @@ from bench.sampling.records import NETWORK, Weights
 from bench.weights.files import EXPECTED, pin_hub, pin_local
 
 if TYPE_CHECKING:
+    from bench.kinship import Trait
     from bench.models.base import ModelEntry
 
 
@@ -47,6 +48,8 @@ class NamedWeights:
     license: str = ""
     tuned_by: tuple[str, ...] = ()
     """Metrics whose votes or values they were tuned by: no evidence for them."""
+    learnt_from: tuple[Trait, ...] = ()
+    """What else they were tuned on, such as somebody's labels: a metric made of it is no independent evidence."""
     about_bytes: int | None = None
     """About what is downloaded of it."""
     made_by: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bench.kinship import PICK_A_PIC
 from bench.registry import add_plugin
 from bench.sampling.records import CONTROLNET, LORA
 from bench.weights.base import NamedWeights
@@ -48,7 +49,7 @@ _CONTROLNETS = (
 )
 
 _ROWS = (
-    # Diffusion-DPO (2311.12908); PROTOCOL 1.7.
+    # Diffusion-DPO (2311.12908), on the votes of Pick-a-Pic v2; PROTOCOL 1.7.
     NamedWeights(
         "dpo",
         "sdxl",
@@ -56,6 +57,7 @@ _ROWS = (
         "7dfa0df6c53ee22f3ac2b01e409c61aaf6bb36e7",
         "unet",
         license="openrail++",
+        learnt_from=(PICK_A_PIC,),
     ),
     NamedWeights(
         "dpo",
@@ -64,6 +66,7 @@ _ROWS = (
         "e41d91e4614877090d054f58ce39307ac878cf24",
         "unet",
         license="openrail++",
+        learnt_from=(PICK_A_PIC,),
     ),
     # LCM-LoRA (2311.05556).
     NamedWeights(
