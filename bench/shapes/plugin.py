@@ -228,6 +228,11 @@ def _folder(name: str) -> str:
     return folder_digest(WEIGHTS / name)
 
 
+@cache
+def _statistics() -> str:
+    return file_digest(WEIGHTS / "shapes-fid" / "statistics.npz")[:16]
+
+
 _DETECTOR = Trait("detector", "the exact detector of shapes")
 _CLAUSES = Trait("rule", "GenEval's clauses")
 """What the detections are compared with, by the public rules, as shares, or as a voter does."""
