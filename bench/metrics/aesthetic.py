@@ -75,10 +75,6 @@ _ROW = MetricEntry(
     identify=str,
     scale="5.5 to 6.4",
     about="LAION aesthetic predictor sac+logos+ava1-l14-linearMSE on CLIP ViT-L/14",
-    ms=CLIP_L.ms,
-    gib=CLIP_L.gib,
-)
-add_plugin("metrics", "aesthetic", entry(_ROW, Aesthetic, _CHECKPOINT, version=VERSION), "bench")
     license="Apache-2.0 (head), MIT (CLIP)",
     blind_to="the prompt; detail below 224 pixels, what the centre crop cuts off",
     unfit_for="one model against another: the training images of SD 1.x and 2.x were filtered by it",
@@ -87,3 +83,7 @@ add_plugin("metrics", "aesthetic", entry(_ROW, Aesthetic, _CHECKPOINT, version=V
         kinship.OPENAI_CLIP_L,
         kinship.OPENAI_PAIRS,
     ),
+    ms=CLIP_L.ms,
+    gib=CLIP_L.gib,
+)
+add_plugin("metrics", "aesthetic", entry(_ROW, Aesthetic, _CHECKPOINT, version=VERSION), "bench")

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkable
 
 from bench.errors import UserError
-from bench.needs.base import Made, Need
 from bench.kinship import KINDS, Trait
+from bench.needs.base import Made, Need
 
 if TYPE_CHECKING:
     import numpy as np
@@ -113,7 +113,6 @@ class MetricEntry:
     """Whether it judges a part of the pairs only, as people do: what it has not judged is not missing."""
     twin_of: tuple[str, ...] = ()
     about: str = ""
-    kind: Kind = "image"
     license: str = ""
     """Of its weights as published. This and the next three are facts for people; no digest has them."""
     blind_to: str = ""
@@ -122,6 +121,7 @@ class MetricEntry:
     """Methods that it must not judge, beside those whose own description says so (`Method.optimises`)."""
     made_of: tuple[Trait, ...] = ()
     """Weights, labels, detector and so on; what two metrics share follows from it (`bench.kinship`)."""
+    kind: Kind = "image"
     """What it is a metric of. A `pair` metric's score of an image is 2p - 1, and the baseline's own is 0."""
     both_orders: bool = False
     """`pair`: whether the scorer is asked in both orders of the two images and the answers are averaged."""
@@ -171,12 +171,12 @@ class MetricEntry:
             raise ValueError(f"metric {self.name!r} is of the kind {self.kind!r}: only a set has groups by prompt")
         if self.both_orders and self.kind != "pair":
             raise ValueError(f"metric {self.name!r} is of the kind {self.kind!r}: only a pair has two orders")
+        if unknown := {trait.kind for trait in self.made_of} - {*KINDS}:
+            raise ValueError(f"metric {self.name!r}: made_of: {min(unknown)!r} is none of {', '.join(KINDS)}")
 
     def digest(self) -> str:
         return self.identify()
 
-        if unknown := {trait.kind for trait in self.made_of} - {*KINDS}:
-            raise ValueError(f"metric {self.name!r}: made_of: {min(unknown)!r} is none of {', '.join(KINDS)}")
     @property
     def of_this_machine(self) -> bool:
         """Whether its digest is of files that somebody put here, which another machine may not have."""

@@ -96,6 +96,10 @@ _ROW = MetricEntry(
     identify=str,
     scale="0.80 to 0.85 in the paper's tables",
     about="OpenAI CLIP ViT-B/32, 2.5 max(cos, 0) (2104.08718)",
+    license="MIT",
+    blind_to="how an image looks; counts, places, whose an attribute is; detail below 224 pixels, text past 77 tokens",
+    unfit_for="methods that follow the gradient of another CLIP of OpenAI's: it learnt from the same image-text pairs",
+    made_of=(kinship.CLIP_B_COSINE, kinship.OPENAI_PAIRS),
     ms=CLIP_B.ms,
     gib=CLIP_B.gib,
 )
@@ -104,10 +108,6 @@ _CHECKPOINT = Checkpoint(
     (
         Part(
             _FOLDER,
-    license="MIT",
-    blind_to="how an image looks; counts, places, whose an attribute is; detail below 224 pixels, text past 77 tokens",
-    unfit_for="methods that follow the gradient of another CLIP of OpenAI's: it learnt from the same image-text pairs",
-    made_of=(kinship.CLIP_B_COSINE, kinship.OPENAI_PAIRS),
             "openai/clip-vit-base-patch32",
             "3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268",
             weights=("model.safetensors", "pytorch_model.bin"),

@@ -113,8 +113,6 @@ _ROW = MetricEntry(
     scale="0 to 1",
     needs_metadata=True,
     about="a port: transformers' Mask2Former Swin-S for mmdet's, ViT-L/14 colours, public rules (2310.11513)",
-)
-add_plugin("metrics", "geneval", entry(_ROW, Port, _CHECKPOINT, version=VERSION), "bench")
     license="MIT (Mask2Former's code; its card says other), MIT (CLIP)",
     blind_to="quality and style, what the prompt's clauses do not name, things outside COCO's 80 classes",
     unfit_for="methods that are steered by a detector trained on COCO, or given the boxes",
@@ -124,3 +122,5 @@ add_plugin("metrics", "geneval", entry(_ROW, Port, _CHECKPOINT, version=VERSION)
         kinship.OPENAI_CLIP_L,
         kinship.OPENAI_PAIRS,
     ),
+)
+add_plugin("metrics", "geneval", entry(_ROW, Port, _CHECKPOINT, version=VERSION), "bench")

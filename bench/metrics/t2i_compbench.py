@@ -182,8 +182,6 @@ _ROW = MetricEntry(
     needs_metadata=True,
     metadata_key=KEY,
     about="a port: BLIP-VQA, CLIP and OWLv2 for UniDet under the public rules, each category by its own (2307.06350)",
-)
-_CHECKPOINT = Checkpoint("t2i_compbench", (_READ, _SEES, _TWO), instead=((_READ, _SEES, Part(_FILE)),))
     license="BSD-3-Clause (BLIP), Apache-2.0 (OWLv2), MIT (CLIP)",
     blind_to="quality and style, relations in depth, prompts outside its validation sets",
     unfit_for="methods that are steered by BLIP-VQA or OWLv2, or given the boxes",
@@ -195,4 +193,6 @@ _CHECKPOINT = Checkpoint("t2i_compbench", (_READ, _SEES, _TWO), instead=((_READ,
         kinship.BLIP_PAIRS,
         kinship.OPENAI_PAIRS,
     ),
+)
+_CHECKPOINT = Checkpoint("t2i_compbench", (_READ, _SEES, _TWO), instead=((_READ, _SEES, Part(_FILE)),))
 add_plugin("metrics", "t2i_compbench", entry(_ROW, T2ICompBench, _CHECKPOINT, version=VERSION), "bench")

@@ -158,25 +158,25 @@ _VQA = MetricEntry(
     identify=str,
     scale="0 to 1",
     about="Qwen3-VL-2B's first token of the answer to VQAScore's question about the prompt (2404.01291)",
+    license="Apache-2.0",
+    blind_to="quality and style; what the reader does not see or count, small things and larger numbers above all",
+    unfit_for="methods that are steered by a Qwen3-VL, or whose prompts were rewritten by one",
+    made_of=(kinship.QWEN3_VL,),
 )
 _TIFA = MetricEntry(
     "soft_tifa",
     title="Soft-TIFA",
     unit="geometric mean of probabilities",
     load=None,
-    license="Apache-2.0",
-    blind_to="quality and style; what the reader does not see or count, small things and larger numbers above all",
-    unfit_for="methods that are steered by a Qwen3-VL, or whose prompts were rewritten by one",
-    made_of=(kinship.QWEN3_VL,),
     identify=str,
     scale="0 to 1; GenEval 2 prints it times 100",
     needs_metadata=True,
     metadata_key=KEY,
     about="GenEval 2's questions answered by Qwen3-VL-8B, the geometric mean for each prompt (2512.16853)",
-)
-add_plugin("metrics", "vqascore", entry(_VQA, VQAScore, _checkpoint("vqascore", "2B"), version=VERSION), "bench")
-add_plugin("metrics", "soft_tifa", entry(_TIFA, SoftTIFA, _checkpoint("soft_tifa", "8B"), version=VERSION), "bench")
     license="Apache-2.0",
     blind_to="quality and style; what no question asks; what the reader does not see or count",
     unfit_for="methods that are steered by a Qwen3-VL, or whose prompts were rewritten by one",
     made_of=(kinship.QWEN3_VL,),
+)
+add_plugin("metrics", "vqascore", entry(_VQA, VQAScore, _checkpoint("vqascore", "2B"), version=VERSION), "bench")
+add_plugin("metrics", "soft_tifa", entry(_TIFA, SoftTIFA, _checkpoint("soft_tifa", "8B"), version=VERSION), "bench")
