@@ -40,11 +40,13 @@ class ImageCache:
         link_or_copy(source, target)
         write_atomically(self._path(image.job_id, ".json"), json.dumps(asdict(image)).encode())
 
-    def get(self, job_id: str, target: Path, file: str) -> Image | None:
-        """Bring an image into a run as `target`; None where the cache has no whole one."""
+    def get(self, job_id: str, target: Path, file: str, *, by: str | None = None) -> Image | None:
+        """Bring an image into a run as `target`; None where the cache has no whole one, or none made `by` an origin."""
         try:
             record: dict[str, Any] = json.loads(self._path(job_id, ".json").read_text())
             image = Image(**record)
+            if by is not None and image.origin != by:
+                return None
             link_or_copy(self._path(job_id, ".png"), target)
         except (OSError, ValueError, TypeError):
             # Gone, cut short, or written by another version: making the image again is always right.

@@ -212,9 +212,9 @@ def check(wanted: Wanted, *, device: str, folder: Path = FOLDER) -> Checked:
     asks, ours = wanted.entries()
     if lacking := _lacking(asks, wanted):
         return lacking
-    cards = [c for c in read(name, folder) if c.digest == ours.digest() and c.precision == wanted.precision]
+    cards = [c for c in read(name, folder) if c.digest == ours.identify() and c.precision == wanted.precision]
     if not cards:
-        return Checked("note", f"{name}: no card for this checkpoint ({ours.digest()}); --record writes one")
+        return Checked("note", f"{name}: no card for this checkpoint ({ours.identify()}); --record writes one")
     if cards[0].images != images_digest():
         return Checked("note", f"{name}: its card is of other images; --record writes it again")
     found = values(asks, device)
@@ -240,7 +240,7 @@ def keep(
     by, versions = _by(wanted, device)
     card = Card(
         checkpoint=words or ("the user's" if wanted.checkpoint else "as published or shipped"),
-        digest=None if seeded else ours.digest(),
+        digest=None if seeded else ours.identify(),
         precision=wanted.precision,
         images=images_digest(),
         values=[None if v is None else round(v, 9) for v in found],

@@ -36,15 +36,25 @@ def choose_device(asked: str | None) -> str:
 
 
 def generate(
-    plan: Plan, ledger: Ledger, cache: ImageCache | None, *, device: str, batch_size: int | None = None
+    plan: Plan,
+    ledger: Ledger,
+    cache: ImageCache | None,
+    *,
+    device: str,
+    batch_size: int | None = None,
+    by: str | None = None,
 ) -> dict[str, Any]:
-    """Make every image of the plan that the run does not have yet; returns counts and seconds by stage."""
+    """Make every image of the plan that the run does not have yet; returns counts and seconds by stage.
+
+    `by`: take no image of the cache, now or before, but those of one origin, as a gate does.
+    """
     images = ledger.folder / "images"
     images.mkdir(exist_ok=True)
-    have = {i for i, image in ledger.images().items() if (ledger.folder / image.file).is_file()}
+    there = {i: image for i, image in ledger.images().items() if (ledger.folder / image.file).is_file()}
+    have = {i for i, image in there.items() if by is None or not image.from_cache or image.origin == by}
     todo = [j for j in plan.jobs.values() if j.id not in have]
     if cache is not None and todo:
-        todo = _bring(todo, ledger, cache)
+        todo = _bring(todo, ledger, cache, by)
     totals: dict[str, Any] = {"made": len(todo), "found": len(plan.jobs) - len(todo)}
     if not todo:
         return totals
@@ -61,12 +71,12 @@ def generate(
     return {**totals, "made": totals["made"] - len(failed), "failed": len(failed), **maker.totals()}
 
 
-def _bring(todo: list[Job], ledger: Ledger, cache: ImageCache) -> list[Job]:
+def _bring(todo: list[Job], ledger: Ledger, cache: ImageCache, by: str | None) -> list[Job]:
     """Take from the cache what it has; returns the jobs that remain."""
     found, remain = [], []
     for job in todo:
         file = f"images/{job.id}.png"
-        image = cache.get(job.id, ledger.folder / file, file) if cache.has(job.id) else None
+        image = cache.get(job.id, ledger.folder / file, file, by=by) if cache.has(job.id) else None
         found.append(image) if image else remain.append(job)
     ledger.put_images(i for i in found if i)
     return remain

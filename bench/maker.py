@@ -20,7 +20,7 @@ from bench.images import pixel_digest
 from bench.measure import peak
 from bench.models.base import Embeddings, Family, ModelEntry, to_uint8
 from bench.plan import Job
-from bench.provenance import hardware
+from bench.provenance import hardware, origin
 from bench.sampling.meter import Cost, Meter
 from bench.sampling.session import Session
 from bench.store import Image, Ledger
@@ -172,6 +172,7 @@ class Maker:
         return Image(
             job_id="",
             digest="",
+            origin=origin(),
             file="",
             calls_noise=round(cost.nfe(i, "noise").calls),
             calls_sampling=round(cost.nfe(i, "sampling").calls),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
-from bench import registry
+from bench import identity, registry
 from bench.errors import UserError
 from bench.kinship import kin
 from bench.methods.base import Chain, Method, check_chain, split_choice
@@ -58,6 +58,10 @@ class Job:
     timesteps: tuple[int, ...] | None = None
     settings: str = "{}"
     """Scheduler settings of the method, as JSON."""
+    adapter: str = ""
+    """The class that loads the model, and the digest of its code, as JSON."""
+    code: str = ""
+    """Digest of the code that every image goes through (`bench.identity.loop`)."""
     carried: str = ""
     """All else that the prompt carries, such as GenEval metadata, as JSON."""
     control: tuple[tuple[str, ControlImage], ...] = ()
@@ -98,7 +102,7 @@ class Job:
         return replace(
             self,
             sampler=p.sampler,
-            sampler_identity=json.dumps(sampler.identity(), sort_keys=True),
+            sampler_identity=json.dumps(_with_code(sampler.identity(), sampler), sort_keys=True),
             steps=p.steps,
             guidance=p.scale,
             size=p.size,
@@ -211,18 +215,29 @@ def build_method(use: str, params: dict[str, Any]) -> Method:
 def _links(methods: tuple[Method, ...], names: list[str]) -> tuple[tuple[str, str], ...]:
     """The chain as it enters the job id; methods that say they leave pixels alone (`standard`, a seed) do not.
 
-    With the digests of the weights that a method puts on and of the scorers that it asks.
+    With the digests of a method's code, of the weights that it puts on and of the scorers that it asks.
     """
     return tuple((name, _identity(m)) for m, name in zip(methods, names, strict=True) if m.changes_pixels)
 
 
 def _identity(method: Method) -> str:
-    told = dict(method.identity())
+    told = _with_code(method.identity(), type(method))
     if weights := [dict(w.identity()) for w in method.adapters()]:
         told["weights"] = weights
     if metrics := {name: _metric_digest(name) for name in method.metrics()}:
         told["scorers"] = metrics
     return json.dumps(told, sort_keys=True)
+
+
+def _with_code(told: Mapping[str, Any], thing: Any) -> dict[str, Any]:
+    """What enters the job id of a plugin, with the digest of its code where it has any."""
+    code = identity.of(thing)
+    return {**told, **({"code": code.digest} if code else {})}
+
+
+def _adapter(entry: ModelEntry) -> str:
+    """What loads a model: two adapters of the same weights make two images."""
+    return json.dumps(_with_code({"adapter": entry.adapter}, entry.family()), sort_keys=True)
 
 
 def make_plan(
@@ -278,6 +293,8 @@ def _make_plan(suite: Suite, read: Callable[[str], list[Prompt]] | None, dtype: 
             prompt="",
             negative_prompt=suite.negative_prompt,
             seed=0,
+            adapter=_adapter(entry),
+            code=identity.loop().digest,
             chain=chain,
         )
         at = {arm.steps: _sampled(base, plain, entry, spec.label)}
@@ -303,9 +320,7 @@ def _make_plan(suite: Suite, read: Callable[[str], list[Prompt]] | None, dtype: 
                 cells.append(Cell(arm, prompt, seed, choice.id))
     order = {group: i for i, group in enumerate(dict.fromkeys(j.group for j in jobs.values()))}
     ordered = sorted(jobs.values(), key=lambda j: order[j.group])
-    return Plan(
-        suite, {j.id: j for j in ordered}, choices, cells, optimises, ready, tuple(lacking or ()), learnt_from
-    )
+    return Plan(suite, {j.id: j for j in ordered}, choices, cells, optimises, ready, tuple(lacking or ()), learnt_from)
 
 
 def _for_model(link: Link, entry: ModelEntry, lacking: dict[Need, None] | None) -> Method:

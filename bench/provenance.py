@@ -7,6 +7,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -70,8 +71,15 @@ def hardware(device: str) -> str:
     return f"{cpu()}, {torch.get_num_threads()} threads"
 
 
-def collect(device: str, weights: dict[str, str]) -> dict[str, Any]:
-    """Everything, for a session row and the report."""
+@cache
+def origin() -> str:
+    """What makes images now, in a word: the commit, or the version of an installed package."""
+    found = commit()["commit"]
+    return f"commit {found[:12]}" if found else f"version {__version__}"
+
+
+def collect(device: str, weights: dict[str, str], code: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Everything, for a session row and the report; `code` is what each plugin's code is, by its kind and name."""
     return {
         "version": __version__,
         **commit(),
@@ -83,4 +91,5 @@ def collect(device: str, weights: dict[str, str]) -> dict[str, Any]:
         "cpu": cpu(),
         "device": device,
         "weights": weights,
+        **({"code": dict(code)} if code else {}),
     }

@@ -58,11 +58,20 @@ def metrics_of(ledger: Ledger, suite: Suite) -> list[str]:
 
 
 def scorer_digests(ledgers: Sequence[Ledger], entries: Mapping[str, MetricEntry]) -> dict[str, str]:
-    """The scorer whose scores count, by metric: one on the user's checkpoint as a run recorded it, else today's."""
+    """The scorer whose scores count, by metric: as a run recorded it, else today's.
+
+    Of ledgers from before the code was in a scorer's digest: the one without it, where there are such scores.
+    """
     recorded: dict[str, str] = {}
     for ledger in reversed(ledgers):
         recorded |= ledger.get("scorers") or {}
-    return {name: recorded.get(name) or entry.digest() for name, entry in entries.items()}
+    return {name: recorded.get(name) or _scorer(ledgers, entry) for name, entry in entries.items()}
+
+
+def _scorer(ledgers: Sequence[Ledger], entry: MetricEntry) -> str:
+    there = {scorer for ledger in ledgers for scorer in ledger.scorers(entry.name)}
+    old = entry.identify()
+    return old if old in there and entry.digest() not in there else entry.digest()
 
 
 def unscored(ledger: Ledger) -> dict[str, list[str]]:
@@ -291,6 +300,12 @@ def _notes(measured: Measured, ledgers: Sequence[Ledger], metrics: dict[str, dic
             f"Scoring took, in milliseconds an image: {told}. "
             "It is no part of a method's time unless the method chooses."
         )
+    for ledger in ledgers:
+        if kept := ledger.get("kept"):
+            yield (
+                f"{kept['images']} of {kept['of']} images were made by other code than today's "
+                f"({', '.join(kept['made_by'])}) and kept (--keep-images); changed since: {', '.join(kept['changed'])}."
+            )
     for name, n in measured.unused.items():
         yield f"{n} scores of {metrics[name]['title']} are by another version of its scorer and count for nothing."
     for ledger in ledgers:

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from bench import failed as failures
-from bench import preflight, registry, results, suite_scorers
+from bench import preflight, provenance, registry, results, resuming, suite_scorers
 from bench.cache import ImageCache
 from bench.errors import UserError
 from bench.metrics.base import MetricEntry
 from bench.models.base import default_dtype
 from bench.plan import Plan, content_hash
+from bench.resuming import OtherCode, Reuse
 from bench.store import Ledger, exclusive, full_disk_is_said, write_atomically
 from bench.suite import Suite
 
@@ -43,6 +44,8 @@ class Outcome:
     """By method label, why images of it could not be made, a line each."""
     unscored: dict[str, list[str]] = field(default_factory=dict)
     """By metric, why scores of it failed, a line each."""
+    reuse: Reuse | None = None
+    """How many images and scores are new, and where the others are from."""
     apart: tuple[str, ...] = ()
     """Methods that have no prompt and seed in common with the baseline."""
 
@@ -57,8 +60,14 @@ def run(
     threads: int | None = None,
     generate_only: bool = False,
     named: str = "SUITE",
+    gate: bool = False,
+    other_code: OtherCode | None = None,
 ) -> Outcome:
     """Make or finish a run of a suite; a finished one is only read. `named` is how the user names the suite.
+
+    `other_code` says what becomes of images of this run that other code made: `ask` (UserError), `regenerate` or
+    `keep`. With `gate` they are made again unless they are to be kept, and so is what the cache has from another
+    commit: a gate makes what it judges.
 
     UserError, before anything is made, where something that it needs is not on this machine.
 
@@ -72,16 +81,37 @@ def run(
         preflight.check(needs, suite=named)
     try:
         with full_disk_is_said(folder), exclusive(folder), suite.configured():
-            kept = ImageCache(cache) if cache else None
+            other = other_code or ("regenerate" if gate else "ask")
+            how = _How(
+                cache=ImageCache(cache) if cache else None,
+                device=device,
+                batch_size=batch_size,
+                threads=threads,
+                other_code=other,
+                by=provenance.origin() if gate and other != "keep" else None,
+            )
             if generate_only:
-                return _generated(plan, folder, kept, device, batch_size, threads)
-            return _run(plan, folder, kept, device, batch_size, threads, lambda: preflight.check(needs, suite=named))
+                return _generated(plan, folder, how)
+            return _run(plan, folder, how, lambda: preflight.check(needs, suite=named))
     except (FileExistsError, NotADirectoryError) as error:
         raise UserError(f"{error.filename or folder}: a file is in the way; give another --runs folder") from error
     except PermissionError as error:
         raise UserError(
             f"{error.filename or folder}: no permission to write there; give another --runs folder"
         ) from error
+
+
+@dataclass(frozen=True)
+class _How:
+    """How the images of a run are made."""
+
+    cache: ImageCache | None
+    device: str | None
+    batch_size: int | None
+    threads: int | None
+    other_code: OtherCode
+    by: str | None
+    """The one origin whose images are taken from the cache; None: any."""
 
 
 def _judges(plan: Plan) -> Sequence[str]:
@@ -100,36 +130,36 @@ def fingerprint(plan: Plan) -> str:
     return content_hash([[c.job_id for c in plan.cells], scorers, plan.suite.canonical(), results.SCHEMA])
 
 
-def _run(
-    plan: Plan,
-    folder: Path,
-    cache: ImageCache | None,
-    device: str | None,
-    batch_size: int | None,
-    threads: int | None,
-    check: Callable[[], None],
-) -> Outcome:
+def _run(plan: Plan, folder: Path, how: _How, check: Callable[[], None]) -> Outcome:
     """All stages; `check` raises UserError where something for them is not here, which a finished run does not need."""
     ledger = Ledger(folder, create=True)
+    codes = resuming.codes(plan)
+    plan = resuming.decided(plan, ledger, codes, how.other_code)
     complete = fingerprint(plan)
     report = folder / "results.json"
-    if ledger.get("finished") == complete and report.is_file() and _images_there(ledger):
+    weights = {name: registry.get("metrics", name).digest() for name in plan.suite.metrics}
+    before = ledger.images()
+    if ledger.get("finished") == complete and report.is_file() and _images_there(plan, ledger, how.by):
+        scores = ledger.scores_of(weights)
+        reuse = resuming.reuse(plan, ledger, before, scores=(scores, scores))
         kept = [ledger.get("suite"), ledger.get("optimises"), ledger.get("learnt_from") or {}]
         if kept != [plan.suite.model_dump(mode="json"), plan.optimises, plan.learnt_from]:
             # The same images and scores under another title, before other gates, or by methods that now say more.
             _record_suite(ledger, plan)
-            return Outcome(folder, write_report(ledger), worked=False)
-        return Outcome(folder, json.loads(report.read_text()), worked=False)
+            return Outcome(folder, write_report(ledger), worked=False, reuse=reuse)
+        return Outcome(folder, json.loads(report.read_text()), worked=False, reuse=reuse)
 
     check()
     for name in _judges(plan):
         registry.get("metrics", name).check_here()
     from bench import score
 
-    weights = {name: registry.get("metrics", name).digest() for name in plan.suite.metrics}
     begun = time.perf_counter()
-    chosen, session, stages = _images(plan, ledger, cache, device, batch_size, threads, weights)
+    chosen, session, stages = _images(plan, ledger, how, codes, weights)
+    scored = ledger.scores_of(weights)
     stages["score_seconds"] = score.score(score.arms(plan), ledger, device=chosen)
+    known = {job for job, image in before.items() if image == ledger.images().get(job)}
+    reuse = resuming.reuse(plan, ledger, known, scores=(scored, ledger.scores_of(weights)))
     stages["seconds"] = time.perf_counter() - begun
     end_session(ledger, session, stages)
     found = write_report(ledger)
@@ -137,18 +167,18 @@ def _run(
     if not failed and not unscored:
         ledger.set("finished", complete)
     ledger.close()
-    return Outcome(folder, found, worked=True, failed=failed, unscored=unscored)
+    return Outcome(folder, found, worked=True, failed=failed, unscored=unscored, reuse=reuse)
 
 
-def _generated(
-    plan: Plan, folder: Path, cache: ImageCache | None, device: str | None, batch_size: int | None, threads: int | None
-) -> Outcome:
+def _generated(plan: Plan, folder: Path, how: _How) -> Outcome:
     """The images of a run, chosen ones too, without its scores or a report."""
     for name in _choosers(plan):
         registry.get("metrics", name).check_here()
     ledger = Ledger(folder, create=True)
+    codes = resuming.codes(plan)
+    plan = resuming.decided(plan, ledger, codes, how.other_code)
     begun = time.perf_counter()
-    _, session, stages = _images(plan, ledger, cache, device, batch_size, threads, {})
+    _, session, stages = _images(plan, ledger, how, codes, {})
     end_session(ledger, session, {**stages, "seconds": time.perf_counter() - begun})
     failed = failed_images(ledger)
     ledger.close()
@@ -156,27 +186,25 @@ def _generated(
 
 
 def _images(
-    plan: Plan,
-    ledger: Ledger,
-    cache: ImageCache | None,
-    device: str | None,
-    batch_size: int | None,
-    threads: int | None,
-    weights: dict[str, str],
+    plan: Plan, ledger: Ledger, how: _How, codes: resuming.Codes, weights: dict[str, str]
 ) -> tuple[str, int, dict[str, Any]]:
     """Have every image of a plan in its ledger; returns the device, the session's number, and stages so far."""
     # Only here does a run need torch.
-    from bench import generate, provenance, score
+    from bench import generate, score
 
-    if threads:
+    if how.threads:
         import torch
 
-        torch.set_num_threads(threads)
-    chosen = generate.choose_device(device)
+        torch.set_num_threads(how.threads)
+    chosen = generate.choose_device(how.device)
     _record_suite(ledger, plan)
     weights = {name: registry.get("models", name).digest() for name in plan.suite.models} | weights
-    session = begin_session(ledger, provenance.collect(chosen, weights))
-    stages: dict[str, Any] = {"generate": generate.generate(plan, ledger, cache, device=chosen, batch_size=batch_size)}
+    record = provenance.collect(chosen, weights, codes)
+    if kept := ledger.get("kept"):
+        record["kept_images"] = {key: value for key, value in kept.items() if key != "under"}
+    session = begin_session(ledger, record)
+    made = generate.generate(plan, ledger, how.cache, device=chosen, batch_size=how.batch_size, by=how.by)
+    stages: dict[str, Any] = {"generate": made}
     stages["judge_seconds"] = score.score(score.judges(plan), ledger, device=chosen)
     score.choose(plan, ledger)
     return chosen, session, stages
@@ -246,8 +274,14 @@ def merged_folder(ledgers: Sequence[Ledger]) -> Path:
     return ledgers[0].folder.resolve().parent / f"merged-{ids[:10]}"
 
 
-def _images_there(ledger: Ledger) -> bool:
-    return all((ledger.folder / image.file).is_file() for image in ledger.images().values())
+def _images_there(plan: Plan, ledger: Ledger, by: str | None) -> bool:
+    """Whether a plan's images, as far as they were made, are in the folder and, with `by`, none is from elsewhere."""
+    jobs = {*plan.jobs, *(cell.job_id for cell in plan.cells)}
+    return all(
+        (ledger.folder / image.file).is_file() and (by is None or not image.from_cache or image.origin == by)
+        for job, image in ledger.images().items()
+        if job in jobs
+    )
 
 
 def _record_suite(ledger: Ledger, plan: Plan) -> None:
@@ -278,9 +312,9 @@ def _record_suite(ledger: Ledger, plan: Plan) -> None:
 
 
 def record_scorers(ledger: Ledger, suite: Suite, names: Sequence[str]) -> None:
-    """Keep the digests of metrics on files of the user's own, which a report could not know without them."""
+    """Keep the digests of a run's scorers: a report of other code, or on another machine, goes by them."""
     entries: dict[str, MetricEntry] = {name: registry.get("metrics", name) for name in names}
-    digests = {m: entry.digest() for m, entry in entries.items() if m in suite.scorers or entry.of_this_machine}
+    digests = {name: entry.digest() for name, entry in entries.items() if not entry.partial}
     if digests:
         ledger.set("scorers", {**(ledger.get("scorers") or {}), **digests})
 

@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -37,7 +37,7 @@ CREATE TABLE IF NOT EXISTS images (
   job_id TEXT PRIMARY KEY, digest TEXT NOT NULL, file TEXT NOT NULL, chosen_from TEXT,
   calls_noise INTEGER, calls_sampling INTEGER, encode_ms REAL, noise_ms REAL, sampling_ms REAL, decode_ms REAL,
   peak_bytes INTEGER, peak_kind TEXT, batch INTEGER, hardware TEXT, latent_digest TEXT, from_cache INTEGER,
-  created TEXT, select_ms REAL DEFAULT 0, cost TEXT DEFAULT '{}', facts TEXT DEFAULT '{}');
+  created TEXT, select_ms REAL DEFAULT 0, cost TEXT DEFAULT '{}', facts TEXT DEFAULT '{}', origin TEXT DEFAULT '');
 CREATE TABLE IF NOT EXISTS scores (
   digest TEXT, prompt TEXT, metric TEXT, scorer TEXT, value REAL NOT NULL, detail TEXT, ms REAL,
   PRIMARY KEY (digest, prompt, metric, scorer)) WITHOUT ROWID;
@@ -59,7 +59,8 @@ CREATE {0} TABLE IF NOT EXISTS score_failures (
 """Tables that ledgers had not from the first: an older one gets them when it is opened to be written, and is read as
 if they were there and empty. A pair's value is how far its image is preferred over that baseline's; features are
 little-endian float32; a score that failed has an empty baseline where it is of one image."""
-_LATER_COLUMNS = {"select_ms": "REAL DEFAULT 0", "cost": "TEXT DEFAULT '{}'", "facts": "TEXT DEFAULT '{}'"}
+_LATER_COLUMNS = {"select_ms": "REAL DEFAULT 0", "cost": "TEXT DEFAULT '{}'", "facts": "TEXT DEFAULT '{}'",
+                  "origin": "TEXT DEFAULT ''"}  # fmt: skip
 """Columns of images that ledgers had not from the first."""
 _OLD_VOTES = """
 INSERT OR IGNORE INTO pair_scores
@@ -101,6 +102,8 @@ class Image:
     """What its method noted, such as whether a search converged, as JSON."""
     chosen_from: str | None = None
     """JSON list of candidate job ids for an image that was chosen rather than made."""
+    origin: str = ""
+    """The commit, or the version, that made it (`bench.provenance.origin`); empty of images from before."""
 
 
 _IMAGE_COLUMNS = [f.name for f in fields(Image)]
@@ -269,6 +272,22 @@ class Ledger:
         """(image digest, prompt key) pairs that a scorer has judged."""
         query = "SELECT digest, prompt FROM scores WHERE metric = ? AND scorer = ?"
         return set(self.db.execute(query, (metric, scorer)))
+
+    def scores_of(self, scorers: Mapping[str, str]) -> int:
+        """How many scores and features of the cells' images there are by these scorers (digests by metric)."""
+        ours = "SELECT digest FROM cells JOIN images USING (job_id)"
+        query = " UNION ALL ".join(
+            f"SELECT count(*) AS n FROM {table} WHERE metric = ?1 AND scorer = ?2 AND digest IN ({ours})"
+            for table in ("scores", "pair_scores", "features")
+        )
+        total = f"SELECT sum(n) FROM ({query})"
+        return sum(int(self.db.execute(total, one).fetchone()[0]) for one in scorers.items())
+
+    def scorers(self, metric: str) -> AbstractSet[str]:
+        """Digests of the scorers by which a metric has scores or features."""
+        tables = ("scores", "pair_scores", "features")
+        query = " UNION ".join(f"SELECT DISTINCT scorer FROM {table} WHERE metric = ?1" for table in tables)
+        return {row[0] for row in self.db.execute(query, (metric,))}
 
     def close(self) -> None:
         self.db.close()

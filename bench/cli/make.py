@@ -31,6 +31,16 @@ def add_to(add: Add) -> None:
         "--generate-only", action="store_true",
         help="make the images and stop; `score RUN`, or the same command without this, scores them",
     )  # fmt: skip
+    other = run.add_mutually_exclusive_group()
+    other.add_argument(
+        "--regenerate", action="store_true",
+        help="make images of this run that other code made again (with --gate or --baseline the default)",
+    )  # fmt: skip
+    other.add_argument(
+        "--keep-images",
+        action="store_true",
+        help="keep images that other code or another commit made; the report says so",
+    )
     run.add_argument("--gate", action="store_true", help="check the suite's gates at the end; exit 1 if one fails")
     run.add_argument("--baseline", type=Path, help="also check against a file written by `baseline freeze`")
     gate_options(run)
@@ -102,6 +112,8 @@ def cmd_run(options: argparse.Namespace) -> int:
         threads=options.threads,
         generate_only=options.generate_only,
         named=suite_words(options),
+        gate=options.gate or options.baseline is not None,
+        other_code="regenerate" if options.regenerate else "keep" if options.keep_images else None,
     )
     if options.generate_only:
         return _tell_generated(done)
@@ -121,6 +133,8 @@ def cmd_run(options: argparse.Namespace) -> int:
     judged = verdicts_of(
         done.results, suite, suite_gates=options.gate, baseline=options.baseline, run=done.folder, options=options
     )
+    if done.reuse:
+        judged.notes.insert(0, f"judged: {done.reuse.line()}")
     return tell(judged, done.results, options)
 
 

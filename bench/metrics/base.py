@@ -12,6 +12,7 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkable
 
+from bench import identity
 from bench.errors import UserError
 from bench.kinship import KINDS, Trait
 from bench.needs.base import Made, Need
@@ -175,7 +176,12 @@ class MetricEntry:
             raise ValueError(f"metric {self.name!r}: made_of: {min(unknown)!r} is none of {', '.join(KINDS)}")
 
     def digest(self) -> str:
-        return self.identify()
+        """Of all that decides a score: `identify`, and the code of the scorer and of a set's value."""
+        return identity.joined(self.identify(), self.code())
+
+    def code(self) -> identity.Code | None:
+        """The code that scores; None where nothing is computed, as of people's votes."""
+        return identity.of((self.load, self.value))
 
     @property
     def of_this_machine(self) -> bool:

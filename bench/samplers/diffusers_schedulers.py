@@ -92,7 +92,8 @@ class Sampler:
 
     def identity(self) -> dict[str, Any]:
         """What enters the job id."""
-        return {"scheduler": self.scheduler, "settings": dict(self.settings)}
+        how = {"stochastic": self.stochastic, "variance_exploding": self.variance_exploding}
+        return {"scheduler": self.scheduler, "settings": dict(self.settings), **how}
 
 
 # DPMSolverSDE is not here: its Brownian tree is one for the whole batch, so the batch would decide pixels.

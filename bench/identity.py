@@ -1,0 +1,353 @@
+"""The identity of code: which modules decide pixels or scores, and their digest for a plugin. Imports no plugin.
+
+A method, an adapter, a sampler, a metric and a prompt reader have the digest of the module that defines them and of
+those that it imports from its own package, as far as they count. For code of this project DECIDES and ASIDE say what
+counts; of another package every module does. What all images go through has a digest of its own, `loop`.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from bench.source import Kept, Part, Parts
+
+OWN = ("bench", "npnet")
+PROJECT = "noisebench"
+GROUPS = tuple(f"bench.{kind}" for kind in ("models", "methods", "samplers", "prompts", "metrics", "families"))
+"""Entry points by which a package brings code."""
+DECIDES = (
+    "bench.images",
+    "bench.methods",
+    "bench.metrics",
+    "bench.models",
+    "bench.noise",
+    "bench.prompts.control",
+    "bench.samplers",
+    "bench.sampling",
+    "bench.shapes.captions",
+    "bench.shapes.detector",
+    "bench.shapes.judge_twins",
+    "bench.shapes.scenes",
+    "bench.shapes.scorers",
+    "bench.shapes.sets",
+    "bench.shapes.stylist",
+    "bench.shapes.tokenizer",
+    "bench.shapes.votes",
+    "npnet.blocks",
+    "npnet.checkpoint",
+    "npnet.header",
+    "npnet.method",
+    "npnet.model",
+    "npnet.pickled",
+    "npnet.published",
+)
+"""Packages and modules of this project that decide pixels or scores, when something that does imports them."""
+ASIDE = (
+    "bench",
+    "bench.methods.base",  # what of it decides is in LOOP
+    "bench.methods.chaining",  # refusals
+    "bench.metrics.backbones",  # what scorers cost
+    "bench.metrics.base",  # records
+    "bench.metrics.worker",  # counts for the scorers that it runs
+    "bench.models.base",  # as methods.base
+    "bench.models.references",  # names to rows
+    "bench.models.shapes_of",  # refusals
+    "bench.sampling.meter",  # counts and clocks
+    "bench.shapes",  # training, packaging, and the catalogue
+    "npnet",
+)
+"""What does not: errors, the command line, plans, stores, reports, training. The longer name of both lists wins."""
+LOOP = (
+    "bench.noise",
+    "bench.sampling.session",
+    "bench.maker:Maker._sample",
+    "bench.maker:Maker._embed",
+    "bench.maker:_decoded",
+    "bench.models.base:Family",
+    "bench.models.base:to_uint8",
+    "bench.methods.base:Chain",
+    "bench.methods.base:_within",
+)
+"""What every image goes through, whatever its method, model and sampler."""
+CATALOGUES = ("bench.samplers.diffusers_schedulers", "bench.shapes.plugin")
+"""Modules of many rows: of these only the function or class that is asked for counts."""
+
+ALONE = ("bench.metrics.worker", "bench.prompts", *CATALOGUES)
+"""Count for what is defined in them, and not for what imports them."""
+_LIBRARIES = frozenset({"torch", "torchvision", "numpy", "scipy", "PIL", "diffusers", "transformers", "pydantic",
+                        "pydantic_core", "safetensors", "open_clip", "timm", "pandas", "peft"})  # fmt: skip
+_MARK = "+code:"
+
+Place = tuple[str, int, int]
+"""A file with its time and size."""
+_kept = Kept()
+_files: dict[tuple[str, Place], Parts] = {}
+_codes: dict[tuple[tuple[str, ...], tuple[str, ...]], tuple[dict[str, Place | None], Code]] = {}
+"""What was found by what was asked, with the files as they were then."""
+
+
+@dataclass(frozen=True)
+class Code:
+    """What pins the code of a plugin."""
+
+    digest: str
+    """16 hex digits; of the distribution's version where there is no source."""
+    modules: tuple[str, ...] = ()
+    """All that count, by name."""
+    distribution: str | None = None
+    version: str | None = None
+    unread: tuple[str, ...] = ()
+    """Modules without source, such as compiled ones: the version stands for them."""
+
+    def record(self) -> dict[str, Any]:
+        """As the provenance has it."""
+        found: dict[str, Any] = {"digest": self.digest, "distribution": self.distribution, "version": self.version}
+        return found | ({"without_source": list(self.unread)} if self.unread else {})
+
+
+def loop() -> Code:
+    """The code that every image goes through."""
+    return _code(LOOP, skip=())
+
+
+def of(thing: Any) -> Code | None:
+    """The code of a class, a function, a record that holds some, or several; None where there is none, as in data."""
+    roots = tuple(dict.fromkeys(_roots(thing)))
+    return _code(roots, skip=loop().modules) if roots else None
+
+
+def joined(identity: str, code: Code | None) -> str:
+    """An identity with the digest of code, as scorers have it."""
+    return identity if code is None else f"{identity}{_MARK}{code.digest}"
+
+
+def without_code(digest: str) -> str:
+    """The part of a scorer's digest that says weights, settings and version."""
+    return digest.rpartition(_MARK)[0] or digest
+
+
+def counts(module: str) -> bool:
+    """Whether a module of this project decides pixels or scores."""
+
+    def longest(names: Iterable[str]) -> int:
+        return max((len(n) for n in names if module == n or module.startswith(f"{n}.")), default=0)
+
+    return longest(DECIDES) > longest(ASIDE)
+
+
+# Which modules -------------------------------------------------------------------------------------------------------
+
+
+def _roots(thing: Any, depth: int = 4) -> Iterator[str]:
+    """Where the code of a thing stands, as `module` or `module:definition`."""
+    if depth == 0 or thing is None:
+        return
+    if isinstance(thing, tuple):
+        for one in thing:
+            yield from _roots(one, depth)
+    elif isinstance(thing, type):
+        yield from (_place_of(c) for c in thing.__mro__ if _is_code(c.__module__))
+    elif isinstance(thing, functools.partial):
+        for one in (thing.func, *thing.args, *thing.keywords.values()):
+            yield from _roots(one, depth - 1)
+    elif callable(getattr(thing, "__func__", None)):
+        yield from _roots(thing.__func__, depth - 1)
+        yield from _roots(thing.__self__ if isinstance(thing.__self__, type) else type(thing.__self__), depth - 1)
+    elif hasattr(thing, "__code__"):
+        if _is_code(thing.__module__):
+            yield _place_of(thing)
+        for cell in thing.__closure__ or ():
+            held = cell.cell_contents if _is_filled(cell) else None
+            if isinstance(held, type | functools.partial) or hasattr(held, "__code__"):
+                yield from _roots(held, depth - 1)
+    elif is_dataclass(thing):
+        yield from _roots(type(thing), depth - 1)
+        for name in (f.name for f in fields(thing)):
+            if callable(value := getattr(thing, name)):
+                yield from _roots(value, depth - 1)
+    elif callable(thing):
+        yield from _roots(type(thing), depth - 1)
+
+
+def _is_filled(cell: Any) -> bool:
+    try:
+        _ = cell.cell_contents
+    except ValueError:
+        return False
+    return True
+
+
+def _is_code(module: str) -> bool:
+    """Whether a module is a plugin's, and neither a library's nor one of ours that decides nothing."""
+    top = module.partition(".")[0]
+    if top in OWN:
+        return counts(module) or any(module == n or module.startswith(f"{n}.") for n in ALONE)
+    return top not in _LIBRARIES and top not in sys.stdlib_module_names
+
+
+def _place_of(thing: Any) -> str:
+    module, name = str(thing.__module__), str(thing.__qualname__)
+    return f"{module}:{name}" if module in CATALOGUES and "<" not in name else module
+
+
+# Their digest --------------------------------------------------------------------------------------------------------
+
+
+def _code(roots: tuple[str, ...], *, skip: tuple[str, ...]) -> Code:
+    """The digest of roots and of all that counts among what they import, each once."""
+    before = _codes.get((roots, skip))
+    if before is None or any(_stat(path) != place for path, place in before[0].items()):
+        before = _codes[roots, skip] = _read(roots, skip)
+    return before[1]
+
+
+def _read(roots: tuple[str, ...], skip: tuple[str, ...]) -> tuple[dict[str, Place | None], Code]:
+    """(the files that were read, what they are)."""
+    theirs = {name.partition(":")[0].partition(".")[0] for name in roots} - {*OWN}
+    distribution = _distribution(min(theirs)) if theirs else PROJECT
+    version = _version(distribution)
+    beside = theirs | (_packages_of(distribution) if theirs and distribution else set())
+    told: dict[str, str] = {}
+    files: dict[str, Place | None] = {}
+    unread: list[str] = []
+    todo = list(roots)
+    while todo:
+        name = todo.pop()
+        module, _, definition = name.partition(":")
+        if name in told or module in told or (name not in roots and module in skip):
+            continue
+        parts = _parts(module)
+        if parts is None:
+            told[name] = f"{distribution} {version}"
+            unread.append(module)
+            continue
+        path = (_file(module) or ("",))[0]
+        files[path] = _stat(path)
+        part: Part = parts.get(definition) or parts[""]
+        told[name] = part.digest
+        todo += (found for one in part.imports if (found := _module_of(one)) and _follows(found, beside))
+    _kept.save()
+    whole = hashlib.sha256("\n".join(f"{name} {told[name]}" for name in sorted(told)).encode()).hexdigest()[:16]
+    return files, Code(whole, tuple(sorted(told)), distribution, version, tuple(unread))
+
+
+def _follows(module: str, beside: set[str]) -> bool:
+    top = module.partition(".")[0]
+    return counts(module) if top in OWN else top in beside
+
+
+def _module_of(name: str) -> str | None:
+    """The module that an imported name is, or is in; None for one that cannot be found."""
+    top = name.partition(".")[0]
+    if top in _LIBRARIES or top in sys.stdlib_module_names:
+        return None
+    if _file(name) is not None:
+        return name
+    above = name.rpartition(".")[0]
+    return above if above and _file(above) is not None else None
+
+
+def _parts(module: str) -> Parts | None:
+    """A module's parts; None where it has no source that can be read."""
+    found = _file(module)
+    if found is None:
+        return None
+    path, read = found
+    package = path.endswith("__init__.py")
+    rows = module.partition(".")[0] in OWN
+    place = _stat(path)
+    if place is not None and (module, place) in _files:
+        return _files[module, place]
+    try:
+        parts = _kept.parts(read(), module, package=package, rows=rows)
+    except (OSError, SyntaxError, ValueError):
+        return None
+    if place is not None:
+        _files[module, place] = parts
+    return parts
+
+
+def _stat(path: str) -> Place | None:
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return path, found.st_mtime_ns, found.st_size
+
+
+@functools.cache
+def _top(name: str) -> tuple[str | None, tuple[str, ...], Any]:
+    """(file, folders, loader) of a top-level module or package; finding one imports nothing."""
+    module = sys.modules.get(name)
+    spec = getattr(module, "__spec__", None)
+    if spec is None:
+        try:
+            spec = importlib.util.find_spec(name)
+        except (ImportError, ValueError):
+            spec = None
+    if spec is None:
+        return getattr(module, "__file__", None), (), None
+    return spec.origin, tuple(spec.submodule_search_locations or ()), spec.loader
+
+
+@functools.cache
+def _file(module: str) -> tuple[str, Callable[[], bytes]] | None:
+    """A module's source file, and what reads it; its packages are not imported."""
+    top, *inner = module.split(".")
+    origin, folders, loader = _top(top)
+    if not inner:
+        places = [origin] if origin and origin.endswith(".py") else []
+    else:
+        stems = ["/".join([folder, *inner]) for folder in folders]
+        places = [place for stem in stems for place in (f"{stem}/__init__.py", f"{stem}.py")]
+    for place in places:
+        if Path(place).is_file():
+            return place, Path(place).read_bytes
+        if hasattr(loader, "archive"):
+            try:
+                loader.get_data(place)
+            except OSError:
+                continue
+            return place, functools.partial(loader.get_data, place)
+    return None
+
+
+# Whose it is ---------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _points() -> dict[str, str]:
+    """Distributions by the top-level names of the modules that their entry points for `bench` name."""
+    points = [one for group in GROUPS for one in metadata.entry_points(group=group)]
+    return {one.module.partition(".")[0]: one.dist.name for one in points if one.dist}
+
+
+def _distribution(top: str) -> str | None:
+    return _points().get(top)
+
+
+@functools.cache
+def _version(distribution: str | None) -> str | None:
+    try:
+        return metadata.version(distribution) if distribution else None
+    except metadata.PackageNotFoundError:
+        return None
+
+
+@functools.cache
+def _packages_of(distribution: str) -> set[str]:
+    """Top-level names of all modules of a distribution, as far as it lists them."""
+    named = {top for top, name in _points().items() if name == distribution}
+    files = metadata.distribution(distribution).files or ()
+    listed = {
+        f.parts[0].removesuffix(".py") for f in files if f.suffix == ".py" and not f.parts[0].startswith(("_", "."))
+    }
+    return {*named, *listed} - {*OWN}
