@@ -72,7 +72,8 @@ def test_what_fails_is_one_line_and_is_gone_on_with(links: Path, tmp_path: Path)
     wheel(links, "second_part")
     done = call("env", "make", "small", "--dir", place)
     assert done.code == 0, done.err
-    assert "env small: 2/2 packages" in done.err
+    assert "env small: 2/2 packages found" in done.err
+    assert "env small: 2/2 packages installed" in done.err
     assert done.out == f"environment small: {one.folder}\n"
     assert one.python.lstat().st_mtime_ns == before
     # The dependency that the first one claims was not asked for.

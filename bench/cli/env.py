@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import ExitStack
 from pathlib import Path
 
 from bench.cli.program import Add
@@ -22,7 +23,6 @@ def add_to(add: Add) -> None:
 def cmd_env(options: argparse.Namespace) -> int:
     from bench import environments
     from bench.errors import UserError
-    from bench.progress import Progress
 
     if options.action == "ls":
         for line in environments.listed(options.dir):
@@ -33,7 +33,31 @@ def cmd_env(options: argparse.Namespace) -> int:
     for name in dict.fromkeys(options.names):
         environments.find(name, options.dir)  # an unknown one is told before the first is made
     for name in dict.fromkeys(options.names):
-        with Progress(f"env {name}", len(environments.requirements(name)), unit="packages") as progress:
-            made = environments.make(name, options.dir, python=options.python, advance=progress.advance)
+        with Stages(name, len(environments.requirements(name))) as stages:
+            made = environments.make(name, options.dir, python=options.python, advance=stages.advance)
         print(f"environment {name}: {made.folder}")
     return 0
+
+
+class Stages:
+    """Progress of a make: packages found, and then, which takes as long, installed."""
+
+    def __init__(self, name: str, total: int) -> None:
+        self.name, self.total = name, total
+        self.stage = ""
+        self.open = ExitStack()
+
+    def __enter__(self) -> Stages:
+        return self
+
+    def advance(self, stage: str, n: int) -> None:
+        from bench.progress import Progress
+
+        if stage != self.stage:
+            self.open.close()  # a terminal shows one bar at a time
+            self.stage = stage
+            self.progress = self.open.enter_context(Progress(f"env {self.name}", self.total, unit=f"packages {stage}"))
+        self.progress.advance(n)
+
+    def __exit__(self, *_: object) -> None:
+        self.open.close()

@@ -14,17 +14,22 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from bench.errors import UserError, nearest
 
 LOCKS = Path(__file__).parent
 _PYTHONS = re.compile(r"^# python: (.+)$", re.MULTILINE)
-_WORK = re.compile(r"^(Collecting|Requirement already satisfied:|Processing| \+) ?(\S+)")
-"""The lines by which pip says that it has come to a package, and uv that it has installed one."""
+_FOUND = re.compile(r"^(Collecting|Requirement already satisfied:|Processing) (\S+)")
+"""The lines by which pip says that it has come to a package."""
+_INSTALLING = "Installing collected packages"
+"""What pip says once it has them all, and the last that it says before it is done."""
+_LOOK_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -124,11 +129,12 @@ def _size(folder: Path) -> int:
 
 # Making --------------------------------------------------------------------------------------------------------------
 
-Advance = Callable[[int], None]
+Advance = Callable[[Literal["found", "installed"], int], None]
+"""Told how many more packages were found, downloads included, or installed."""
 
 
 def make(name: str, folder: Path | None, *, python: str | None, advance: Advance) -> Environment:
-    """Make an environment, or finish one that was begun; `advance` is told of every package that pip comes to.
+    """Make an environment, or finish one that was begun.
 
     uv does it where it is installed, else this Python's own venv and pip. UserError where it fails; what was
     installed stays, and the same command goes on from there.
@@ -151,14 +157,19 @@ def make(name: str, folder: Path | None, *, python: str | None, advance: Advance
 
 
 def _install(one: Environment, interpreter: str, advance: Advance) -> None:
-    with (one.folder / "install.log").open("a", encoding="utf-8") as log:
+    # Line by line, so that a make that is cut off leaves what was said.
+    with (one.folder / "install.log").open("a", encoding="utf-8", buffering=1) as log:
         try:
             fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise UserError(f"environment {one.name!r} is being made by another process; wait for it") from error
         log.truncate(0)
         for command in _commands(one, interpreter):
-            code, said = _followed(command, log.write, advance)
+            watch = _Watch(one, advance)
+            try:
+                code, said = _followed(command, log.write, advance, watch.begin)
+            finally:
+                watch.end()
             if code:
                 raise UserError(
                     f"environment {one.name!r} could not be made: {said}; see {log.name}; run it again to go on"
@@ -196,7 +207,48 @@ def _commands(one: Environment, interpreter: str) -> Iterator[list[str]]:
     yield [str(one.python), "-m", "pip", "install", *quiet, "--no-deps", "-r", str(one.lock)]
 
 
-def _followed(command: list[str], keep: Callable[[str], object], advance: Advance) -> tuple[int, str]:
+class _Watch:
+    """Counts what is installed, from `begin` to `end`: pip says nothing while it unpacks gigabytes."""
+
+    def __init__(self, one: Environment, advance: Advance) -> None:
+        self.one, self.advance, self.seen = one, advance, 0
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def begin(self) -> None:
+        self.thread.start()
+
+    def end(self) -> None:
+        """Count once more and stop; nothing where it was never begun."""
+        self.over.set()
+        if self.thread.ident is not None:
+            self.thread.join()
+            self._look()
+
+    def _run(self) -> None:
+        while not self.over.wait(_LOOK_SECONDS):
+            self._look()
+
+    def _look(self) -> None:
+        now = _installed(self.one)
+        if now > self.seen:
+            self.advance("installed", now - self.seen)
+            self.seen = now
+
+
+def _installed(one: Environment) -> int:
+    """How many of the lock file's packages are there: the list of its files is what pip writes last of a package."""
+    wanted = pinned(one.name)
+    found = 0
+    for record in one.folder.glob("lib/python*/site-packages/*.dist-info/RECORD"):
+        package, _, version = record.parent.stem.rpartition("-")
+        found += wanted.get(package.lower().replace("_", "-")) == version
+    return found
+
+
+def _followed(
+    command: list[str], keep: Callable[[str], object], advance: Advance, installing: Callable[[], None]
+) -> tuple[int, str]:
     """Run a command, keep what it says, and return its code with the line that says best why it failed."""
     last, errors = "", []
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
@@ -210,8 +262,12 @@ def _followed(command: list[str], keep: Callable[[str], object], advance: Advanc
             last = line.strip() or last
             if line.startswith(("ERROR:", "error:")) or "╰─▶" in line:
                 errors.append(line.strip(" ╰─▶\n"))
-            if _WORK.match(line):
-                advance(1)
+            if _FOUND.match(line):
+                advance("found", 1)
+            if line.startswith(_INSTALLING):
+                installing()
+            if line.startswith(" + "):  # uv, once it has installed them all
+                advance("installed", 1)
     # uv explains below its first line, pip sums up below its own.
     said = next((one for one in errors if not one.startswith("error: No solution")), last)
     return running.returncode, said[:300]
