@@ -71,27 +71,34 @@ def _bert(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer", "do_lower_case": true}')
 
 
-def blip_folder(folder: Path, case: str) -> Path:
-    """A BLIP that answers questions, with 96 pixels of its own and BERT's numbers for words."""
+SMALL_ENCODER = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+SMALL_BLIP = {
+    "text": {**SMALL_ENCODER, "encoder_hidden_size": 32, "max_position_embeddings": 64},
+    "vision": {**SMALL_ENCODER, "image_size": 96, "patch_size": 16},
+}
+
+
+def blip_folder(folder: Path, case: str, size: dict[str, Any] = SMALL_BLIP) -> Path:
+    """A BLIP that answers questions, by default with 96 pixels of its own, and BERT's numbers for words."""
     from transformers import BlipConfig, BlipForQuestionAnswering
 
-    text = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
-    vision = {**text, "image_size": 96, "patch_size": 16}
-    text |= {"encoder_hidden_size": 32, "vocab_size": 30524, "bos_token_id": 30522, "max_position_embeddings": 64}
+    text, vision = {**size["text"], "vocab_size": 30524, "bos_token_id": 30522}, size["vision"]
     network = BlipForQuestionAnswering(BlipConfig(text_config=text, vision_config=vision))
     _filled(network, case).save_pretrained(folder)
     _bert(folder)
     return folder
 
 
-def owl_folder(folder: Path, case: str) -> Path:
-    """An OWLv2 of 96 pixels, whose confidences are far apart, with CLIP's tokenizer."""
+SMALL_OWL = {"text": SMALL_ENCODER, "vision": SMALL_BLIP["vision"], "projection": 32}
+
+
+def owl_folder(folder: Path, case: str, size: dict[str, Any] = SMALL_OWL) -> Path:
+    """An OWLv2, by default of 96 pixels, whose confidences are far apart, with CLIP's tokenizer."""
     from transformers import Owlv2Config, Owlv2ForObjectDetection
 
-    text = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
-    vision = {**text, "image_size": 96, "patch_size": 16}
-    text |= {"vocab_size": small.WORDS, "max_position_embeddings": 16}
-    network = Owlv2ForObjectDetection(Owlv2Config(text_config=text, vision_config=vision, projection_dim=32))
+    text = {**size["text"], "vocab_size": small.WORDS, "max_position_embeddings": 16}
+    config = Owlv2Config(text_config=text, vision_config=size["vision"], projection_dim=size["projection"])
+    network = Owlv2ForObjectDetection(config)
     _filled(network, case).save_pretrained(folder)
     small.write_tokenizer(folder)
     return folder
