@@ -14,7 +14,9 @@ import json
 import sys
 import types
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -119,11 +121,13 @@ def _array(value: Any) -> np.ndarray:
 
 
 def versions() -> dict[str, str]:
-    """The libraries that the public code ran with."""
-    import diffusers
+    """The libraries that the public code ran with; the environment of HPSv2's package has no diffusers."""
     import torch
 
-    return {"torch": torch.__version__.split("+")[0], "diffusers": diffusers.__version__, "numpy": np.__version__}
+    found = {"torch": torch.__version__.split("+")[0], "numpy": np.__version__}
+    with suppress(PackageNotFoundError):
+        found["diffusers"] = version("diffusers")
+    return found
 
 
 def cited(source: Source) -> dict[str, Any]:
