@@ -8,26 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, cast
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from bench import registry
-from bench.errors import UserError
-from bench.images import read_png
-from bench.metrics.base import MetricEntry, PairScorer, Scorer, SetScorer, Value
+from bench.judging import Asked, Key, Shown, judge, place, together
+from bench.metrics.base import MetricEntry, Value
 from bench.plan import Choice, Plan
-from bench.progress import Progress
 from bench.prompts.base import Prompt
 from bench.store import Image, Ledger
 
-BATCH = 64
 SAME = Value(0.5, {"same image": True})
 """What a metric of pairs says of two equal images, without being asked."""
 
@@ -38,10 +31,6 @@ class Task(NamedTuple):
     job_id: str
     prompt: Prompt
     baseline: str | None = None
-
-
-Todo = dict[tuple[str, ...], tuple[list[Image], Prompt]]
-"""What to judge by its key in the ledger: the digests of the images and the prompt's key."""
 
 
 def prompt_key(prompt: Prompt) -> str:
@@ -120,114 +109,32 @@ def planned(plan: Plan) -> Iterator[str]:
 
 
 def score(work: dict[str, list[Task]], ledger: Ledger, *, device: str) -> dict[str, float]:
-    """Score what is missing; returns seconds by metric. A killed run keeps every finished batch."""
+    """Score what is missing; returns seconds by metric. Metrics that share a network are scored together."""
     images = ledger.images()
+    asked = [one for name, tasks in work.items() if (one := _asked(name, tasks, images, ledger)).todo]
     seconds: dict[str, float] = {}
-    for name, tasks in work.items():
-        entry: MetricEntry = registry.get("metrics", name)
-        digest = entry.digest()
-        done = {"image": ledger.scored, "pair": ledger.paired, "set": ledger.featured}[entry.kind](name, digest)
-        todo: Todo = {}
-        for task in tasks:
-            shown = [images.get(job) for job in (task.job_id, task.baseline) if job is not None]
-            there = [image for image in shown if image]
-            key = (*(image.digest for image in there), prompt_key(task.prompt))
-            if len(there) == len(shown) and key not in done:
-                todo.setdefault(key, (there, task.prompt))
-        if entry.kind == "pair":
-            same = [key for key in todo if key[0] == key[1]]
-            ledger.put_pair_scores((*_three(key), name, digest, SAME.value, json.dumps(SAME.detail), None)
-                                   for key in same)  # fmt: skip
-            todo = {key: one for key, one in todo.items() if key[0] != key[1]}
-        if todo:
-            ledger.forget_score_failures((*_place(key), name, digest) for key in todo)
-            begun = time.perf_counter()
-            _score_one(entry, digest, todo, ledger, device)
-            seconds[name] = time.perf_counter() - begun
-    return seconds
+    for group in together(asked):
+        seconds |= judge(group, ledger, device)
+    return {one.entry.name: seconds[one.entry.name] for one in asked}
 
 
-def _place(key: tuple[str, ...]) -> tuple[str, str, str]:
-    """(image, baseline or nothing, prompt), as score failures are kept."""
-    return key if len(key) == 3 else (key[0], "", key[1])
-
-
-def _three(key: tuple[str, ...]) -> tuple[str, str, str]:
-    ours, theirs, prompt = key
-    return ours, theirs, prompt
-
-
-def _score_one(entry: MetricEntry, digest: str, todo: Todo, ledger: Ledger, device: str) -> None:
-    scorer = entry.loaded(device)
-    put: Any = {"image": ledger.put_scores, "pair": ledger.put_pair_scores, "set": ledger.put_features}[entry.kind]
-    items = list(todo.items())
-    with Progress(f"score {entry.name}", len(items)) as progress:
-        for i in range(0, len(items), BATCH):
-            batch = items[i : i + BATCH]
-            begun = time.perf_counter()
-            mend = "delete it and run again, it will be made anew"
-            missing = "run the suite again, it will be made anew"
-            pixels = [
-                [read_png(ledger.folder / image.file, mend=mend, missing=missing) for image in shown]
-                for _, (shown, _) in batch
-            ]
-            kept = _judge(entry, scorer, pixels, [prompt for _, (_, prompt) in batch])
-            ms = 1000 * (time.perf_counter() - begun) / len(batch)
-            now = datetime.now(UTC).isoformat(timespec="seconds")
-            judged = [(key, one) for (key, _), one in zip(batch, kept, strict=True)]
-            put((*key, entry.name, digest, *one, ms) for key, one in judged if not isinstance(one, str))
-            ledger.put_score_failures(
-                (*_place(key), entry.name, digest, one, now) for key, one in judged if isinstance(one, str)
-            )
-            progress.advance(len(batch))
-
-
-def _judge(
-    entry: MetricEntry, scorer: Scorer | PairScorer | SetScorer, pixels: list[list[np.ndarray]], prompts: list[Prompt]
-) -> list[tuple[Any, ...] | str]:
-    """What the ledger keeps of each: value and detail, or features; or the reason for which it has no score."""
-    ours = [shown[0] for shown in pixels]
-    if entry.kind == "set":
-        return [(row.tobytes(),) for row in _features(entry, cast(SetScorer, scorer), ours, prompts)]
+def _asked(name: str, tasks: Sequence[Task], images: dict[str, Image], ledger: Ledger) -> Asked:
+    """What a metric has not judged yet of images that are there; pairs of equal images it is not asked about."""
+    entry: MetricEntry = registry.get("metrics", name)
+    digest = entry.digest()
+    done = {"image": ledger.scored, "pair": ledger.paired, "set": ledger.featured}[entry.kind](name, digest)
+    todo: dict[Key, Shown] = {}
+    for task in tasks:
+        shown = [images.get(job) for job in (task.job_id, task.baseline) if job is not None]
+        there = [image for image in shown if image]
+        key = (*(image.digest for image in there), prompt_key(task.prompt))
+        if len(there) == len(shown) and key not in done:
+            todo.setdefault(key, (there, task.prompt))
     if entry.kind == "pair":
-        values = _preferred(entry, cast(PairScorer, scorer), [shown[1] for shown in pixels], ours, prompts)
-    else:
-        values = cast(Scorer, scorer).score(ours, prompts)
-    return [v.reason or (v.value, json.dumps(v.detail)) for v in values]
-
-
-def _preferred(
-    entry: MetricEntry,
-    scorer: PairScorer,
-    theirs: list[np.ndarray],
-    ours: list[np.ndarray],
-    prompts: list[Prompt],
-) -> list[Value]:
-    """How far each method's image is preferred; where order matters, the mean of both orders."""
-    values = scorer.score_pairs(theirs, ours, prompts)
-    turned = scorer.score_pairs(ours, theirs, prompts) if entry.both_orders else []
-    for value in (*values, *turned):
-        if not math.isnan(value.value) and not 0 <= value.value <= 1:
-            raise UserError(f"metric {entry.name!r}: score_pairs gave {value.value}, expected 0 to 1; its scorer is "
-                            "at fault")  # fmt: skip
-    if not turned:
-        return values
-    return [
-        Value(
-            (one.value + 1 - other.value) / 2,
-            {**other.detail, **one.detail, "orders": [one.value, 1 - other.value]},
-        )
-        for one, other in zip(values, turned, strict=True)
-    ]
-
-
-def _features(entry: MetricEntry, scorer: SetScorer, images: list[np.ndarray], prompts: list[Prompt]) -> np.ndarray:
-    """(B, D) features as the ledger keeps them."""
-    found = np.asarray(scorer.features(images, prompts), dtype="<f4")
-    if found.ndim != 2 or len(found) != len(images) or not found.shape[1] or not np.isfinite(found).all():
-        said = f"features gave shape {found.shape}, expected ({len(images)}, D) and only finite numbers"
-        raise UserError(f"metric {entry.name!r}: {said}; its scorer is at fault")
-    return found
+        same = [key for key in todo if key[0] == key[1]]
+        ledger.put_pair_scores((*place(key), name, digest, SAME.value, json.dumps(SAME.detail), None) for key in same)
+        todo = {key: one for key, one in todo.items() if key[0] != key[1]}
+    return Asked(entry, digest, todo)
 
 
 # Choices -------------------------------------------------------------------------------------------------------------

@@ -30,21 +30,26 @@ _CLIP = "clip-vit-large-patch14"
 class Aesthetic(RealScorer):
     """A rating of about 1 to 10: five linear layers, without activations, on L2-normalised image features."""
 
+    shares = (_CLIP,)
+
     def load(self, checkpoint: Checkpoint) -> None:
         from bench.metrics.networks.linear import Linears
 
-        clip = clip_of(checkpoint.path(_CLIP))
+        self.held = self.shared(checkpoint, _CLIP, "clip", lambda: clip_of(checkpoint.path(_CLIP)))
         path = checkpoint.path(_HEAD)
-        self.model, self.head = self.ready(clip), self.ready(Linears.of(tensors(path), path))
-        self.side: int = clip.config.vision_config.image_size
+        self.model, self.head = self.held.module, self.ready(Linears.of(tensors(path), path))
+        self.side: int = self.model.config.vision_config.image_size
 
     def judge(self, images: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> torch.Tensor:
         import torch
 
-        pixels = self.placed(cropped(images, self.side, "torchvision"))
-        features = self.model.get_image_features(pixel_values=pixels).pooler_output
+        features = self.held.once(images, "cropped, torchvision", self._features)
         rating: torch.Tensor = self.head(torch.nn.functional.normalize(features, dim=-1))[:, 0]
         return rating
+
+    def _features(self, images: Sequence[np.ndarray]) -> torch.Tensor:
+        pixels = self.placed(cropped(images, self.side, "torchvision"))
+        return self.model.get_image_features(pixel_values=pixels).pooler_output
 
 
 _CHECKPOINT = Checkpoint(

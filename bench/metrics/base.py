@@ -156,6 +156,9 @@ class MetricEntry:
     """Has the scorer's files on this machine before they are needed; UserError where one cannot be had."""
     needs: Callable[[], tuple[Need, ...]] = tuple
     """What must be on this machine before a score is given, and where that comes from."""
+    networks: Callable[[], tuple[str, ...]] = tuple
+    """The networks that another metric may have too, each by content and precision: metrics that have one in common are
+    scored together, so that it is loaded once and run once an image (`bench.metrics.sharing`)."""
     ms: float | None = None
     """Milliseconds that the networks take for one image, or pair, as `bench.metrics.backbones` estimates them."""
     gib: float | None = None

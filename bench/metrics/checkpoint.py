@@ -10,6 +10,7 @@ import hashlib
 import os
 import pickle
 import warnings
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -126,11 +127,26 @@ class Checkpoint:
         """16 hex digits of what the parts are: of a user's folder by content, of the hub's by commit or digest."""
         h = hashlib.sha256()
         for part in self.parts:
-            told = part.identity if self.folder is None else content_digest(self.folder / part.name)
-            h.update(part.name.encode() + b"\0" + told.encode() + b"\0")
+            h.update(part.name.encode() + b"\0" + self._content(part).encode() + b"\0")
         if self.architecture is not None:
             h.update(ARCHITECTURE.encode() + b"\0" + file_digest(self.architecture).encode() + b"\0")
         return h.hexdigest()[:16]
+
+    def _content(self, part: Part) -> str:
+        return part.identity if self.folder is None else content_digest(self.folder / part.name)
+
+    def network(self, name: str, dtype: str) -> str:
+        """What a network is, by the part that holds it and its precision: another metric's with the same is the same.
+
+        A user's folder may name another architecture for the weights, which is a part of it.
+        """
+        part = next(p for p in self.parts if p.name == name)
+        beside = "" if self.architecture is None else f":{file_digest(self.architecture)}"
+        return f"{name}:{self._content(part)}{beside}:{dtype}"
+
+    def networks(self, names: Collection[str], dtype: str) -> tuple[str, ...]:
+        """The networks of those of its parts that are named."""
+        return tuple(self.network(part.name, dtype) for part in self.parts if part.name in names)
 
     @property
     def architecture(self) -> Path | None:

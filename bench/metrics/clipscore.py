@@ -12,8 +12,9 @@ from bench import kinship
 from bench.errors import UserError, first_line
 from bench.metrics.backbones import CLIP_B
 from bench.metrics.base import MetricEntry, Value
-from bench.metrics.checkpoint import Checkpoint, Part
-from bench.metrics.real import RealScorer, cosine, entry
+from bench.metrics.checkpoint import Checkpoint, Part, content_digest
+from bench.metrics.real import RealScorer, clip_of, cosine, entry
+from bench.metrics.sharing import Network, held
 from bench.metrics.towers import Towers
 from bench.models.base import check_folder, quiet_hub_libraries
 from bench.registry import add_plugin
@@ -35,12 +36,19 @@ WEIGHT = 2.5
 class CLIPScore(RealScorer):
     """2.5 max(cos, 0) on a transformers folder, or on OpenAI's own file."""
 
+    shares = (_FOLDER, _FILE)
+
     def load(self, checkpoint: Checkpoint) -> None:
         self.towers = Towers(self, checkpoint, folder=_FOLDER, file=_FILE, architecture="ViT-B-32")
 
     def judge(self, images: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> torch.Tensor:
         image, text = self.towers.images(images), self.towers.texts([p.text for p in prompts])
         return WEIGHT * cosine(image, text).clamp(min=0)
+
+
+def local_clip(folder: Path, device: str) -> Network:
+    """The CLIP of a transformers folder in fp32, the same for all that ask for it; UserError where it does not load."""
+    return held(("clip", content_digest(folder), device), lambda: clip_of(folder).to(device).eval())
 
 
 class ClipSimilarity:
@@ -55,18 +63,18 @@ class ClipSimilarity:
         if folder:
             check_folder(folder)
         try:
-            local = folder is not None
-            self.model: Any = CLIPModel.from_pretrained(
-                source, revision=revision, local_files_only=local, dtype=torch.float32
-            )
-            where: dict[str, Any] = {"revision": revision, "local_files_only": local}
+            where: dict[str, Any] = {"revision": revision, "local_files_only": folder is not None}
+            if folder:
+                self.held = local_clip(folder, device)
+                self.model: Any = self.held.module
+            else:
+                self.model = CLIPModel.from_pretrained(source, **where, dtype=torch.float32).to(device).eval()
             self.processor: Any = CLIPProcessor.from_pretrained(source, **where)
             # The default depends on whether torchvision happens to be installed, and the two resize differently.
             self.processor.image_processor = CLIPImageProcessorPil.from_pretrained(source, **where)
         except Exception as error:
             reason = first_line(error)
             raise UserError(f"the CLIP at {source} does not load: {reason}") from error
-        self.model.to(device).eval()
         self.device, self.weight = device, weight
 
     def score(self, images: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> list[Value]:

@@ -39,6 +39,8 @@ BATCH = 8
 class Port(Loaded):
     """The detector of GenEval's rules, and the metric on it: 1 for a right image, else 0."""
 
+    shares = (_CLIP, _FILE)
+
     def load(self, checkpoint: Checkpoint) -> None:
         self.fitting = Fitting(BATCH)
         self.detector = Mask2Former(self, checkpoint)
@@ -63,7 +65,7 @@ class Port(Loaded):
         """The nearest of ten colours of each detection: cut out along its mask, on grey, and cropped to its box."""
         if not detections:
             return []
-        seen = self.towers.images([cut_out(image, d) for d in detections]).float()
+        seen = self.towers.parts([cut_out(image, d) for d in detections]).float()
         directions = [self._directions(d.class_name) for d in detections]
         return [COLORS[int((of @ x).argmax())] for of, x in zip(directions, seen, strict=True)]
 

@@ -50,7 +50,8 @@ class Mask2Former:
         quiet_hub_libraries()
         folder = checkpoint.path(FOLDER)
         check_folder(folder)
-        self.owner = owner
+        # Not the owner itself, which holds this: a circle would outlive the scorer, with its networks.
+        self.device, self.dtype = owner.device, owner.dtype
         network = Mask2FormerForUniversalSegmentation.from_pretrained(
             folder, local_files_only=True, dtype=torch.float32
         )
@@ -64,7 +65,7 @@ class Mask2Former:
         for shape in dict.fromkeys(image.shape for image in images):
             rows = [i for i, image in enumerate(images) if image.shape == shape]
             pixels, size = prepared([images[i] for i in rows])
-            out = self.network(pixel_values=self.owner.placed(pixels))
+            out = self.network(pixel_values=pixels.to(device=self.device, dtype=self.dtype))
             padded = (pixels.shape[2], pixels.shape[3])
             for k, i in enumerate(rows):
                 classes, masks = out.class_queries_logits[k].float(), out.masks_queries_logits[k].float()

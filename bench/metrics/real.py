@@ -11,12 +11,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bench.errors import UserError, first_line
 from bench.fitting import Fitting
 from bench.metrics.base import MetricEntry, PairScorer, Scorer, Value
 from bench.metrics.checkpoint import ARCHITECTURE, Checkpoint
+from bench.metrics.sharing import Network, held
 from bench.metrics.worker import packaged
 from bench.models.base import TORCH_DTYPES, check_folder, quiet_hub_libraries
 
@@ -33,11 +34,14 @@ BATCH = 32
 class Loaded(ABC):
     """Networks on a device, in a precision, and batches that fit; a subclass says how they are read."""
 
+    shares: ClassVar[tuple[str, ...]] = ()
+    """Parts of the checkpoint whose networks other metrics may have too: those that `shared` loads."""
+
     def __init__(self, checkpoint: Checkpoint, device: str, dtype: str = "fp32"):
         """Load the checkpoint's weights onto a device in a precision; UserError where they are not what they say."""
         import torch
 
-        self.device, self.fitting = device, Fitting(BATCH)
+        self.device, self.fitting, self.precision = device, Fitting(BATCH), dtype
         self.dtype: torch.dtype = getattr(torch, TORCH_DTYPES[dtype])
         try:
             self.load(checkpoint)
@@ -61,6 +65,13 @@ class Loaded(ABC):
     def ready(self, module: Any) -> Any:
         """A network on the scorer's device, in its precision, without dropout or gradients."""
         return module.to(device=self.device, dtype=self.dtype).eval().requires_grad_(False)
+
+    def shared(self, checkpoint: Checkpoint, name: str, kind: str, read: Callable[[], Any]) -> Network:
+        """The network in a part of the checkpoint that is one of `shares`, `ready`; another scorer's if one holds it.
+
+        `kind` says how `read` reads the part.
+        """
+        return held((kind, checkpoint.network(name, self.precision), self.device), lambda: self.ready(read()))
 
     def placed(self, values: torch.Tensor) -> torch.Tensor:
         """Numbers for a network, on the scorer's device and in its precision."""
@@ -128,6 +139,7 @@ def entry(row: MetricEntry, build: Build, checkpoint: Checkpoint, *, version: st
         packaged=packaged(row, checkpoint),
         fetch=checkpoint.fetch,
         needs=checkpoint.needs,
+        networks=lambda: checkpoint.networks(getattr(build, "shares", ()), dtype),
     )
 
 

@@ -52,6 +52,8 @@ SURE = 0.2
 class T2ICompBench(Loaded):
     """The three networks and the rules between them; the detail has the category and what was found."""
 
+    shares = (_CLIP, _FILE)
+
     def load(self, checkpoint: Checkpoint) -> None:
         import torch
         from transformers import (

@@ -23,28 +23,37 @@ _WORDS = 49408
 
 
 class Towers:
-    """The image tower and the text tower, on a scorer's device and in its precision."""
+    """The image tower and the text tower, on a scorer's device and in its precision; scorers of one CLIP share it."""
 
     def __init__(self, owner: Loaded, checkpoint: Checkpoint, *, folder: str, file: str, architecture: str):
-        """`folder` and `file` are the names of the two layouts; a checkpoint has one of them."""
-        self.owner = owner
+        """`folder` and `file` are the names of the two layouts; a checkpoint has one of them, which `owner` shares."""
+        # Not the owner itself, which holds this: a circle would outlive the scorer, with its network.
+        self.device, self.dtype = owner.device, owner.dtype
         if any(part.name == file for part in checkpoint.parts):
             path = checkpoint.path(file)
             config = open_clip_config(checkpoint.folder, architecture)
-            self.model = owner.ready(open_clip_of(tensors(path), config, of=path, quick=True))
+            self.held = owner.shared(
+                checkpoint, file, "open_clip", lambda: open_clip_of(tensors(path), config, of=path, quick=True)
+            )
+            self.model = self.held.module
             self.side: int = config["vision_cfg"]["image_size"]
             self.length: int = config["text_cfg"].get("context_length", 77)
             self.tokenizer: Any = None
             return
         place = checkpoint.path(folder)
-        self.model = owner.ready(clip_of(place))
+        self.held = owner.shared(checkpoint, folder, "clip", lambda: clip_of(place))
+        self.model = self.held.module
         settings = self.model.config
         self.side, self.length = settings.vision_config.image_size, settings.text_config.max_position_embeddings
         self.tokenizer = None if settings.text_config.vocab_size == _WORDS else tokenizer_of(place)
 
     def images(self, images: Sequence[np.ndarray]) -> torch.Tensor:
-        """(B, D) features of images (H, W, 3) uint8."""
-        pixels = self.owner.placed(cropped(images, self.side, "torchvision"))
+        """(B, D) features of images (H, W, 3) uint8, which other scorers may ask about too."""
+        return self.held.once(images, "cropped, torchvision", self.parts)
+
+    def parts(self, images: Sequence[np.ndarray]) -> torch.Tensor:
+        """(B, D) features of images (H, W, 3) uint8 that only this scorer has, such as what it cuts out of others."""
+        pixels = cropped(images, self.side, "torchvision").to(device=self.device, dtype=self.dtype)
         if hasattr(self.model, "encode_image"):
             return self.model.encode_image(pixels)
         return self.model.get_image_features(pixel_values=pixels).pooler_output
@@ -52,7 +61,7 @@ class Towers:
     def texts(self, texts: Sequence[str]) -> torch.Tensor:
         """(B, D) features of texts, cut at CLIP's length."""
         ids = tokens(self.tokenizer, texts, self.length) if self.tokenizer else bpe_tokens(texts, self.length)
-        ids = ids.to(self.owner.device)
+        ids = ids.to(self.device)
         if hasattr(self.model, "encode_text"):
             return self.model.encode_text(ids)
         return self.model.get_text_features(input_ids=ids).pooler_output

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench import kinship
 from bench.fitting import Fitting
@@ -42,18 +42,24 @@ NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine
 class Reader(Loaded):
     """A Qwen3-VL that is asked about images; a subclass says what."""
 
+    shares = tuple(f"Qwen3-VL-{size}-Instruct" for size in SIZES)
+
     def load(self, checkpoint: Checkpoint) -> None:
         import torch
         from transformers import AutoTokenizer, Qwen2VLImageProcessorPil, Qwen3VLForConditionalGeneration
 
         quiet_hub_libraries()
         self.fitting = Fitting(BATCH)
-        folder = checkpoint.path(checkpoint.parts[0].name)
+        name = checkpoint.parts[0].name
+        folder = checkpoint.path(name)
         check_folder(folder)
         self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         self.prepare = Qwen2VLImageProcessorPil.from_pretrained(folder, local_files_only=True)
-        network = Qwen3VLForConditionalGeneration.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
-        self.network = self.ready(network)
+        given: dict[str, Any] = {"local_files_only": True, "dtype": torch.float32}
+        self.held = self.shared(
+            checkpoint, name, "qwen3-vl", lambda: Qwen3VLForConditionalGeneration.from_pretrained(folder, **given)
+        )
+        self.network = self.held.module
 
     def first_tokens(self, images: Sequence[np.ndarray], questions: Sequence[str]) -> torch.Tensor:
         """(B, words) probabilities of the first token of the answer to a question about each image.

@@ -228,6 +228,14 @@ def _folder(name: str) -> str:
     return folder_digest(WEIGHTS / name)
 
 
+def _uses_clip() -> tuple[str, ...]:
+    return (f"shapes-clip:{_folder('shapes-clip')}",)
+
+
+def _uses_preference() -> tuple[str, ...]:
+    return (f"shapes-preference:{_folder('shapes-preference')}",)
+
+
 @cache
 def _statistics() -> str:
     return file_digest(WEIGHTS / "shapes-fid" / "statistics.npz")[:16]
@@ -267,6 +275,7 @@ clipscore = MetricEntry(
     title="CLIPScore",
     unit="2.5 cos",
     load=_clipscore,
+    networks=_uses_clip,
     identify=lambda: "clipscore-1:" + _folder("shapes-clip"),
     twin_of=("clipscore",),
     about="2.5 max(cos, 0) of the embedded CLIP",
@@ -280,6 +289,7 @@ preference = MetricEntry(
     title="Preference",
     unit="utility",
     load=_preference,
+    networks=_uses_preference,
     identify=lambda: "preference-1:" + _folder("shapes-preference"),
     twin_of=("hpsv2",),
     about="Bradley-Terry model of synthetic votes on (caption, two images); HPSv2's place",
@@ -293,6 +303,7 @@ aesthetic = MetricEntry(
     title="Aesthetic",
     unit="1-10",
     load=_aesthetic,
+    networks=_uses_clip,
     identify=lambda: "aesthetic-1:" + _folder("shapes-aesthetic") + _folder("shapes-clip"),
     twin_of=("aesthetic",),
     about="regression of synthetic ratings on the embedded CLIP's image features",
@@ -306,6 +317,7 @@ pickscore = MetricEntry(
     title="PickScore",
     unit="utility",
     load=_towers,
+    networks=_uses_preference,
     identify=lambda: "towers-1:" + _folder("shapes-preference"),
     twin_of=("pickscore",),
     about="the two towers of the preference model alone, its first glance; shares its weights and votes",
@@ -365,6 +377,7 @@ fid = MetricEntry(
     title="FID",
     unit="squared distance",
     load=_scenes,
+    networks=_uses_clip,
     identify=lambda: "shapes-fid-1:" + _statistics() + _folder("shapes-clip"),
     higher_is_better=False,
     twin_of=("fid", "kid", "fd_dinov2", "cmmd"),
@@ -383,6 +396,7 @@ diversity = MetricEntry(
     title="Diversity",
     unit="1 - cos",
     load=_clip,
+    networks=_uses_clip,
     identify=lambda: "shapes-diversity-1:" + _folder("shapes-clip"),
     scale="0 (alike) to 1",
     twin_of=("diversity",),
@@ -400,6 +414,7 @@ vendi_score = MetricEntry(
     title="Vendi score",
     unit="images",
     load=_clip,
+    networks=_uses_clip,
     identify=lambda: "shapes-vendi-1:" + _folder("shapes-clip"),
     scale="1 (alike) to the seeds a prompt",
     twin_of=("vendi",),

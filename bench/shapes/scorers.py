@@ -12,7 +12,9 @@ from torch import nn
 
 from bench.errors import UserError
 from bench.metrics.base import Value
-from bench.models.base import check_folder, quiet_hub_libraries
+from bench.metrics.clipscore import local_clip
+from bench.metrics.sharing import Network, held
+from bench.models.base import check_folder, folder_digest
 from bench.shapes.tokenizer import MAX_LENGTH, build_tokenizer
 
 if TYPE_CHECKING:
@@ -173,6 +175,18 @@ class AestheticHead(nn.Module):
         return rating
 
 
+def seen_by(network: Network, images: Sequence[np.ndarray]) -> torch.Tensor:
+    """(B, 64) features of images (H, W, 3) uint8 by the embedded CLIP; another size than 64 is resized, antialiased."""
+    clip = network.module
+
+    def run(some: Sequence[np.ndarray]) -> torch.Tensor:
+        found: torch.Tensor = clip.get_image_features(pixel_values=pixels_to_input(some).to(clip.device)).pooler_output
+        return found
+
+    with torch.inference_mode():
+        return network.once(images, "scenes", run)
+
+
 def pixels_to_input(images: Sequence[np.ndarray]) -> torch.Tensor:
     """(H, W, 3) uint8 images to (B, 3, 64, 64) in [-1, 1]; another size is resized, antialiased."""
     import numpy as np
@@ -215,7 +229,11 @@ class PreferenceScorer:
     """The preference model as a metric."""
 
     def __init__(self, folder: Path, device: str):
-        self.model = load_module(PreferenceModel, folder).to(device)
+        self.held = held(
+            ("shapes-preference", folder_digest(folder), device),
+            lambda: load_module(PreferenceModel, folder).to(device),
+        )
+        self.model = self.held.module
         self.tokenizer, self.device = build_tokenizer(), device
 
     def score(self, images: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> list[Value]:
@@ -244,16 +262,11 @@ class AestheticScorer:
     """The aesthetic head on the embedded CLIP's image features; the prompt plays no part."""
 
     def __init__(self, folder: Path, clip: Path, device: str):
-        from transformers import CLIPModel
-
-        quiet_hub_libraries()
-        check_folder(clip)
-        self.clip = CLIPModel.from_pretrained(clip, local_files_only=True, dtype=torch.float32).to(device).eval()
+        self.clip = local_clip(clip, device)
         self.head = load_module(AestheticHead, folder).to(device)
-        self.device = device
 
     def score(self, images: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> list[Value]:
+        features = seen_by(self.clip, images)
         with torch.inference_mode():
-            features = self.clip.get_image_features(pixel_values=pixels_to_input(images).to(self.device)).pooler_output
             ratings = self.head(features)
         return [Value(float(r)) for r in ratings]

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bench.metrics.base import SetScorer
+from bench.metrics.clipscore import local_clip
 from bench.metrics.distances import Gaussian
 from bench.metrics.features import Against
 
@@ -27,25 +28,13 @@ class ClipFeatures:
     """The embedded CLIP's image features, (B, 64)."""
 
     def __init__(self, folder: Path, device: str):
-        import torch
-        from transformers import CLIPModel
-
-        from bench.models.base import check_folder, quiet_hub_libraries
-
-        quiet_hub_libraries()
-        check_folder(folder)
-        model: Any = CLIPModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
-        self.model, self.device = model.to(device).eval(), device
+        self.clip = local_clip(folder, device)
 
     def features(self, images: Sequence[np.ndarray], prompts: Sequence[Prompt] = ()) -> np.ndarray:
         """(B, 64) float32 features of images (H, W, 3) uint8; another size than 64 is resized, antialiased."""
-        import torch
+        from bench.shapes.scorers import seen_by
 
-        from bench.shapes.scorers import pixels_to_input
-
-        with torch.inference_mode():
-            pixels = pixels_to_input(images).to(self.device)
-            return self.model.get_image_features(pixel_values=pixels).pooler_output.float().cpu().numpy()
+        return seen_by(self.clip, images).float().cpu().numpy()
 
 
 def distance(folder: Path, device: str) -> SetScorer:

@@ -129,7 +129,7 @@ def test_colours_are_those_of_open_clips_zero_shot_classifier(scorer: Any) -> No
             towers.model, open_clip.get_tokenizer("ViT-L-14"), COLORS, templates, num_classes_per_batch=None
         )
         with torch.no_grad():
-            seen = towers.model.encode_image(scorer.towers.owner.placed(_clip_pixels(cut_out(image, detection))))
+            seen = towers.model.encode_image(scorer.placed(_clip_pixels(cut_out(image, detection))))
         logits = 100 * torch.nn.functional.normalize(seen, dim=-1) @ weights
         assert color == COLORS[int(logits.argmax())]
         with torch.inference_mode():
