@@ -2,7 +2,8 @@
 
 All take features (n, D) with weights (n,), how often each image counts: the value is that of the set in which each row
 is repeated that often. What a distance needs of its reference set goes into the rows themselves (`Gaussian.rows`,
-`Kernelled.rows`), so that a report computes it again from a run's folder, without the reference.
+`Kernelled.rows`), so that a report computes it again from a run's folder, without the reference. `identity` names the
+number and the version of its code: `bench.sets` keeps what it has computed under it.
 
 Sources: Heusel et al. (2017), GANs Trained by a Two Time-Scale Update Rule, eq. 6 (Fréchet); Gretton et al. (2012), A
 Kernel Two-Sample Test, eq. 3 and 5 (unbiased and biased); Bińkowski et al. (2018), Demystifying MMD GANs (KID's
@@ -46,25 +47,61 @@ class Gaussian:
         return np.concatenate([turned, np.broadcast_to(self.spectrum, turned.shape)], axis=1)
 
 
-def frechet(rows: Floats, weights: Floats) -> float:
-    """||m - m'||² + tr(C + C' - 2 (C C')^½) of rows (n, 2D) by `Gaussian.rows`; NaN for fewer than two images.
+class Frechet:
+    """||m - m'||² + tr(C + C' - 2 (C C')^½) of rows (n, 2D) by `Gaussian.rows`, and what each image does to it.
 
     The trace of the root is the sum of the singular values of C^½ C'^½, so no root of a matrix is taken: those of
     singular products, which few images have, lose digits.
     """
-    there = weights > 0
-    w, n = weights[there], weights.sum()
-    if n < 2:
-        return float("nan")
+
+    identity = "frechet-1"
+
+    def __call__(self, rows: Floats, weights: Floats) -> float:
+        """The distance; NaN for fewer than two images."""
+        there, n = weights > 0, weights.sum()
+        if n < 2:
+            return float("nan")
+        w = weights[there]
+        mean, centred, spectrum = _centred(rows[there], w)
+        centred *= np.sqrt(w / (n - 1))[:, None]
+        own = float((centred**2).sum())
+        centred *= np.sqrt(spectrum)
+        d = centred.shape[1]
+        gram = centred.T @ centred if len(centred) > d else centred @ centred.T
+        root = float(np.sqrt(np.linalg.eigvalsh(gram).clip(0)).sum())
+        return float(mean @ mean) + own + float(spectrum.sum()) - 2 * root
+
+    def influence(self, rows: Floats) -> Floats:
+        """How far each of n images pulls the distance, (n,), with mean 0: n times its derivative by the weights.
+
+        tr(A^½) changes by tr(A^-½ dA) / 2, where A is C'^½ C C'^½; directions in which A is zero are left out, for
+        no image lies in them. One decomposition for all images.
+        """
+        n = len(rows)
+        mean, centred, spectrum = _centred(rows, np.ones(n))
+        pull = 2 * centred @ mean
+        pull += (centred**2).sum(axis=1) * (n / (n - 1))
+        centred *= np.sqrt(spectrum / (n - 1))
+        d = centred.shape[1]
+        values, vectors = np.linalg.eigh(centred.T @ centred if n > d else centred @ centred.T)
+        there = values > values[-1] * max(n, d) * np.finfo(np.float64).eps
+        roots, vectors = np.sqrt(values[there]), vectors[:, there]
+        if n > d:
+            along = centred @ vectors
+            pull -= n * (along**2 / roots).sum(axis=1)
+        else:
+            pull -= n * (vectors**2 * roots).sum(axis=1)
+        return np.asarray(pull - pull.mean())
+
+
+frechet = Frechet()
+
+
+def _centred(rows: Floats, weights: Floats) -> tuple[Floats, Floats, Floats]:
+    """Of rows (n, 2D) by `Gaussian.rows`: the mean (D,), features without it (n, D), the reference's variances (D,)."""
     d = rows.shape[1] // 2
-    turned, spectrum = rows[there, :d], rows[0, d:]
-    mean = w @ turned / n
-    centred = (turned - mean) * np.sqrt(w / (n - 1))[:, None]
-    own = float((centred**2).sum())
-    centred *= np.sqrt(spectrum)
-    gram = centred.T @ centred if len(centred) > d else centred @ centred.T
-    root = float(np.sqrt(np.linalg.eigvalsh(gram).clip(0)).sum())
-    return float(mean @ mean) + own + float(spectrum.sum()) - 2 * root
+    mean = weights @ rows[:, :d] / weights.sum()
+    return mean, rows[:, :d] - mean, rows[0, d:]
 
 
 # Kernel distances ----------------------------------------------------------------------------------------------------
@@ -112,6 +149,7 @@ class KernelDistance:
 
     def __init__(self, kernel: Kernel, *, unbiased: bool, scale: float = 1.0):
         self.kernel, self.unbiased, self.scale = kernel, unbiased, scale
+        self.identity = f"kernel-1-{kernel.__name__}-{unbiased}-{scale}"
         self._last: tuple[Any, Floats, Floats] | None = None
 
     def __call__(self, rows: Floats, weights: Floats) -> float:
@@ -188,6 +226,7 @@ class OverPrompts:
 
     def __init__(self, of: Callable[[Floats], float]):
         self.of = of
+        self.identity = f"over-prompts-1-{of.__name__}"
         self._last: Any = None
         self._known: dict[tuple[int, bytes], float] = {}
 

@@ -22,7 +22,6 @@ _ROW = MetricEntry(
     kind="set",
     value=frechet,
     fewest=1024,  # the number of features, as for FID
-    resamples=200,
     scale="0 to some thousands",
     about="Fréchet distance to a reference in DINOv2's features",
     license="Apache-2.0",

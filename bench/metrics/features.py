@@ -12,11 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from bench.digests import file_digest
 from bench.errors import UserError
 from bench.metrics.backbones import CLIP_L_336, DINO_L
 from bench.metrics.base import MetricEntry, SetScorer
 from bench.metrics.checkpoint import Checkpoint, Part, fill, tensors
-from bench.metrics.pixels import CLIP_MEAN, CLIP_STD, channelwise, squared, squashed
+from bench.metrics.pixels import CLIP_MEAN, CLIP_STD, squared, squashed
 from bench.metrics.real import Loaded, clip_of
 from bench.metrics.references import Reference, Statistics
 from bench.models.base import check_folder, quiet_hub_libraries
@@ -66,23 +67,45 @@ def inception(metric: str) -> Checkpoint:
 class InceptionFeatures(FeatureScorer):
     """2048 features in clean-fid's mode `clean`: each channel resized to 299x299 by itself, in floating point.
 
-    NVIDIA's file is TorchScript, which is code; its tensors are read without running it.
+    clean-fid resizes, and runs NVIDIA's published file in fp32. That file is TorchScript, which is code: of a file with
+    another digest, and in another precision than the file's, the tensors are read and nothing in it is run.
     """
+
+    shares = (_NVIDIA, _CONVERTED)
 
     def load(self, checkpoint: Checkpoint) -> None:
         import torch
+        from cleanfid.inception_torchscript import InceptionV3W
 
+        from bench.metrics.networks.archive import is_archive
         from bench.metrics.networks.inception import Inception, translated
 
         path = checkpoint.path(checkpoint.parts[0].name)
-        with torch.device("meta"):
-            network = Inception()
-        network = network.to_empty(device="cpu")
-        fill(network, translated(tensors(path), of=path), of=path)
-        self.model = self.ready(network)
+
+        def read() -> Any:
+            if self.dtype == torch.float32 and file_digest(path) == checkpoint.parts[0].sha256 and is_archive(path):
+                return InceptionV3W(str(path.parent), download=False)
+            with torch.device("meta"):
+                network = Inception()
+            network = network.to_empty(device="cpu")
+            fill(network, translated(tensors(path), of=path), of=path)
+            return network
+
+        self.held = self.shared(checkpoint, checkpoint.parts[0].name, "inception", read)
+        self.model = self.held.module
+        self.levels = isinstance(self.model, InceptionV3W)  # which takes them from 0 to 255
 
     def judge(self, images: Sequence[np.ndarray]) -> torch.Tensor:
-        return self.model(self.placed((channelwise(images, 299) - 128) / 128))
+        return self.held.once(images, "clean-fid 299", self._features)
+
+    def _features(self, images: Sequence[np.ndarray]) -> torch.Tensor:
+        import numpy as np
+        import torch
+        from cleanfid.resize import build_resizer
+
+        resize = build_resizer("clean")
+        pixels = torch.from_numpy(np.stack([resize(image) for image in images])).permute(0, 3, 1, 2).contiguous()
+        return self.model(self.placed(pixels if self.levels else (pixels - 128) / 128))
 
 
 DINO = "dinov2-large"
@@ -105,12 +128,16 @@ class DinoFeatures(FeatureScorer):
     """
 
     side = 224
+    shares = (DINO,)
 
     def load(self, checkpoint: Checkpoint) -> None:
+        self.held = self.shared(checkpoint, DINO, "dinov2", lambda: self._read(checkpoint.path(DINO)))
+        self.model = self.held.module
+
+    def _read(self, folder: Path) -> Any:
         import torch
         from transformers import Dinov2Model
 
-        folder = checkpoint.path(DINO)
         quiet_hub_libraries()
         check_folder(folder)
         model, told = Dinov2Model.from_pretrained(
@@ -127,9 +154,12 @@ class DinoFeatures(FeatureScorer):
             grid = torch.nn.functional.interpolate(grid, scale_factor=(scale, scale), mode="bicubic")
             whole = torch.cat([places[:, :1], grid.permute(0, 2, 3, 1).flatten(1, 2)], 1)
             model.embeddings.position_embeddings = torch.nn.Parameter(whole.detach())
-        self.model = self.ready(model)
+        return model
 
     def judge(self, images: Sequence[np.ndarray]) -> torch.Tensor:
+        return self.held.once(images, "squashed 224, class token", self._features)
+
+    def _features(self, images: Sequence[np.ndarray]) -> torch.Tensor:
         pixels = squashed(images, self.side, _IMAGENET_MEAN, _IMAGENET_STD)
         return self.model(pixel_values=self.placed(pixels)).last_hidden_state[:, 0]
 
@@ -247,4 +277,5 @@ def set_entry(
         reference=reference,
         fetch=fetch,
         needs=needs,
+        networks=lambda: checkpoint.networks(getattr(build, "shares", ()), dtype),
     )

@@ -76,23 +76,6 @@ def padded(images: Sequence[np.ndarray], side: int) -> torch.Tensor:
     return torch.stack(found)
 
 
-def channelwise(images: Sequence[np.ndarray], side: int) -> torch.Tensor:
-    """(B, 3, side, side) fp32 in [0, 255] of images (H, W, 3) uint8, as clean-fid's mode `clean` resizes them.
-
-    Each channel by itself, in floating point, by Pillow's bicubic filter; what goes beyond [0, 255] is cut off.
-    """
-    import numpy as np
-    import torch
-    from PIL import Image
-
-    found = np.empty((len(images), 3, side, side), np.float32)
-    for i, image in enumerate(images):
-        for c in range(3):
-            channel = Image.fromarray(np.ascontiguousarray(image[..., c]).astype(np.float32))
-            found[i, c] = np.asarray(channel.resize((side, side), Image.Resampling.BICUBIC))
-    return torch.from_numpy(found.clip(0, 255))
-
-
 def squashed(images: Sequence[np.ndarray], side: int, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
     """(B, 3, side, side) fp32 of images (H, W, 3) uint8: resized to a square whatever their shape, and normalised."""
     import numpy as np

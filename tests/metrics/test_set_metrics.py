@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cleanfid.fid import frechet_distance
 from PIL import Image
 
 from bench import registry, suite
@@ -27,6 +28,7 @@ from bench.metrics.distances import (
     vendi,
 )
 from bench.metrics.features import set_entry
+from bench.metrics.fid import CleanFid
 from bench.metrics.references import Reference
 from bench.sets import Sets, exchange_p, nothing
 
@@ -77,6 +79,33 @@ def test_fewer_images_than_features_are_no_trouble_to_the_root() -> None:
     root = np.sqrt(np.linalg.eigvalsh(half @ a @ half).clip(0)).sum()
     expected = ((few.mean(0) - many.mean(0)) ** 2).sum() + np.trace(a) + np.trace(b) - 2 * root
     assert frechet(rows_of("frechet", few, many), np.ones(5)) == pytest.approx(expected, rel=1e-7)
+
+
+@pytest.mark.filterwarnings("ignore:The `disp` argument:DeprecationWarning")  # clean-fid's
+def test_fid_is_clean_fids_own_distance_and_by_weights_that_of_repeated_images() -> None:
+    features, reference = drawn(60, 12, 30) * 1.3, drawn(80, 12, 31) + 0.2
+    mean, spread = reference.mean(axis=0), np.cov(reference, rowvar=False)
+    weights = np.random.default_rng(32).integers(0, 4, 60).astype(np.float64)
+    rows = rows_of("frechet", features, reference)
+    for times in (np.ones(60), weights):
+        set_ = np.repeat(features, times.astype(int), axis=0)
+        theirs = frechet_distance(set_.mean(axis=0), np.cov(set_, rowvar=False), mean, spread)
+        assert frechet(rows, times) == pytest.approx(theirs, rel=1e-6)
+        assert CleanFid()(rows, times) == pytest.approx(theirs, rel=1e-6)
+    singular = rows_of("frechet", drawn(7, 12, 33), drawn(7, 12, 34))  # a root may have an imaginary part
+    assert CleanFid()(singular, np.ones(7)) == pytest.approx(frechet(singular, np.ones(7)), abs=1e-3)
+
+
+@pytest.mark.parametrize(("n", "d", "step"), [(60, 8, 1e-4), (9, 20, 2e-3)])
+def test_an_images_influence_is_the_derivative_of_the_distance_by_its_weight(n: int, d: int, step: float) -> None:
+    rows = rows_of("frechet", drawn(n, d, 40), 1.5 * drawn(80, d, 41) + 0.2)
+    found = frechet.influence(rows)
+    steps = step * np.eye(n)
+    slopes = np.array([(frechet(rows, 1 + s) - frechet(rows, 1 - s)) / (2 * step) for s in steps])
+    np.testing.assert_allclose(
+        found, n * (slopes - slopes.mean()), atol=(1e-6 if n > d else 1e-4) * np.abs(found).max()
+    )
+    assert found.mean() == pytest.approx(0, abs=1e-12 * np.abs(found).max())
 
 
 def test_kid_is_unbiased_and_cmmd_is_not() -> None:
@@ -167,6 +196,72 @@ def test_a_method_that_makes_one_image_of_a_prompt_is_found_out() -> None:
     once = Sets().value(collapsing(), plain, np.arange(120))
     assert once is None
     assert "no prompt has two" in nothing(collapsing())
+
+
+# Intervals and tests of Fréchet distances ----------------------------------------------------------------------------
+
+DISTANCE = MetricEntry("some-distance", title="", unit="", load=None, identify=str, kind="set", value=frechet, fewest=4)
+WIDE = Gaussian(np.zeros(6), np.diag([4.0, 2, 1, 1, 0.5, 0.2]))
+
+
+def prompts_of_two(k: int, seed: int, shift: float = 0.0) -> np.ndarray:
+    """Rows of two images for each of k prompts, which share a part; beside `WIDE`."""
+    own = np.repeat(drawn(k, 6, 2 * seed), 2, axis=0)
+    return WIDE.rows(own + drawn(2 * k, 6, 2 * seed + 1) + shift)
+
+
+def test_the_interval_of_a_frechet_distance_holds_its_value_at_this_number_of_images_95_times_of_100() -> None:
+    texts = np.repeat(np.arange(80), 2)
+    found = [Sets().value(DISTANCE, prompts_of_two(80, seed), texts) for seed in range(200)]
+    intervals = [f for f in found if f is not None]
+    expected = np.mean([f.estimate for f in intervals])
+    held = np.mean([f.low <= expected <= f.high for f in intervals])
+    assert len(intervals) == 200
+    assert 0.90 <= held <= 0.99  # 95 % within three errors, and a little for prompts that are few
+
+
+def test_arms_that_do_not_differ_are_found_to_differ_5_times_of_100_and_others_mostly() -> None:
+    texts = np.repeat(np.arange(30), 2)
+    p = [exchange_p(DISTANCE, prompts_of_two(30, s), prompts_of_two(30, s + 500), texts) for s in range(200)]
+    assert 0.01 <= np.mean(np.array(p) <= 0.05) <= 0.1
+    moved = [exchange_p(DISTANCE, prompts_of_two(30, s, 1.0), prompts_of_two(30, s + 500), texts) for s in range(20)]
+    assert np.mean(np.array(moved) <= 0.05) > 0.8
+    same = prompts_of_two(30, 1)
+    assert exchange_p(DISTANCE, same, same, texts) == 1
+
+
+class Counted:
+    """The mean of the first feature, and how often it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __call__(self, features: np.ndarray, weights: np.ndarray) -> float:
+        self.asked += 1
+        return float(weights @ features[:, 0] / weights.sum())
+
+
+def test_what_a_named_number_says_of_features_is_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
+    value, texts = Counted(), np.arange(12)
+    entry = replace(DISTANCE, name="counted", value=value, resamples=100)
+    a, b = drawn(12, 2, 50), drawn(12, 2, 51)
+    first = Sets().compare({"complete": True}, entry, a, b, texts), Sets().value(entry, a, texts)
+    alone = value.asked
+    again = Sets().compare({"complete": True}, entry, a, b, texts), Sets().value(entry, a, texts)
+    assert (again, value.asked) == (first, 2 * alone), "a value without a name may change its code"
+    value.identity = "counted-1"  # type: ignore[attr-defined]
+    kept = [(Sets().compare({"complete": True}, entry, a, b, texts), Sets().value(entry, a, texts)) for _ in range(2)]
+    assert kept == [first, first]
+    named = value.asked
+    assert named < 3 * alone
+    for path in (tmp_path / "sets").rglob("*.npy"):
+        path.write_bytes(path.read_bytes()[:20])  # cut short
+    assert Sets().value(entry, a, texts) == first[1]
+    assert value.asked > named
+    before = value.asked
+    Sets().value(entry, a + 1, texts)
+    assert value.asked > before, "other features"
 
 
 # References ----------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,17 @@ import pytest
 import small_clips as small
 import small_sets as sets
 import torch
+from cleanfid.inception_torchscript import InceptionV3W
 from stored import Vectors, found
 
 from bench import registry
+from bench.digests import file_digest
+from bench.errors import UserError
 from bench.metrics.checkpoint import Checkpoint
 from bench.metrics.distances import Gaussian, KernelDistance, Kernelled, cubic, frechet, radial, vendi
 from bench.metrics.features import ClipFeatures, DinoFeatures, FeatureScorer, InceptionFeatures, clip, dino, inception
-from bench.metrics.networks.inception import translated
+from bench.metrics.fid import CleanFid
+from bench.metrics.networks.inception import Inception, translated
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -64,6 +69,41 @@ def test_nvidias_archive_is_read_without_running_it(tmp_path: Path, monkeypatch:
     np.testing.assert_array_equal(*read)
 
 
+def published(folder: Path, case: str) -> Path:
+    """A TorchScript file as NVIDIA's: traced layers, of random weights."""
+    network = Inception()
+    network.load_state_dict(translated(sets.inception_state(case, sets.inception_shapes()), of=folder))
+
+    class Whole(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = torch.nn.Sequential(*network.layers.values())
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layers(x)
+
+    torch.jit.trace(Whole().eval().requires_grad_(False), torch.zeros(1, 3, 299, 299)).save(str(folder / sets.NVIDIA))  # type: ignore[no-untyped-call]
+    return folder / sets.NVIDIA
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.jit, as a whole
+def test_clean_fid_itself_runs_the_published_file_and_no_other(tmp_path: Path) -> None:
+    (path,) = (p for p in FILES if p.stem.startswith("sets-inception-"))
+    v = Vectors(path)
+    file = published(tmp_path, str(v["case"]))
+    given = inception("fid").at(str(tmp_path))
+    pinned = replace(given, parts=(replace(given.parts[0], sha256=file_digest(file)),))
+    scorer = InceptionFeatures(pinned, "cpu")
+    assert isinstance(scorer.model, InceptionV3W)
+    scorer.fitting.first = 1  # as clean-fid was asked
+    image, theirs = small.images(str(v["case"]))[:1], v["features"]
+    ours = scorer.features(image)[:, sets.KEPT]
+    assert np.abs(ours - theirs[:1]).max() / theirs.std(axis=0).mean() < 1e-4
+    del scorer  # or its network is shared
+    with pytest.raises(UserError, match=r"lacks|unknown"):  # its tensors are named otherwise: nothing in it was run
+        InceptionFeatures(given, "cpu")
+
+
 def test_distances_are_those_of_the_packages() -> None:
     (path,) = (p for p in FILES if p.stem.startswith("sets-distances-"))
     v = Vectors(path)
@@ -72,6 +112,7 @@ def test_distances_are_those_of_the_packages() -> None:
     gaussian = Gaussian.of(theirs)
     found = kept(gaussian.rows(ours))
     value = frechet(found, np.ones(300))
+    assert CleanFid()(found, np.ones(300)) == pytest.approx(float(v["frechet_clean_fid"]), rel=1e-6)
     assert value == pytest.approx(float(v["frechet_clean_fid"]), rel=1e-6)
     assert value == pytest.approx(float(v["frechet_torch_fidelity"]), rel=1e-6)
     rows = kept(Kernelled(theirs, cubic, unbiased=True).rows(ours[:260]))
