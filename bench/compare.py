@@ -198,6 +198,7 @@ class _Comparison:
     def _compare(self, both: _Both) -> Iterator[Row]:
         texts = np.unique(both.a.texts, return_inverse=True)[1] if len(both.a) else np.empty(0, np.int64)
         marked = {*self.a.marked(both.arm), *self.b.marked(both.arm)}
+        near = {name for run in (self.a, self.b) for name in run.siblings(both.arm, self.entries.values())} - marked
         for name, entry in self.entries.items():
             rows = both.a.carried
             expected = sum(map(entry.judges, rows)) if entry.needs_metadata else len(rows)
@@ -214,6 +215,7 @@ class _Comparison:
                 continue
             row = _labels(both.arm) | {"metric": name, "n": n, "n_expected": expected}
             row |= {"complete": bool(n) and (n == expected or entry.partial), "marked": name in marked}
+            row |= {"sibling": name in near}
             if entry.kind == "set":
                 yield self._compare_sets(row, entry, both.a.take(there), both.b.take(there))
                 continue

@@ -13,6 +13,7 @@ import numpy as np
 
 from bench import equal_compute, stats
 from bench.arms import CALLS, POOLED, TIMES, Floats, Ints, Measured, MeasuredArm, Setting, cost_of, timed_rows
+from bench.evidence import Siblings, record
 from bench.metrics.base import MetricEntry
 from bench.metrics.geneval_rules import TASKS
 from bench.paired import Asking, adjust, bounds
@@ -46,12 +47,13 @@ class Tabulation:
         *,
         baseline: str,
         optimised: Optimised,
+        siblings: Siblings,
         plain: frozenset[str] = frozenset(),
     ):
         """`plain` are the labels of arms that are nothing but standard sampling, once or n times."""
         self.plain = plain
         self.measured, self.arms, self.entries = measured, arms, entries
-        self.baseline, self.optimised = baseline, optimised
+        self.baseline, self.optimised, self.siblings = baseline, optimised, siblings
         self.bases: dict[tuple[Setting, str], MeasuredArm] = {
             (a.setting, a.prompts): a for a in arms if a.method == baseline
         }
@@ -73,6 +75,12 @@ class Tabulation:
         adjust(found.comparisons)
         return found
 
+    def _marks(self, metric: str, *arms: MeasuredArm) -> Row:
+        """Whether one of the arms optimises the metric, or else a sibling of it."""
+        marked = any(metric in self.optimised(arm) for arm in arms)
+        sibling = any(one.metric == metric for arm in arms for one in self.siblings(arm))
+        return {"marked": marked, "sibling": sibling and not marked}
+
     # Arms ------------------------------------------------------------------------------------------------------------
 
     def _arm(self, arm: MeasuredArm) -> Row:
@@ -89,6 +97,7 @@ class Tabulation:
             "is_baseline": arm is base,
             "metrics": metrics,
             "optimises": list(self.optimised(arm)),
+            "siblings": record(self.siblings(arm)),
             "cost": cost_of(arm, self.measured.images) | {"ratios": self._ratios(arm, base)},
         }
 
@@ -198,7 +207,7 @@ class Tabulation:
                 continue  # the arms' rows and a note say why; it is nothing that the method lacks
             wanted = max(self._expected(arm, name), self._expected(base, name))
             complete = bool(both.any()) and (int(both.sum()) == wanted or entry.partial)
-            row |= {"n": int(both.sum()), "complete": complete, "marked": name in self.optimised(arm)}
+            row |= {"n": int(both.sum()), "complete": complete, **self._marks(name, arm)}
             texts = self.measured.texts[pairs[both]]
             if entry.kind == "set":
                 units = arm.unit[ours][both], base.unit[theirs][both]
@@ -228,8 +237,8 @@ class Tabulation:
             both = ~np.isnan(treated) & ~np.isnan(control)
             if not both.any():
                 continue
-            marked = name in self.optimised(arm) or name in self.optimised(plain)
-            row: Row = {"delta": None, "low": None, "high": None, "n": int(both.sum()), "marked": marked}
+            row: Row = {"delta": None, "low": None, "high": None, "n": int(both.sum())}
+            row |= self._marks(name, arm, plain)
             self.asking.mean(row, "delta", (treated - control)[both], self.measured.texts[pairs[both]])
             found[name] = row
         return found

@@ -20,7 +20,10 @@ from numpy.typing import NDArray
 from bench import registry
 from bench.arms import carried_keys
 from bench.errors import NotComparable
-from bench.plan import Arm
+from bench.evidence import learnt_from
+from bench.kinship import dependences
+from bench.metrics.base import MetricEntry
+from bench.plan import Arm, known_metrics
 from bench.prompts.base import Prompt
 from bench.results import load_suite, metrics_of
 from bench.score import prompt_key
@@ -224,6 +227,11 @@ class Source:
         """The metrics that the arm's method optimises, as the run's plan found it."""
         planned = self.ledger.get("optimises") or {}
         return list((planned.get(arm.method) or {}).get(arm.model) or [])
+
+    def siblings(self, arm: Arm, entries: Iterable[MetricEntry]) -> list[str]:
+        """Those metrics that are no independent evidence for the arm's method, as `bench.evidence` has it."""
+        learnt = learnt_from(self.ledger, arm.method, arm.model)
+        return [one.metric for one in dependences(entries, known_metrics(self.marked(arm)), learnt)]
 
     def rows(self, arm: Arm, scorers: dict[str, str]) -> Rows:
         """The arm's cells with their images, and their scores by the scorer of each metric in `scorers`."""

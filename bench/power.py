@@ -193,6 +193,7 @@ def _rows(run: Source, goal: Goal, methods: Sequence[str], metrics: Sequence[str
             if not pairs:
                 continue
             treated, control = (joined([pair[side] for pair in pairs]) for side in (0, 1))
+            near = run.siblings(mine[0], [registry.get("metrics", name) for name in scorers])
             for metric in scorers:
                 deltas = treated.scores[metric] - control.scores[metric]
                 there = ~np.isnan(deltas)
@@ -200,6 +201,7 @@ def _rows(run: Source, goal: Goal, methods: Sequence[str], metrics: Sequence[str
                     continue
                 told = dict(zip(("model", "sampler", "steps", "guidance"), setting, strict=True))
                 told |= {"method": method, "metric": metric, "marked": metric in run.marked(mine[0])}
+                told["sibling"] = metric in near
                 ms = [rows.total_ms[rows.made].mean() for rows in (treated, control)]
                 yield told | _answer(deltas[there], treated.texts[there], goal, ms_a_pair=float(sum(ms)))
 
@@ -257,6 +259,7 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
 def _table(row: dict[str, Any], found: dict[str, Any]) -> Iterator[str]:
     part: Components = row["components"]
     marked = " (it optimises this metric: no evidence)" if row["marked"] else ""
+    marked = " (chosen or tuned by a sibling of it: no independent evidence)" if row["sibling"] else marked
     unit = found["units"][row["metric"]]
     yield (
         f"{row['method']} against {found['baseline']} on {row['metric']}{f' ({unit})' if unit else ''}{marked}, "

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from bench import failed, registry, stats
+from bench import evidence, failed, registry, stats
 from bench.arms import POOLED, Measured, MeasuredArm, read_arms, with_pooled
 from bench.comparisons import Optimised, Tabulation
 from bench.equal_compute import plain_labels
@@ -96,7 +96,15 @@ def compute(*ledgers: Ledger, folder: Path | None = None) -> dict[str, Any]:
     check_baselines(arms, suite)
     optimised = _optimised(ledgers, suites)
     plain = plain_labels(suite.methods) - suite.controls.keys()
-    found = Tabulation(measured, arms, entries, baseline=suite.baseline, optimised=optimised, plain=plain).tables()
+    found = Tabulation(
+        measured,
+        arms,
+        entries,
+        baseline=suite.baseline,
+        optimised=optimised,
+        siblings=evidence.siblings(ledgers, entries, optimised),
+        plain=plain,
+    ).tables()
     ms = _score_ms(ledgers)
     metrics = {m: _metric(e, scorers[m], ms.get((m, scorers[m]))) for m, e in entries.items()}
     runs = [_run(ledger, s, folder or ledgers[0].folder) for ledger, s in zip(ledgers, suites, strict=True)]

@@ -17,7 +17,7 @@ from bench import registry, results
 from bench.errors import UserError
 from bench.failed import NAMED
 from bench.methods.base import Method
-from bench.report.verdict import REASONS, trust
+from bench.report.trust import REASONS, trust
 from bench.store import Ledger
 
 pytestmark = pytest.mark.usefixtures("one_thread")

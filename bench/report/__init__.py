@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.errors import UserError, nearest
-from bench.report.verdict import headline, sentences, trust
+from bench.report.trust import trust
+from bench.report.verdict import headline, sentences
 from bench.report.words import (
     ALPHA,
     MISSING,

@@ -15,6 +15,7 @@ from bench.report.words import (
     finite,
     interval,
     kind,
+    mark_of,
     number,
     percent,
     places,
@@ -150,7 +151,7 @@ def _parts(
     names = [name for name in results.get("metrics") or {} if name in found]
     digits = {name: places(results, name) for name in names}
     arms = results.get("arms") or []
-    optimised = {(arm["model"], arm["method"], name) for arm in arms for name in arm.get("optimises") or []}
+    marks = {(arm["model"], arm["method"]): arm for arm in arms}
     # An incomplete arm's delta would be over other pairs than its neighbours'.
     lacking = {(*setting_key(arm), arm["prompts"], arm["method"]) for arm in arms if not arm.get("complete", True)}
     laid = []
@@ -160,7 +161,7 @@ def _parts(
             _part(
                 group.get(name) or {},
                 digits[name],
-                marked=(first.get("model"), first.get("method"), name) in optimised,
+                mark=mark_of(marks.get((first.get("model"), first.get("method")), {}), name),
                 pair=kind(results, name) == "pair",
                 whole=(*setting_key(first), first.get("prompts"), first.get("method")) not in lacking,
             )
@@ -170,8 +171,8 @@ def _parts(
     return laid, names
 
 
-def _part(row: Row, digits: int, *, marked: bool, whole: bool, pair: bool) -> Cell:
-    mark, known = " †" if marked and row else "", whole and finite(row.get("delta")) is not None
+def _part(row: Row, digits: int, *, mark: str, whole: bool, pair: bool) -> Cell:
+    mark, known = mark if row else "", whole and finite(row.get("delta")) is not None
     if pair:
         rate = percent(row["win_rate"], row["win_low"], row["win_high"]) if known else MISSING
         return Cell(rate + mark if known or whole else preferred(row.get("mean")) + mark)

@@ -4,7 +4,7 @@ const LISTED = 5; // metrics of a pair in the list; an opened pair shows all
 
 const $ = (name) => document.getElementById(`browser-${name}`);
 const data = JSON.parse($("data").textContent);
-const { methods, metrics, marks, sets, categories, settings, images } = data;
+const { methods, metrics, marks, siblings, sets, categories, settings, images } = data;
 const BASELINE = 0;
 
 const pairs = data.pairs.map(([setting, set, category, index, seed, prompt, shown, scores], at) => ({
@@ -56,8 +56,11 @@ function number(value, digits, signed = false) {
   return (value < 0 && !zero ? "-" : signed && !zero ? "+" : "") + text;
 }
 
-function optimises(pair, method, metric) {
-  return Boolean(marks[pair.setting] && marks[pair.setting][method].includes(metric));
+// [mark, why] of a metric that is no evidence for a method, or no independent one; null for any other.
+function marked(setting, method, metric) {
+  const among = (table) => Boolean(table[setting] && table[setting][method].includes(metric));
+  if (among(marks)) return ["†", "this method optimises this metric"];
+  return among(siblings) ? ["‡", "a metric that shares labels, a detector or a rule with this one chose or tuned this method"] : null;
 }
 
 // One image with its scores ------------------------------------------------------------------------------------------
@@ -94,9 +97,9 @@ function scoreRow(pair, method, metric, chosen) {
   const { title, digits, sign } = metrics[metric];
   const change = method === BASELINE ? null : delta(pair, method, metric);
   const tone = change === null || change === 0 ? null : change * sign > 0 ? "better" : "worse";
-  const mark = optimises(pair, method, metric) ? " †" : "";
+  const mark = marked(pair.setting, method, metric);
   return make("div", { class: chosen ? "chosen" : null },
-    make("dt", { text: title + mark, title: mark ? "this method optimises this metric" : null }),
+    make("dt", { text: mark ? `${title} ${mark[0]}` : title, title: mark ? mark[1] : null }),
     make("dd", {}, number(score(pair, method, metric), digits),
       change === null ? null : make("span", { text: number(change, digits, true), class: tone, title: tone })));
 }
@@ -198,9 +201,13 @@ function update() {
 }
 
 function tellMarked({ metric, method, setting }) {
-  const told = metric !== null && marks.some((mark, at) => (setting === null || at === setting) && mark[method].includes(metric));
+  const places = marks.map((_, at) => at).filter((at) => setting === null || at === setting);
+  const found = metric === null ? [] : places.map((at) => (marked(at, method, metric) || [""])[0]);
+  const name = methods[method], title = metric === null ? "" : metrics[metric].title;
+  const told = found.includes("†") ? `† ${name} optimises ${title}: winning there is no evidence.`
+    : found.includes("‡") ? `‡ ${name} was chosen or tuned by a sibling of ${title}: winning there is no independent evidence.` : "";
   $("marked").hidden = !told;
-  $("marked").textContent = told ? `† ${methods[method]} optimises ${metrics[metric].title}: winning there is no evidence.` : "";
+  $("marked").textContent = told;
 }
 
 function turn(first) {

@@ -122,6 +122,7 @@ def _about(results: Results) -> dict[str, Any]:
     metrics = [*own, *(name for name in scored if name not in known)]
     settings = results.get("settings") or [_setting(row) for row in arms[:1] or [{}]]
     marks = {(setting_key(arm), arm["method"], m) for arm in arms for m in arm.get("optimises") or []}
+    near = {(setting_key(arm), arm["method"], one["metric"]) for arm in arms for one in arm.get("siblings") or []}
     return {
         "suite": str(suite.get("id") or ""),
         "run": PurePosixPath(str((results.get("run") or {}).get("folder") or "")).name,
@@ -131,17 +132,22 @@ def _about(results: Results) -> dict[str, Any]:
         "methods": methods,
         "metrics": [_metric(results, name, known.get(name) or {}) for name in metrics],
         "settings": [{"label": f"{row.get('model')}, {setting(row)}", "given": _setting(row)} for row in settings],
-        # For every setting and method, the metrics that the method optimises there.
-        "marks": [
-            [
-                [i for i, metric in enumerate(metrics) if (setting_key(row), method, metric) in marks]
-                for method in methods
-            ]
-            for row in settings
-        ],
+        # For every setting and method, the metrics that the method optimises there, and siblings of those.
+        "marks": _at(settings, methods, metrics, marks),
+        "siblings": _at(settings, methods, metrics, near),
         "sets": distinct(str(pair.get("prompts") or "") for pair in pairs),
         "categories": distinct(str(pair.get("category") or "") for pair in pairs),
     }
+
+
+def _at(
+    settings: list[Row], methods: list[str], metrics: list[str], places: set[tuple[Any, ...]]
+) -> list[list[list[int]]]:
+    """For every setting and method, the numbers of the metrics of that place."""
+    return [
+        [[i for i, metric in enumerate(metrics) if (setting_key(row), method, metric) in places] for method in methods]
+        for row in settings
+    ]
 
 
 def _options(about: dict[str, Any]) -> dict[str, list[tuple[int, str]]]:

@@ -8,6 +8,7 @@ from bench.report import tables
 from bench.report.tables import Cell, Table
 from bench.report.words import (
     MISSING,
+    SIBLING_NOTE,
     Row,
     distinct,
     effect,
@@ -15,6 +16,7 @@ from bench.report.words import (
     higher_is_better,
     interval,
     kind,
+    mark,
     number,
     p_value,
     percent,
@@ -52,6 +54,8 @@ def delta_table(found: Comparison) -> Table:
         notes.append(f"{of}: one value for all images that both runs have.")
     if any(row["marked"] for row in found["comparisons"]):
         notes.append("† The method optimises this metric: not counted as evidence.")
+    if any(row["sibling"] for row in found["comparisons"]):
+        notes.append(SIBLING_NOTE)
     headers = [*tables.label_headers(found), *(tables.metric_header(found, name) for name in names)]
     return Table("What changed in quality", headers, len(tables.label_headers(found)), body if names else [], notes)
 
@@ -62,7 +66,7 @@ def _delta(found: Comparison, row: Row | None, name: str) -> Cell:
     digits, tone = places(found, name), "" if row["marked"] else effect(found, row)
     delta = f"{number(row['delta'], digits, sign=True)} {interval(row['low'], row['high'], digits, sign=True)}".rstrip()
     means = f"{number(row['mean_a'], digits)} → {number(row['mean_b'], digits)}"
-    glyph = tables.GLYPHS.get(tone, "") + (" †" if row["marked"] else "")
+    glyph = tables.GLYPHS.get(tone, "") + mark(row)
     p = p_value(row["p_holm"])
     return Cell(delta + glyph, f"{means}, {p}" if p else means, tone)
 

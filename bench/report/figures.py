@@ -63,7 +63,7 @@ def _bar(bar: Bar, top: float, x: Any) -> list[str]:
     start, end, middle = min(x(0.5), x(bar.rate)), max(x(0.5), x(bar.rate)), top + 25
     look = f"{style_of(bar.index)} {'hollow' if bar.marked else 'solid'}"
     return [
-        _text(LEFT, top + 14, bar.method + (" †" if bar.marked else ""), "label"),
+        _text(LEFT, top + 14, bar.method + bar.mark, "label"),
         _text(WIDTH - RIGHT, top + 14, f"{100 * bar.rate:.1f} %", "label", "end"),
         f'<rect class="{look}" x="{start:.1f}" y="{middle - 5:.1f}" width="{max(end - start, 1):.1f}" height="10"/>',
         *_whisker(x(bar.low), x(bar.high), middle),

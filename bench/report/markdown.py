@@ -11,7 +11,8 @@ from bench.report.about import compared, provenance, runs
 from bench.report.breakdown import category_table, cost_table, seed_table
 from bench.report.paper import paper_table
 from bench.report.tables import Cell, Table, metric_table, task_table, win_table
-from bench.report.verdict import headline, trust, verdicts
+from bench.report.trust import trust
+from bench.report.verdict import headline, verdicts
 from bench.report.words import MISSING, Results, Row, distinct, number, places, setting
 
 LIMIT = 65_000  # GitHub cuts a comment or a job summary's step at about this length

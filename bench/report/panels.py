@@ -15,6 +15,7 @@ from bench.report.words import (
     distinct,
     finite,
     higher_is_better,
+    mark,
     pooled,
     prompts_name,
     setting_key,
@@ -34,6 +35,8 @@ class Bar:
     low: float
     high: float
     marked: bool = False
+    mark: str = ""
+    """What stands behind the method's name."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ def win_panels(results: Results) -> list[WinPanel]:
     panels = []
     for title, _, rows in _compared(results):
         bars = [
-            Bar(row["method"], index.get(row["method"], 1), *known, marked=bool(row.get("marked")))
+            Bar(row["method"], index.get(row["method"], 1), *known, bool(row.get("marked")), mark(row))
             for row in rows
             if (known := _known(row, "win_rate", "win_low", "win_high"))
         ]

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from bench.report.tables import Cell, Table
-from bench.report.words import Results, Row, baseline_name, distinct, finite, interval, number, places
+from bench.report.words import Results, Row, baseline_name, distinct, finite, interval, mark, number, places
 
 # Our names on the left, the paper's on the right; what is not here has no number in the paper and is left out.
 MODELS = {
@@ -198,7 +198,7 @@ def _here(results: Results, cell: Printed, metric: str, ours: dict[str, dict[str
     digits = max(0, places(results, metric) - (2 if factor == 100 else 0))
     low, high = (None if finite(rows[0].get(end)) is None else factor * rows[0][end] for end in ("low", "high"))
     said = f"here {number(factor * rows[0]['delta'], digits, sign=True)} {interval(low, high, digits, sign=True)}"
-    return said.rstrip() + (" †" if rows[0].get("marked") else "")
+    return said.rstrip() + mark(rows[0])
 
 
 def _notes(cells: list[Printed], *, several: bool, twin: bool) -> list[str]:

@@ -177,7 +177,7 @@ def _win(axes: Axes, panel: WinPanel) -> None:
         )  # fmt: skip
     reach = max([6.0, *(abs(100 * edge - 50) for bar in panel.bars for edge in (bar.low, bar.high, bar.rate))]) * 1.05
     axes.set_xlim(50 - min(reach, 50), 50 + min(reach, 50))
-    axes.set_yticks(places, [_name(bar.method) + (" †" if bar.marked else "") for bar in panel.bars])
+    axes.set_yticks(places, [_name(bar.method) + bar.mark for bar in panel.bars])
     axes.invert_yaxis()
     axes.axvline(50, color=_SOFT, linestyle="--", linewidth=1)
     _frame(axes, panel.title, xlabel="win rate, %", grid="x")

@@ -7,7 +7,9 @@ from typing import Any
 
 from bench.report.words import (
     MISSING,
+    OPTIMISED,
     POOLED,
+    SIBLING_NOTE,
     Results,
     Row,
     baseline_name,
@@ -18,6 +20,8 @@ from bench.report.words import (
     interval,
     kind,
     lacking,
+    mark,
+    mark_of,
     number,
     p_value,
     percent,
@@ -32,7 +36,8 @@ GENEVAL_TASKS = ("single_object", "two_object", "counting", "colors", "position"
 EQUAL_CALLS = (
     "Last column: the plain arm of this run (standard noise, or the best of several) whose denoiser calls are "
     "nearest, and the paired deltas to it with 95 % intervals, not adjusted for their number. A call without "
-    "guidance, or with a gradient, counts as one. † either of the two optimises the metric."
+    "guidance, or with a gradient, counts as one. † either of the two optimises the metric, "
+    "‡ or a sibling of it."
 )
 GLYPHS = {"better": " ▲", "worse": " ▼"}
 
@@ -93,6 +98,8 @@ def metric_table(results: Results, *, detail: bool = True, equal: bool = True) -
         notes.append(f"One value for all images of a row together, which depends on their number: {of}.")
     if any(row.get("marked") for row in results.get("comparisons") or []):
         notes.append("† The method optimises this metric: not ranked, not counted as evidence.")
+    if any(row.get("sibling") for row in results.get("comparisons") or []):
+        notes.append(SIBLING_NOTE)
     if plain:
         notes.append(EQUAL_CALLS)
     headers = [*label_headers(results), *(metric_header(results, name) for name in names)]
@@ -115,7 +122,7 @@ def _plain(results: Results, arm: Row, row: Row | None, *, digits: dict[str, int
     if not arm.get("complete"):
         return Cell(text)
     said = [
-        f"{metric_title(results, name)}{' †' if one['marked'] else ''} {number(one['delta'], digits[name], sign=True)} "
+        f"{metric_title(results, name)}{mark(one)} {number(one['delta'], digits[name], sign=True)} "
         f"{interval(one['low'], one['high'], digits[name], sign=True)}".rstrip()
         for name, one in row["metrics"].items()
     ]
@@ -148,9 +155,9 @@ def task_table(results: Results) -> Table:
     for row in given:
         scores = [(row.get("tasks") or {}).get(name) or {} for name in tasks]
         overall = Cell(number(row.get("overall"), 3), interval(row.get("overall_low"), row.get("overall_high"), 3))
-        marked = row.get("metric") in (arms.get(place(row), {}).get("optimises") or [])
+        marks = mark_of(arms.get(place(row), {}), str(row.get("metric")))
         cells = [Cell(number(score.get("mean"), 2), f"n {score['n']}" if score.get("n") else "") for score in scores]
-        labels = labels_of(results, {**arms.get(place(row), {}), **row}, marked=marked, several=several)
+        labels = labels_of(results, {**arms.get(place(row), {}), **row}, marks=marks, several=several)
         rows.append([*labels, overall, *cells])
     notes = ["Overall is the mean over the task means, with its 95 % interval."]
     headers = [*label_headers(results), "overall", *(name.replace("_", " ") for name in tasks)]
@@ -188,11 +195,11 @@ def label_headers(results: Results) -> list[str]:
     return ["model", *(["setting"] if has_settings(results) else []), "prompts", "method"]
 
 
-def labels_of(results: Results, row: Row, *, marked: bool = False, several: bool | None = None) -> list[Cell]:
+def labels_of(results: Results, row: Row, *, marks: str = "", several: bool | None = None) -> list[Cell]:
     """The cells under `label_headers`; an incomplete arm says so. `several` is what `has_settings` said, if known."""
     state = "" if row.get("complete", True) else f"incomplete: {lacking(row)}"
     extra = [Cell(setting(row))] if (has_settings(results) if several is None else several) else []
-    method = Cell(row["method"] + (" †" if marked else ""), state, "incomplete" if state else "")
+    method = Cell(row["method"] + marks, state, "incomplete" if state else "")
     return [Cell(row["model"]), *extra, Cell(prompts_name(row["prompts"])), method]
 
 
@@ -228,31 +235,31 @@ def _best(results: Results, arms: list[Row], comparisons: dict[tuple[Any, ...], 
 
 def _mean(results: Results, arm: Row, name: str, row: Row | None, *, best: set[tuple[Any, ...]], digits: int) -> Cell:
     value = (arm.get("metrics") or {}).get(name) or {}
-    marked = name in (arm.get("optimises") or []) or bool(row and row.get("marked"))
-    text = number(value.get("mean"), digits) + (" †" if marked else "")
+    marks = mark_of(arm, name) or mark(row)
+    text = number(value.get("mean"), digits) + marks
     if value.get("refused"):
         return Cell(MISSING, value["refused"])
     if kind(results, name) == "pair":
-        return _preferred(results, arm, row, value, mark=" †" if marked else "", strong=(*place(arm), name) in best)
+        return _preferred(results, arm, row, value, marks=marks, strong=(*place(arm), name) in best)
     if arm.get("is_baseline"):
         return Cell(text, interval(value.get("low"), value.get("high"), digits))
     # An incomplete arm's delta would be over other pairs than its neighbours': its mean is shown, nothing is ranked.
     if not row or not row.get("complete") or not arm.get("complete") or finite(row.get("delta")) is None:
         return Cell(text)
-    tone = "" if marked else effect(results, row)
+    tone = "" if marks == OPTIMISED else effect(results, row)
     delta = f"{number(row['delta'], digits, sign=True)} {interval(row['low'], row['high'], digits, sign=True)}"
     return Cell(text, delta.strip() + GLYPHS.get(tone, ""), tone, strong=(*place(arm), name) in best)
 
 
-def _preferred(results: Results, arm: Row, row: Row | None, value: Row, *, mark: str, strong: bool) -> Cell:
+def _preferred(results: Results, arm: Row, row: Row | None, value: Row, *, marks: str, strong: bool) -> Cell:
     """A metric of pairs: its win rate in the place of a mean, which for the baseline would be one against itself."""
     if arm.get("is_baseline"):
         return Cell(MISSING)
     if not row or not row.get("complete") or not arm.get("complete") or finite(row.get("win_rate")) is None:
-        return Cell(preferred(value.get("mean")) + mark)
-    tone = "" if mark else effect(results, row)
+        return Cell(preferred(value.get("mean")) + marks)
+    tone = "" if marks == OPTIMISED else effect(results, row)
     spread = percent(row["win_rate"], row.get("win_low"), row.get("win_high")).removeprefix(percent(row["win_rate"]))
-    return Cell(percent(row["win_rate"]) + mark, spread.strip() + GLYPHS.get(tone, ""), tone, strong=strong)
+    return Cell(percent(row["win_rate"]) + marks, spread.strip() + GLYPHS.get(tone, ""), tone, strong=strong)
 
 
 def preferred(mean: Any) -> str:
@@ -264,7 +271,7 @@ def preferred(mean: Any) -> str:
 def _win(arm: Row, row: Row | None) -> Cell:
     if not row or not row.get("complete") or not arm.get("complete") or finite(row.get("win_rate")) is None:
         return Cell(MISSING)
-    text = percent(row["win_rate"], row.get("win_low"), row.get("win_high")) + (" †" if row.get("marked") else "")
+    text = percent(row["win_rate"], row.get("win_low"), row.get("win_high")) + mark(row)
     counts = f"{row.get('win')}/{row.get('tie')}/{row.get('loss')}"
     p = p_value(row.get("p_holm"))
     return Cell(text, f"{counts}, {p}" if p else counts)

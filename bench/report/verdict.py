@@ -1,22 +1,22 @@
-"""The verdict in plain words, and how far to trust it."""
+"""The verdict in plain words.
+
+A method is judged by the first metric that is independent evidence for it; where there is none, by the first that it
+does not optimise, which is then said.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from bench.report.about import differences, folder_name, runs
 from bench.report.words import (
-    ALPHA,
-    MISSING,
     Results,
     Row,
     baseline_name,
-    distinct,
     effect,
     finite,
     higher_is_better,
     interval,
-    lacking,
+    mark,
     number,
     p_value,
     percent,
@@ -31,7 +31,7 @@ from bench.report.words import (
 
 
 def headline(results: Results) -> str:
-    """The whole verdict as one sentence with its interval, by the first metric that a method does not optimise."""
+    """The whole verdict as one sentence with its interval, by the first metric that is evidence for a method."""
     groups = _groups(results)
     if not groups:
         return "Nothing was compared."
@@ -58,18 +58,29 @@ def _headline_of(results: Results, found: str, fair: list[Row]) -> str:
     place = f" ({row['model']}, {setting(row)})" if len({group[0][:2] for group in _keyed(results)}) > 1 else ""
     delta = f"{number(row['delta'], digits, sign=True)} {interval(row['low'], row['high'], digits, sign=True)}"
     said = ", ".join([delta.strip(), *_win_rate(row)])
-    found_elsewhere = {word: [other["metric"] for other in fair[1:] if effect(results, other) == word]
+    found_elsewhere = {word: [_named(other) for other in fair[1:] if effect(results, other) == word]
                        for word in ("better", "worse")}  # fmt: skip
     clauses = [f"clearly {word} on {', '.join(names)}" for word, names in found_elsewhere.items() if names]
     elsewhere = f" ({'; '.join(clauses)})" if clauses else ""
-    where = f"on {row['metric']}{place}"
+    where = f"on {row['metric']}{_dependent(row)}{place}"
     if found == "better":
         return f"{row['method']} is clearly better than {baseline} {where}: {said}{elsewhere}"
-    none = f"by the first metric that it does not optimise, no method is shown to be better than {baseline}"
+    any_near = any(one.get("sibling") for one in results.get("comparisons") or [])
+    by = "is independent evidence for it" if any_near else "it does not optimise"
+    none = f"by the first metric that {by}, no method is shown to be better than {baseline}"
     if found == "worse":
         return f"{none}, and {row['method']} is clearly worse, {where}: {said}{elsewhere}"
     first = "has the highest win rate" if _win_rate(row) else "for one"
     return f"{none}; {row['method']} {first}, {where}: {said}{elsewhere}"
+
+
+def _named(row: Row) -> str:
+    """A comparison's metric with its mark."""
+    return f"{row['metric']}{mark(row)}"
+
+
+def _dependent(row: Row) -> str:
+    return " (no independent evidence, ‡)" if row.get("sibling") else ""
 
 
 def _win_rate(row: Row) -> list[str]:
@@ -95,7 +106,7 @@ def verdicts(results: Results) -> list[str]:
 
 
 def sentences(results: Results) -> list[str]:
-    """The verdict in plain words: one sentence a method on pooled prompts, by the first metric it does not optimise."""
+    """The verdict in plain words: one sentence a method on pooled prompts, by the first metric that is evidence."""
     groups = _keyed(results)
     many = len({key[:2] for key, _ in groups}) > 1
     return [_sentence(results, rows, place=many) for _, rows in groups]
@@ -117,8 +128,13 @@ def _groups(results: Results) -> list[list[Row]]:
 
 
 def _fair(rows: list[Row]) -> list[Row]:
-    """A method's comparisons that are evidence: none where one is incomplete, and no metric that it optimises."""
-    return [row for row in rows if not row.get("marked")] if all(row.get("complete") for row in rows) else []
+    """A method's comparisons that are evidence, independent ones first; none where one of all is incomplete."""
+    return _evidence(rows) if all(row.get("complete") for row in rows) else []
+
+
+def _evidence(rows: list[Row]) -> list[Row]:
+    """Comparisons on metrics that the method does not optimise, those with no sibling of one first."""
+    return sorted((row for row in rows if not row.get("marked")), key=lambda row: bool(row.get("sibling")))
 
 
 def _sentence(results: Results, rows: list[Row], *, place: bool) -> str:
@@ -127,12 +143,14 @@ def _sentence(results: Results, rows: list[Row], *, place: bool) -> str:
     start = f"{where}{method} against {baseline}"
     if not all(row.get("complete") for row in rows):
         return f"{start}: incomplete, not judged."
-    fair = [row for row in rows if not row.get("marked")]
+    fair = _evidence(rows)
     if not fair:
         return f"{start}: judged only by what it optimises ({', '.join(row['metric'] for row in rows)}); no evidence."
     expected = {(control.get("method"), control.get("metric")): control for control in results.get("controls") or []}
     control = expected.get((method, fair[0]["metric"]))
-    start += f" on {fair[0]['metric']}" + (f" (a control, expected {control['expect']})" if control else "")
+    start += f" on {fair[0]['metric']}{_dependent(fair[0])}" + (
+        f" (a control, expected {control['expect']})" if control else ""
+    )
     return f"{start}: {_finding(results, fair[0])}.{_elsewhere(results, fair[1:])}"
 
 
@@ -167,109 +185,9 @@ def _conclusion(results: Results, row: Row) -> str:
 
 def _elsewhere(results: Results, rows: list[Row]) -> str:
     """What the other metrics show, so that the headline metric does not hide a harm."""
-    found = {word: [row["metric"] for row in rows if effect(results, row) == word] for word in ("better", "worse")}
+    found = {word: [_named(row) for row in rows if effect(results, row) == word] for word in ("better", "worse")}
     clauses = [f"clearly {word} on {', '.join(names)}" for word, names in found.items() if names]
     silent = len(rows) - sum(map(len, found.values()))
     if silent:
         clauses.append(f"nothing shown on {silent} other{'s' if silent > 1 else ''}")
     return f" Elsewhere: {'; '.join(clauses)}." if clauses else ""
-
-
-REASONS = 5
-"""Reasons of failed images that a report tells."""
-
-# How far to trust it -------------------------------------------------------------------------------------------------
-
-
-def trust(results: Results) -> list[tuple[str, str]]:
-    """(`alarm` | `caution` | `fact`, sentence) pairs; a control that does not behave comes first."""
-    return [*_controls(results), *_cautions(results), *_power(results)]
-
-
-def _controls(results: Results) -> list[tuple[str, str]]:
-    said = results.get("controls") or []
-    alarms = [("alarm", f"A control does not behave: {row['sentence']}") for row in said if row.get("ok") is False]
-    unclear = [
-        ("caution", f"A control could not be judged: {row['sentence']}") for row in said if row.get("ok") is None
-    ]
-    behave = sum(row.get("ok") is True for row in said)
-    judged = sum(row.get("ok") is not None for row in said)
-    facts = [("fact", f"{behave} of {judged} controls that could be judged behave as expected.")] if said else []
-    return [*alarms, *unclear, *(facts or [("caution", "No control was run.")])]
-
-
-def _cautions(results: Results) -> list[tuple[str, str]]:
-    suite, known = results.get("suite", {}), runs(results)
-    open_runs = [run for run in [results.get("run") or {}, *known] if run.get("finished") is False]
-    found = []
-    if open_runs and len(known) > 1:
-        names = ", ".join(distinct(folder_name(run) for run in open_runs))
-        found.append(f"Not all merged runs are finished ({names}); these are results so far.")
-    elif open_runs:
-        found.append("The run is not finished; these are results so far.")
-    if len(known) > 1:
-        differ = differences(results)
-        found.append(f"Merged from {len(known)} runs that differ in {', '.join(differ)}; see Provenance." if differ else
-                     f"Merged from {len(known)} runs; nothing that was recorded of them differs.")  # fmt: skip
-        if "hardware" in differ:
-            found.append("Times are those of the most frequent hardware; they say nothing of the other.")
-    if suite.get("twin"):
-        found.append("Embedded stand-ins (twins) ran in place of the paper's models, prompts and scorers.")
-    if suite.get("limit") is not None:
-        found.append(f"Limited to {suite['limit']} prompts a set.")
-    if any((run.get("provenance") or {}).get("dirty") for run in known):
-        found.append("The code had uncommitted changes.")
-    for arm in pooled(results.get("arms") or []):
-        if not arm.get("complete"):
-            where = f"{arm['model']} ({setting(arm)}), {prompts_name(arm['prompts'])}"
-            found.append(f"Incomplete, shown but not ranked: {arm['method']} on {where}: {lacking(arm, 'images')}.")
-    found += _failed(results)
-    marks = distinct((row["method"], row["metric"]) for row in results.get("comparisons") or [] if row.get("marked"))
-    found += [f"{method} optimises {metric}: its {metric} is marked † and no evidence." for method, metric in marks]
-    return [("caution", text) for text in found]
-
-
-def _failed(results: Results) -> list[str]:
-    """One sentence a reason for images that could not be made, the most frequent reasons first."""
-    rows = sorted(results.get("failed") or [], key=lambda row: -row["n"])
-    found = []
-    for row in rows[:REASONS]:
-        first, where = row["images"][0], f"{row['model']}, {setting(row)}"
-        images = "1 image" if row["n"] == 1 else f"{row['n']:,} images"
-        place = f"{first['prompts']} {first['index']}, seed {first['seed']}"
-        found.append(
-            f"{images} of {row['method']} ({where}) could not be made: {row['reason'].rstrip('.')}; "
-            f"{'it is' if row['n'] == 1 else 'the first is'} {place}."
-        )
-    more = rows[REASONS:]
-    if more:
-        n = sum(row["n"] for row in more)
-        found.append(f"{n:,} more images could not be made, for {len(more)} other reasons; see results.json.")
-    return found
-
-
-def _power(results: Results) -> list[tuple[str, str]]:
-    rows = [row for row in pooled(results.get("comparisons") or []) if row.get("complete")]
-    if not rows:
-        return [("caution", "Nothing was compared.")]
-    pairs, prompts = [sorted({row[key] for row in rows if row.get(key) is not None}) for key in ("n", "n_prompts")]
-    facts = [
-        f"{_span(pairs)} pairs on {_span(prompts)} prompts a comparison; intervals are 95 %, paired and clustered by "
-        f"prompt; an effect counts as shown when its interval excludes zero and its Holm-adjusted p is at most {ALPHA}."
-    ]
-    sizes = {}
-    for name in distinct(row["metric"] for row in rows):
-        known = [
-            row["detectable"] for row in rows if row["metric"] == name and finite(row.get("detectable")) is not None
-        ]
-        if known:
-            sizes[name] = max(known)
-    if sizes:
-        listed = ", ".join(f"{name} {size:.2g}" for name, size in sizes.items())
-        facts.append(f"Smallest delta found with 80 % power, in the least certain comparison: {listed}.")
-    return [("fact", text) for text in facts]
-
-
-def _span(values: list[Any]) -> str:
-    """`400`, or `200 to 400`."""
-    return MISSING if not values else str(values[0]) if values[0] == values[-1] else f"{values[0]} to {values[-1]}"

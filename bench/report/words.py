@@ -98,6 +98,26 @@ def baseline_name(results: Results) -> str:
     return str(results.get("suite", {}).get("baseline") or "standard")
 
 
+OPTIMISED, SIBLING = " †", " ‡"
+"""The marks of a value that is no evidence for its method, and of one that is no independent evidence."""
+SIBLING_NOTE = (
+    "‡ The method was chosen or tuned by a metric with which this one shares labels, a detector or a rule: no "
+    "independent evidence."
+)
+
+
+def mark(row: Row | None) -> str:
+    """What stands behind a comparison's numbers: ` †`, ` ‡` or nothing."""
+    return "" if not row else OPTIMISED if row.get("marked") else SIBLING if row.get("sibling") else ""
+
+
+def mark_of(arm: Row, metric: str) -> str:
+    """The same for a metric of an arm."""
+    if metric in (arm.get("optimises") or []):
+        return OPTIMISED
+    return SIBLING if any(one["metric"] == metric for one in arm.get("siblings") or []) else ""
+
+
 def higher_is_better(results: Results, metric: str) -> bool:
     """A metric's direction; True unless it says otherwise."""
     return (results.get("metrics", {}).get(metric) or {}).get("higher_is_better") is not False

@@ -25,6 +25,8 @@ METRICS = {
 COLOURS, SHAPES = ["red", "green", "blue", "violet"], ["circle", "square", "triangle"]
 WORDS = ["a", "small", "large", "beside", "above", "three", "two", "on", "grey", "plain", *COLOURS, *SHAPES]
 OPTIMISED = ("best_of_4", "geneval")
+SIBLINGS = [{"metric": "clipscore", "of": "geneval", "shares": [{"kind": "detector", "name": "eyes"}]}]
+"""Of what `best_of_4` optimises."""
 
 
 def results(count: int, *, methods: list[str] | None = None, distinct_images: int = 24) -> dict[str, Any]:
@@ -79,7 +81,8 @@ def _arm(setting: dict[str, Any], method: str, count: int) -> dict[str, Any]:
             "hardware": "CPU", "from_cache": 0, "n_timed": count, "ratios": {}}  # fmt: skip
     return {**setting, "prompts": "*", "method": method, "n_expected": count, "n": count, "complete": True,
             "is_baseline": number == 0, "metrics": {name: dict(known) for name in METRICS},
-            "optimises": [OPTIMISED[1]] if method == OPTIMISED[0] else [], "cost": cost}  # fmt: skip
+            "optimises": [OPTIMISED[1]] if method == OPTIMISED[0] else [],
+            "siblings": SIBLINGS if method == OPTIMISED[0] else [], "cost": cost}  # fmt: skip
 
 
 def _comparison(setting: dict[str, Any], method: str, metric: str, baseline: str, count: int) -> dict[str, Any]:

@@ -136,6 +136,12 @@ def test_a_metric_that_the_method_optimises_is_called_no_evidence(page: Path, vi
     assert not tab.page.locator("#browser-marked").is_visible()
     tab.choose("method", "best_of_4")
     assert tab.page.inner_text("#browser-marked") == "† best_of_4 optimises GenEval: winning there is no evidence."
+    tab.choose("metric", "CLIPScore")
+    assert tab.page.inner_text("#browser-marked").startswith(
+        "‡ best_of_4 was chosen or tuned by a sibling of CLIPScore"
+    )
+    tab.choose("method", "npnet")
+    assert not tab.page.locator("#browser-marked").is_visible()
 
 
 # One pair ------------------------------------------------------------------------------------------------------------

@@ -95,6 +95,18 @@ def test_marked_method_has_a_footnote_and_is_never_bold(small: dict[str, Any]) -
     assert "npnet optimises preference: its preference is marked †" in text
 
 
+def test_a_sibling_of_what_chose_the_method_has_a_mark_of_its_own_and_is_still_shown(small: dict[str, Any]) -> None:
+    shares = [{"kind": "detector", "name": "eyes"}]
+    small["arms"][2]["siblings"] = [{"metric": "preference", "of": "hps", "shares": shares}]
+    small["comparisons"][1]["sibling"] = True
+    text = markdown.render(small)
+    assert "| npnet | **1.384 ‡**<br>+0.100 [+0.084, +0.116] ▲ |" in text
+    assert (
+        "‡ The method was chosen or tuned by a metric with which this one shares labels, a detector or a rule" in text
+    )
+    assert "†" not in text
+
+
 def test_lower_is_better_turns_bold_and_glyphs(small: dict[str, Any]) -> None:
     small["metrics"]["preference"]["higher_is_better"] = False
     text = markdown.render(small)

@@ -50,6 +50,55 @@ def test_marked_metric_is_no_evidence(small: dict[str, Any]) -> None:
     ]
 
 
+NEAR = {"metric": "preference", "of": "hps", "shares": [{"kind": "labels", "name": "votes"},
+                                                        {"kind": "detector", "name": "eyes"}]}  # fmt: skip
+
+
+def _near(small: dict[str, Any]) -> dict[str, Any]:
+    """npnet, chosen by HPS, with which Preference shares labels and a detector; Pick is independent of both."""
+    small["arms"][2]["siblings"] = [NEAR]
+    small["comparisons"][1]["sibling"] = True
+    small["metrics"]["pick"] = {"title": "Pick", "unit": "logit", "higher_is_better": True}
+    small["metrics"]["hps"] = {"title": "HPS", "unit": "cos", "higher_is_better": True}
+    return small
+
+
+def test_a_method_is_judged_by_an_independent_metric_before_a_sibling_of_what_chose_it(small: dict[str, Any]) -> None:
+    _near(small)["comparisons"].append(comparison("npnet", -0.1, -0.12, -0.08, 0.001, metric="pick"))
+    assert report.sentences(small)[1].startswith("npnet against standard on pick: -0.100")
+    assert report.sentences(small)[1].endswith("Elsewhere: clearly better on preference ‡.")
+    assert "npnet is clearly worse, on pick" in report.headline(small)
+    assert "(clearly better on preference ‡)" in report.headline(small)
+
+
+def test_where_only_a_sibling_judges_that_is_said_with_the_number(small: dict[str, Any]) -> None:
+    said = "on preference (no independent evidence, ‡): +0.100"
+    assert said in report.sentences(_near(small))[1]
+    assert said in report.headline(small)
+
+
+def test_the_trust_box_says_once_which_metrics_are_no_independent_evidence_for_which_methods_and_why(
+    small: dict[str, Any],
+) -> None:
+    _near(small)
+    small["arms"] += [{**small["arms"][2], "prompts": "drawbench"}, {**small["arms"][2], "method": "best_of_4"}]
+    small["comparisons"].append({**small["comparisons"][1], "method": "best_of_4"})
+    said = [text for _, text in report.trust(small) if "‡" in text]
+    assert said == [
+        "For npnet and best_of_4, Preference (labels, detector) is no independent evidence (‡): it shares what is in "
+        "brackets with HPS, which chose or tuned them."
+    ]
+
+
+def test_weights_that_learnt_from_a_metrics_labels_are_named_with_the_labels(small: dict[str, Any]) -> None:
+    _near(small)["arms"][2]["siblings"] = [NEAR | {"of": "", "shares": NEAR["shares"][:1]}]
+    said = [text for _, text in report.trust(small) if "‡" in text]
+    assert said == [
+        "For npnet, Preference (labels: votes) is no independent evidence (‡): the weights of npnet were tuned on the "
+        "same."
+    ]
+
+
 def test_harm_elsewhere_is_said(small: dict[str, Any]) -> None:
     small["metrics"]["pick"] = {"title": "Pick", "unit": "logit", "higher_is_better": True}
     small["comparisons"].append(comparison("npnet", -0.1, -0.12, -0.08, 0.001, metric="pick"))
