@@ -106,6 +106,10 @@ class MetricEntry:
     higher_is_better: bool = True
     scale: str = ""
     """How the paper prints the metric."""
+    bounds: tuple[float, float] | None = None
+    """The range of its value, such as (0, 1) of a share, where scores lie near both ends or at them: intervals then
+    allow for what no prompt has shown yet. A range that scores never come near, such as CLIPScore's, only widens them:
+    leave it out. A pair metric has one without saying so."""
     needs_metadata: bool = False
     """Whether it judges only prompts that carry metadata of its kind."""
     metadata_key: str = "include"
@@ -171,6 +175,8 @@ class MetricEntry:
             raise ValueError(
                 f"metric {self.name!r}: a set metric needs fewest >= 2 and resamples >= 100, never partial"
             )
+        if self.bounds is not None and (self.kind != "image" or not self.bounds[0] < self.bounds[1]):
+            raise ValueError(f"metric {self.name!r}: bounds {self.bounds} are for a metric of images, the lower first")
         if self.by_prompt and self.kind != "set":
             raise ValueError(f"metric {self.name!r} is of the kind {self.kind!r}: only a set has groups by prompt")
         if self.both_orders and self.kind != "pair":

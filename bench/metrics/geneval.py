@@ -113,6 +113,7 @@ _ROW = MetricEntry(
     load=None,
     identify=str,
     scale="0 to 1",
+    bounds=(0, 1),
     needs_metadata=True,
     about="a port: transformers' Mask2Former Swin-S for mmdet's, ViT-L/14 colours, public rules (2310.11513)",
     license="MIT (Mask2Former's code; its card says other), MIT (CLIP)",

@@ -181,6 +181,7 @@ _ROW = MetricEntry(
     load=None,
     identify=str,
     scale="0 to 1; non_spatial is a cosine, about 0.3",
+    bounds=(0, 1),  # a cosine below zero is none that CLIP gives
     needs_metadata=True,
     metadata_key=KEY,
     about="a port: BLIP-VQA, CLIP and OWLv2 for UniDet under the public rules, each category by its own (2307.06350)",
