@@ -80,7 +80,7 @@ def _facts(kind: str, plugin: Any) -> dict[str, Any]:
         return {"source": source, "license": plugin.license}
     if kind == "metrics":
         needs = ["prompt metadata"] if plugin.needs_metadata else []
-        return {"needs": needs, "built": plugin.load is not None or plugin.partial}
+        return {"license": plugin.license, "needs": needs, "built": plugin.load is not None or plugin.partial}
     place = Path(plugin.source)
     # A folder's place says something about this machine and nothing about the weights.
     where = place.name if place.is_absolute() else f"{plugin.source}@{plugin.revision}"

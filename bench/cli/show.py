@@ -47,6 +47,9 @@ def add_to(add: Add) -> None:
     ls = add("ls", cmd_ls, "list the models, methods, samplers, prompt sets, metrics and named weights that are known")
     ls.add_argument("kind", nargs="?", choices=list(registry.KINDS))
     ls.add_argument("--json", action="store_true", help="the whole catalogue as one JSON array, for programs")
+    ls.add_argument(
+        "--markdown", action="store_true", help="of metrics: every fact as Markdown, which is docs/metrics.md"
+    )
 
     doctor = add("doctor", cmd_doctor, "say what this machine can run and what is missing, or check scorers")
     doctor.add_argument(
@@ -147,9 +150,16 @@ def cmd_serve(options: argparse.Namespace) -> int:
 
 
 def cmd_ls(options: argparse.Namespace) -> int:
+    from bench.errors import UserError
     from bench.listing import catalogue, lines
 
-    if options.json:
+    if options.markdown:
+        if options.kind != "metrics" or options.json:
+            raise UserError("--markdown is of `ls metrics`, without --json")
+        from bench.metric_tables import page
+
+        print(page(), end="")
+    elif options.json:
         print(json.dumps(catalogue(options.kind), indent=1, ensure_ascii=False))
     else:
         print("\n".join(lines(options.kind)))
