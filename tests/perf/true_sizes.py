@@ -1,7 +1,7 @@
 """Scorers' checkpoints of the published architectures with random weights: folders as a suite's `checkpoint` takes.
 
 The small networks of `tests/reference` are built by the same functions; only the sizes are other ones. Weights follow
-from their names, in fp32, and take gigabytes: write them to a folder that is removed again.
+from their names, those of ViT-H-14 in fp16, and take gigabytes: write them to a folder that is removed again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import small_clips as small
 import small_sets
 from reference import small_detectors as detectors
 
-VIT_H = small.Size(embed=1024, patch=14, layers=32, text_layers=24, vision=1280, text=1024, head=80)
+VIT_H = small.Size(embed=1024, patch=14, layers=32, text_layers=24, vision=1280, text=1024, head=80, half=True)
 VIT_L = small.Size(embed=768, patch=14, layers=24, text_layers=12, vision=1024, text=768)
 VIT_B = small.Size(embed=512, patch=32, layers=12, text_layers=12, vision=768, text=512)
 CROSS = {"dim": 1024, "layer_num": 4, "heads": 16, "dim_head": 64}

@@ -36,6 +36,8 @@ class Size:
     """Widths of the towers."""
     head: int = HEAD_WIDTH
     """Features of a head of the image tower; those of the text tower have 64."""
+    half: bool = False
+    """Weights in fp16, as some are published, for files half as large."""
 
     def open_clip(self) -> dict[str, Any]:
         """The configuration by open_clip's names."""
@@ -114,7 +116,8 @@ def openai_state(case: str, size: Size = SMALL) -> dict[str, torch.Tensor]:
     # A direction that images and texts share: cosines are then mostly positive, as a trained network's are.
     state["text_projection"][0] = state["visual.proj"][0]
     state["ln_final.bias"][0] = state["visual.ln_post.bias"][0] = 8
-    return {**state, "logit_scale": torch.tensor(4.5)}
+    state["logit_scale"] = torch.tensor(4.5)
+    return {name: value.half() for name, value in state.items()} if size.half else state
 
 
 def transformers_state(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
