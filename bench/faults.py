@@ -16,6 +16,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench import identity
 from bench.errors import MethodFault, UserError, first_line
 from bench.methods.base import Chain, Method
 from bench.sampling import session as loop
@@ -63,11 +64,26 @@ def _alone(method: Method) -> bool:
 
 
 def described(error: Exception, frame: traceback.FrameSummary | None = None) -> str:
-    """`ValueError: what it says (file.py:12)`: one line, with where it was raised unless another frame is given."""
+    """`ValueError: what it says (file.py:12)`: one line, with where it was raised unless another frame is given.
+
+    Code of another package is named as such: `(file.py:12 of my-package 1.0)`.
+    """
     frames = traceback.extract_tb(error.__traceback__)
     at = frame or (frames[-1] if frames else None)
-    where = f" ({Path(at.filename).name}:{at.lineno})" if at else ""
+    of = identity.owner(at.filename) if at else None
+    where = f" ({Path(at.filename).name}:{at.lineno}{f' of {of}' if of else ''})" if at else ""
     return f"{type(error).__name__}: {first_line(error)}{where}"
+
+
+def of_plugin(error: BaseException) -> str | None:
+    """One line on an error of another package's code, with its file and line; None where ours was the last to run."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if identity.is_own(frame.filename):
+            return None
+        if package := identity.owner(frame.filename):
+            at = f"{frame.filename}:{frame.lineno}"
+            return f"{at}: {type(error).__name__}: {first_line(error)}; this is code of the package {package}"
+    return None
 
 
 def checked(given: Any, x: torch.Tensor, session: Session) -> torch.Tensor:

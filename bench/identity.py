@@ -90,7 +90,7 @@ Place = tuple[str, int, int]
 """A file with its time and size."""
 _kept = Kept()
 _files: dict[tuple[str, Place], Parts] = {}
-_codes: dict[tuple[tuple[str, ...], tuple[str, ...]], tuple[dict[str, Place | None], Code]] = {}
+_codes: dict[tuple[Any, ...], tuple[dict[str, Place | None], Code]] = {}
 """What was found by what was asked, with the files as they were then."""
 
 
@@ -203,9 +203,11 @@ def _place_of(thing: Any) -> str:
 
 def _code(roots: tuple[str, ...], *, skip: tuple[str, ...]) -> Code:
     """The digest of roots and of all that counts among what they import, each once."""
-    before = _codes.get((roots, skip))
+    tops = {name.partition(":")[0].partition(".")[0] for name in roots} - {*OWN}
+    key = (roots, skip, tuple(_top(name)[0] for name in sorted(tops)))
+    before = _codes.get(key)
     if before is None or any(_stat(path) != place for path, place in before[0].items()):
-        before = _codes[roots, skip] = _read(roots, skip)
+        before = _codes[key] = _read(roots, skip)
     return before[1]
 
 
@@ -283,7 +285,6 @@ def _stat(path: str) -> Place | None:
     return path, found.st_mtime_ns, found.st_size
 
 
-@functools.cache
 def _top(name: str) -> tuple[str | None, tuple[str, ...], Any]:
     """(file, folders, loader) of a top-level module or package; finding one imports nothing."""
     module = sys.modules.get(name)
@@ -298,7 +299,6 @@ def _top(name: str) -> tuple[str | None, tuple[str, ...], Any]:
     return spec.origin, tuple(spec.submodule_search_locations or ()), spec.loader
 
 
-@functools.cache
 def _file(module: str) -> tuple[str, Callable[[], bytes]] | None:
     """A module's source file, and what reads it; its packages are not imported."""
     top, *inner = module.split(".")
@@ -328,6 +328,22 @@ def _points() -> dict[str, str]:
     """Distributions by the top-level names of the modules that their entry points for `bench` name."""
     points = [one for group in GROUPS for one in metadata.entry_points(group=group)]
     return {one.module.partition(".")[0]: one.dist.name for one in points if one.dist}
+
+
+def owner(file: str) -> str | None:
+    """Whose a source file is, such as `my-package 1.2`, where another package brings it; None for all others."""
+    path = Path(file)
+    for top, distribution in _points().items():
+        for name in {top, *_packages_of(distribution)} - {*OWN}:
+            origin, folders, _ = _top(name)
+            if file == origin or any(path.is_relative_to(folder) for folder in folders):
+                return f"{distribution} {_version(distribution)}"
+    return None
+
+
+def is_own(file: str) -> bool:
+    """Whether a source file is one of this project."""
+    return any(Path(file).is_relative_to(folder) for name in OWN for folder in _top(name)[1])
 
 
 def _distribution(top: str) -> str | None:

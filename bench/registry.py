@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -113,7 +114,10 @@ def _discover(kind: str) -> dict[str, Any]:
 
 class _Broken:
     def __init__(self, name: str, distribution: str, error: Exception):
-        self.line = f"plugin {name!r} of package {distribution!r} does not load: {type(error).__name__}: {error}"
+        at = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen")]
+        where = f" ({at[-1].filename}:{at[-1].lineno})" if len(at) > 1 else ""
+        said = f"{type(error).__name__}: {error}{where}"
+        self.line = f"plugin {name!r} of package {distribution!r} does not load: {said}"
 
 
 def names(kind: str) -> list[str]:

@@ -265,6 +265,7 @@ def _metric(entry: MetricEntry, digest: str, score_ms: float | None) -> dict[str
         "unit": entry.unit,
         "higher_is_better": entry.higher_is_better,
         "scale": entry.scale,
+        "bounds": None if entry.range is None else list(entry.range),
         "digest": digest,
         "twin_of": list(entry.twin_of),
         "score_ms": score_ms,
@@ -281,10 +282,16 @@ def _run(ledger: Ledger, suite: Suite, folder: Path) -> dict[str, Any]:
         "suite": suite.name,
         "id": suite.id,
         "created": rows[0][0] if rows else datetime.now(UTC).isoformat(timespec="seconds"),
-        "provenance": json.loads(rows[-1][1]) if rows else {},
+        "provenance": {**(json.loads(rows[-1][1]) if rows else {}), **_kept(ledger)},
         "sessions": len(rows),
         "stages": stages[-1] if stages else {},
     }
+
+
+def _kept(ledger: Ledger) -> dict[str, Any]:
+    """Images of other code that the run keeps, where it does."""
+    kept = ledger.get("kept")
+    return {"kept_images": {key: value for key, value in kept.items() if key != "under"}} if kept else {}
 
 
 def _refused(arms: list[dict[str, Any]], entries: dict[str, MetricEntry]) -> Iterator[str]:

@@ -133,7 +133,7 @@ def fingerprint(plan: Plan) -> str:
 def _run(plan: Plan, folder: Path, how: _How, check: Callable[[], None]) -> Outcome:
     """All stages; `check` raises UserError where something for them is not here, which a finished run does not need."""
     ledger = Ledger(folder, create=True)
-    codes = resuming.codes(plan)
+    codes, kept = resuming.codes(plan), ledger.get("kept")
     plan = resuming.decided(plan, ledger, codes, how.other_code)
     complete = fingerprint(plan)
     report = folder / "results.json"
@@ -142,8 +142,8 @@ def _run(plan: Plan, folder: Path, how: _How, check: Callable[[], None]) -> Outc
     if ledger.get("finished") == complete and report.is_file() and _images_there(plan, ledger, how.by):
         scores = ledger.scores_of(weights)
         reuse = resuming.reuse(plan, ledger, before, scores=(scores, scores))
-        kept = [ledger.get("suite"), ledger.get("optimises"), ledger.get("learnt_from") or {}]
-        if kept != [plan.suite.model_dump(mode="json"), plan.optimises, plan.learnt_from]:
+        told = [ledger.get("suite"), ledger.get("optimises"), ledger.get("learnt_from") or {}, kept]
+        if told != [plan.suite.model_dump(mode="json"), plan.optimises, plan.learnt_from, ledger.get("kept")]:
             # The same images and scores under another title, before other gates, or by methods that now say more.
             _record_suite(ledger, plan)
             return Outcome(folder, write_report(ledger), worked=False, reuse=reuse)
@@ -199,10 +199,7 @@ def _images(
     chosen = generate.choose_device(how.device)
     _record_suite(ledger, plan)
     weights = {name: registry.get("models", name).digest() for name in plan.suite.models} | weights
-    record = provenance.collect(chosen, weights, codes)
-    if kept := ledger.get("kept"):
-        record["kept_images"] = {key: value for key, value in kept.items() if key != "under"}
-    session = begin_session(ledger, record)
+    session = begin_session(ledger, provenance.collect(chosen, weights, codes))
     made = generate.generate(plan, ledger, how.cache, device=chosen, batch_size=how.batch_size, by=how.by)
     stages: dict[str, Any] = {"generate": made}
     stages["judge_seconds"] = score.score(score.judges(plan), ledger, device=chosen)

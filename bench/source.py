@@ -83,12 +83,26 @@ def _write(node: ast.AST, told: list[str], imports: dict[str, None], base: str) 
         if value is None or value == [] or name in ("ctx", "type_comment"):
             continue
         told.append(name)
+        if isinstance(node, ast.JoinedStr):
+            value = _merged(value)
         for one in value if isinstance(value, list) else (value,):
             if isinstance(one, ast.AST):
                 _write(one, told, imports, base)
             else:
                 told.append(repr(one))
         told.append(";")
+
+
+def _merged(values: list[ast.expr]) -> list[ast.expr]:
+    """The parts of an f-string with neighbouring texts as one: Python 3.12 cuts them at escapes, 3.11 does not."""
+    found: list[ast.expr] = []
+    for one in values:
+        before = found[-1] if found else None
+        if isinstance(one, ast.Constant) and isinstance(before, ast.Constant):
+            found[-1] = ast.Constant(f"{before.value}{one.value}")
+        else:
+            found.append(one)
+    return [one for one in found if not (isinstance(one, ast.Constant) and one.value == "")]
 
 
 def _is_words(node: ast.AST) -> bool:

@@ -34,8 +34,13 @@ def guarded(command: Command, options: argparse.Namespace) -> int:
         # The reader (`| head`) has gone; that is no fault, and Python must not complain when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
-    except Exception:
+    except Exception as error:
         traceback.print_exc()
+        from bench.faults import of_plugin
+
+        if said := of_plugin(error):
+            print(f"error: {plain(said)}; report it to its authors, with the lines above", file=sys.stderr)
+            return 2
         print("error: this is a fault of ours, please report it with the lines above", file=sys.stderr)
         return 4
 
