@@ -106,8 +106,8 @@ def _made(entries: Sequence[MetricEntry]) -> str:
     rows = []
     for e in entries:
         kinds = {kind: [t.name for t in e.made_of if t.kind == kind] for kind in KINDS}
-        told = [f"{KINDS[kind]}: {', '.join(names)}" for kind, names in kinds.items() if names]
-        rows.append((e.name, "; ".join(told) or "not known here"))
+        parts = [f"{KINDS[kind]}: {', '.join(names)}" for kind, names in kinds.items() if names]
+        rows.append((e.name, "; ".join(parts) or "not known here"))
     return _table(("metric", "made of"), rows)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -154,5 +155,12 @@ def test_a_metric_added_to_a_run_is_marked_where_it_shares_a_detector_with_what_
     assert marks["best_of_2", "shapes-clipscore"] == (False, False)
     assert marks["inversion", "shapes-aesthetic"] == (False, False)
     report = (run.folder / "report.md").read_text()
-    assert "For best\\_of\\_2, Aesthetic (detector) is no independent evidence" in report
+    assert "For best_of_2, Aesthetic (detector) is no independent evidence" in report
     assert "it shares what is in brackets with GenEval, which chose or tuned it." in report
+    table = (tmp_path / "comparison.json").absolute()
+    done = bench("compare", run.folder, run.copy(tmp_path / "again").folder, "--json", table)
+    assert done.code == 0, done.err
+    rows = {(row["method"], row["metric"]): row for row in json.loads(table.read_text())["comparisons"]}
+    assert rows["best_of_2", "shapes-aesthetic"]["sibling"]
+    assert not rows["best_of_2", "shapes-geneval"]["sibling"]
+    assert not rows["inversion", "shapes-aesthetic"]["sibling"]

@@ -77,15 +77,15 @@ def _siblings(results: Results) -> list[str]:
     """One sentence for each metric that chose or tuned methods: which others are no independent evidence, and why."""
     shown = {(row["model"], row["method"], row["metric"])
              for row in results.get("comparisons") or [] if row.get("sibling")}  # fmt: skip
-    told: dict[tuple[str, tuple[str, ...]], dict[str, None]] = {}
+    groups: dict[tuple[str, tuple[str, ...]], dict[str, None]] = {}
     for arm in results.get("arms") or []:
         by: dict[str, list[str]] = {}
         for one in arm.get("siblings") or []:
             if (arm["model"], arm["method"], one["metric"]) in shown:
                 by.setdefault(one["of"], []).append(f"{_title(results, one['metric'])} ({_shared(one)})")
         for of, metrics in by.items():
-            told.setdefault((of, tuple(metrics)), {})[arm["method"]] = None
-    return [_dependence(results, of, metrics, list(methods)) for (of, metrics), methods in told.items()]
+            groups.setdefault((of, tuple(metrics)), {})[arm["method"]] = None
+    return [_dependence(results, of, metrics, list(methods)) for (of, metrics), methods in groups.items()]
 
 
 def _dependence(results: Results, of: str, metrics: Sequence[str], methods: Sequence[str]) -> str:

@@ -246,7 +246,7 @@ _CLAUSES = Trait("rule", "GenEval's clauses")
 """What the detections are compared with, by the public rules, as shares, or as a voter does."""
 _FAITHFUL = Trait("labels", "voters' faithfulness to the clauses")
 _DRAWN = Trait("labels", "quality and cleanness of the drawing")
-"""A part of votes and of ratings alike (`votes.drawing`)."""
+"""A part of both votes and ratings (`votes.drawing`)."""
 _PREFERENCE = Trait("weights", "shapes-preference")
 _CLIP = Trait("backbone", "shapes-clip")
 _CAPTIONS = Trait("prompts", "training captions of shapes")
