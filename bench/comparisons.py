@@ -1,6 +1,6 @@
 """Arms -> the rows of a results table: means, paired deltas, win rates, tests, cost ratios; by set, seed and category.
 
-Every interval and test of a run is asked of one `Asking`, so that they share their resamples.
+Every interval and test of a run is asked of one `Asking`, so that they are answered together.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Tabulation:
 
     def _arm(self, arm: MeasuredArm) -> Row:
         metrics = {
-            name: self._set(arm, name) if self.entries[name].kind == "set" else self._mean(values, arm.pair)
+            name: self._set(arm, name) if self.entries[name].kind == "set" else self._mean(name, values, arm.pair)
             for name, values in self._columns(arm)
         }
         base = self.bases[arm.setting, arm.prompts]
@@ -104,11 +104,11 @@ class Tabulation:
     def _columns(self, arm: MeasuredArm) -> Iterable[tuple[str, Floats]]:
         return zip(self.entries, arm.scores, strict=True)
 
-    def _mean(self, values: Floats, pairs: Ints) -> Row:
+    def _mean(self, metric: str, values: Floats, pairs: Ints) -> Row:
         there = ~np.isnan(values)
         row: Row = {"mean": None, "low": None, "high": None, "n": int(there.sum())}
         if there.any():
-            self.asking.mean(row, "mean", values[there], self.measured.texts[pairs[there]])
+            self.asking.mean(row, "mean", values[there], self.measured.texts[pairs[there]], self.entries[metric].range)
         return row
 
     def _set(self, arm: MeasuredArm, metric: str) -> Row:
@@ -239,7 +239,7 @@ class Tabulation:
                 continue
             row: Row = {"delta": None, "low": None, "high": None, "n": int(both.sum())}
             row |= self._marks(name, arm, plain)
-            self.asking.mean(row, "delta", (treated - control)[both], self.measured.texts[pairs[both]])
+            self.asking.delta(row, entry, treated[both], control[both], self.measured.texts[pairs[both]])
             found[name] = row
         return found
 
@@ -267,10 +267,10 @@ class Tabulation:
         both = ~np.isnan(treated) if control is None else ~np.isnan(treated) & ~np.isnan(control)
         texts = self.measured.texts[pairs]
         row |= {"n": int(both.sum()), "n_prompts": len(np.unique(texts[both])), "mean": float(np.nanmean(treated))}
-        row |= dict.fromkeys(("delta", "low", "high", "win_rate", "win_low", "win_high"))
+        row |= dict.fromkeys(("delta", "low", "high", *stats.RATES))
         if control is not None and both.any():
             deltas = (treated - control)[both]
-            self.asking.mean(row, "delta", deltas, texts[both])
+            self.asking.delta(row, entry, treated[both], control[both], texts[both])
             gains = deltas if entry.higher_is_better else -deltas
             self.asking.win_rate(row, gains, texts[both], preferences=entry.kind == "pair")
         return row
@@ -287,5 +287,6 @@ class Tabulation:
             return None
         row: Row = {**arm.labels, "metric": metric, "overall": None, "overall_low": None, "overall_high": None}
         row["tasks"] = {t: {"mean": float(values[g].mean()), "n": int(g.sum())} for t, g in groups.items()}
-        self.asking.mean_of_means(row, "overall", values[there], tags[there], self.measured.texts[arm.pair[there]])
+        texts = self.measured.texts[arm.pair[there]]
+        self.asking.mean_of_means(row, "overall", values[there], tags[there], texts, self.entries[metric].range)
         return row

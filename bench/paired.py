@@ -1,4 +1,4 @@
-"""Paired comparisons asked together: deltas, win rates and tests of a whole table from one set of resamples."""
+"""Paired comparisons asked together: deltas, win rates and tests of a whole table, answered at once."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 
 from bench import stats
 from bench.arms import POOLED, Floats, Ints
+from bench.intervals import Bounds, Interval, looks_bounded, range_of_deltas
 from bench.metrics.base import MetricEntry
-from bench.resampling import Asked, Batch, Interval, Totals, totals
+from bench.resampling import Asked, Batch, Totals, totals
 
 Row = dict[str, Any]
 
@@ -36,10 +37,17 @@ def won(gains: Floats, *, preferences: bool = False) -> Floats:
     return ((gains if preferences else np.sign(gains)) + 1) / 2
 
 
+def delta_range(kind: str, scores: Bounds | None, treated: Floats, control: Floats) -> Bounds | None:
+    """The range of a metric's deltas from that of its scores; without one, as `stats.paired_delta` sees it in (n,)."""
+    if scores is not None:
+        return scores if kind == "pair" else range_of_deltas(scores)  # a pair's baseline is zero
+    return (-1.0, 1.0) if looks_bounded(treated - control, treated, control) else None
+
+
 class Asking:
     """Rows that are filled in when all of a table's intervals and tests have been answered together.
 
-    `texts` (n,) tells the prompts of values (n,) apart; numbers in the order of the texts give `stats`' own draws.
+    `texts` (n,) tells the prompts of values (n,) apart.
     """
 
     def __init__(self) -> None:
@@ -47,17 +55,23 @@ class Asking:
         self._later: list[Callable[[], None]] = []
 
     def answer(self) -> None:
-        """Resample, and fill in every row."""
+        """Find all intervals and tests, and fill in every row."""
         self._batch.run()
         for fill in self._later:
             fill()
         self._later = []
 
-    def mean(self, row: Row, name: str, values: Floats, texts: Ints, *, low: str = "low", high: str = "high") -> None:
-        """`row[name]` becomes the mean of values (n,), `low` and `high` its interval."""
-        self._fill(row, name, self._batch.interval(*_totals(values, texts)), low, high)
+    def mean(self, row: Row, name: str, values: Floats, texts: Ints, limits: Bounds | None = None) -> None:
+        """`row[name]` becomes the mean of values (n,) of a range, `low` and `high` its interval."""
+        self._fill(row, name, self._batch.interval(*_totals(values, texts), limits), "low", "high")
 
-    def mean_of_means(self, row: Row, name: str, values: Floats, groups: Any, texts: Ints) -> None:
+    def delta(self, row: Row, entry: MetricEntry, treated: Floats, control: Floats, texts: Ints) -> None:
+        """`delta`, `low` and `high` of paired scores (n,) of a metric."""
+        self.mean(row, "delta", treated - control, texts, delta_range(entry.kind, entry.range, treated, control))
+
+    def mean_of_means(
+        self, row: Row, name: str, values: Floats, groups: Any, texts: Ints, limits: Bounds | None = None
+    ) -> None:
         """`row[name]` becomes the mean over the groups (n,) of their means, `NAME_low` and `NAME_high` its interval."""
         names, number = np.unique(groups, return_inverse=True)
         clusters, codes = np.unique(texts, return_inverse=True)
@@ -65,7 +79,7 @@ class Asking:
         at = codes * len(names) + number
         sums = np.bincount(at, weights=values, minlength=shape[0] * shape[1]).reshape(shape).astype(np.float64)
         counts = np.bincount(at, minlength=shape[0] * shape[1]).reshape(shape).astype(np.float64)
-        self._fill(row, name, self._batch.interval(sums, counts), f"{name}_low", f"{name}_high")
+        self._fill(row, name, self._batch.interval(sums, counts, limits), f"{name}_low", f"{name}_high")
 
     def _fill(self, row: Row, name: str, asked: Asked, low: str, high: str) -> None:
         def fill() -> None:
@@ -74,15 +88,16 @@ class Asking:
         self._later.append(fill)
 
     def win_rate(self, row: Row, gains: Floats, texts: Ints, *, preferences: bool = False) -> None:
-        """`win_rate`, `win_low` and `win_high` of gains (n,), ties counted half; see `won` for `preferences`."""
-        of_prompts = _totals(won(gains, preferences=preferences), texts)
-        asked = self._batch.interval(*of_prompts)
+        """`win_rate`, `win_low` and `win_high` of gains (n,), ties counted half; see `won` for `preferences`.
 
-        def fill() -> None:
-            rate = stats.settled_rate(asked.answer, len(of_prompts.sums))
-            row.update(win_rate=rate.estimate, win_low=rate.low, win_high=rate.high)
+        `win_strict`, `win_strict_low` and `win_strict_high` count ties as losses, as the paper's release does.
+        """
+        self._rate(row, "win_rate", "win", won(gains, preferences=preferences), texts)
+        self._rate(row, "win_strict", "win_strict", (gains > 0).astype(np.float64), texts)
 
-        self._later.append(fill)
+    def _rate(self, row: Row, name: str, stem: str, shares: Floats, texts: Ints) -> None:
+        asked = self._batch.interval(*_totals(shares, texts), (0.0, 1.0))
+        self._fill(row, name, asked, f"{stem}_low", f"{stem}_high")
 
     def compare(
         self,
@@ -99,7 +114,7 @@ class Asking:
         The test is made only where `row["complete"]` says that no pair is missing.
         """
         empty = ("n_prompts", "delta", "low", "high", "p", "p_holm", "win", "tie", "loss")
-        row |= dict.fromkeys((*empty, "win_rate", "win_low", "win_high", "detectable", "sd"))
+        row |= dict.fromkeys((*empty, *stats.RATES, "detectable", "sd"))
         if not len(treated):
             return row
         deltas = treated - control
@@ -116,7 +131,7 @@ class Asking:
             "detectable": stats.detectable(error) if known else None,
             "sd": error * math.sqrt(clusters) if known else None,
         }
-        self.mean(row, "delta", deltas, texts)
+        self.delta(row, entry, treated, control, texts)
         self.win_rate(row, sign * deltas, texts, preferences=preferences)
         if row["complete"]:
             tested = self._batch.test(of_prompts.sums)

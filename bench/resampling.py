@@ -1,11 +1,12 @@
-"""Resampling whole clusters, for many columns at once: the bootstrap of ratios of sums, and sign flips.
+"""Resampling whole clusters, for many columns at once: sign flips, and the bootstrap that metrics of sets take.
 
 A column is what one number of a report rests on: its sum over each of k clusters, (k,). Draws follow from the seed
 and k alone, so all columns with as many clusters share them: asked together or one by one, the answers are the same,
-but a table of hundreds of columns costs little more than one.
+but a table of hundreds of columns costs little more than one. `Batch` gathers tests and intervals of a whole table.
 
 Sources: Davison & Hinkley (1997), Bootstrap Methods and their Application, ch. 3.8; Field & Welsh (2007),
-Bootstrapping clustered data; Winkler et al. (2014), NeuroImage 92 (sign flips of whole blocks).
+Bootstrapping clustered data; Winkler et al. (2014), NeuroImage
+92 (sign flips of whole blocks).
 """
 
 from __future__ import annotations
@@ -18,24 +19,14 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from bench.intervals import LEVEL, ROUNDING, UNBOUNDED, Bounds, Floats, Interval, intervals
+
 One = TypeVar("One")
 
 RESAMPLES = 10_000
-LEVEL = 0.95
 EXACT_CLUSTERS = 13  # 2**13 sign patterns: fewer than the Monte Carlo default
 CHUNK_DRAWS = 2**18  # draws held at once: a few arrays of 2 MiB, which stay in cache
-COLUMNS = 256  # columns resampled together: a bound on memory, 20 MB at 10,000 resamples
-ROUNDING = 1e-12  # of the largest possible sum: well above float noise, well below any real difference
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate and its two-sided confidence interval, in the unit of the values."""
-
-    estimate: float
-    low: float
-    high: float
+COLUMNS = 256  # columns answered together: a bound on memory, 20 MB at 10,000 permutations
 
 
 class Totals(NamedTuple):
@@ -140,6 +131,7 @@ class Asked:
 
     tops: Floats
     bottoms: Floats
+    bounds: Bounds
     answer: Interval = field(default=Interval(math.nan, -math.inf, math.inf))
 
 
@@ -154,14 +146,14 @@ class Tested:
 class Batch:
     """Intervals and tests gathered over a whole table and answered together."""
 
-    def __init__(self, *, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0):
-        self.resamples, self.level, self.seed = resamples, level, seed
+    def __init__(self, *, level: float = LEVEL, seed: int = 0):
+        self.level, self.seed = level, seed
         self._intervals: list[Asked] = []
         self._tests: list[Tested] = []
 
-    def interval(self, tops: Floats, bottoms: Floats) -> Asked:
+    def interval(self, tops: Floats, bottoms: Floats, bounds: Bounds | None = None) -> Asked:
         """Ask for sum(tops) / sum(bottoms) of cluster sums (k,) each, or the mean of t such ratios of (k, t)."""
-        self._intervals.append(Asked(tops, bottoms))
+        self._intervals.append(Asked(tops, bottoms, bounds or UNBOUNDED))
         return self._intervals[-1]
 
     def test(self, sums: Floats) -> Tested:
@@ -173,7 +165,7 @@ class Batch:
         """Answer everything that was asked."""
         for some in _alike(self._intervals, lambda a: a.tops.shape):
             tops, bottoms = np.stack([a.tops for a in some], 1), np.stack([a.bottoms for a in some], 1)
-            found = bootstrap(tops, bottoms, resamples=self.resamples, level=self.level, seed=self.seed)
+            found = intervals(tops, bottoms, [a.bounds for a in some], level=self.level)
             for asked, answer in zip(some, found, strict=True):
                 asked.answer = answer
         for tests in _alike(self._tests, lambda t: t.sums.shape):

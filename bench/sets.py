@@ -34,9 +34,10 @@ import numpy as np
 
 from bench import stats
 from bench.cache import default_folder
+from bench.intervals import LEVEL, ROUNDING, Interval
 from bench.judged import Floats, Ints
 from bench.metrics.base import MetricEntry
-from bench.resampling import LEVEL, ROUNDING, Interval, Totals, bootstrap, draws, sign_flips, totals
+from bench.resampling import Totals, bootstrap, draws, sign_flips, totals
 from bench.store import write_atomically
 
 Row = dict[str, Any]
@@ -76,7 +77,7 @@ class Sets:
         The test is made only where `row["complete"]` says that no pair is missing.
         """
         empty = ("n_prompts", "delta", "low", "high", "p", "p_holm", "win", "tie", "loss")
-        row |= dict.fromkeys((*empty, "win_rate", "win_low", "win_high", "detectable", "sd"))
+        row |= dict.fromkeys((*empty, *stats.RATES, "detectable", "sd"))
         if not len(treated):
             return row
         delta = self._whole(entry, treated, texts) - self._whole(entry, control, texts)

@@ -1,12 +1,12 @@
 """Paired statistics of a run: deltas, outcomes, intervals, tests and power, all clustered by prompt.
 
 Pure functions on arrays. Row i of every array is one pair (the same prompt, seed and latent), and `clusters[i]`
-names its prompt: seeds of one prompt are not independent, so whole prompts are resampled, flipped and counted,
-never single images. Arrays are (n,); scores keep the unit they came in. Every function raises ValueError, in one
-line, for empty arrays, different lengths and values that are not finite.
+names its prompt: seeds of one prompt are not independent, so whole prompts are averaged, flipped and counted, never
+single images. Arrays are (n,); scores keep the unit they came in. Every function raises ValueError, in one line, for
+empty arrays, different lengths and values that are not finite. All intervals of means, deltas and win rates are those
+of `bench.intervals`; docs/statistics.md has what they hold.
 
-Sources: Davison & Hinkley (1997), Bootstrap Methods and their Application, ch. 3.8 and 5.3; Field & Welsh (2007),
-Bootstrapping clustered data; Miller (2024), Adding error bars to evals, arXiv:2411.00640 (clusters and power).
+Sources: Miller (2024), Adding error bars to evals, arXiv:2411.00640 (clusters and power); those of `bench.intervals`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,12 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bench import resampling
-from bench.resampling import LEVEL, RESAMPLES, ROUNDING, Floats, Interval, totals
+from bench import intervals, resampling
+from bench.intervals import LEVEL, ROUNDING, UNBOUNDED, Bounds, Floats, Interval
+from bench.resampling import totals
+
+RATES = ("win_rate", "win_low", "win_high", "win_strict", "win_strict_low", "win_strict_high")
+"""What rows of results call the shares of pairs won, and their intervals: of `win_rate` and of `win_rate_strict`."""
 
 
 @dataclass(frozen=True)
@@ -43,41 +47,41 @@ class Outcomes:
         return (self.win + self.tie / 2) / self.n
 
 
-def cluster_bootstrap(
-    values: ArrayLike,
-    clusters: Iterable[Hashable],
-    *,
-    resamples: int = RESAMPLES,
-    level: float = LEVEL,
-    seed: int = 0,
+def cluster_mean(
+    values: ArrayLike, clusters: Iterable[Hashable], bounds: Bounds | None = None, *, level: float = LEVEL
 ) -> Interval:
-    """Mean of `values` (n,) with the percentile interval of a bootstrap over whole `clusters` (n,).
+    """Mean of `values` (n,) with the interval of `bench.intervals` over whole `clusters` (n,).
 
-    Each resample draws as many clusters as there are, with replacement, and divides their summed values by their
-    summed counts, so clusters may be of unequal size. One cluster says nothing about another: its interval is
-    (-inf, inf). Equal values everywhere give an interval of zero width. With fewer than about 20 clusters the
-    percentile interval is too narrow; `sign_flip_p` still holds there. Clusters are ordered by label (by first
-    appearance where labels do not sort), so the order of the rows does not matter, and the draws are those of
-    `scipy.stats.bootstrap` with the same seed. Raises ValueError also for resamples < 1 or a level outside (0, 1).
+    `bounds` is the range of the values, where they have one that they reach, such as (0, 1) of a share. Clusters may be
+    of unequal size: the mean is the sum over all of them divided by their summed counts. One cluster says nothing about
+    another: its interval is the whole range, (-inf, inf) without one. Without a range, equal values everywhere give an
+    interval of zero width. Neither the order of the rows nor the names of the clusters matter. Raises ValueError also
+    for a level outside (0, 1), and for bounds that are not in order or that a value lies outside of.
     """
     columns, codes = _check(clusters, values=values)
-    sums, counts = totals(columns[0], codes)
-    return _bootstrap(sums, counts, resamples=resamples, level=level, seed=seed)
+    _check_bounds(bounds, "values", columns[0])
+    return _interval(*totals(columns[0], codes), bounds, level=level)
 
 
 def paired_delta(
     treated: ArrayLike,
     baseline: ArrayLike,
     clusters: Iterable[Hashable],
+    bounds: Bounds | None = None,
     *,
-    resamples: int = RESAMPLES,
     level: float = LEVEL,
-    seed: int = 0,
 ) -> Interval:
-    """Mean of treated - baseline (n,), in their unit, with `cluster_bootstrap`'s interval."""
+    """Mean of treated - baseline (n,), in their unit, with `cluster_mean`'s interval.
+
+    `bounds` is the range of a delta, such as (-1, 1) of 0/1 scores. Without it, deltas that are all -1, 0 or 1 are
+    taken to have that range (all of them 0: where the scores look so too); (-inf, inf) says that there is none.
+    """
     columns, codes = _check(clusters, treated=treated, baseline=baseline)
-    sums, counts = totals(columns[0] - columns[1], codes)
-    return _bootstrap(sums, counts, resamples=resamples, level=level, seed=seed)
+    deltas = columns[0] - columns[1]
+    _check_bounds(bounds, "treated - baseline", deltas)
+    if bounds is None and intervals.looks_bounded(deltas, *columns):
+        bounds = (-1.0, 1.0)
+    return _interval(*totals(deltas, codes), bounds, level=level)
 
 
 def outcomes(treated: ArrayLike, baseline: ArrayLike, *, tie: float = 0.0) -> Outcomes:
@@ -96,47 +100,45 @@ def win_rate(
     clusters: Iterable[Hashable],
     *,
     tie: float = 0.0,
-    resamples: int = RESAMPLES,
     level: float = LEVEL,
-    seed: int = 0,
 ) -> Interval:
-    """(wins + ties / 2) / n in 0 to 1, with `cluster_bootstrap`'s interval.
+    """(wins + ties / 2) / n with `cluster_mean`'s interval of values from 0 to 1: it always has width.
 
-    Where the bootstrap has no width (every prompt won, or every prompt at one rate) it would claim certainty from a
-    handful of prompts. The interval is then Wilson's score interval with the number of clusters as n, so it always
-    has width. One cluster gives (0, 1): nothing can be said.
-    Source: Wilson (1927), JASA 22; Newcombe (1998), Statistics in Medicine 17, method 3.
+    One cluster gives (0, 1): nothing can be said.
     """
     columns, codes = _check(clusters, treated=treated, baseline=baseline)
-    sums, counts = totals((_signs(*columns, tie=tie) + 1) / 2, codes)
-    return settled_rate(_bootstrap(sums, counts, resamples=resamples, level=level, seed=seed), len(sums), level=level)
+    return _interval(*totals((_signs(*columns, tie=tie) + 1) / 2, codes), (0.0, 1.0), level=level)
 
 
-def settled_rate(interval: Interval, clusters: int, *, level: float = LEVEL) -> Interval:
-    """A rate's bootstrap interval as `win_rate` gives it: Wilson's where it has no width, never outside 0 to 1."""
-    if interval.high - interval.low <= ROUNDING:
-        return _wilson(interval.estimate, clusters, level=level)
-    return Interval(interval.estimate, max(interval.low, 0.0), min(interval.high, 1.0))
+def win_rate_strict(
+    treated: ArrayLike,
+    baseline: ArrayLike,
+    clusters: Iterable[Hashable],
+    *,
+    tie: float = 0.0,
+    level: float = LEVEL,
+) -> Interval:
+    """wins / n with the interval of `win_rate`: a tie counts as a loss, as in the paper's released evaluation.
+
+    It is below one half where both sides are the same; `win_rate` is fair to both.
+    """
+    columns, codes = _check(clusters, treated=treated, baseline=baseline)
+    won = (_signs(*columns, tie=tie) > 0).astype(np.float64)
+    return _interval(*totals(won, codes), (0.0, 1.0), level=level)
 
 
 def ratio(
-    numerator: ArrayLike,
-    denominator: ArrayLike,
-    clusters: Iterable[Hashable],
-    *,
-    resamples: int = RESAMPLES,
-    level: float = LEVEL,
-    seed: int = 0,
+    numerator: ArrayLike, denominator: ArrayLike, clusters: Iterable[Hashable], *, level: float = LEVEL
 ) -> Interval:
-    """mean(numerator) / mean(denominator), of (n,) each, such as latencies in ms; both resampled by one draw.
+    """mean(numerator) / mean(denominator), of (n,) each, such as latencies in ms, paired row by row.
 
-    Not the mean of the ratios, which a few quick baselines would dominate. Interval as in `cluster_bootstrap`.
-    Raises ValueError also where a denominator is not above zero.
+    Not the mean of the ratios, which a few quick baselines would dominate. Interval as in `cluster_mean`, of the ratio
+    estimator. Raises ValueError also where a denominator is not above zero.
     """
     columns, codes = _check(clusters, numerator=numerator, denominator=denominator)
     _check_above_zero(denominator=columns[1])
     tops, bottoms = (totals(column, codes)[0] for column in columns)
-    return _bootstrap(tops, bottoms, resamples=resamples, level=level, seed=seed)
+    return _interval(tops, bottoms, None, level=level)
 
 
 def unpaired_ratio(
@@ -365,18 +367,21 @@ def _signs(treated: Floats, baseline: Floats, *, tie: float) -> Floats:
     return np.where(np.abs(difference) <= tie, 0.0, np.sign(difference))
 
 
-def _bootstrap(tops: Floats, bottoms: Floats, *, resamples: int, level: float, seed: int) -> Interval:
-    """sum(tops) / sum(bottoms), (k,) each, and its percentile interval over resampled clusters."""
+def _interval(tops: Floats, bottoms: Floats, bounds: Bounds | None, *, level: float) -> Interval:
+    """sum(tops) / sum(bottoms), (k,) each, and its interval."""
     _check_fraction(level=level)
-    if resamples < 1:
-        raise ValueError(f"resamples is {resamples}; at least 1 is needed")
-    columns = tops[:, None], bottoms[:, None]
-    return resampling.bootstrap(*columns, resamples=resamples, level=level, seed=seed)[0]
+    return intervals.intervals(tops[:, None], bottoms[:, None], [bounds or UNBOUNDED], level=level)[0]
 
 
-def _wilson(rate: float, n: int, *, level: float) -> Interval:
-    """Wilson's score interval of a rate out of n independent trials."""
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    centre = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * math.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
-    return Interval(rate, max(centre - half, 0.0), min(centre + half, 1.0))
+def _check_bounds(bounds: Bounds | None, name: str, values: Floats) -> None:
+    if bounds is None:
+        return
+    low, high = bounds
+    if not low < high:
+        raise ValueError(f"bounds is ({low:g}, {high:g}); a lower and a higher number are needed")
+    if math.isinf(low) != math.isinf(high):
+        raise ValueError(f"bounds is ({low:g}, {high:g}); a range with two ends, or (-inf, inf) for none, is needed")
+    slack = 0.0 if math.isinf(low) else ROUNDING * max(abs(low), abs(high))
+    if values.min() < low - slack or values.max() > high + slack:
+        worst = values.min() if values.min() < low - slack else values.max()
+        raise ValueError(f"{name} has {worst:g}, outside its bounds ({low:g}, {high:g})")

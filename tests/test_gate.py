@@ -78,7 +78,7 @@ def test_lower_is_better_turns_the_sign() -> None:
     assert one(results(row), delta=-0.05).ok
     verdict = one(results(row, higher=False), delta=-0.05)
     assert not verdict.ok
-    assert "delta -0.1 [-0.1402, -0.05983] (sign turned: lower is better), shown to be below -0.05" in verdict.sentence
+    assert "delta -0.1 [-0.14, -0.06] (sign turned: lower is better), shown to be below -0.05" in verdict.sentence
 
 
 def test_two_sided_also_fails_a_gain() -> None:
@@ -102,9 +102,9 @@ def test_two_sided_win_rate_mirrors_at_one_half() -> None:
 
 
 def test_more_looks_widen_the_interval() -> None:
-    """Two checks: sqrt(400 / 399) t[399](1 - 0.025 / 2) / z(0.975) = 2.2534 / 1.9600 times the half-width of 0.04."""
-    half = 0.04 * math.sqrt(400 / 399) * scipy_stats.t.ppf(1 - 0.0125, 399) / scipy_stats.norm.ppf(0.975)
-    assert half == pytest.approx(0.0460, abs=5e-5)
+    """Two checks: t[399](1 - 0.025 / 2) / t[399](0.975) = 2.2506 / 1.9659 times the half-width of 0.04."""
+    half = 0.04 * scipy_stats.t.ppf(1 - 0.0125, 399) / scipy_stats.t.ppf(0.975, 399)
+    assert half == pytest.approx(0.0458, abs=5e-5)
     found = results(comparison(-0.094, -0.134, -0.054))
     rule = Rule(metric="preference", delta=-0.05)
     assert not gate.check(found, [rule])[0].ok

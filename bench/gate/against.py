@@ -19,7 +19,7 @@ from bench.arms import POOLED, Floats
 from bench.errors import UserError, nearest
 from bench.gate.alike import changed, check_same, row_of
 from bench.gate.frozen import Frozen, FrozenArm, rounded
-from bench.gate.intervals import Look, Looks, apart
+from bench.gate.intervals import Look, Looks, apart, too_few
 from bench.gate.samples import Samples
 from bench.gate.verdicts import (
     SETTING,
@@ -30,11 +30,12 @@ from bench.gate.verdicts import (
     Verdict,
     finite,
     interval,
+    range_of,
     setting_of,
     turned,
     where,
 )
-from bench.resampling import Interval
+from bench.intervals import Bounds, Interval, looks_bounded
 
 NOISE = 1e-9
 Pending = Callable[[], Verdict]
@@ -214,9 +215,20 @@ class _Pairing:
         prompts = self.samples.prompts(np.flatnonzero(there))
         gains = change[there] if self.frozen.metrics[metric].higher_is_better else -change[there]
         # The same scores leave nothing to chance, so they are no look.
-        look = Look(None, Interval(0.0, 0.0, 0.0)) if same else self.looks.mean(gains, prompts)
+        look = (
+            Look(None, Interval(0.0, 0.0, 0.0)) if same else self.looks.mean(gains, prompts, self._range(metric, gains))
+        )
         counts = {"n": int(there.sum()), "n_prompts": len(set(prompts.tolist()))}
         return self._decided({**row, **counts}, quantity, look, same=same)
+
+    def _range(self, metric: str, changes: Floats) -> Bounds | None:
+        """The range of changes (n,) of a metric's scores; those of an effect may go twice as far, and rarely do."""
+        scores = range_of(self.results, metric)
+        width = scores[1] - scores[0] if scores else 1.0
+        if scores is None and not looks_bounded(changes):
+            return None
+        width *= 1 if np.abs(changes).max() <= width else 2
+        return -width, width
 
     def _decided(self, row: Row, quantity: Quantity, look: Look, *, same: bool) -> Pending:
         """The verdict on a look, once it is answered; `row` has its counts."""
@@ -229,6 +241,8 @@ class _Pairing:
             if found is None:
                 return self._cannot(row, quantity, f"{what}: one prompt says nothing of others")()
             outcome, why = limits.decide(found)
+            if look.few and limits.require == "shown" and outcome == "passed" and not same:
+                return self._cannot(row, quantity, f"{what}: {too_few(look)}")()
             if same:
                 scores = quantity == "change" and of.kind == "image"
                 sentence = f"{what} exactly 0" + (f", the same {row['n']} scores" if scores else "")

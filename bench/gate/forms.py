@@ -9,9 +9,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from bench.gate.verdicts import Judgement, Outcome, Results, Verdict, counted, exit_code, overall
+from bench.gate.verdicts import ORDER, Judgement, Outcome, Results, Verdict, counted, overall
 
-_ORDER: tuple[Outcome, ...] = ("failed", "not comparable", "passed")
+COLOURS: dict[Outcome, str] = {"failed": "🔴", "not comparable": "⚪", "inconclusive": "🟡", "passed": "🟢"}
+WORDS: dict[Outcome, str] = {"inconclusive": "changed, inconclusive"}
+"""How an outcome is written where its own name does not say it."""
 
 
 class Report(BaseModel):
@@ -24,7 +26,7 @@ class Report(BaseModel):
     schema_version: Literal[1] = Field(alias="schema")
     kind: Literal["noisebench gate"]
     outcome: Outcome
-    """Failed where any verdict failed; passed where all passed; a gate without verdicts is not comparable."""
+    """The worst of all verdicts; a gate without verdicts is not comparable."""
     exit_code: Literal[0, 1, 3]
     run: str
     """Name of the run folder."""
@@ -38,16 +40,16 @@ class Report(BaseModel):
     verdicts: list[Verdict]
 
 
-def as_json(judgement: Judgement, results: Results) -> dict[str, Any]:
-    """The whole answer, after bench/schemas/gate.schema.json."""
+def as_json(judgement: Judgement, results: Results | None) -> dict[str, Any]:
+    """The whole answer, after bench/schemas/gate.schema.json; without results where there is no run to judge."""
     report = Report(
         schema=1,
         kind="noisebench gate",
         outcome=overall(judgement.verdicts),
-        exit_code=exit_code(judgement.verdicts),  # type: ignore[arg-type]
-        run=results["run"]["folder"],
-        suite=results["suite"]["name"],
-        suite_id=results["suite"]["id"],
+        exit_code=judgement.exit_code,  # type: ignore[arg-type]
+        run=results["run"]["folder"] if results else "",
+        suite=results["suite"]["name"] if results else "",
+        suite_id=results["suite"]["id"] if results else "",
         baseline=judgement.baseline,
         counts=counted(judgement.verdicts),
         notes=judgement.notes,
@@ -58,10 +60,12 @@ def as_json(judgement: Judgement, results: Results) -> dict[str, Any]:
 
 def markdown(judgement: Judgement) -> str:
     """A summary: the counts, one row a verdict with failures first, and what else must be known."""
-    rows = sorted(judgement.verdicts, key=lambda verdict: _ORDER.index(verdict.outcome))
+    rows = sorted(judgement.verdicts, key=lambda verdict: ORDER.index(verdict.outcome))
     counts = ", ".join(f"{number} {name}" for name, number in counted(rows).items())
     lines = ["| outcome | rule | method | finding |", "| --- | --- | --- | --- |"]
-    lines += [f"| {' | '.join(map(_escape, (row.outcome, row.rule, row.method, row.sentence)))} |" for row in rows]
+    for row in rows:
+        words = map(_escape, (WORDS.get(row.outcome, row.outcome), row.rule, row.method, row.sentence))
+        lines.append(f"| {COLOURS[row.outcome]} {' | '.join(words)} |")
     table = "\n" + "\n".join(lines) + "\n" if rows else "\nNo rule was checked.\n"
     notes = "".join(f"\n- {_escape(note)}" for note in judgement.notes)
     return f"## Gate: {overall(rows)}\n\n{counts}.\n{table}{notes and notes + chr(10)}"
@@ -76,6 +80,8 @@ def _escape(text: str) -> str:
 def junit(verdicts: Sequence[Verdict]) -> str:
     """JUnit XML: a failure where a rule failed, an error where nothing could be compared (exit code 3 is no pass).
 
+    A change that is neither shown to be harmless nor to be harmful is skipped, with its reason.
+
     A gate that checked nothing is one error, so that no reader of the file takes an empty one for a pass.
     """
     rows = list(verdicts) or [
@@ -84,7 +90,8 @@ def junit(verdicts: Sequence[Verdict]) -> str:
         )
     ]
     number = counted(rows)
-    counts = {"tests": len(rows), "failures": number["failed"], "errors": number["not comparable"]}
+    counts = {"tests": len(rows), "failures": number["failed"], "errors": number["not comparable"],
+              "skipped": number.get("inconclusive", 0)}  # fmt: skip
     root = ET.Element("testsuites", {name: str(count) for name, count in counts.items()})
     suite = ET.SubElement(
         root, "testsuite", {"name": "bench.gate", **{key: str(value) for key, value in counts.items()}}
@@ -93,6 +100,8 @@ def junit(verdicts: Sequence[Verdict]) -> str:
         case = ET.SubElement(suite, "testcase", {"classname": _xml(row.method), "name": _xml(row.rule), "time": "0"})
         if row.ok:
             ET.SubElement(case, "system-out").text = _xml(row.sentence)
+        elif row.outcome == "inconclusive":
+            ET.SubElement(case, "skipped", {"message": _xml(row.sentence)})
         else:
             kind, word = ("failure", "Regression") if row.comparable else ("error", "NotComparable")
             ET.SubElement(case, kind, {"type": word, "message": _xml(row.sentence)})

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bench.errors import nearest
-from bench.gate.intervals import Look, Looks
+from bench.gate.intervals import Look, Looks, too_few
 from bench.gate.samples import Samples
 from bench.gate.verdicts import (
     Limits,
@@ -18,11 +18,14 @@ from bench.gate.verdicts import (
     interval,
     kind_of,
     labels_of,
+    range_of,
     setting_of,
+    span,
     turned,
     where,
 )
-from bench.resampling import Interval
+from bench.intervals import FEW, Interval
+from bench.paired import delta_range
 from bench.suite_gates import COSTS
 from bench.suite_gates import Gate as Rule
 
@@ -107,11 +110,14 @@ def _bound(results: Results, rule: Rule, row: Row, samples: Samples | None, look
         if found is None:
             return _cannot(rule, row, f"{where(row)}: no {rule.kind} with an interval was measured")
         outcome, said = limits.decide(found)
+        if look and look.few and rule.require == "shown" and outcome == "passed":
+            return _cannot(rule, row, f"{where(row)}: {too_few(look)}")
         value = f"delta {found.estimate:+.4g}" if rule.kind == "delta" else f"win rate {found.estimate:.4g}"
         notes = (" (sign turned: lower is better)" if flipped else "") + (
             " († the method optimises it)" if row.get("marked") else ""
         )
-        sentence = f"{where(row)}: {value} [{found.low:.4g}, {found.high:.4g}]{notes}, {said}; n = {row.get('n')}"
+        spread = span(found).partition(" ")[2] if rule.kind == "delta" else f"[{found.low:.4g}, {found.high:.4g}]"
+        sentence = f"{where(row)}: {value} {spread}{notes}, {said}; n = {row.get('n')}"
         return _verdict(rule, row, outcome=outcome, sentence=sentence, found=found, level=looks.level)
 
     return verdict
@@ -128,7 +134,8 @@ def _look(results: Results, rule: Rule, row: Row, samples: Samples | None, looks
         if pairs is None:
             return None
         if rule.kind == "delta":
-            return looks.mean(sign * (pairs.treated - pairs.baseline), pairs.clusters)
+            bounds = delta_range(kind, range_of(results, row["metric"]), pairs.treated, pairs.baseline)
+            return looks.mean(sign * (pairs.treated - pairs.baseline), pairs.clusters, bounds)
         treated, baseline = sign * pairs.treated, sign * pairs.baseline
         return looks.win_rate(treated, baseline, pairs.clusters, preferences=kind == "pair")
     if rule.kind == "win_rate":
@@ -136,8 +143,13 @@ def _look(results: Results, rule: Rule, row: Row, samples: Samples | None, looks
     else:
         found = interval(row, "delta", "low", "high")
         found = turned(found) if found and sign < 0 else found
-    prompts = row.get("n_prompts")
-    return None if found is None else looks.known(found, prompts if isinstance(prompts, int) else None)
+    if found is None:
+        return None
+    prompts = row.get("n_prompts") if isinstance(row.get("n_prompts"), int) else None
+    look = looks.known(found, prompts)
+    ranged = rule.kind == "win_rate" or kind == "set" or range_of(results, row["metric"]) is not None
+    look.few = prompts is not None and prompts < FEW and not ranged
+    return look
 
 
 # Costs ---------------------------------------------------------------------------------------------------------------

@@ -9,12 +9,17 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from bench.resampling import Interval
+from bench.intervals import Interval
 
 Results = dict[str, Any]
 Row = dict[str, Any]
-Outcome = Literal["passed", "failed", "not comparable"]
+Outcome = Literal["passed", "inconclusive", "failed", "not comparable"]
+"""`inconclusive`: changed since the baseline was frozen, and neither shown to be harmless nor shown to be harmful."""
+Inconclusive = Literal["pass", "fail"]
+"""What a change that is neither counts as."""
 
+ORDER: tuple[Outcome, ...] = ("failed", "not comparable", "inconclusive", "passed")
+"""The worst first."""
 SETTING = ("model", "sampler", "steps", "guidance")
 _LABELS = ("model", "prompts", "sampler", "steps", "guidance", "metric", "n", "n_prompts")
 
@@ -50,6 +55,12 @@ class Verdict(BaseModel):
     """`low` and `high` bound the interval that decided, after correction for the number of looks."""
     level: float | None = None
     """Its confidence level, such as 0.9875 for one of four looks."""
+    resolves: float | None = None
+    """The smallest loss that this many pairs could have ruled out, in the metric's unit; of a change alone."""
+    images: int | None = None
+    """Images of the method that the baseline has too, where it kept their digests."""
+    images_changed: int | None = None
+    """How many of them have changed, bit for bit."""
     n: int | None = None
     """Pairs."""
     n_prompts: int | None = None
@@ -73,6 +84,13 @@ class Judgement:
     notes: list[str] = field(default_factory=list)
     baseline: str | None = None
     """Name of the frozen baseline's file."""
+    inconclusive: Inconclusive = "pass"
+    """What inconclusive changes count as."""
+
+    @property
+    def exit_code(self) -> int:
+        """As `exit_code` has it."""
+        return exit_code(self.verdicts, self.inconclusive)
 
 
 @dataclass(frozen=True)
@@ -93,6 +111,13 @@ class Limits:
             return "failed", f"shown to be above {self.most:g}"
         return "passed", f"not shown to be {self._said('below', 'above', ' or ')}"
 
+    def compared(self, found: Interval) -> tuple[Outcome, str]:
+        """As `decide`, of a change: one that is neither shown to be within the limits nor beyond them is inconclusive."""
+        outcome, why = self.decide(found)
+        if outcome == "failed" or self.require == "shown" or self._shown(found)[0] == "passed":
+            return outcome, self._shown(found)[1] if outcome == "passed" else why
+        return "inconclusive", "neither shown to be harmless nor shown to be harmful"
+
     def _shown(self, found: Interval) -> tuple[Outcome, str]:
         below = self.least is not None and found.low < self.least
         above = self.most is not None and found.high > self.most
@@ -104,22 +129,24 @@ class Limits:
         return joined.join(parts + ([f"{most} {self.most:g}"] if self.most is not None else []))
 
 
-def exit_code(verdicts: Sequence[Verdict]) -> int:
-    """0 all passed; 1 any failed; 3 where nothing, or not everything, could be compared and nothing failed."""
-    if any(verdict.outcome == "failed" for verdict in verdicts):
-        return 1
-    return 0 if verdicts and all(verdict.ok for verdict in verdicts) else 3
-
-
 def overall(verdicts: Sequence[Verdict]) -> Outcome:
-    """The one outcome of many verdicts, as `exit_code` has it."""
-    return ("passed", "failed", "failed", "not comparable")[exit_code(verdicts)]  # type: ignore[return-value]
+    """The one outcome of many verdicts: the worst; of none, not comparable."""
+    outcomes = {verdict.outcome for verdict in verdicts} or {"not comparable"}
+    return next(worst for worst in ORDER if worst in outcomes)
+
+
+def exit_code(verdicts: Sequence[Verdict], inconclusive: Inconclusive = "pass") -> int:
+    """0 all passed; 1 any failed; 3 where nothing, or not everything, could be compared and nothing failed."""
+    if inconclusive == "fail" and any(verdict.outcome == "inconclusive" for verdict in verdicts):
+        return 1
+    return {"failed": 1, "not comparable": 3, "inconclusive": 0, "passed": 0}[overall(verdicts)]
 
 
 def counted(verdicts: Iterable[Verdict]) -> dict[Outcome, int]:
     """How many verdicts have each outcome."""
     outcomes = [verdict.outcome for verdict in verdicts]
-    return {name: outcomes.count(name) for name in ("passed", "not comparable", "failed")}
+    found: dict[Outcome, int] = {name: outcomes.count(name) for name in reversed(ORDER)}
+    return {name: number for name, number in found.items() if number or name != "inconclusive"}
 
 
 # Rows of results -----------------------------------------------------------------------------------------------------
@@ -153,6 +180,12 @@ def kind_of(results: Results, metric: str) -> str:
     return str(((results.get("metrics") or {}).get(metric) or {}).get("kind") or "image")
 
 
+def range_of(results: Results, metric: str) -> tuple[float, float] | None:
+    """The range of a metric's score; None where it has none, or an older document does not say."""
+    given = ((results.get("metrics") or {}).get(metric) or {}).get("bounds")
+    return (float(given[0]), float(given[1])) if given else None
+
+
 def setting_of(row: Row) -> tuple[Any, ...]:
     """What a comparison holds fixed, as `bench.arms.Setting`."""
     return tuple(row.get(name) for name in SETTING)
@@ -168,3 +201,23 @@ def where(row: Row, metric: str | None = None) -> str:
     sets = "" if row.get("prompts") in (None, "*") else f", {row['prompts']}"
     protocol = f"{row.get('model')} ({row.get('sampler')}, {row.get('steps')} steps, g {row.get('guidance')})"
     return f"{row.get('method')} on {metric or row.get('metric')}, {protocol}{sets}"
+
+
+def span(found: Interval) -> str:
+    """`+0.0123 [-0.004, +0.03]`: four digits of the largest of the three numbers, and 0 for what vanishes beside it."""
+    numbers = (found.estimate, found.low, found.high)
+    largest = max((abs(x) for x in numbers if math.isfinite(x)), default=0.0)
+    middle, low, high = (signed(x, largest) for x in numbers)
+    return f"{middle} [{low}, {high}]"
+
+
+def signed(value: float, beside: float) -> str:
+    """A number with its sign, to four digits of another one that stands beside it."""
+    if not math.isfinite(value):
+        return f"{value:+g}"
+    if beside == 0 or abs(value) < 1e-4 * beside:
+        return "0"
+    if beside < 1e-4:
+        return f"{value:+.1e}"
+    digits = max(0, 3 - math.floor(math.log10(beside)))
+    return f"{value:+.{digits}f}".rstrip("0").rstrip(".") if digits else f"{value:+.0f}"

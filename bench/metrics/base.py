@@ -193,6 +193,11 @@ class MetricEntry:
         return identity.of((self.load, self.value))
 
     @property
+    def range(self) -> tuple[float, float] | None:
+        """The range of its score, of a pair 2p - 1; None where it has none to speak of."""
+        return (-1.0, 1.0) if self.kind == "pair" else self.bounds
+
+    @property
     def of_this_machine(self) -> bool:
         """Whether its digest is of files that somebody put here, which another machine may not have."""
         sources = [need.source for need in self.needs()]
