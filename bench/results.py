@@ -162,7 +162,10 @@ def _optimised(ledgers: Sequence[Ledger], suites: Sequence[Suite]) -> Optimised:
             said: Any = planned[spec.label] if planned else _says(spec)
             before = known.setdefault(spec.label, said)
             if isinstance(before, dict) and isinstance(said, dict):
-                known[spec.label] = {m: sorted({*before.get(m, []), *said.get(m, [])}) for m in {*before, *said}}
+                # In the plan's order: what a method goes by itself stands before what is kin to it.
+                known[spec.label] = {
+                    m: [*dict.fromkeys([*before.get(m, []), *said.get(m, [])])] for m in {*before, *said}
+                }
 
     def of(arm: MeasuredArm) -> Sequence[str]:
         said = known[arm.method]
