@@ -49,5 +49,7 @@ INCEPTION = Backbone(23_885_392, 11.4)
 """Inception at 299 pixels."""
 DINO_L = Backbone(304_368_640, encoder(257, 1024, 24))
 """DINOv2 ViT-L/14 at 224 pixels."""
+QWEN2_VL_7B = Backbone(7_748_612_000, encoder(1024, 1280, 32) + 2 * 900 * 6.526 + 28 * 4 * 900 * 900 * 3584 / 1e9)
+"""Qwen2-VL-7B without its word head, asked about 256 patches by an instruction: about 900 tokens."""
 CLIP_L_336 = Backbone(427_944_193, encoder(577, 1024, 24))
 """ViT-L/14 at 336 pixels; without the text tower's time, which no distance asks."""

@@ -243,10 +243,18 @@ def tensors(path: Path) -> dict[str, torch.Tensor]:
     return dict(found)
 
 
-def fill(module: torch.nn.Module, state: dict[str, torch.Tensor], *, of: Path, ignored: tuple[str, ...] = ()) -> None:
+def fill(
+    module: torch.nn.Module,
+    state: dict[str, torch.Tensor],
+    *,
+    of: Path,
+    ignored: tuple[str, ...] = (),
+    assign: bool = False,
+) -> None:
     """Put a state dict into a module, in the module's own precision; UserError unless names and shapes are its own.
 
-    `ignored` are names that older versions of a library wrote, and which decide nothing.
+    `ignored` are names that older versions of a library wrote, and which decide nothing. `assign` makes the tensors
+    themselves the module's parameters, in their own precision: of a module that has no memory yet.
     """
     state = {name: value for name, value in state.items() if name not in ignored}
     own = {name: value.shape for name, value in module.state_dict().items()}
@@ -261,4 +269,4 @@ def fill(module: torch.nn.Module, state: dict[str, torch.Tensor], *, of: Path, i
             f"{of}: another version or architecture: {shaped} is {tuple(state[shaped].shape)}, expected "
             f"{tuple(own[shaped])}"
         )
-    module.load_state_dict(state)
+    module.load_state_dict(state, assign=assign)

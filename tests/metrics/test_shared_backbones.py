@@ -313,7 +313,7 @@ def test_rows_are_of_one_network_one_way_and_one_image(monkeypatch: pytest.Monke
     network, other = sharing.Network(None), sharing.Network(None)
     ran.clear()
     ticks = iter(range(100))
-    monkeypatch.setattr(sharing.time, "perf_counter", lambda: float(next(ticks)))
+    monkeypatch.setattr("bench.metrics.sharing.time.perf_counter", lambda: float(next(ticks)))
     network.once([a, a], "way", means)
     assert ran == [2], "outside nothing is remembered"
     with sharing.remembering() as memory:
