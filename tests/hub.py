@@ -22,6 +22,8 @@ class Hub:
     home: Path
     url: str = ""
     commit: str = "0123456789abcdef0123456789abcdef01234567"
+    branch: str = "main"
+    """The branch whose head the commit is."""
     asked: list[str] = field(default_factory=list)
     """Paths of the files that were sent, as `owner/name/file`."""
     sent: int = 0
@@ -82,13 +84,13 @@ def _answer(handler: BaseHTTPRequestHandler, hub: Hub, *, body: bool) -> None:
     if parts[:2] in (["api", "models"], ["api", "datasets"]):
         owner, name, *rest = parts[2:]
         deep = "recursive=false" not in query.lower()
-        known = not (hub.home / owner / name).is_dir() or rest[1:2] in ([], [hub.commit])
+        known = not (hub.home / owner / name).is_dir() or rest[1:2] in ([], [hub.commit], [hub.branch])
         code = "RepoNotFound" if known else "RevisionNotFound"
         _send(handler, hub, _described(hub, hub.home / owner / name, rest, deep=deep), body=body, code=code)
         return
     owner, name, _, revision, *inside = parts
     file = hub.home.joinpath(owner, name, *inside)
-    if revision != hub.commit:
+    if revision not in (hub.commit, hub.branch):
         _send(handler, hub, None, body=body, code="RevisionNotFound")
     elif not file.is_file():
         _send(handler, hub, None, body=body, code="EntryNotFound")
@@ -129,7 +131,7 @@ def _refuse(handler: BaseHTTPRequestHandler, status: int, code: str) -> None:
 
 def _described(hub: Hub, folder: Path, rest: list[str], *, deep: bool) -> bytes | None:
     """`/revision/COMMIT` or `/tree/COMMIT[/FOLDER]` of a repository, as JSON; None for what is not there."""
-    if not folder.is_dir() or rest[1:2] not in ([], [hub.commit]):
+    if not folder.is_dir() or rest[1:2] not in ([], [hub.commit], [hub.branch]):
         return None
     files = sorted(p for p in folder.rglob("*") if p.is_file())
     names = [p.relative_to(folder).as_posix() for p in files]

@@ -19,10 +19,13 @@ import tiny_unet
 from conftest import Bench
 from hub import Hub, serving
 
+from bench import registry
+from bench.digests import COMMIT
 from bench.errors import UserError
 from bench.metrics.checkpoint import Checkpoint, Part
 from bench.needs.base import Made, Need, Package, gigabytes
 from bench.needs.choosing import of_folder, of_pipeline
+from bench.needs.hub import OnHub
 from bench.needs.web import WebFile, download
 from bench.prompts.files import PromptFile, PromptFolder, digest
 
@@ -449,3 +452,58 @@ def test_a_web_file_is_here_by_its_content(tmp_path: Path) -> None:
     assert not file.here()
     path.write_bytes(b"a")
     assert file.here()
+
+
+MOVING = """
+import sys
+from bench.cli import main
+from bench import registry
+from bench.metrics.base import MetricEntry
+from bench.metrics.checkpoint import Checkpoint, Part
+checkpoint = Checkpoint("moving", (Part("tower", "small/tower", "main", weights=("model.safetensors",)),))
+given = {"load": lambda device: None, "identify": checkpoint.identity, "needs": checkpoint.needs}
+row = MetricEntry("moving", "Moving", "1", **given)
+registry.add_plugin("metrics", "moving", row, "bench")
+code = main(sys.argv[1:]) if sys.argv[1:] else 0
+print("digest", row.digest())
+sys.exit(code)
+"""
+
+
+def test_a_branch_is_fetched_and_its_commit_and_content_are_the_scorers_digest(hub: Hub, tmp_path: Path) -> None:
+    tower = hub.home / "small" / "tower"
+    tower.mkdir(exist_ok=True)
+    for name, content in {"config.json": "{}", "model.safetensors": "w", "other.bin": "o"}.items():
+        (tower / name).write_text(content)
+
+    def run(home: str, *arguments: object) -> tuple[str, str]:
+        surroundings = {**os.environ, **hub.environment(tmp_path / home)}
+        command = [sys.executable, "-c", MOVING, *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, env=surroundings)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split("digest ")[1].strip(), done.stderr
+
+    assert "@" not in run("hf")[0], "nothing is here yet"
+    first, said = run("hf", "fetch", "--metric", "moving")
+    assert "fetched 1 of 1" in said
+    assert f"+small/tower@{hub.commit[:8]}" in first
+    hub.commit = hub.commit[::-1]
+    (tower / "model.safetensors").write_text("other weights")
+    again, said = run("hf", "fetch", "--metric", "moving")
+    assert (again, "fetched 0 of 0; 1 were here" in said) == (first, True), "what was fetched stays what it was"
+    other, _ = run("elsewhere", "fetch", "--metric", "moving")
+    assert f"+small/tower@{hub.commit[:8]}" in other
+    assert other != first
+    laid = tmp_path / "laid"
+    _, said = run("third", "fetch", "--metric", "moving", "--to", laid)
+    assert (laid / "tower" / "model.safetensors").read_text() == "other weights"
+    assert "fetched 0 of 0; 1 were here" in run("third", "fetch", "--metric", "moving", "--to", laid)[1]
+
+
+def test_every_scorers_file_of_the_hub_is_at_a_commit_or_said_to_move() -> None:
+    moving = set()
+    for name in registry.names("metrics"):
+        for need in registry.get("metrics", name).needs():
+            if isinstance(need.source, OnHub) and not COMMIT.fullmatch(need.source.revision):
+                moving.add(need.source.repo)
+    assert moving == {"facebook/mask2former-swin-small-coco-instance"}

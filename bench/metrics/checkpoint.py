@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.digests import file_digest
+from bench.digests import COMMIT, file_digest
 from bench.errors import UserError, first_line
 from bench.needs.base import Made, Need, Source, placeholder, tilde
 from bench.needs.hub import HubFile, HubFolder, OnHub
@@ -45,7 +45,7 @@ class Part:
     source: str = ""
     """The hub id; empty where the hub has none, so that it must be given."""
     revision: str = ""
-    """The hub's commit."""
+    """The hub's commit, or a branch where none is known: then its content is a part of the identity."""
     sha256: str | None = None
     """Of a file: the digest that it was published with."""
     weights: tuple[str, ...] = ()
@@ -86,10 +86,21 @@ class Part:
         """What it is: as published, by digest or commit; else, of what somebody put there, by content."""
         if self.sha256:
             return self.sha256
-        if self.source:
-            return f"{self.source}@{self.revision}" + ("" if self.whole else f":{self.name}")
+        source = self.comes_from()
+        if isinstance(source, OnHub):
+            if COMMIT.fullmatch(self.revision):
+                return f"{self.source}@{self.revision}" + ("" if self.whole else f":{self.name}")
+            files = source.files()
+            return f"{self.source}@{source.commit()} {_digest_of(files)}" if files else placeholder(self.name)
         place = kept() / self.name
         return content_digest(place) if place.exists() else placeholder(self.name)
+
+    def resolved(self) -> str:
+        """`owner/name@12345678`, the commit that a branch was when it was fetched; empty where it is pinned or away."""
+        source = self.comes_from()
+        if not isinstance(source, OnHub) or COMMIT.fullmatch(self.revision) or source.commit() is None:
+            return ""
+        return f"{self.source}@{str(source.commit())[:8]}"
 
 
 @dataclass(frozen=True)
@@ -124,13 +135,17 @@ class Checkpoint:
         return f"a folder that holds {', or '.join(layouts)}"
 
     def identity(self) -> str:
-        """16 hex digits of what the parts are: of a user's folder by content, of the hub's by commit or digest."""
+        """16 hex digits of what the parts are: of a user's folder by content, of the hub's by commit or digest.
+
+        Behind them stand the commits that branches were when their files were fetched, so that they can be read.
+        """
         h = hashlib.sha256()
         for part in self.parts:
             h.update(part.name.encode() + b"\0" + self._content(part).encode() + b"\0")
         if self.architecture is not None:
             h.update(ARCHITECTURE.encode() + b"\0" + file_digest(self.architecture).encode() + b"\0")
-        return h.hexdigest()[:16]
+        moving = [] if self.folder is not None else list(filter(None, (part.resolved() for part in self.parts)))
+        return "+".join([h.hexdigest()[:16], *moving])
 
     def _content(self, part: Part) -> str:
         return part.identity if self.folder is None else content_digest(self.folder / part.name)
@@ -197,6 +212,14 @@ def _fetched(metric: str, part: Part, expected: str) -> Path:
 
 
 # Content ------------------------------------------------------------------------------------------------------------
+
+
+def _digest_of(files: list[Path]) -> str:
+    """sha256 over names and contents of the files of a folder on the hub that are needed."""
+    h = hashlib.sha256()
+    for path in sorted(files):
+        h.update(path.name.encode() + b"\0" + bytes.fromhex(file_digest(path)))
+    return h.hexdigest()
 
 
 def content_digest(place: Path) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,10 +20,12 @@ from bench.metrics.mask2former import intersection_over_union
 
 FILE = Path(__file__).with_name("compbench_words.json")
 ATTRIBUTES = ("color", "shape", "texture")
-KNOWN = (*ATTRIBUTES, "spatial", "non_spatial", "numeracy", "complex")
-"""Categories that are judged; `3d_spatial` needs a depth network, which is not here."""
+KNOWN = (*ATTRIBUTES, "spatial", "3d_spatial", "non_spatial", "numeracy", "complex")
+"""Categories that are judged."""
 NEAR, OVERLAP, SHORT, LONG = 150.0, 0.1, 479, 480
 PLACES = ("on side of", "next to", "near", "on the left of", "on the right of", "on the bottom of", "on the top of")
+DEEP, DEEP_OVERLAP = ("in front of", "behind", "hidden"), 0.5
+"""Relations in depth, and from which overlap of the boxes on they count in full."""
 PEOPLE = ("girl", "boy", "man", "woman")
 RENAMED = {**dict.fromkeys(PEOPLE, "person"), "ship": "boat", "telivision": "tv", "goldfish": "fish"}
 RENAMED |= {"painting": "picture"}
@@ -77,7 +80,7 @@ def words(text: str, category: str) -> Words | None:
     return Words(
         questions=tuple(map(question, cut(row.get("chunks")))),
         things=tuple("person" if t in PEOPLE else t for t in cut(row.get("things"))),
-        place=next((p for p in PLACES if p in text), ""),
+        place=next((p for p in (DEEP if category == "3d_spatial" else PLACES) if p in text), ""),
         counted=tuple((RENAMED.get(name, name), n) for name, n in row.get("counted", ())),
         bare=" ".join(bare.split()),
         of=row.get("of", ""),
@@ -117,6 +120,37 @@ def spatial(told: Words, seen: Seen) -> float:
     if len(best) == 2:
         total += relation(told.place, best[0][1], best[1][1]) / 2
     return total if total >= 0.5 else 0.0
+
+
+def depths(near: Any, box: Box, *, upright: bool = False) -> float:
+    """The mean nearness (H, W) inside a box; NaN where nothing is inside.
+
+    The public code takes the box's columns for rows and its rows for columns, and so does this unless `upright`.
+    """
+    x, y = (slice(int(box[i]), int(box[i + 2])) for i in (0, 1))
+    part = near[y, x] if upright else near[x, y]
+    return float(part.mean()) if part.size else math.nan
+
+
+def in_depth(told: Words, seen: Seen, near: Any, *, upright: bool = False) -> float:
+    """A quarter of both confidences, and half of how far the boxes overlap if the nearer one is as the prompt says."""
+    best = [seen[t][0] for t in told.things if seen.get(t)]
+    total = sum(confidence for confidence, _ in best) / 4
+    if len(best) == 2 and told.place:
+        a, b = (box for _, box in best)
+        ahead = depths(near, a, upright=upright) - depths(near, b, upright=upright)
+        if (ahead if told.place == "in front of" else -ahead) > 0:
+            total += min(1.0, intersection_over_union(a, b) / DEEP_OVERLAP) / 2
+    return total
+
+
+def detector_size(height: int, width: int) -> tuple[int, int]:
+    """Height and width of the public detector's image: the shorter side as torchvision cuts it, the longer likewise."""
+    short, long = sorted((height, width))
+    sides = (SHORT, int(SHORT * long / short))
+    if sides[1] > LONG:
+        sides = (int(LONG * sides[0] / sides[1]), LONG)
+    return sides if height <= width else sides[::-1]
 
 
 def numeracy(told: Words, seen: Seen) -> float:

@@ -91,8 +91,10 @@ def cut_out(image: np.ndarray, detection: Detection) -> np.ndarray:
     return part
 
 
-_HUB = "facebook/mask2former-swin-small-coco-instance"
-_DETECTOR = Part(FOLDER, where=f"{_HUB} of the hub, with config.json and model.safetensors")
+# No public code was found that names a commit of it, so its content is what pins it.
+_DETECTOR = Part(
+    FOLDER, f"facebook/{FOLDER}", "main", weights=("model.safetensors", "pytorch_model.bin"), about_bytes=276_000_000
+)
 _CHECKPOINT = Checkpoint(
     "geneval",
     (

@@ -27,7 +27,13 @@ if TYPE_CHECKING:
     from bench.prompts.base import Prompt
 
 VERSION = "1"
-SIZES = ("2B", "4B", "8B")
+COMMITS = {
+    "2B": "89644892e4d85e24eaac8bacfd4f463576704203",
+    "4B": "ebb281ec70b05090aa6165b016eac8ec08e71b17",
+    "8B": "0c351dd01ed87e9c1b53cbc748cba10e6187ff3b",
+}
+BYTES = {"2B": 4_260_000_000, "4B": 8_880_000_000, "8B": 17_530_000_000}
+"""About, in bf16 as published."""
 BATCH = 8
 QUESTION = 'Does this figure show "{text}"? Please answer yes or no.'
 ONE_WORD = "{question} Answer in one word."
@@ -42,7 +48,7 @@ NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine
 class Reader(Loaded):
     """A Qwen3-VL that is asked about images; a subclass says what."""
 
-    shares = tuple(f"Qwen3-VL-{size}-Instruct" for size in SIZES)
+    shares = tuple(f"Qwen3-VL-{size}-Instruct" for size in COMMITS)
 
     def load(self, checkpoint: Checkpoint) -> None:
         import torch
@@ -151,7 +157,11 @@ def spellings(question: str, answer: str) -> tuple[str, ...]:
 
 
 def _checkpoint(metric: str, size: str) -> Checkpoint:
-    parts = {s: Part(f"Qwen3-VL-{s}-Instruct", where=f"Qwen/Qwen3-VL-{s}-Instruct of the hub") for s in SIZES}
+    names = {s: f"Qwen3-VL-{s}-Instruct" for s in COMMITS}
+    weights = ("model.safetensors",)
+    parts = {
+        s: Part(name, f"Qwen/{name}", COMMITS[s], weights=weights, about_bytes=BYTES[s]) for s, name in names.items()
+    }
     others = tuple((part,) for s, part in parts.items() if s != size)
     return Checkpoint(metric, (parts[size],), instead=others)
 

@@ -1,4 +1,6 @@
-"""Files of pinned commits of the hub, in the hub's own cache. huggingface_hub finds and downloads them.
+"""Files of commits of the hub, in the hub's own cache. huggingface_hub finds and downloads them.
+
+A commit is pinned, or it is the one that a branch was when its files were fetched: that one is asked for from then on.
 
 What is wanted of a repository follows from the names of its files, so that a download and the question whether it is
 here are one rule. The names are those of the commit's listing, which huggingface_hub keeps beside what it downloads.
@@ -18,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bench.digests import file_digest
+from bench.digests import COMMIT, file_digest
 from bench.errors import UserError, first_line
 from bench.needs.base import Source, Tell, gigabytes
 from bench.needs.choosing import of_folder, of_pipeline
@@ -36,7 +38,7 @@ class OnHub(Source):
 
     repo: str
     revision: str
-    """The commit."""
+    """The commit, or a branch where none is known."""
 
     @abstractmethod
     def wanted(self, names: Sequence[str], read: Read) -> list[str]:
@@ -49,19 +51,36 @@ class OnHub(Source):
     def here(self) -> bool:
         return self.folder() is not None
 
+    def commit(self) -> str | None:
+        """The commit that is pinned, or that the branch was when it was fetched; None where it was not."""
+        if COMMIT.fullmatch(self.revision):
+            return self.revision
+        try:
+            found = (_kept(self.repo) / "refs" / self.revision).read_text().strip()
+        except OSError:
+            return None
+        return found if COMMIT.fullmatch(found) else None
+
     def folder(self) -> Path | None:
         """The snapshot in the hub's cache that holds the files; None where they are not all here."""
-        from huggingface_hub import constants
+        return self._found()[0]
 
-        kept = Path(constants.HF_HUB_CACHE) / f"models--{self.repo.replace('/', '--')}" / "snapshots" / self.revision
-        if not kept.is_dir():
-            return None
+    def files(self) -> list[Path]:
+        """The files in the snapshot that are wanted; none where they are not all here."""
+        folder, names = self._found()
+        return [folder / name for name in names] if folder else []
+
+    def _found(self) -> tuple[Path | None, list[str]]:
+        commit = self.commit()
+        kept = _kept(self.repo) / "snapshots" / commit if commit else None
+        if kept is None or not kept.is_dir():
+            return None, []
         there = {p.relative_to(kept).as_posix() for p in kept.rglob("*") if p.is_file()}
         try:
-            wanted = self.wanted(_listed(self.repo, self.revision) or sorted(there), lambda name: _json(kept / name))
+            wanted = self.wanted(_listed(self.repo, str(commit)) or sorted(there), lambda name: _json(kept / name))
         except (OSError, ValueError):
-            return None
-        return kept if wanted and there.issuperset(wanted) else None
+            return None, []
+        return (kept, wanted) if wanted and there.issuperset(wanted) else (None, [])
 
     def size(self) -> int | None:
         """Bytes of the files that are not here yet, by the hub's listing."""
@@ -178,6 +197,13 @@ class HubPipeline(OnHub):
 
     def wanted(self, names: Sequence[str], read: Read) -> list[str]:
         return of_pipeline(names, read(_INDEX), self.variant) if _INDEX in names else []
+
+
+def _kept(repo: str) -> Path:
+    """A repository's folder in the hub's cache."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
 
 
 def _listed(repo: str, revision: str, folder: Path | None = None) -> list[str] | None:

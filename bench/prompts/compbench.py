@@ -37,7 +37,7 @@ SHA256 = {
 """Digests of the public files by split and category."""
 
 
-JUDGED = ("color", "shape", "texture", "spatial", "non_spatial", "numeracy", "complex")
+JUDGED = ("color", "shape", "texture", "spatial", "3d_spatial", "non_spatial", "numeracy", "complex")
 """Categories whose validation prompts carry their name, for the scorers of `bench.metrics.t2i_compbench`."""
 
 

@@ -13,16 +13,19 @@ import torch
 from PIL import Image
 from reference import small_clips as small
 from reference.small_detectors import compbench_folder
+from torchvision.transforms.functional import resize
 
 from bench import registry
 from bench.metrics import compbench_rules as rules
 from bench.metrics.compbench_rules import Words
+from bench.metrics.depth import grey_levels
 from bench.prompts.base import Prompt
 from bench.score import _tasks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SHARED = Path(__file__).parents[3] / "shared" / "prompts"
 COLOR, PLACE = "a green bench and a blue bowl", "a giraffe next to a lamp"
+DEEP = "a dog in front of a desk"
 COMPLEX = "The red hat was on top of the brown coat rack."
 
 
@@ -39,6 +42,9 @@ def test_the_words_are_spacys() -> None:
     told = rules.words(PLACE, "spatial")
     assert told is not None
     assert (told.things, told.place) == (("giraffe", "lamp"), "next to")
+    told = rules.words(DEEP, "3d_spatial")
+    assert told is not None
+    assert (told.things, told.place) == (("dog", "desk"), "in front of")
     told = rules.words(COMPLEX, "complex")
     assert told is not None
     assert told.of == "spatial"
@@ -165,18 +171,67 @@ def test_boxes_are_those_of_transformers_post_processing(scorer: Any) -> None:
             np.testing.assert_allclose(seen[name][0][1], factor * theirs["boxes"][of][best].numpy(), atol=1e-2)
 
 
+def test_what_is_nearer_is_in_front_and_counts_by_overlap() -> None:
+    near = np.zeros((60, 60), np.float32)
+    near[:, 30:] = 1.0  # the right half is nearer
+    left, right = (0.0, 0.0, 40.0, 60.0), (20.0, 0.0, 60.0, 60.0)  # a third of their union is shared
+    seen: rules.Seen = {"dog": [(0.8, right)], "desk": [(0.6, left)]}
+    front, behind = (Words(things=("dog", "desk"), place=p) for p in ("in front of", "behind"))
+    assert rules.in_depth(front, seen, near, upright=True) == pytest.approx(0.35 + (1 / 3) / 0.5 / 2)
+    assert rules.in_depth(behind, seen, near, upright=True) == pytest.approx(0.35)
+    assert rules.in_depth(front, seen, near.T) == pytest.approx(0.35 + (1 / 3) / 0.5 / 2), (
+        "as published: axes exchanged"
+    )
+    assert rules.in_depth(front, {"dog": [(0.8, right)]}, near) == pytest.approx(0.2), "no half from which it counts"
+    same: rules.Seen = {"dog": [(0.8, (10.0, 0.0, 60.0, 60.0))], "desk": [(0.6, (0.0, 0.0, 60.0, 60.0))]}
+    assert rules.in_depth(front, same, near, upright=True) == pytest.approx(0.35 + 0.5), "from a half of overlap on"
+    outside: rules.Seen = {"dog": [(0.8, (70.0, 70.0, 90.0, 90.0))], "desk": [(0.6, left)]}
+    assert rules.in_depth(front, outside, near) == pytest.approx(0.35)
+
+
+def test_the_depth_map_is_spread_over_grey_levels_and_sized_as_the_detectors_image() -> None:
+    assert grey_levels(torch.tensor([[2.0, 4.0], [3.0, 6.0]]), (2, 2)).tolist() == [[0, 127], [63, 255]]
+    assert not grey_levels(torch.ones(3, 3), (5, 4)).any(), "a flat one has no near side"
+    for height, width in ((1024, 1024), (512, 1024), (600, 601), (900, 512), (97, 300)):
+        theirs = resize(Image.new("L", (width, height)), [479], max_size=480)
+        assert rules.detector_size(height, width) == theirs.size[::-1]
+
+
+def test_depth_is_transformers_own_on_the_squashed_image(scorer: Any) -> None:
+    image = small.images("depth")[1]
+    near = scorer.depth.near(image, (48, 64))
+    assert (near.shape, near.min() >= 0, near.max() <= 1) == ((48, 64), True, True)
+    assert near.std() > 0.01, "parts are told apart"
+    network = scorer.depth.network
+    own = np.asarray(Image.fromarray(image).resize((480, 480), Image.Resampling.BILINEAR))
+    with torch.inference_mode():
+        found = network(pixel_values=(torch.from_numpy(own.copy()).permute(2, 0, 1)[None] / 255 - 0.5) / 0.5)
+    levels = grey_levels(found.predicted_depth[0], image.shape[:2])
+    again = np.asarray(Image.fromarray(levels).resize((64, 48), Image.Resampling.BILINEAR))
+    np.testing.assert_allclose(near, again / np.float32(255), atol=1e-6)
+    assert found.predicted_depth.shape == (1, 480, 480)
+
+
 def test_each_category_is_judged_by_its_own_and_others_are_told_why_not(scorer: Any) -> None:
     action = "A person is looking at a rainbow and marveling at its beauty."
-    given = {COLOR: "color", PLACE: "spatial", action: "non_spatial", COMPLEX: "complex", "six airplanes": "numeracy"}
+    given = {
+        COLOR: "color",
+        PLACE: "spatial",
+        DEEP: "3d_spatial",
+        action: "non_spatial",
+        COMPLEX: "complex",
+        "six airplanes": "numeracy",
+    }
     prompts = [Prompt(i, text, "", {"compbench": kind}) for i, (text, kind) in enumerate(given.items())]
     image = small.images("all")[0]
     values = {v.detail["category"]: v for v in scorer.score([image] * len(prompts), prompts)}
     assert set(values) == set(given.values())
     color, whole = values["color"], values["complex"]
+    assert {"depths", "upright"} <= set(values["3d_spatial"].detail)
     assert color.value == pytest.approx(math.prod(color.detail["questions"].values()))
     assert whole.value == pytest.approx((whole.detail["attributes"] + whole.detail["places"]) / 2)
     bad = [
-        Prompt(0, "a car behind a cat", "", {"compbench": "3d_spatial"}),
+        Prompt(0, "a prompt of one's own behind a cat", "", {"compbench": "3d_spatial"}),
         Prompt(1, "mine", "", {"compbench": "color"}),
     ]
     assert all("no validation prompt" in (v.reason or "") for v in scorer.score([image] * 2, bad))

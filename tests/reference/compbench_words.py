@@ -19,6 +19,7 @@ SKIPPED = ("top", "the side", "the left", "the right")
 BEFORE = ("on top of", "on bottom of", "on the left", "on the right", "next to", "on side of", "near")
 NUMBERS = {"a": 1, "an": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8}
 ATTRIBUTES = ("color", "shape", "texture")
+PLACED = ("spatial", "3d_spatial")
 
 
 def span(token: Any) -> list[int]:
@@ -87,13 +88,13 @@ def main() -> None:
     singular, plural = [p[0] for p in pairs], [p[1] for p in pairs]
     rows: dict[str, Any] = {}
     parts = {kind: {t.split(".")[0].lower() for t in lines(f"complex_val_{kind}")} for kind in ("spatial", "action")}
-    for category in (*ATTRIBUTES, "spatial", "numeracy", "complex"):
+    for category in (*ATTRIBUTES, *PLACED, "numeracy", "complex"):
         for text in lines(f"{category}_val"):
             doc = nlp(text)
             row: dict[str, Any] = {}
             if category in (*ATTRIBUTES, "complex"):
                 row["chunks"] = chunks(doc)
-            if category == "spatial":
+            if category in PLACED:
                 nouns = [span(t) for t in doc if t.pos_ == "NOUN"]
                 row["things"] = [nouns[0], nouns[-1]]
             if category == "numeracy":

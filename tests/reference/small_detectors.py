@@ -104,8 +104,26 @@ def owl_folder(folder: Path, case: str, size: dict[str, Any] = SMALL_OWL) -> Pat
     return folder
 
 
+def dpt_folder(folder: Path, case: str) -> Path:
+    """A hybrid DPT of 96 pixels: stages of a convolutional network, then a transformer."""
+    from transformers import DPTConfig, DPTForDepthEstimation
+
+    stages = {"model_type": "bit", "global_padding": "same", "layer_type": "bottleneck", "depths": [1, 1, 1],
+              "hidden_sizes": [16, 24, 32, 32], "embedding_size": 8, "num_groups": 4, "embedding_dynamic_padding": True,
+              "out_features": ["stage1", "stage2", "stage3"]}  # fmt: skip
+    config = DPTConfig(
+        is_hybrid=True, image_size=96, hidden_size=32, num_hidden_layers=4, num_attention_heads=2, intermediate_size=64,
+        backbone_out_indices=[0, 1, 2, 3], neck_hidden_sizes=[16, 24, 32, 32], fusion_hidden_size=16,
+        reassemble_factors=[1, 1, 1, 0.5], neck_ignore_stages=[0, 1], readout_type="project",
+        backbone_featmap_shape=[1, 32, 6, 6], backbone_config=stages,
+    )  # fmt: skip
+    _filled(DPTForDepthEstimation(config), case).save_pretrained(folder)
+    return folder
+
+
 def compbench_folder(folder: Path, case: str) -> Path:
-    """BLIP, OWLv2 and CLIP B/32 under their published names."""
+    """BLIP, OWLv2, DPT and CLIP B/32 under their published names."""
+    dpt_folder(folder / "dpt-hybrid-midas", case)
     blip_folder(folder / "blip-vqa-capfilt-large", case)
     owl_folder(folder / "owlv2-base-patch16-ensemble", case)
     small.clip_folder(folder / "clip-vit-base-patch32", case, act="quick_gelu")
