@@ -119,7 +119,7 @@ class Scoring:
     seconds: float
     """Of the networks alone."""
     gib: float
-    """Of the largest scorer's weights: they are loaded one after the other."""
+    """Of the largest scorer's weights, which has all of those that it shares: others are loaded after it is freed."""
     largest: str
     unknown: tuple[str, ...]
     """Metrics whose time is not known."""
@@ -136,7 +136,10 @@ class Scoring:
 
 
 def scoring(plan: Plan) -> Scoring:
-    """The estimate for a plan's scores, candidates' included; nothing that is kept from before is taken off."""
+    """The estimate for a plan's scores, candidates' included; nothing that is kept from before is taken off.
+
+    Metrics of one network are scored together: it is in memory once, and an image goes through it once.
+    """
     from bench import score
 
     asked: dict[str, set[tuple[object, ...]]] = {}
@@ -145,12 +148,15 @@ def scoring(plan: Plan) -> Scoring:
             asked.setdefault(name, set()).update((t.job_id, t.baseline, t.prompt.text) for t in tasks)
     with plan.suite.configured():
         entries: dict[str, MetricEntry] = {name: registry.get("metrics", name) for name in asked}
-    known = {name: entry.ms for name, entry in entries.items() if entry.ms is not None}
+    spent: dict[tuple[object, ...], float] = {}
+    for name, entry in entries.items():
+        network = entry.networks() or name
+        for task in asked[name]:
+            spent[network, task] = max(spent.get((network, task), 0.0), entry.ms or 0.0)
     weights = {name: entry.gib or 0.0 for name, entry in entries.items()}
     largest = max(weights, key=lambda name: weights[name], default="")
-    seconds = sum(len(asked[name]) * ms for name, ms in known.items()) / 1000
-    unknown = tuple(name for name in asked if name not in known)
-    return Scoring(seconds, weights.get(largest, 0.0), largest, unknown)
+    unknown = tuple(name for name in asked if entries[name].ms is None)
+    return Scoring(sum(spent.values()) / 1000, weights.get(largest, 0.0), largest, unknown)
 
 
 def duration(seconds: float) -> str:

@@ -18,12 +18,13 @@ from PIL import Image as Picture
 from reference import small_clips as small
 from reference.small_detectors import compbench_folder, geneval_folder, qwen_folder
 
-from bench import judging, registry
+from bench import judging, preflight, registry, suite
 from bench.images import pixel_digest
 from bench.judging import Asked, together
 from bench.metrics import sharing
 from bench.metrics.base import MetricEntry
 from bench.metrics.features import DinoFeatures, InceptionFeatures, inception, set_entry
+from bench.plan import make_plan
 from bench.prompts.base import Prompt
 from bench.score import Task, score
 from bench.store import Image, Ledger
@@ -255,6 +256,20 @@ def test_a_network_is_gone_before_one_that_is_not_its_own_is_loaded(dino: Any, t
         judged(tmp_path / "run", pictures(2, side=64), entries, Prompt(0, "a bird", "", metadata))
         assert first.rows == 2
         assert alive == [0]
+
+
+def test_a_plan_prices_a_shared_network_once() -> None:
+    text = "name: s\nmodels: [shapes-sdxl]\nprompts: [shapes-pickapic]\nsamplers: [ddim]\nsteps: 2\nguidance: 5.0\n"
+    text += "seeds: [0, 1]\nbaseline: standard\nmethods: [standard]\nmetrics: "
+    costs = {
+        metrics: preflight.scoring(make_plan(suite.parse(text + metrics, file="s", limit=3), placeholders=True))
+        for metrics in ("[vendi]", "[diversity, vendi]", "[vendi, clipscore]", "[clipscore]")
+    }
+    assert costs["[vendi]"].seconds == pytest.approx(6 * registry.get("metrics", "vendi").ms / 1000)
+    assert costs["[diversity, vendi]"].seconds == costs["[vendi]"].seconds
+    assert costs["[diversity, vendi]"].gib == costs["[vendi]"].gib
+    both = costs["[vendi]"].seconds + costs["[clipscore]"].seconds
+    assert costs["[vendi, clipscore]"].seconds == pytest.approx(both)
 
 
 # Resuming ------------------------------------------------------------------------------------------------------------
