@@ -85,7 +85,7 @@ def test_a_twin_has_its_own_and_says_so(hps: Path) -> None:
         ("checkpoint: FOLDER", "checkpoint: 3", "9: 'checkpoint' of metric 'hpsv2' should be text, got 3"),
         ("use: hpsv2, ", "", "9: a metric should be a name, or a mapping with 'use'"),
         ("- shapes-clipscore", "- {use: shapes-clipscore, dtype: fp16}", "10: metric 'shapes-clipscore' takes neither"),
-        ("use: hpsv2", "use: hpsv3", "9: unknown metric 'hpsv3'; did you mean 'hpsv2'?"),
+        ("use: hpsv2", "use: hspv2", "9: unknown metric 'hspv2'; did you mean 'hpsv2'?"),
         ("- shapes-clipscore", "- hpsv2", "10: duplicate metric 'hpsv2'"),
     ],
 )
