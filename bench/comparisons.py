@@ -14,9 +14,10 @@ import numpy as np
 from bench import equal_compute, stats
 from bench.arms import CALLS, POOLED, TIMES, Floats, Ints, Measured, MeasuredArm, Setting, cost_of, timed_rows
 from bench.evidence import Siblings, record
+from bench.measure import PROCESS
 from bench.metrics.base import MetricEntry
 from bench.metrics.geneval_rules import TASKS
-from bench.paired import Asking, adjust, bounds
+from bench.paired import SHORTEST_MS, Asking, adjust, bounds
 from bench.sets import Sets, nothing, refusal
 
 Row = dict[str, Any]
@@ -152,7 +153,10 @@ class Tabulation:
         return sum(entry.judges(self.measured.pairs[i].carried) for i in arm.pair)
 
     def _ratios(self, arm: MeasuredArm, base: MeasuredArm) -> Row:
-        """Each cost as a multiple of the baseline's, times with intervals; null where it was not measured alike."""
+        """Each cost as a multiple of the baseline's, times with intervals; null where it was not measured alike.
+
+        So it is where a stage takes less than SHORTEST_MS, and where a peak is the whole process's.
+        """
         images = self.measured.images
         ours, theirs = (self._fresh(a) for a in (arm, base))
         hardware = [images.words["hardware"][rows[0]] if len(rows) else None for rows in (ours, theirs)]
@@ -171,7 +175,8 @@ class Tabulation:
         peaks = [
             np.nanmax(np.nan_to_num(images.numbers["peak_bytes"][rows])) if len(rows) else 0 for rows in (ours, theirs)
         ]
-        measured = alike and all(peaks) and arm is not base
+        kinds = {images.words["peak_kind"][i] for rows in (ours, theirs) for i in rows}
+        measured = alike and all(peaks) and arm is not base and PROCESS not in kinds
         found["peak_bytes"] = {"ratio": float(peaks[0] / peaks[1]), "low": None, "high": None} if measured else None
         return found
 
@@ -184,7 +189,7 @@ class Tabulation:
         numbers = self.measured.images.numbers
         columns = TIMES if name == "total_ms" else (name,)
         values = [np.sum([numbers[c][rows] for c in columns], axis=0) for rows in (ours, theirs)]
-        if any(np.any(v <= 0) for v in values):
+        if any(np.any(v <= 0) or v.mean() < SHORTEST_MS for v in values):
             return None
         # Images of one batch have one time, shared out: it is as good as a batch's name.
         batches = [numbers["sampling_ms"][rows] for rows in (ours, theirs)]

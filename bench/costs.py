@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench import stats
-from bench.paired import bounds
+from bench.measure import PROCESS
+from bench.paired import SHORTEST_MS, bounds
 from bench.pairing import CALLS, TIMES, Rows, alike
 
 Row = dict[str, Any]
@@ -50,7 +51,7 @@ def _times(a: Rows, b: Rows) -> Row:
     for name in (*TIMES, "total_ms"):
         before, after = (rows.total_ms if name == "total_ms" else rows.numbers[name] for rows in (a, b))
         found[name] = {"a": float(before.mean()), "b": float(after.mean()), "ratio": None, "low": None, "high": None}
-        if before.min() > 0 and after.min() > 0:
+        if before.min() > 0 and after.min() > 0 and min(before.mean(), after.mean()) >= SHORTEST_MS:
             ratio = stats.time_ratio(after, batches[0], before, batches[1], same_samples=True)
             found[name] |= {"ratio": ratio.estimate, "low": ratio.low or None, "high": bounds(ratio)["high"]}
     return found
@@ -65,11 +66,15 @@ def _calls(a: Rows, b: Rows) -> Row | None:
 
 
 def _peak(a: Rows, b: Rows, same: NDArray[np.bool_]) -> Row | None:
-    """The largest peak of each run in bytes; a ratio only where both measured the same on the same hardware."""
+    """The largest peak of each run in bytes; a ratio only where both measured their own on the same hardware.
+
+    A process's peak is of all that it has done, in another order in each run.
+    """
     known = [rows.numbers["peak_bytes"][~np.isnan(rows.numbers["peak_bytes"])] for rows in (a, b)]
     if not all(len(some) for some in known):
         return None
     peaks = [float(some.max()) for some in known]
     kinds = [sorted({kind for kind in rows.words["peak_kind"].tolist() if kind}) for rows in (a, b)]
-    ratio = peaks[1] / peaks[0] if bool(same.all()) and kinds[0] == kinds[1] and peaks[0] > 0 else None
+    own = bool(same.all()) and kinds[0] == kinds[1] and PROCESS not in kinds[0] and peaks[0] > 0
+    ratio = peaks[1] / peaks[0] if own else None
     return {"a": peaks[0], "b": peaks[1], "kind_a": ", ".join(kinds[0]), "kind_b": ", ".join(kinds[1]), "ratio": ratio}

@@ -6,7 +6,7 @@ becomes one value whose mean is the estimate (for clusters of one size its own m
 - where the value has a range, as 0/1 scores have, SPARE pseudo-prompts at each end of it count for variance and
   skewness, not for the estimate: a loss that few prompts have not shown is still possible;
 - each bound is the farther one of Student's t and of Hall's t corrected for skewness: rare losses and long tails reach
-  farther on their own side, and a few outliers of a symmetric tail never pull a bound in.
+  farther on their own side, up to FARTHEST times as far, and a few outliers never pull a bound in.
 
 Many columns are answered at once. What it holds, and where it does not, is in docs/statistics.md.
 
@@ -32,6 +32,8 @@ LEVEL = 0.95
 SPARE = 1.5
 """Pseudo-prompts at each end of a range: the fewest, in halves, with which a loss that no prompt shows is missed in no
 more than 3.5 %. Bonett & Price have 1, which misses it in 5 %; Agresti & Coull's single proportion has 2."""
+FARTHEST = 1.5
+"""How far Hall's bound may reach, in Student's: of few values with an outlier his transformation is near its pole."""
 FEW = 30
 """Without a range, below as many prompts a long tail is missed on its side in more than 3.5 %: too few to show that a
 loss is small."""
@@ -110,7 +112,7 @@ def reaches(values: Floats, low: Floats, high: Floats, *, level: float = LEVEL) 
     skewness[(n <= 2) | ~wide] = 0.0  # two values have none
     t = stdtrit(n - 1, (1 + level) / 2)
     error = np.sqrt(second / (n - 1))
-    below, above = (np.maximum(t, sign * _unskewed(sign * t, skewness, n)) * error for sign in (1, -1))
+    below, above = (np.clip(sign * _unskewed(sign * t, skewness, n), t, FARTHEST * t) * error for sign in (1, -1))
     return below, above
 
 

@@ -42,6 +42,10 @@ def reset_peak(device: str) -> None:
         torch.cuda.reset_peak_memory_stats(device)
 
 
+PROCESS = "process peak (CPU)"
+"""A process's largest memory since its start: whatever ran before is in it, so it compares no two methods."""
+
+
 def peak(device: str) -> tuple[int, str]:
     """Peak bytes and what they measure: the CUDA allocator's since `reset_peak`, or the process's since its start."""
     if device.startswith("cuda"):
@@ -51,4 +55,4 @@ def peak(device: str) -> tuple[int, str]:
     import resource
 
     kilo = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilo, "process peak (CPU)"
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilo, PROCESS

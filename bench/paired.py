@@ -15,6 +15,8 @@ from bench.metrics.base import MetricEntry
 from bench.resampling import Asked, Batch, Totals, totals
 
 Row = dict[str, Any]
+SHORTEST_MS = 1.0
+"""Mean milliseconds an image below which a stage has no ratio: what is measured there is the clock."""
 
 
 def bounds(interval: Interval, *, low: str = "low", high: str = "high") -> Row:

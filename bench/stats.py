@@ -28,6 +28,10 @@ RATES = ("win_rate", "win_low", "win_high", "win_strict", "win_strict_low", "win
 """What rows of results call the shares of pairs won, and their intervals: of `win_rate` and of `win_rate_strict`."""
 
 
+FEWEST_BATCHES = 5
+"""Timed batches on a side, below which a ratio of times has no interval: Student's t of two may span a factor of 20."""
+
+
 @dataclass(frozen=True)
 class Outcomes:
     """How many pairs the treated side won, tied and lost."""
@@ -153,7 +157,8 @@ def unpaired_ratio(
 
     Images of one batch share one measurement, so a cluster is a batch; where both sides have the same batches, see
     `matched_ratio`. The interval is Welch's on the logarithm (delta method), with Student's t for the few batches there
-    may be; one cluster on either side gives (0, inf). Raises ValueError also where a value is not above zero.
+    may be; fewer than FEWEST_BATCHES on either side give (0, inf). Raises ValueError also where a value is not above
+    zero.
     Source: Welch (1947), Biometrika 34; Oehlert (1992), The American Statistician 46 (delta method).
     """
     _check_fraction(level=level)
@@ -169,7 +174,7 @@ def unpaired_ratio(
         shares.append((error / means[-1]) ** 2)
         freedom.append(len(sums) - 1)
     ratio = means[0] / means[1]
-    if 0 in freedom:
+    if min(freedom) < FEWEST_BATCHES - 1:
         return Interval(ratio, 0.0, math.inf)
     variance = sum(shares)
     if variance == 0:
@@ -185,8 +190,8 @@ def matched_ratio(
 
     A cluster is a batch and its counterpart: where they were made in turns, what slowed one slowed the other. The
     interval is that of the ratio estimator (residuals top - ratio * bottom, summed over a cluster) with Student's t,
-    on the logarithm: the few batches there may be are too few to resample. One cluster gives (0, inf). Raises
-    ValueError also where a value is not above zero.
+    on the logarithm: the few batches there may be are too few to resample. Fewer than FEWEST_BATCHES give (0, inf).
+    Raises ValueError also where a value is not above zero.
     Source: Cochran (1977), Sampling Techniques, 6.4; Oehlert (1992), The American Statistician 46 (delta method).
     """
     _check_fraction(level=level)
@@ -194,7 +199,7 @@ def matched_ratio(
     _check_above_zero(numerator=columns[0], denominator=columns[1])
     tops, bottoms = (totals(column, codes).sums for column in columns)
     ratio = float(tops.sum() / bottoms.sum())
-    if len(tops) == 1:
+    if len(tops) < FEWEST_BATCHES:
         return Interval(ratio, 0.0, math.inf)
     return _on_logarithm(ratio, standard_error(tops, bottoms) / ratio, len(tops) - 1, level=level)
 

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from perf import gate_simulation as simulation
 from perf.gate_simulation import CASES, Case, World
+from perf.interval_table import KINDS, PROMPTS, SEEDS, Kind, cell
 
-from bench.gate import intervals
+from bench import intervals
+from bench.gate.intervals import Looks
 
 RUNS = 200
 
@@ -29,12 +31,17 @@ def test_rates_are_as_stated(case: Case, tmp_path: Path) -> None:
 
 def test_a_gate_that_claims_too_much_would_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Intervals of one standard error miss the truth on either side in 15.9 % of runs, not in 2.5 %."""
-    monkeypatch.setattr(intervals, "reach", lambda level, prompts=None: 1.0)
+
+    def one_error(values: np.ndarray, *limits: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+        error = values.std(axis=0, ddof=1) / np.sqrt(len(values))
+        return error, error
+
+    monkeypatch.setattr(intervals, "reaches", one_error)
     world = World(CASES[0], tmp_path)
     fired = simulation.rule_outcomes(world, runs=100, seed=0, delta=0.0).count("failed")
     low, high = simulation.likely(100, 0.159)
     assert low <= fired <= high
-    assert not simulation.Answer("", simulation.RATE, "=", fired, 100).ok
+    assert not simulation.Answer("", simulation.RATE, "<=", fired, 100).ok
 
 
 def test_scores_put_in_the_place_of_a_ledgers_are_judged_as_a_ledgers_own(tmp_path: Path) -> None:
@@ -55,24 +62,49 @@ def test_the_simulated_deltas_scatter_as_stated() -> None:
         assert np.std(means) == pytest.approx(case.error, rel=0.05)
 
 
-def test_an_expanded_interval_of_normal_deltas_is_the_t_tests(tmp_path: Path) -> None:
-    """For one seed a prompt, to the resampling error of 10,000 draws."""
-    from scipy import stats
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_intervals_keep_their_rates(kind: Kind) -> None:
+    """The bars of docs/statistics.md, on 3,000 draws of every cell up to 100 prompts, seeded."""
+    cells = [cell(kind, k, seeds, runs=3000, seed=1) for k in PROMPTS if k <= 100 for seeds in SEEDS]
+    assert [found for found in cells if not found.ok] == []
+    # Wide enough is not enough: with 100 prompts a t-test's effect is found, and the interval is not idle.
+    if kind.bars:
+        assert all(found.power > (0.2 if kind.ranged else 0.75) for found in cells if found.prompts == 100)
+
+
+def test_one_look_is_the_reports_own_interval_and_more_are_wider() -> None:
+    """On values without skewness it is the t-test's."""
+    from scipy import stats as scipy
+
+    from bench import stats
 
     rng = np.random.default_rng(3)
     for prompts in (12, 40, 200):
-        values = rng.normal(0.2, 1, prompts)
-        looks = intervals.Looks()
+        half = rng.normal(0.0, 1, prompts // 2)
+        values = 0.2 + np.concatenate([half, -half])
+        looks = Looks()
         look = looks.mean(values, np.arange(prompts))
         looks.run()
-        t = stats.ttest_1samp(values, 0).confidence_interval(0.95)
-        assert look.answer is not None
-        width = t.high - t.low
-        assert (look.answer.low, look.answer.high) == pytest.approx((t.low, t.high), abs=0.06 * width)
+        assert look.answer == stats.cluster_mean(values, range(prompts))
+        t = scipy.ttest_1samp(values, 0).confidence_interval(0.95)
+        assert (look.answer.low, look.answer.high) == pytest.approx((t.low, t.high))
+        looks.mean(values, np.arange(prompts))
+        looks.run(level=0.975)
+        assert looks.level == 0.975
+
+
+def test_few_prompts_cannot_show_that_a_loss_is_small() -> None:
+    """Scores without a range need 30; a range says how far a loss that was not seen can go."""
+    values = np.linspace(-0.1, 0.1, 29)
+    looks = Looks()
+    assert looks.mean(values, np.arange(29)).few
+    assert not looks.mean(values, np.arange(29), (-1.0, 1.0)).few
+    assert not looks.mean(np.append(values, 0.0), np.arange(30)).few
+    assert not looks.win_rate(values, np.zeros(29), np.arange(29)).few
 
 
 def test_looks_are_counted_and_identical_ones_are_not() -> None:
-    looks = intervals.Looks()
+    looks = Looks()
     rng = np.random.default_rng(0)
     for _ in range(5):
         looks.mean(rng.normal(size=30), np.arange(30))

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from bench import stats
-from bench.resampling import COLUMNS, Batch, Interval, bootstrap, sign_flips
+from bench.intervals import Interval, intervals
+from bench.resampling import COLUMNS, Batch, bootstrap, sign_flips
 
 
 def plain_bootstrap(tops: np.ndarray, bottoms: np.ndarray, *, resamples: int, seed: int) -> tuple[float, float]:
@@ -36,14 +37,14 @@ def test_every_column_is_the_plain_bootstrap(equal: bool) -> None:
 def test_a_batch_answers_what_single_questions_answer(clusters: int) -> None:
     """More columns than are resampled together, of two sizes, in mixed order."""
     rng = np.random.default_rng(2)
-    batch, asked = Batch(resamples=300), []
+    batch, asked = Batch(), []
     for number in range(COLUMNS + 20):
         k = clusters if number % 2 else clusters + 1
         sums = rng.normal(size=k)
         asked.append((sums, batch.interval(sums, np.ones(k)), batch.test(sums)))
     batch.run()
     for sums, interval, test in asked[:: len(asked) // 9]:
-        alone = stats.cluster_bootstrap(sums, range(len(sums)), resamples=300)
+        alone = stats.cluster_mean(sums, range(len(sums)))
         assert interval.answer.low == pytest.approx(alone.low, rel=1e-9)
         assert interval.answer.high == pytest.approx(alone.high, rel=1e-9)
         assert test.answer == stats.sign_flip_p(sums, range(len(sums)))
@@ -73,7 +74,24 @@ def test_a_mean_of_means_is_resampled_as_one() -> None:
 
 def test_one_cluster_says_nothing() -> None:
     assert bootstrap(np.array([[3.0]]), np.array([[2.0]])) == [Interval(1.5, -math.inf, math.inf)]
+    assert intervals(np.array([[3.0]]), np.array([[2.0]]), [(0, 4)]) == [Interval(1.5, 0, 4)]
     assert sign_flips(np.array([[3.0]])) == 1
+
+
+def test_the_mean_of_task_means_has_the_variance_of_strata() -> None:
+    """Two tasks of 9 and 31 prompts: the standard error is the root of a quarter of the summed s**2 / n."""
+    from scipy import stats as scipy
+
+    rng = np.random.default_rng(8)
+    task = np.array([0] * 9 + [1] * 31)
+    values = rng.normal(size=40) * (1 + task)
+    tops, bottoms = np.zeros((40, 1, 2)), np.zeros((40, 1, 2))
+    tops[np.arange(40), 0, task], bottoms[np.arange(40), 0, task] = values, 1
+    (found,) = intervals(tops, bottoms)
+    error = math.sqrt(sum(values[task == t].var(ddof=1) / (task == t).sum() for t in (0, 1))) / 2
+    near = min(found.high - found.estimate, found.estimate - found.low)
+    assert found.estimate == pytest.approx((values[:9].mean() + values[9:].mean()) / 2)
+    assert near == pytest.approx(scipy.t.ppf(0.975, 39) * error, rel=0.01)
 
 
 def test_an_unpaired_ratio_is_welchs_on_logarithms() -> None:
@@ -133,17 +151,32 @@ def test_a_matched_ratio_covers_the_truth_as_often_as_it_says() -> None:
 
 
 def test_times_are_matched_only_where_both_sides_have_the_same_batches() -> None:
-    ours, theirs = [2.0, 2.0, 4.0, 4.2], [1.0, 1.0, 2.0, 2.1]
-    matched = stats.matched_ratio(ours, theirs, [0, 0, 1, 1])
-    apart = stats.unpaired_ratio(ours, [0, 0, 1, 1], theirs, [0, 0, 1, 1])
+    ours = np.repeat([2.0, 4.0, 3.0, 5.0, 2.5, 3.5], 2)
+    theirs = ours / 2 + np.repeat([0.1, 0.0, 0.1, 0.0, 0.0, 0.1], 2)
+    batches, others, split = (np.repeat(names, 2) for names in ([7, 8, 9, 1, 2, 3], [3, 1, 5, 4, 6, 2], range(6)))
+    split[1] = 1
+    matched = stats.matched_ratio(ours, theirs, batches)
+    apart = stats.unpaired_ratio(ours, batches, theirs, others)
     assert matched != apart
-    assert stats.time_ratio(ours, [7, 7, 8, 8], theirs, [3, 3, 1, 1], same_samples=True) == matched
-    assert stats.time_ratio(ours, [7, 7, 8, 8], theirs, [3, 3, 1, 1], same_samples=False) == apart
-    split = stats.unpaired_ratio(ours, [0, 0, 1, 1], theirs, [0, 1, 1, 1])
-    assert stats.time_ratio(ours, [7, 7, 8, 8], theirs, [3, 1, 1, 1], same_samples=True) == split
-    assert stats.time_ratio(ours[1:], [7, 8, 8], theirs, [3, 3, 1, 1], same_samples=False).low > 0
-    one = stats.time_ratio(ours, [7, 7, 7, 7], theirs, [3, 3, 3, 3], same_samples=True)
+    assert stats.time_ratio(ours, batches, theirs, others, same_samples=True) == matched
+    assert stats.time_ratio(ours, batches, theirs, others, same_samples=False) == apart
+    cut = stats.unpaired_ratio(ours, batches, theirs, split)
+    assert stats.time_ratio(ours, batches, theirs, split, same_samples=True) == cut
+    assert stats.time_ratio(ours[1:], batches[1:], theirs, others, same_samples=False).low > 0
+    one = stats.time_ratio(ours, [7] * 12, theirs, [3] * 12, same_samples=True)
     assert (one.low, one.high) == (0, math.inf)
+
+
+def test_too_few_batches_give_a_ratio_and_no_interval() -> None:
+    """Student's t of two batches would span a factor of 20 and more."""
+    for batches, known in ((4, False), (5, True)):
+        times = np.linspace(2.0, 3.0, batches)
+        for found in (
+            stats.matched_ratio(2 * times, times[::-1], range(batches)),
+            stats.unpaired_ratio(2 * times, range(batches), times, range(batches)),
+        ):
+            assert found.estimate == pytest.approx(2.0)
+            assert (found.low > 0, math.isfinite(found.high)) == (known, known)
 
 
 def test_times_of_one_batch_have_no_interval() -> None:

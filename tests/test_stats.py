@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from bench.stats import (
     Interval,
     Outcomes,
-    cluster_bootstrap,
+    cluster_mean,
     clusters_needed,
     holm,
     outcomes,
@@ -26,6 +26,7 @@ from bench.stats import (
     sign_flip_p,
     smallest_detectable,
     win_rate,
+    win_rate_strict,
 )
 
 Array = NDArray[Any]
@@ -68,41 +69,89 @@ def pairs(draw: st.DrawFn) -> tuple[Array, Array, Array]:
 # Intervals ----------------------------------------------------------------------------------------------------------
 
 
+def by_hand(values: Array, low: float | None = None, high: float | None = None, *, level: float = 0.95) -> Any:
+    """The definition for clusters of one row: t, and Hall's bound where it is the farther one."""
+    spare = 0.0 if low is None else 1.5
+    ends = [low or 0.0, high or 0.0]
+    n = len(values) + 2 * spare
+    moment = [
+        (values**power).sum() / n + spare * sum(end**power for end in ends) / n for power in range(4)
+    ]  # raw moments with the pseudo-prompts
+    variance = moment[2] - moment[1] ** 2
+    third = moment[3] - 3 * moment[1] * moment[2] + 2 * moment[1] ** 3
+    skew = math.sqrt(n * (n - 1)) / (n - 2) * third / variance**1.5
+    error, t = math.sqrt(variance / (n - 1)), scipy.stats.t.ppf((1 + level) / 2, n - 1)
+
+    def hall(x: float) -> float:
+        return 3 * math.sqrt(n) / skew * (float(np.cbrt(1 + skew * (x / math.sqrt(n) - skew / (6 * n)))) - 1)
+
+    low_reach, high_reach = (min(max(t, found), 1.5 * t) for found in (hall(t), -hall(-t)))
+    found = values.mean() - error * low_reach, values.mean() + error * high_reach
+    return found if low is None else (max(found[0], low), min(found[1], high or 0.0))
+
+
 @pytest.mark.parametrize("level", [0.8, 0.95])
-def test_singleton_clusters_are_scipys_bootstrap(rng: Rng, level: float) -> None:
-    """Also across chunks: 101 clusters by 9999 resamples are a million draws, which scipy takes at once."""
-    values = rng.lognormal(size=101)
-    expected = scipy.stats.bootstrap(
-        (values,), np.mean, n_resamples=9999, confidence_level=level, method="percentile", rng=7
-    ).confidence_interval
-    ours = cluster_bootstrap(values, range(101), resamples=9999, level=level, seed=7)
-    assert bounds(ours) == pytest.approx((expected.low, expected.high), rel=1e-12)
-    assert ours.estimate == pytest.approx(math.fsum(values) / 101, rel=1e-12)
+def test_the_interval_is_the_farther_of_students_and_halls(rng: Rng, level: float) -> None:
+    """On values with a long tail: the t-test's own bound on the short side, Hall's on the long one."""
+    values = rng.lognormal(size=41)
+    ours = cluster_mean(values, range(41), level=level)
+    student = scipy.stats.ttest_1samp(values, 0).confidence_interval(level)
+    assert bounds(ours) == pytest.approx(by_hand(values, level=level), rel=1e-12)
+    assert ours.low == pytest.approx(student.low, rel=1e-12)
+    assert ours.high > student.high + 0.05 * (student.high - student.low)
+    assert ours.estimate == pytest.approx(math.fsum(values) / 41, rel=1e-12)
 
 
-def ratio_of_sums(tops: Array, bottoms: Array, axis: int = -1) -> Array:
-    return np.asarray(tops.sum(axis=axis) / bottoms.sum(axis=axis))
+def test_halls_bound_undoes_his_transformation(rng: Rng) -> None:
+    """g(T) = T + skew T**2 / (3 sqrt n) + skew**2 T**3 / (27 n) + skew / (6 sqrt n), Hall (1992), at the bound is t."""
+    values = rng.exponential(size=60)
+    n, skew = 60, float(scipy.stats.skew(values, bias=False))
+    high = cluster_mean(values, range(n)).high
+    studentised = (values.mean() - high) / (values.std(ddof=1) / math.sqrt(n))
+    g = studentised + skew * studentised**2 / (3 * math.sqrt(n)) + skew**2 * studentised**3 / (27 * n)
+    assert g + skew / (6 * math.sqrt(n)) == pytest.approx(-scipy.stats.t.ppf(0.975, n - 1), rel=1e-9)
 
 
-def test_unequal_clusters_are_scipys_paired_bootstrap_of_sums_and_counts(rng: Rng) -> None:
+def test_a_range_adds_pseudo_prompts_at_both_ends() -> None:
+    """20 prompts without a change: variance 3 / 23 over 23 values, t of 22 degrees: 2.0739 sqrt(3 / 23 / 22)."""
+    found = paired_delta([1] * 12 + [0] * 8, [1] * 12 + [0] * 8, range(20))
+    assert bounds(found) == pytest.approx((-2.0739 * math.sqrt(3 / 23 / 22), 2.0739 * math.sqrt(3 / 23 / 22)), abs=1e-4)
+    deltas = np.array([-1.0] * 3 + [1.0] + [0.0] * 26)
+    assert bounds(cluster_mean(deltas, range(30), (-1, 1))) == pytest.approx(by_hand(deltas, -1.0, 1.0), rel=1e-12)
+    assert bounds(paired_delta(deltas, np.zeros(30), range(30))) == bounds(cluster_mean(deltas, range(30), (-1, 1)))
+
+
+def test_whether_deltas_have_a_range_is_said_or_seen(rng: Rng) -> None:
+    """-1, 0 and 1 look like 0/1 scores; equal scores of another kind have no width; infinite bounds say none."""
+    plain, ranged = paired_delta([1.0, 0, 0, 1], [0.0, 0, 1, 1], range(4)), (-1.0, 1.0)
+    assert plain == paired_delta([1.0, 0, 0, 1], [0.0, 0, 1, 1], range(4), ranged)
+    assert plain != paired_delta([1.0, 0, 0, 1], [0.0, 0, 1, 1], range(4), (-math.inf, math.inf))
+    same = paired_delta([0.3, 0.7, 2.0], [0.3, 0.7, 2.0], range(3))
+    assert (same.low, same.high) == (0.0, 0.0)
+    values = rng.normal(size=9)
+    assert paired_delta(values, np.zeros(9), range(9)) == paired_delta(
+        values, np.zeros(9), range(9), (-math.inf, math.inf)
+    )
+
+
+def test_unequal_clusters_are_cochrans_ratio_of_sums(rng: Rng) -> None:
+    """The standard error is the textbook's of the ratio estimator; nothing but the skewness is beside it."""
     values, labels = clustered(rng, k=31)
     sums = np.array([values[labels == label].sum() for label in range(31)])
     counts = np.array([(labels == label).sum() for label in range(31)])
-    expected = scipy.stats.bootstrap(
-        (sums, counts), ratio_of_sums, paired=True, n_resamples=2000, method="percentile", rng=3
-    ).confidence_interval
-    ours = cluster_bootstrap(values, labels, resamples=2000, seed=3)
-    assert bounds(ours) == pytest.approx((expected.low, expected.high), rel=1e-12)
-    assert ours.estimate == pytest.approx(values.mean(), rel=1e-12)
+    ratio = sums.sum() / counts.sum()
+    error = math.sqrt(((sums - ratio * counts) ** 2).sum() / 30 / 31) / counts.mean()
+    ours = cluster_mean(values, labels)
+    near = min(ours.high - ratio, ratio - ours.low)
+    assert near == pytest.approx(scipy.stats.t.ppf(0.975, 30) * error, rel=1e-9)
+    assert bounds(ours) == pytest.approx(by_hand(ratio + (sums - ratio * counts) / counts.mean()), rel=1e-9)
 
 
-def test_ratio_is_scipys_paired_bootstrap_of_the_ratio_of_means(rng: Rng) -> None:
+def test_ratio_is_cochrans_of_the_ratio_of_means(rng: Rng) -> None:
     fast, slow = rng.gamma(4, size=40), rng.gamma(9, size=40)
-    expected = scipy.stats.bootstrap(
-        (fast, slow), ratio_of_sums, paired=True, n_resamples=2000, method="percentile", rng=5
-    ).confidence_interval
-    ours = ratio(fast, slow, range(40), resamples=2000, seed=5)
-    assert bounds(ours) == pytest.approx((expected.low, expected.high), rel=1e-12)
+    ratio_of_means = fast.mean() / slow.mean()
+    expected = by_hand(ratio_of_means + (fast - ratio_of_means * slow) / slow.mean())
+    assert bounds(ratio(fast, slow, range(40))) == pytest.approx(expected, rel=1e-9)
 
 
 def test_ratio_is_of_means_not_the_mean_of_ratios() -> None:
@@ -118,7 +167,7 @@ def test_ratio_of_a_constant_slowdown_has_no_doubt(rng: Rng) -> None:
 
 
 def test_a_lone_cluster_says_nothing() -> None:
-    assert cluster_bootstrap([1, 2, 6], ["p", "p", "p"]) == Interval(3.0, -math.inf, math.inf)
+    assert cluster_mean([1, 2, 6], ["p", "p", "p"]) == Interval(3.0, -math.inf, math.inf)
     assert ratio([1, 3], [2, 2], ["p", "p"]) == Interval(1.0, -math.inf, math.inf)
     assert win_rate([1, 1], [0, 0], ["p", "p"]) == Interval(1.0, 0.0, 1.0)
 
@@ -128,7 +177,7 @@ def test_memory_stays_bounded(rng: Rng) -> None:
     values = rng.normal(size=2000)
     tracemalloc.start()
     try:
-        cluster_bootstrap(values, range(2000))
+        cluster_mean(values, range(2000))
         sign_flip_p(values, range(2000))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
@@ -140,11 +189,11 @@ def test_coverage_on_clustered_data_needs_the_clusters() -> None:
     """95% intervals hold the truth in 95% of 400 simulated runs; with rows taken as independent in far fewer."""
     rng = np.random.default_rng(11)
     clusterwise = rowwise = 0
-    for seed in range(400):
+    for _ in range(400):
         values, labels = clustered(rng, k=80, mean=0.3)
-        low, high = bounds(cluster_bootstrap(values, labels, resamples=600, seed=seed))
+        low, high = bounds(cluster_mean(values, labels))
         clusterwise += low <= 0.3 <= high
-        low, high = bounds(cluster_bootstrap(values, range(len(values)), resamples=600, seed=seed))
+        low, high = bounds(cluster_mean(values, range(len(values))))
         rowwise += low <= 0.3 <= high
     assert within_monte_carlo_error(clusterwise, 400, 0.95)
     assert rowwise / 400 < 0.8
@@ -154,8 +203,8 @@ def test_more_seeds_of_the_same_outcome_are_not_more_evidence(rng: Rng) -> None:
     """Every row three times within its prompt changes neither interval, power nor p."""
     values, labels = clustered(rng, k=12)
     thrice, labels_thrice = np.tile(values, 3), np.tile(labels, 3)
-    once = cluster_bootstrap(values, labels)
-    again = cluster_bootstrap(thrice, labels_thrice)
+    once = cluster_mean(values, labels)
+    again = cluster_mean(thrice, labels_thrice)
     assert bounds(again) == pytest.approx(bounds(once), rel=1e-12)
     assert smallest_detectable(thrice, labels_thrice) == pytest.approx(smallest_detectable(values, labels), rel=1e-12)
     assert sign_flip_p(thrice, labels_thrice) == sign_flip_p(values, labels)
@@ -170,18 +219,12 @@ def test_a_label_may_be_anything_hashable(rng: Rng, name: Callable[[int], Any]) 
     """Nine clusters, named 0 to 8 in the order they come: every kind of name then gives the same draws."""
     values, labels = clustered(rng, k=9)
     named = [name(label) for label in labels.tolist()]
-    assert cluster_bootstrap(values, named) == cluster_bootstrap(values, labels)
+    assert cluster_mean(values, named) == cluster_mean(values, labels)
 
 
 def test_one_and_the_text_one_are_two_clusters() -> None:
     """numpy would make both the text '1', and the interval infinite."""
-    assert math.isfinite(cluster_bootstrap([0, 1, 0, 1], [1, 1, "1", "1"]).low)
-
-
-def test_a_seed_fixes_the_interval_and_another_moves_it(rng: Rng) -> None:
-    values, labels = clustered(rng, k=20)
-    assert cluster_bootstrap(values, labels, seed=1) == cluster_bootstrap(values, labels, seed=1)
-    assert cluster_bootstrap(values, labels, seed=1) != cluster_bootstrap(values, labels, seed=2)
+    assert math.isfinite(cluster_mean([0, 1, 0, 1], [1, 1, "1", "1"]).low)
 
 
 @properties
@@ -190,19 +233,19 @@ def test_the_order_of_rows_does_not_matter(data: tuple[Array, Array, Array], ran
     order = list(range(len(data[0])))
     random.shuffle(order)
     treated, baseline, labels = (column[order] for column in data)
-    shuffled = paired_delta(treated, baseline, labels, resamples=99)
-    plain = paired_delta(*data, resamples=99)
+    shuffled = paired_delta(treated, baseline, labels)
+    plain = paired_delta(*data)
     assert shuffled.estimate == pytest.approx((data[0] - data[1]).mean(), abs=1e-12)
     assert bounds(shuffled) == pytest.approx(bounds(plain), abs=1e-12)
-    assert win_rate(treated, baseline, labels, resamples=99) == win_rate(*data, resamples=99)
+    assert win_rate(treated, baseline, labels) == win_rate(*data)
 
 
 @properties
 @given(pairs())
 def test_swapping_the_sides_mirrors_the_delta(data: tuple[Array, Array, Array]) -> None:
     treated, baseline, labels = data
-    there = paired_delta(treated, baseline, labels, resamples=99)
-    back = paired_delta(baseline, treated, labels, resamples=99)
+    there = paired_delta(treated, baseline, labels)
+    back = paired_delta(baseline, treated, labels)
     assert there.estimate == pytest.approx(-back.estimate, abs=1e-12)
     assert bounds(there) == pytest.approx((-back.high, -back.low), abs=1e-12)
 
@@ -213,8 +256,9 @@ def test_the_delta_moves_and_scales_with_the_treated_side(
     data: tuple[Array, Array, Array], shift: int, scale: int
 ) -> None:
     treated, baseline, labels = data
-    plain = paired_delta(treated, baseline, labels, resamples=99)
-    moved = paired_delta(scale * treated + shift, scale * baseline, labels, resamples=99)
+    none = (-math.inf, math.inf)
+    plain = paired_delta(treated, baseline, labels, none)
+    moved = paired_delta(scale * treated + shift, scale * baseline, labels, none)
     for before, after in zip((plain.estimate, *bounds(plain)), (moved.estimate, *bounds(moved)), strict=True):
         assert after == pytest.approx(scale * before + shift, abs=1e-9)
 
@@ -234,40 +278,39 @@ def test_a_tie_is_half_a_win() -> None:
     assert Outcomes(win=2, tie=1, loss=1).n == 4
 
 
-@pytest.mark.parametrize("level", [0.9, 0.95])
-@pytest.mark.parametrize(
-    ("prompt", "wins_per_prompt"),
-    [([1], 1.0), ([-1], 0.0), ([1, -1], 1 / 2), ([0], 1 / 2), ([1, -1, -1], 1 / 3), ([1, 1, 1], 1.0)],
-    ids=["all won", "all lost", "each half won", "all tied", "each third won", "three seeds, all won"],
-)
-def test_a_win_rate_without_spread_is_wilsons_on_the_prompts(
-    prompt: list[int], wins_per_prompt: float, level: float
-) -> None:
-    """12 prompts of one rate: a bootstrap would give an interval of zero width."""
-    treated = np.tile(prompt, 12)
-    labels = np.repeat(np.arange(12), len(prompt))
-    expected = scipy.stats.binomtest(round(12 * wins_per_prompt), 12).proportion_ci(level, method="wilson")
-    interval = win_rate(treated, np.zeros(len(treated)), labels, level=level)
-    assert bounds(interval) == pytest.approx((expected.low, expected.high), abs=1e-12)
-    assert interval.estimate == pytest.approx(wins_per_prompt)
-    assert 0 <= interval.low < interval.high <= 1
+def test_a_tie_moves_a_win_rate_by_about_what_it_weighs() -> None:
+    """Seven prompts won, or six and a tie: one seventh of half a win, not from 57 % to 70 %."""
+    won, tied = (win_rate([1] * n + [0] * (7 - n), [0] * 7, range(7)) for n in (7, 6))
+    assert abs(won.low - tied.low) < 0.1
+    assert (won.high, tied.high) == (1.0, 1.0)
+    assert 0.3 < tied.low < won.low < 0.75
+    assert won.low < win_rate([1] * 20, [0] * 20, range(20)).low < win_rate([1] * 400, [0] * 400, range(400)).low < 1
 
 
-def test_a_win_rate_with_spread_is_the_bootstrap_of_halves_and_ones(rng: Rng) -> None:
+def test_a_win_rate_is_the_mean_of_halves_and_ones(rng: Rng) -> None:
     treated, baseline = rng.integers(0, 3, 60), rng.integers(0, 3, 60)
-    points = [1 if t > b else 0.5 if t == b else 0 for t, b in zip(treated, baseline, strict=True)]
-    expected = scipy.stats.bootstrap((points,), np.mean, n_resamples=999, method="percentile", rng=0)
-    ours = win_rate(treated, baseline, range(60), resamples=999)
-    assert bounds(ours) == pytest.approx(tuple(expected.confidence_interval), abs=1e-12)
+    points = np.array([1 if t > b else 0.5 if t == b else 0 for t, b in zip(treated, baseline, strict=True)])
+    ours = win_rate(treated, baseline, range(60))
+    assert bounds(ours) == pytest.approx(by_hand(points, 0.0, 1.0), rel=1e-12)
     assert ours.estimate == pytest.approx(outcomes(treated, baseline).rate, abs=1e-12)
+
+
+def test_a_strict_win_rate_counts_a_tie_as_a_loss() -> None:
+    """Two wins, a tie and a loss: 2 / 4, and 2.5 / 4 of ours. Equal sides have half a win each, and no strict one."""
+    treated, baseline = [1, 1, 0, -1], [0, 0, 0, 0]
+    assert (win_rate_strict(treated, baseline, range(4)).estimate, win_rate(treated, baseline, range(4)).estimate) == (
+        0.5, 0.625)  # fmt: skip
+    assert win_rate_strict(baseline, baseline, range(4)).estimate == 0.0
+    assert win_rate(baseline, baseline, range(4)).estimate == 0.5
+    assert win_rate_strict(treated, baseline, range(4), tie=1).estimate == 0.0
 
 
 @properties
 @given(pairs(), st.sampled_from([0.0, 0.25, 1.0]))
 def test_the_win_rates_of_both_sides_sum_to_one(data: tuple[Array, Array, Array], tie: float) -> None:
     treated, baseline, labels = data
-    there = win_rate(treated, baseline, labels, tie=tie, resamples=99)
-    back = win_rate(baseline, treated, labels, tie=tie, resamples=99)
+    there = win_rate(treated, baseline, labels, tie=tie)
+    back = win_rate(baseline, treated, labels, tie=tie)
     assert there.estimate + back.estimate == pytest.approx(1, abs=1e-12)
     assert bounds(there) == pytest.approx((1 - back.high, 1 - back.low), abs=1e-12)
     assert there.high > there.low
@@ -430,7 +473,7 @@ def test_clusters_needed_by_the_textbook() -> None:
 
 # Mistakes -----------------------------------------------------------------------------------------------------------
 
-ON_VALUES = [cluster_bootstrap, sign_flip_p, smallest_detectable, lambda d, c: clusters_needed(d, c, 1.0)]
+ON_VALUES = [cluster_mean, sign_flip_p, smallest_detectable, lambda d, c: clusters_needed(d, c, 1.0)]
 ON_PAIRS = [paired_delta, win_rate, ratio]
 
 
@@ -481,8 +524,11 @@ def test_bad_pairs_are_one_clear_line(
         (lambda: outcomes([1], [2], tie=-0.1), "tie is -0.1"),
         (lambda: win_rate([1, 2], [2, 1], "ab", tie=math.nan), "tie is nan"),
         (lambda: win_rate([1], [2], "a", level=95), "level is 95"),
-        (lambda: cluster_bootstrap([1, 2], "ab", level=0), "level is 0"),
-        (lambda: cluster_bootstrap([1, 2], "ab", resamples=0), "resamples is 0"),
+        (lambda: cluster_mean([1, 2], "ab", level=0), "level is 0"),
+        (lambda: cluster_mean([1, 2], "ab", (2, 1)), r"bounds is \(2, 1\)"),
+        (lambda: cluster_mean([1, 2], "ab", (0, math.inf)), "a range with two ends"),
+        (lambda: cluster_mean([0, 2], "ab", (0, 1)), r"values has 2, outside its bounds \(0, 1\)"),
+        (lambda: paired_delta([0, 2], [0, 0], "ab", (-1, 1)), "treated - baseline has 2"),
         (lambda: ratio([1, 2], [1, 0], "ab"), "denominator has 0"),
         (lambda: sign_flip_p([1, 2], "ab", permutations=0), "permutations is 0"),
         (lambda: holm([]), "at least one value"),

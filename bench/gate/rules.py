@@ -25,7 +25,8 @@ from bench.gate.verdicts import (
     where,
 )
 from bench.intervals import FEW, Interval
-from bench.paired import delta_range
+from bench.measure import PROCESS
+from bench.paired import SHORTEST_MS, delta_range
 from bench.suite_gates import COSTS
 from bench.suite_gates import Gate as Rule
 
@@ -168,8 +169,7 @@ def _cost(results: Results, rule: Rule, arm: Row, looks: Looks) -> Pending:
     ratios = arm["cost"].get("ratios") or {}
     if name in ratios and ratios[name] is None:
         # The two means are still there, but of other days: an image from the cache was timed when it was made.
-        said = "not measured in this run for both methods (images from the cache keep the times they were made with)"
-        verdict = _cannot(rule, arm, f"{place}: {said}; run with --no-cache into another --runs folder")
+        verdict = _cannot(rule, arm, f"{place}: {_no_measure(name, arm, base)}")
         return lambda: verdict
     given = ratios.get(name) or {}
     measured = interval(given, "ratio", "low", "high")
@@ -213,6 +213,16 @@ def _no_ratio(name: str, arm: Row, base: Row | None) -> str | None:
     if hardware[0] != hardware[1] and not name.startswith("calls_"):
         return f"measured on {hardware[0]}, the baseline on {hardware[1]}; only one machine's times are compared"
     return None
+
+
+def _no_measure(name: str, arm: Row, base: Row) -> str:
+    """Why two costs that are known have no ratio."""
+    if name == "peak_bytes" and PROCESS in (arm["cost"].get("peak_kind"), base["cost"].get("peak_kind")):
+        return "a process's peak memory is of all that ran before, so it compares no methods; gate it on a GPU"
+    if name.endswith("_ms") and min(finite(row["cost"][name]) or 0.0 for row in (arm, base)) < SHORTEST_MS:
+        return f"a stage of less than {SHORTEST_MS:g} ms has no ratio worth gating"
+    said = "not measured in this run for both methods (images from the cache keep the times they were made with)"
+    return f"{said}; run with --no-cache into another --runs folder"
 
 
 def _same(left: Row, right: Row) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from bench.measure import PROCESS
+from bench.paired import SHORTEST_MS
 from bench.report.tables import Cell, Table, has_settings, label_headers, labels_of, metric_header, preferred
 from bench.report.words import (
     MISSING,
@@ -24,6 +26,7 @@ from bench.report.words import (
     setting,
     setting_key,
 )
+from bench.stats import FEWEST_BATCHES
 
 STAGES = ("encode", "noise", "sampling", "decode", "select")
 COUNTED = {"backwards": "of them gradients", "networks": "extra networks", "rewards": "images scored"}
@@ -51,17 +54,27 @@ def cost_table(results: Results) -> Table:
         for arm in arms
     ]
     kinds = distinct((arm.get("cost") or {}).get("peak_kind") for arm in arms)
-    kind = ", ".join(str(name) for name in kinds if name) or MISSING
     notes = [
         "Per image. Calls are denoiser calls; timed is the number of images that the times are means of; from cache is "
-        f"the number taken over from earlier runs. × is against {baseline_name(results)}. Peak memory: {kind}."
+        f"the number taken over from earlier runs. × is against {baseline_name(results)}. {_peak_note(kinds, costs)}"
     ]
     if any(_ratios(arm) for arm in arms):
         notes.append(
             "× with an interval: the ratio of the two means over images that this run made on the same hardware, with "
-            "its 95 % interval over batches; nothing where there are none."
+            f"its 95 % interval over batches, of {FEWEST_BATCHES} or more; no ratio of stages under {SHORTEST_MS:g} ms."
         )
     return Table("Cost", [*label_headers(results), *headers], len(label_headers(results)), rows, notes)
+
+
+def _peak_note(kinds: Sequence[Any], costs: Sequence[Row]) -> str:
+    """What peak memory is of; a process's is said once, beside no method."""
+    of_process = [c["peak_bytes"] for c in costs if c.get("peak_kind") == PROCESS and finite(c.get("peak_bytes"))]
+    if not of_process:
+        return f"Peak memory: {', '.join(str(name) for name in kinds if name) or MISSING}."
+    return (
+        f"On a CPU memory is measured of the whole process, {max(of_process) / 2**20:,.0f} MiB at its peak: whatever "
+        "ran before a method is in it, so no method's is shown."
+    )
 
 
 def _ratios(arm: Row) -> dict[str, Row]:
@@ -84,14 +97,17 @@ def _cost(arm: Row, base: Row, stages: Sequence[str], counted: Sequence[str]) ->
         # Results without ratios still tell how the two means of the whole image's time compare.
         return f"× {value / reference:.2f}" if name == "total_ms" and not known and value and reference else ""
 
-    peak = finite(cost.get("peak_bytes"))
+    peak = None if cost.get("peak_kind") == PROCESS else finite(cost.get("peak_bytes"))
     return [
         *(Cell(_count(cost.get(name))) for name in ("calls_noise", "calls_sampling")),
         Cell(_count(cost.get("calls_total")), ratio("calls_total")),
         *(Cell(_count(cost.get(name))) for name in counted),
         *(Cell(number(cost.get(f"{stage}_ms"), 1), ratio(f"{stage}_ms")) for stage in stages),
         Cell(number(cost.get("total_ms"), 1), ratio("total_ms")),
-        Cell(MISSING if peak is None else f"{peak / 2**20:,.0f} MiB", ratio("peak_bytes")),
+        Cell(
+            MISSING if peak is None else f"{peak / 2**20:,.0f} MiB",
+            ratio("peak_bytes"),
+        ),
         *(Cell(_count(cost.get(name))) for name in ("n_timed", "from_cache")),
     ]
 

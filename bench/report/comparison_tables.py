@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from bench.measure import PROCESS
+from bench.paired import SHORTEST_MS
 from bench.report import tables
 from bench.report.tables import Cell, Table
 from bench.report.words import (
@@ -23,6 +25,7 @@ from bench.report.words import (
     places,
     setting,
 )
+from bench.stats import FEWEST_BATCHES
 from bench.suite import EVERY_PROMPT_SET as POOLED
 
 Comparison = dict[str, Any]
@@ -120,8 +123,10 @@ def cost_table(found: Comparison) -> Table:
     )
     notes = [
         "A → B, means an image; × is B as a multiple of A with its 95 % interval, whose clusters are batches (none "
-        "where one batch made all). Timed: pairs of two measurements on the same hardware."
+        f"of fewer than {FEWEST_BATCHES}, none of stages under {SHORTEST_MS:g} ms). Timed: pairs of two measurements "
+        "on the same hardware."
         + (f" Peak memory: {', '.join(map(str, kinds))}." if kinds else "")
+        + (" A process's peak is of all that ran before, so it is not compared." if PROCESS in kinds else "")
     ]
     return Table("Cost", [*tables.label_headers(found), *headers], len(tables.label_headers(found)), body, notes)
 
@@ -133,7 +138,8 @@ def _cost(cost: Row) -> list[Cell]:
         cells.append(_step(row, 3 if name == "noise_ms" and row and row["a"] < 1 else 1) if row else Cell(MISSING))
     reason = cost["no_times"] or ""
     calls, peak = (cost["calls"] or {}).get("calls_total"), cost["peak"]
-    memory = {side: peak[side] / 2**20 for side in ("a", "b")} | {"ratio": peak["ratio"]} if peak else None
+    own = peak and PROCESS not in (peak["kind_a"], peak["kind_b"])
+    memory = {side: peak[side] / 2**20 for side in ("a", "b")} | {"ratio": peak["ratio"]} if own else None
     return [
         *cells,
         Cell(f"{cost['n_timed']:,}", reason),

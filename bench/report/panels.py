@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from bench.measure import PROCESS
 from bench.report.words import (
     Results,
     Row,
@@ -197,7 +198,7 @@ def stage_panels(results: Results) -> list[StagePanel]:
             cost = arm.get("cost") or {}
             known = [finite(cost.get(f"{stage}_ms")) for stage in STAGES]
             times = tuple(0.0 if value is None else value for value in known)
-            peak = finite(cost.get("peak_bytes"))
+            peak = None if cost.get("peak_kind") == PROCESS else finite(cost.get("peak_bytes"))
             if sum(times) > 0:
                 splits.append(Split(arm["method"], index[arm["method"]], times, peak / MEBIBYTE if peak else None))
         if splits:

@@ -1,6 +1,9 @@
 """How often the gate fires on simulated runs, with no true difference and with one of a stated size.
 
     python tests/perf/gate_simulation.py [--runs 200] [--seed 0] [--whole]
+    python tests/perf/gate_simulation.py --table [--intervals 20000]
+
+With `--table` it prints, as docs/statistics.md has it, what the intervals alone hold for each kind of delta.
 
 A run has two arms, `standard` and `method`, and one metric. A pair's delta is the true difference plus a part that all
 seeds of its prompt share plus a part of its own. One run of a kind is a real ledger, read by `bench.results.compute`;
@@ -285,8 +288,17 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=200, help="simulated runs for each answer")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--whole", action="store_true", help="write and read a ledger for every run")
-    parser.add_argument("--intervals", type=int, default=4000, help="simulated intervals alone, which are quicker")
+    parser.add_argument("--intervals", type=int, help="simulated intervals alone, which are quicker (4,000; a table's "
+                        "20,000)")  # fmt: skip
+    parser.add_argument("--table", action="store_true", help="print the table of docs/statistics.md, and nothing else")
     options = parser.parse_args()
+    if options.table:
+        from interval_table import table  # beside this script
+
+        for line in table(runs=options.intervals or 20_000, seed=options.seed):
+            print(line, flush=True)
+        return
+    options.intervals = options.intervals or 4000
     for case in (*CASES, *HARD):
         for level in (0.95, level_for(10)):
             below, above = missed(case, runs=options.intervals, seed=options.seed, level=level)
