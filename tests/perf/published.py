@@ -43,7 +43,7 @@ def pickscore(folder: Path) -> One:
     from PIL import Image
     from transformers import CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizerFast
 
-    net = CLIPModel.from_pretrained(folder / "PickScore_v1").eval()
+    net = CLIPModel.from_pretrained(folder / "PickScore_v1", dtype=torch.float32).eval()
     processor = CLIPProcessor(CLIPImageProcessor(), CLIPTokenizerFast.from_pretrained(folder / "PickScore_v1"))
     settings: dict[str, Any] = {"padding": True, "truncation": True, "max_length": 77, "return_tensors": "pt"}
 
@@ -62,7 +62,7 @@ def openai(folder: Path) -> tuple[Any, Callable[[np.ndarray], torch.Tensor]]:
     from PIL import Image
     from transformers import CLIPModel
 
-    net = CLIPModel.from_pretrained(folder).eval()
+    net = CLIPModel.from_pretrained(folder, dtype=torch.float32).eval()
     prepare = image_transform(net.config.vision_config.image_size, is_train=False)
     return net, lambda image: prepare(Image.fromarray(image))[None]
 

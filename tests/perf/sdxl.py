@@ -20,7 +20,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +119,13 @@ def reference(path: Path) -> Path:
 
 
 def write_suite(folder: Path, metrics: Sequence[str], *, steps: int, size: int) -> Path:
-    """The suite, its prompt and the metrics' checkpoints below a folder."""
+    """The suite, its prompt and the checkpoints below a folder, by a process whose memory is given back."""
+    threads = torch.get_num_threads()
+    with ProcessPoolExecutor(1, get_context("spawn"), torch.set_num_threads, (threads,)) as writer:
+        return writer.submit(_written, folder, metrics, steps=steps, size=size).result()
+
+
+def _written(folder: Path, metrics: Sequence[str], *, steps: int, size: int) -> Path:
     (folder / "words").mkdir(parents=True, exist_ok=True)
     (folder / "prompts.jsonl").write_text(json.dumps({"prompt": PROMPT, "metadata": METADATA}) + "\n")
     lines = []
