@@ -67,9 +67,9 @@ def test_intervals_keep_their_rates(kind: Kind) -> None:
     """The bars of docs/statistics.md, on 3,000 draws of every cell up to 100 prompts, seeded."""
     cells = [cell(kind, k, seeds, runs=3000, seed=1) for k in PROMPTS if k <= 100 for seeds in SEEDS]
     assert [found for found in cells if not found.ok] == []
-    # Wide enough is not enough: with 100 prompts a t-test's effect is found, and the interval is not idle.
-    if kind.bars:
-        assert all(found.power > (0.2 if kind.ranged else 0.75) for found in cells if found.prompts == 100)
+    # Wide enough is not enough: with 100 prompts a t-test's effect is found, unless it lies in one or two prompts.
+    if "rare" not in kind.name:
+        assert all(found.power > (0.25 if kind.ranged else 0.75) for found in cells if found.prompts == 100)
 
 
 def test_one_look_is_the_reports_own_interval_and_more_are_wider() -> None:

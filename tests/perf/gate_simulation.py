@@ -10,9 +10,11 @@ seeds of its prompt share plus a part of its own. One run of a kind is a real le
 the scores of the others take the place of its scores, or with `--whole` each is a ledger of its own: the verdicts are
 the same. What is asked of the gate:
 
-- `rule`: a threshold at the true delta. One-sided it fires in 2.5 % of runs, two-sided in 5 %.
-- `shown`: the same with `require: shown`. It passes in 2.5 % of runs.
-- `power`: a threshold above the true delta by what a t-test of as many prompts finds with 80 % power.
+- `rule`: a threshold at the true delta. One-sided it fires in at most 2.5 % of runs, two-sided in 5 %.
+- `shown`: the same with `require: shown`. It passes in at most 2.5 % of runs; with fewer than 30 prompts it has none
+  that could be shown.
+- `power`: a threshold above the true delta by what a t-test of as many prompts finds with 80 % power. The gate has that
+  with 30 prompts or more; with fewer at least 65 %, for its bounds reach farther than Student's.
 - `baseline`: a run against a frozen one; three looks (two arms, one effect) that fire together in at most 2.5 % of runs
   without a difference, and in at least 80 % where the method has lost what one of three looks finds with 80 % power.
 
@@ -264,12 +266,13 @@ def answers(case: Case, folder: Path, *, runs: int, seed: int, whole: bool = Fal
     def baseline(loss: float) -> int:
         return baseline_outcomes(world, runs=runs, seed=seed, loss=loss).count("failed")
 
-    yield Answer("rule fires at its threshold", RATE, "=", rule("failed", delta=0.0), runs)
-    yield Answer("two-sided", 2 * RATE, "=", rule("failed", delta=0.0, two_sided=True), runs)
-    yield Answer("require: shown passes", RATE, "=", rule("passed", delta=0.0, require="shown"), runs)
-    yield Answer(f"rule fires {size:.3f} below its threshold", POWER, "=", rule("failed", delta=size), runs)
+    held = POWER if case.prompts >= 30 else 0.65
+    yield Answer("rule fires at its threshold", RATE, "<=", rule("failed", delta=0.0), runs)
+    yield Answer("two-sided", 2 * RATE, "<=", rule("failed", delta=0.0, two_sided=True), runs)
+    yield Answer("require: shown passes", RATE, "<=", rule("passed", delta=0.0, require="shown"), runs)
+    yield Answer(f"rule fires {size:.3f} below its threshold", held, ">=", rule("failed", delta=size), runs)
     yield Answer("baseline fires without a difference", RATE, "<=", baseline(0.0), runs)
-    yield Answer(f"baseline fires at a loss of {lost:.3f}", POWER, ">=", baseline(lost), runs)
+    yield Answer(f"baseline fires at a loss of {lost:.3f}", held, ">=", baseline(lost), runs)
 
 
 def missed(case: Case, *, runs: int, seed: int, level: float = 0.95) -> tuple[int, int]:

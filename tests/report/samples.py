@@ -19,7 +19,7 @@ def arm(method: str, mean: float, **given: Any) -> dict[str, Any]:
     """A complete arm of 100 images whose only metric is `preference`."""
     cost = {"calls_noise": 2.0, "calls_sampling": 25.0, "calls_total": 27.0, "encode_ms": 6.4, "noise_ms": 38.6,
             "sampling_ms": 486.0, "decode_ms": 9.0, "total_ms": 540.0, "peak_bytes": 612 * 2**20,
-            "peak_kind": "process peak (CPU)", "from_cache": 0, "n_timed": 100}  # fmt: skip
+            "peak_kind": "CUDA allocator", "from_cache": 0, "n_timed": 100}  # fmt: skip
     metrics = {"preference": {"mean": mean, "low": mean - 0.064, "high": mean + 0.064, "n": 100}}
     row = {**SETTING, "prompts": "*", "method": method, "n_expected": 100, "n": 100, "complete": True,
            "is_baseline": method == "standard", "metrics": metrics, "optimises": [], "cost": cost}  # fmt: skip

@@ -60,7 +60,7 @@ Share of pairs won, ties counted half, with its 95 % interval; then wins/ties/lo
 | shapes-sdxl | all sets | inversion | 2 | 25 | 27 | 6.4 | 38.6 | 486.0 | 9.0 | 540.0<br>× 1.00 | 612 MiB | 100 | 0 |
 | shapes-sdxl | all sets | npnet | 2 | 25 | 27 | 6.4 | 38.6 | 486.0 | 9.0 | 540.0<br>× 1.00 | 612 MiB | 100 | 0 |
 
-Per image. Calls are denoiser calls; timed is the number of images that the times are means of; from cache is the number taken over from earlier runs. × is against standard. Peak memory: process peak (CPU).
+Per image. Calls are denoiser calls; timed is the number of images that the times are means of; from cache is the number taken over from earlier runs. × is against standard. Peak memory: CUDA allocator.
 
 ## Provenance
 

@@ -116,3 +116,12 @@ def test_older_results_have_no_such_rows(small: dict[str, Any]) -> None:
     assert "seeds" not in small
     assert seed_table(small).rows == category_table(small).rows == task_table(small).rows == []
     assert "## Seeds" not in markdown.render(small)
+
+
+def test_a_processes_peak_is_no_methods(small: dict[str, Any]) -> None:
+    """On a CPU whatever ran before is in the peak: it is said once, and compares nothing."""
+    for row in small["arms"]:
+        row["cost"]["peak_kind"] = "process peak (CPU)"
+    table = cost_table(small)
+    assert "MiB" not in "\n".join(lines(table).splitlines())
+    assert "612 MiB at its peak: whatever ran before a method is in it, so no method's is shown" in table.notes[0]
