@@ -99,7 +99,7 @@ def _merged(values: list[ast.expr]) -> list[ast.expr]:
     for one in values:
         before = found[-1] if found else None
         if isinstance(one, ast.Constant) and isinstance(before, ast.Constant):
-            found[-1] = ast.Constant(f"{before.value}{one.value}")
+            found[-1] = ast.Constant(str(before.value) + str(one.value))
         else:
             found.append(one)
     return [one for one in found if not (isinstance(one, ast.Constant) and one.value == "")]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -330,8 +329,8 @@ def test_markdown_puts_failures_first() -> None:
     ]
     text = gate.markdown(Judgement(gate.check(found, rules)))
     assert text.startswith("## Gate: failed\n\n1 passed, 0 not comparable, 1 failed.\n\n| outcome | rule |")
-    assert text.splitlines()[6].startswith("| failed | preference delta >= +4 | &lt;b>\\|\\`x\\` |")
-    assert text.splitlines()[7].startswith("| passed | preference delta >= -2 | npnet |")
+    assert text.splitlines()[6].startswith("| 🔴 failed | preference delta >= +4 | &lt;b>\\|\\`x\\` |")
+    assert text.splitlines()[7].startswith("| 🟢 passed | preference delta >= -2 | npnet |")
 
 
 def test_markdown_without_rules() -> None:

@@ -343,7 +343,7 @@ def test_kept_images_are_stated_by_report_and_provenance(broken: dict[str, Any],
 def test_a_gate_sees_a_method_that_was_broken(broken: dict[str, Any], bench_process: Bench) -> None:
     """As in the issue: noise + 0.25, `version` as it was; also with a cache that has the images of before."""
     base = broken["home"] / "base.json"
-    done = bench_process(*broken["options"], "--gate", "--baseline", base, env=broken["env"])
+    done = bench_process(*broken["options"], "--gate", "--baseline", base, "--verbose", env=broken["env"])
     said = done.out + done.err
     assert "exactly 0, the same 3 scores" in said, "the plain arm is what it was"
     assert "judged: 3 images new, 0 from the cache, 3 from this run folder" in said
@@ -354,6 +354,8 @@ def test_a_gate_sees_a_method_that_was_broken(broken: dict[str, Any], bench_proc
     moved = [line for line in said.splitlines() if "moved on shapes-clipscore" in line]
     assert moved
     assert not any("exactly 0" in line for line in moved)
+    assert all("3 of 3 images changed" in line for line in moved)
+    assert all(line.startswith(("changed, inconclusive: ", "FAILED: ")) for line in moved)
     results = json.loads((broken["folder"] / "results.json").read_text())
     told = results["run"]["provenance"]["code"]["method moved"]
     assert (told["distribution"], told["version"]) == ("moved_noise", "1.3")

@@ -13,7 +13,7 @@ from bench.cli.program import Add, say
 
 if TYPE_CHECKING:
     from bench.gate import Judgement
-    from bench.gate.verdicts import Results
+    from bench.gate.verdicts import Outcome, Results
     from bench.suite import Suite
 
 
@@ -24,12 +24,17 @@ def add_to(add: Add) -> None:
     gate.add_argument("--baseline", type=Path, help="a file written by `baseline freeze`")
     gate_options(gate)
 
-    baseline = add("baseline", cmd_baseline, "freeze a run's results for later gates")
-    baseline.add_argument("action", choices=["freeze"])
-    baseline.add_argument("run", type=Path)
+    baseline = add("baseline", cmd_baseline, "freeze a run's results for later gates; show or compare what was frozen")
+    baseline.add_argument("action", choices=["freeze", "show", "compare"])
+    baseline.add_argument("paths", type=Path, nargs="+", metavar="PATH",
+                          help="freeze RUN, show FILE, or compare FILE FILE")  # fmt: skip
     baseline.add_argument(
-        "--out", type=Path, help="the file to write (default: baselines/NAME.json, named after the suite)"
+        "--out", type=Path, help="freeze: the file to write (default: baselines/NAME.json, named after the suite)"
     )
+    baseline.add_argument(
+        "--tolerance", action="append", default=[], metavar="[METRIC=]VALUE",
+        help="freeze: how far scores of later runs may fall below these, as `gate --tolerance`",
+    )  # fmt: skip
 
 
 def gate_options(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +44,8 @@ def gate_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="[METRIC=]VALUE",
-        help="how far scores may fall below the baseline's, in the metric's unit (default: 0)",
+        help="how far scores may fall below the baseline, in the metric's unit, or as 1%% of the method's frozen mean "
+        "(default: the baseline's own, else 0)",
     )
     parser.add_argument("--two-sided", action="store_true", help="fail where scores are above the baseline's, too")
     parser.add_argument(
@@ -49,6 +55,14 @@ def gate_options(parser: argparse.ArgumentParser) -> None:
         help="plausible: fail where a fall below the baseline is shown (default); "
         "shown: fail where it is not shown that there is none",
     )
+    parser.add_argument(
+        "--inconclusive",
+        choices=["pass", "fail"],
+        default="pass",
+        help="what a change counts as that is neither shown to be harmless nor to be harmful: exit 0 (pass, the "
+        "default) or 1 (fail)",
+    )
+    parser.add_argument("--verbose", action="store_true", help="print every verdict, not a line a method")
     parser.add_argument("--junit", type=Path, help="write the verdicts as JUnit XML")
     parser.add_argument("--markdown", type=Path, help="write the verdicts as Markdown")
     parser.add_argument("--json", type=Path, help="write the verdicts as JSON")
@@ -57,15 +71,21 @@ def gate_options(parser: argparse.ArgumentParser) -> None:
 def check_options(options: argparse.Namespace) -> None:
     """Find a baseline that cannot be read, or an option without a gate, before hours of a run rather than after."""
     from bench import gate
-    from bench.errors import UserError
+    from bench.errors import NotComparable, UserError
 
     asked = options.gate or options.baseline
     for name in ("junit", "markdown", "json", "tolerance"):
         if getattr(options, name) and not asked:
             raise UserError(f"--{name}: nothing is judged without --gate or --baseline FILE; add one of them")
-    gate.tolerances(options.tolerance)
+    given = gate.tolerances(options.tolerance)
+    if given and not options.baseline:
+        raise UserError("--tolerance: only a baseline reads it; give --baseline FILE, or leave it out")
     if options.baseline:
-        gate.load(options.baseline)
+        try:
+            gate.check_tolerances(gate.load(options.baseline), given)
+        except NotComparable as error:
+            write_uncompared(error, options)
+            raise
 
 
 def verdicts_of(
@@ -75,7 +95,7 @@ def verdicts_of(
     from bench import gate
     from bench.store import Ledger
 
-    found = gate.Judgement()
+    found = gate.Judgement(inconclusive=options.inconclusive)
     if not (suite_gates or baseline):
         return found
     ledger = Ledger(run, read_only=True)
@@ -102,6 +122,27 @@ def verdicts_of(
 
 def cmd_gate(options: argparse.Namespace) -> int:
     from bench.errors import NotComparable
+
+    try:
+        return _gate(options)
+    except NotComparable as error:
+        write_uncompared(error, options)
+        raise
+
+
+def write_uncompared(error: Exception, options: argparse.Namespace) -> None:
+    """Write the forms that were asked for where nothing could be compared: no reader takes an old file for this one."""
+    from bench import gate
+
+    verdict = gate.Verdict(check="baseline" if options.baseline else "rule", rule="gate", method="every method",
+                           outcome="not comparable", sentence=str(error))  # fmt: skip
+    name = options.baseline.name if options.baseline else None
+    _write_forms(gate.Judgement([verdict], baseline=name, inconclusive=options.inconclusive), None, options)
+
+
+def _gate(options: argparse.Namespace) -> int:
+    from bench import gate
+    from bench.errors import NotComparable, UserError
     from bench.results import compute, load_suite
     from bench.store import Ledger
 
@@ -109,6 +150,8 @@ def cmd_gate(options: argparse.Namespace) -> int:
     suite = load_suite(ledger)
     if not suite.gates and not options.baseline:
         raise NotComparable(f"{options.run}: its suite has no gates; add some, or give --baseline FILE")
+    if gate.tolerances(options.tolerance) and not options.baseline:
+        raise UserError("--tolerance: only a baseline reads it; give --baseline FILE, or leave it out")
     results = compute(ledger)
     ledger.close()
     gates = bool(suite.gates)
@@ -117,22 +160,41 @@ def cmd_gate(options: argparse.Namespace) -> int:
 
 
 def tell(judged: Judgement, results: Results, options: argparse.Namespace) -> int:
-    """Print a line a verdict, failures last, and write what was asked for; returns the exit code."""
+    """Print a line a method, or with --verbose a verdict, failures last, and write what was asked for.
+
+    Returns the exit code.
+    """
     from bench import gate
 
-    words = {"passed": "ok", "not comparable": "not comparable", "failed": "FAILED"}
     for note in judged.notes:
         print(f"note: {note}", file=sys.stderr)
-    for verdict in sorted(judged.verdicts, key=lambda v: list(words).index(v.outcome)):
-        say([f"{words[verdict.outcome]}: {verdict.sentence}"])
+    worst_last = sorted(judged.verdicts, key=lambda v: gate.ORDER.index(v.outcome), reverse=True)
+    if options.verbose:
+        say(f"{_WORDS[verdict.outcome]}: {verdict.sentence}" for verdict in worst_last)
+    else:
+        say(gate.by_method(worst_last, _WORDS))
     counts = ", ".join(f"{number} {name}" for name, number in gate.counted(judged.verdicts).items())
     print(f"gate: {gate.overall(judged.verdicts)} ({counts})")
     _summarise(gate.markdown(judged))
+    _write_forms(judged, results, options)
+    return judged.exit_code
+
+
+_WORDS: dict[Outcome, str] = {
+    "passed": "ok",
+    "inconclusive": "changed, inconclusive",
+    "not comparable": "not comparable",
+    "failed": "FAILED",
+}
+
+
+def _write_forms(judged: Judgement, results: Results | None, options: argparse.Namespace) -> None:
+    from bench import gate
+
     told = json.dumps(gate.as_json(judged, results), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     _write_all(
         (options.markdown, gate.markdown(judged)), (options.junit, gate.junit(judged.verdicts)), (options.json, told)
     )
-    return gate.exit_code(judged.verdicts)
 
 
 def _write_all(*files: tuple[Path | None, str]) -> None:
@@ -176,12 +238,25 @@ def _summarise(text: str) -> None:
 
 def cmd_baseline(options: argparse.Namespace) -> int:
     from bench import gate
+    from bench.errors import UserError
     from bench.results import compute
     from bench.store import Ledger
 
-    ledger = Ledger(options.run, read_only=True)
-    content = gate.freeze(compute(ledger), gate.Samples.read(ledger))
+    many = 2 if options.action == "compare" else 1
+    if len(options.paths) != many:
+        raise UserError(f"baseline {options.action}: expected {many} path{'s' * (many > 1)}, got {len(options.paths)}")
+    if options.action != "freeze":
+        if options.out or options.tolerance:
+            raise UserError(f"baseline {options.action}: --out and --tolerance are of `baseline freeze`")
+        frozen = [gate.load(path) for path in options.paths]
+        say(gate.compare(*frozen) if options.action == "compare" else gate.show(*frozen))
+        return 0
+    gate.tolerances(options.tolerance)
+    tolerance = {text.rpartition("=")[0]: text.rpartition("=")[2] for text in options.tolerance}
+    ledger = Ledger(options.paths[0], read_only=True)
+    content = gate.freeze(compute(ledger), gate.Samples.read(ledger), tolerance)
     ledger.close()
+    gate.check_tolerances(gate.Frozen.model_validate(content), {})
     suite = content["suite"]
     name = f"{suite['name']}_twin" if suite["twin"] else suite["name"]
     out = options.out or Path("baselines") / f"{name}.json"

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.cli.judge import check_options, gate_options, tell, verdicts_of
+from bench.cli.judge import check_options, gate_options, tell, verdicts_of, write_uncompared
 from bench.cli.program import Add, positive, say
 from bench.errors import NotComparable, UserError
 
@@ -130,9 +130,13 @@ def cmd_run(options: argparse.Namespace) -> int:
     tell_unscored(done.unscored)
     if not (options.gate or options.baseline):
         return NotComparable.exit_code if done.failed or done.unscored else 0
-    judged = verdicts_of(
-        done.results, suite, suite_gates=options.gate, baseline=options.baseline, run=done.folder, options=options
-    )
+    try:
+        judged = verdicts_of(
+            done.results, suite, suite_gates=options.gate, baseline=options.baseline, run=done.folder, options=options
+        )
+    except NotComparable as error:
+        write_uncompared(error, options)
+        raise
     if done.reuse:
         judged.notes.insert(0, f"judged: {done.reuse.line()}")
     return tell(judged, done.results, options)

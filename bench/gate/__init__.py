@@ -9,24 +9,31 @@ rules.py judges a suite's rules, frozen.py writes and reads baselines, against.p
 where alike.py lets it, intervals.py has the bounds that decide, forms.py what a gate hands back.
 """
 
-from bench.gate.against import against_baseline, tolerances
-from bench.gate.forms import Report, as_json, junit, markdown
+from bench.gate.against import against_baseline
+from bench.gate.forms import Report, as_json, by_method, junit, markdown
 from bench.gate.frozen import Frozen, dump, freeze, load
 from bench.gate.rules import check
 from bench.gate.samples import Samples
-from bench.gate.verdicts import Judgement, Verdict, counted, exit_code, overall
+from bench.gate.shown import compare, show
+from bench.gate.tolerances import Tolerance, check_tolerances, tolerances
+from bench.gate.verdicts import ORDER, Judgement, Verdict, counted, exit_code, overall
 from bench.suite_gates import Gate as Rule
 
 __all__ = [
+    "ORDER",
     "Frozen",
     "Judgement",
     "Report",
     "Rule",
     "Samples",
+    "Tolerance",
     "Verdict",
     "against_baseline",
     "as_json",
+    "by_method",
     "check",
+    "check_tolerances",
+    "compare",
     "counted",
     "dump",
     "exit_code",
@@ -35,5 +42,6 @@ __all__ = [
     "load",
     "markdown",
     "overall",
+    "show",
     "tolerances",
 ]

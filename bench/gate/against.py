@@ -8,19 +8,18 @@ its values and deltas are compared with their frozen intervals as if the two run
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from bench.arms import POOLED, Floats
-from bench.errors import UserError, nearest
-from bench.gate.alike import changed, check_same, row_of
-from bench.gate.frozen import Frozen, FrozenArm, rounded
+from bench.gate.alike import MEANT, Common, changed, in_common, row_of
+from bench.gate.frozen import Frozen, FrozenArm, images_of, rounded
 from bench.gate.intervals import Look, Looks, apart, too_few
 from bench.gate.samples import Samples
+from bench.gate.tolerances import Tolerance, Tolerances, check_read, joined
 from bench.gate.verdicts import (
     SETTING,
     Judgement,
@@ -32,45 +31,33 @@ from bench.gate.verdicts import (
     interval,
     range_of,
     setting_of,
+    span,
     turned,
     where,
 )
+from bench.identity import without_code
 from bench.intervals import Bounds, Interval, looks_bounded
 
-NOISE = 1e-9
+NOISE = 2e-5
+"""Of the largest score: what six significant digits of four scores leave of a difference of differences."""
 Pending = Callable[[], Verdict]
 Quantity = Literal["change", "effect_change"]
 
 
 @dataclass(frozen=True)
 class Terms:
-    """What a run must keep to. A tolerance is in the metric's own unit."""
+    """What a run must keep to."""
 
-    tolerance: Mapping[str, float]
-    otherwise: float = 0.0
+    tolerance: Tolerances
     two_sided: bool = False
     require: Literal["plausible", "shown"] = "plausible"
 
-    def limits(self, metric: str) -> Limits:
+    def limits(self, metric: str, frozen_mean: float) -> Limits:
         """The limits on a change of a metric that is turned so that more is better."""
-        allowed = self.tolerance.get(metric, self.otherwise)
+        found = self.tolerance.get(metric) or self.tolerance.get("") or Tolerance(0.0)
+        allowed = found.allowed(frozen_mean)
         # Adding zero keeps -0.0 out of sentences.
         return Limits(0.0 - allowed, allowed if self.two_sided else None, self.require)
-
-
-def tolerances(given: Iterable[str]) -> dict[str, float]:
-    """`METRIC=VALUE` or `VALUE`, which stands under "", as numbers; UserError for anything else."""
-    found: dict[str, float] = {}
-    for text in given:
-        metric, equals, value = text.rpartition("=")
-        try:
-            number = float(value)
-        except ValueError:
-            number = math.nan
-        if not (number >= 0 and math.isfinite(number)) or (equals and not metric):
-            raise UserError(f"--tolerance {text}: expected a number of at least 0, or METRIC=NUMBER")
-        found[metric] = number
-    return found
 
 
 def against_baseline(
@@ -78,26 +65,26 @@ def against_baseline(
     frozen: Frozen,
     samples: Samples,
     *,
-    tolerance: float | Mapping[str, float] = 0.0,
+    tolerance: float | Mapping[str, float | Tolerance] | None = None,
     two_sided: bool = False,
     require: Literal["plausible", "shown"] = "plausible",
 ) -> Judgement:
-    """Every unmarked arm and metric, and every method's effect, new minus frozen, on the same prompts and seeds.
+    """Every unmarked arm and metric, and every method's effect, new minus frozen, on the prompts and seeds of both.
 
     Fails where the interval of the mean change lies wholly below -`tolerance` (a number, or by metric with "" for all
-    others); `two_sided` also where it lies wholly above; `require="shown"` where any of it does. Intervals are
-    Bonferroni's for all looks together. A scorer that has changed makes its metric not comparable. Raises
-    NotComparable for another suite, protocol, baseline method or other prompts.
+    others; a command's own stand before the baseline's); `two_sided` also where it lies wholly above;
+    `require="shown"` where any of it does. What else has changed is inconclusive unless the whole interval is within
+    the limits. Intervals are Bonferroni's for all looks together. Other weights or another version of a scorer make
+    its metric not comparable; other code of it is compared. Raises NotComparable for another suite or baseline method,
+    for other settings of what both have, and where they have no pair in common.
     """
-    check_same(results, frozen, samples)
-    given = {"": tolerance} if isinstance(tolerance, float | int) else dict(tolerance)
-    for name in given:
-        if name and name not in frozen.metrics:
-            raise UserError(f"--tolerance {name}: no metric of this baseline{nearest(name, frozen.metrics)}")
-    terms = Terms(given, given.get("", 0.0), two_sided, require)
-    pairing = _Pairing(results, frozen, samples, terms)
+    common = in_common(results, frozen, samples)
+    given = {} if tolerance is None else {"": tolerance} if isinstance(tolerance, float | int) else dict(tolerance)
+    terms = Terms(joined(frozen, given), two_sided, require)
+    pairing = _Pairing(results, frozen, samples, terms, common)
     verdicts = pairing.verdicts()
-    return Judgement(verdicts, [*changed(results, frozen, samples), *pairing.notes])
+    check_read(given, (v.metric or "" for v in verdicts))
+    return Judgement(verdicts, [*common.notes, *changed(results, frozen, samples, common), *pairing.notes])
 
 
 def _labels(row: Row) -> tuple[Any, ...]:
@@ -111,8 +98,8 @@ def _rounded(value: Any) -> Any:
 class _Pairing:
     """The looks at one run beside one baseline."""
 
-    def __init__(self, results: Results, frozen: Frozen, samples: Samples, terms: Terms) -> None:
-        self.frozen, self.samples, self.terms = frozen, samples, terms
+    def __init__(self, results: Results, frozen: Frozen, samples: Samples, terms: Terms, common: Common) -> None:
+        self.frozen, self.samples, self.terms, self.common = frozen, samples, terms, common
         self.results = results
         self.looks = Looks()
         self.notes: list[str] = []
@@ -127,13 +114,18 @@ class _Pairing:
         pending: list[Pending] = []
         marked: dict[str, None] = {}
         for metric, held in self.frozen.metrics.items():
+            if metric not in (self.results.get("metrics") or {}) and metric not in self.samples.suite.metrics:
+                self.notes.append(f"not compared, because the suite no longer has the metric: {metric}")
+                continue
             digest = ((self.results.get("metrics") or {}).get(metric) or {}).get("digest")
-            if digest != held.digest:
+            if without_code(str(digest)) != without_code(held.digest):
                 row = {"method": "every method", "metric": metric}
-                said = f"{metric}: its scorer is {digest}, when frozen it was {held.digest}; freeze the baseline again"
+                said = f"{metric}: its scorer is {digest}, when frozen it was {held.digest}; {MEANT}"
                 pending.append(self._cannot(row, "change", said))
                 continue
-            for arm in self.frozen.arms:
+            if digest != held.digest:
+                self.notes.append(f"the code of the scorer of {metric} has changed: what it gives now is compared")
+            for arm in self.common.arms:
                 if metric in (*arm.optimises, *self.marks.get((self._setting(arm), arm.method), ())):
                     marked[f"{arm.method} on {metric}"] = None
                 elif held.kind == "set":
@@ -147,9 +139,10 @@ class _Pairing:
 
     def _arm(self, arm: FrozenArm, metric: str) -> Iterator[Pending]:
         row = {**row_of(arm), "metric": metric}
-        then = _column(arm.scores.get(metric))
+        then = self._then(arm, metric)
         if then is None:
             return
+        row |= self._images(arm)
         base = self._base(arm)
         pair = self.frozen.metrics[metric].kind == "pair"
         quantities: list[Quantity] = [] if pair else ["change"]
@@ -168,12 +161,12 @@ class _Pairing:
 
     def _effect(self, row: dict[str, Any], base: FrozenArm | None, metric: str, change: Floats) -> Pending:
         """Difference of differences: how much more the method has changed than the baseline arm."""
-        then = _column(base.scores.get(metric)) if base else None
+        then = self._then(base, metric) if base else None
         now = self._now(base, metric) if base else None
         if then is None or now is None or bool(np.isnan(now[~np.isnan(change)]).any()):
             return self._cannot(row, "effect_change", f"{where(row)}: {self.frozen.suite.baseline} has no such scores")
         difference = change - (now - then)
-        # Scores have six digits; what is left of a difference far below them is float noise.
+        # What is left below the digits that are kept is no change.
         difference[np.abs(difference) <= NOISE * np.nanmax(np.abs(now))] = 0.0
         return self._look(row, "effect_change", difference, same=not np.nan_to_num(difference).any())
 
@@ -197,7 +190,7 @@ class _Pairing:
         if frozen is None or then is None:
             return
         found = interval({name: _rounded(value) for name, value in (now or {}).items()}, *names)
-        if now is None or found is None or now["n"] != then["n"]:
+        if now is None or found is None or now["n"] != then["n"] or not self.common.whole:
             why = (now or {}).get("refused") or (f"{now['n']} images, frozen of {then['n']}" if now else "")
             yield self._cannot(row, quantity, f"{where(row)}: not measured alike now{f' ({why})' if why else ''}")
             return
@@ -212,7 +205,7 @@ class _Pairing:
     def _look(self, row: dict[str, Any], quantity: Quantity, change: Floats, *, same: bool) -> Pending:
         metric = row["metric"]
         there = ~np.isnan(change)
-        prompts = self.samples.prompts(np.flatnonzero(there))
+        prompts = self.samples.prompts(self.common.now[there])
         gains = change[there] if self.frozen.metrics[metric].higher_is_better else -change[there]
         # The same scores leave nothing to chance, so they are no look.
         look = (
@@ -232,7 +225,7 @@ class _Pairing:
 
     def _decided(self, row: Row, quantity: Quantity, look: Look, *, same: bool) -> Pending:
         """The verdict on a look, once it is answered; `row` has its counts."""
-        limits, of = self.terms.limits(row["metric"]), self.frozen.metrics[row["metric"]]
+        limits, of = self._limits(row), self.frozen.metrics[row["metric"]]
         flipped = "" if of.higher_is_better else " (sign turned: lower is better)"
         what = f"{where(row)}: {self._said(quantity)}"
 
@@ -240,19 +233,24 @@ class _Pairing:
             found = look.answer
             if found is None:
                 return self._cannot(row, quantity, f"{what}: one prompt says nothing of others")()
-            outcome, why = limits.decide(found)
+            outcome, why = ("passed", "") if same else limits.compared(found)
             if look.few and limits.require == "shown" and outcome == "passed" and not same:
                 return self._cannot(row, quantity, f"{what}: {too_few(look)}")()
             if same:
                 scores = quantity == "change" and of.kind == "image"
                 sentence = f"{what} exactly 0" + (f", the same {row['n']} scores" if scores else "")
             else:
-                value = f"{found.estimate:+.4g} [{found.low:+.4g}, {found.high:+.4g}]{flipped}"
+                value = f"{span(found)}{flipped}"
                 counted = f"{row['n']} images, the two intervals taken as independent"
                 if of.kind != "set":
                     counted = f"{row['n']} pairs on {row['n_prompts']} prompts"
                 sentence = f"{what} {value}, {why}; n = {counted}"
-            return self._verdict(row, quantity, outcome=outcome, sentence=sentence,
+            sentence += _images_said(row)
+            resolves = None if same else finite(found.estimate - found.low)
+            if outcome == "inconclusive":
+                least = "no loss at all" if resolves is None else f"a loss of {resolves:.3g} at the least"
+                sentence += f"; this n could have ruled out {least}"
+            return self._verdict(row, quantity, outcome=outcome, sentence=sentence, resolves=resolves,
                                  estimate=found.estimate, low=finite(found.low), high=finite(found.high),
                                  level=self.looks.level)  # fmt: skip
 
@@ -265,7 +263,7 @@ class _Pairing:
         return lambda: self._verdict(row, quantity, outcome="not comparable", sentence=sentence)
 
     def _verdict(self, row: dict[str, Any], quantity: Quantity, **fields: Any) -> Verdict:
-        limits = self.terms.limits(row["metric"])
+        limits = self._limits(row)
         effect = f" over {self.frozen.suite.baseline}" if quantity == "effect_change" else ""
         ways = [
             word for word, on in (("two-sided", limits.most is not None), ("shown", limits.require == "shown")) if on
@@ -288,7 +286,37 @@ class _Pairing:
             return None
         values = np.full(len(self.samples.measured.pairs), np.nan)
         values[found.pair] = rounded(self.samples.scores(found, metric))
-        return values
+        return values[self.common.now]
+
+    def _then(self, arm: FrozenArm, metric: str) -> Floats | None:
+        """The arm's frozen scores of the pairs in common; None where it has none."""
+        column = _column(arm.scores.get(metric))
+        if column is None:
+            return None
+        there = column[self.common.then]
+        return None if np.isnan(there).all() else there
+
+    def _images(self, arm: FrozenArm) -> dict[str, int]:
+        """How many images of the pairs in common there are, and how many have changed; nothing of older baselines."""
+        now = self.samples.arm(self._setting(arm), arm.method, POOLED)
+        if arm.images is None or now is None:
+            return {}
+        digests = dict(zip(now.pair.tolist(), images_of(self.samples, now), strict=True))
+        pairs = zip(self.common.then.tolist(), self.common.now.tolist(), strict=True)
+        changes = [arm.images[i] != digests.get(j) for i, j in pairs]
+        return {"images": len(changes), "images_changed": sum(changes)}
+
+    def _limits(self, row: Row) -> Limits:
+        """The limits on a change of a row, whose method's frozen mean a relative tolerance is of."""
+        metric = str(row["metric"])
+        arm = next((one for one in self.frozen.arms if _labels(row_of(one)) == _labels(row)), None)
+        column = self._then(arm, metric) if arm else None
+        mean = arm.metrics.get(metric, {}).get("mean") if arm else None
+        return self.terms.limits(metric, float(np.nanmean(column)) if column is not None else float(mean or 0.0))
+
+
+def _images_said(row: Row) -> str:
+    return f"; {row['images_changed']} of {row['images']} images changed" if row.get("images") else ""
 
 
 def _column(values: Sequence[float | None] | None) -> Floats | None:

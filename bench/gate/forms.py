@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -56,6 +56,24 @@ def as_json(judgement: Judgement, results: Results | None) -> dict[str, Any]:
         verdicts=judgement.verdicts,
     )
     return report.model_dump(mode="json", by_alias=True)
+
+
+def by_method(verdicts: Sequence[Verdict], words: Mapping[Outcome, str]) -> Iterator[str]:
+    """A line a method, the worst last: its outcome, images that changed, and the worst finding."""
+    groups: dict[str, list[Verdict]] = {}
+    for row in verdicts:
+        groups.setdefault(row.method, []).append(row)
+    for method, rows in sorted(groups.items(), key=lambda one: -min(ORDER.index(row.outcome) for row in one[1])):
+        worst = min(rows, key=lambda row: ORDER.index(row.outcome))
+        n = len(rows)
+        if worst.outcome == "passed":
+            changed = next((row for row in rows if row.images_changed is not None), None)
+            images = f", {changed.images_changed} of {changed.images} images changed" if changed else ""
+            yield f"{words['passed']}: {method}: {n} verdict{'s' * (n > 1)}{images}"
+            continue
+        alike = sum(row.outcome == worst.outcome for row in rows)
+        more = f" (and {alike - 1} more of {n} verdicts)" if alike > 1 else ""
+        yield f"{words[worst.outcome]}: {worst.sentence}{more}"
 
 
 def markdown(judgement: Judgement) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bench.arms import POOLED, Floats
+from bench.arms import POOLED, Floats, MeasuredArm
 from bench.errors import NotComparable, UserError
 from bench.gate.samples import Samples, jobs_of
 from bench.gate.verdicts import SETTING, Results, Row, setting_of
@@ -25,6 +26,8 @@ from bench.metrics.base import Kind
 SCHEMA = 2
 KIND = "noisebench baseline"
 DIGITS = 6
+IMAGE = 16
+"""Hex digits that are kept of an image's digest."""
 _COMPARED = (*SETTING, "prompts", "method", "metric", "baseline", "n", "n_prompts", "delta", "low", "high", "p_holm",
              "win_rate", "win_low", "win_high", "marked")  # fmt: skip
 _AGAIN = "freeze it again: python -m bench baseline freeze RUN"
@@ -68,6 +71,9 @@ class FrozenSet(_Part):
     """Prompts times seeds."""
     digest: str
     """Of every index, seed and prompt text, in order."""
+    keys: list[str] | None = None
+    """Of each pair its seed and prompt text, and its number among equal ones: they find it in a suite that has grown.
+    Baselines from before have none, and are compared with the same pairs only."""
 
 
 class FrozenArm(_Part):
@@ -87,6 +93,8 @@ class FrozenArm(_Part):
     """Mean, interval and n by metric."""
     scores: dict[str, list[float | None]]
     """By metric that is not one of sets, in the order of the pairs; null where the metric does not judge a prompt."""
+    images: list[str] | None = None
+    """Digests of its images' pixels in the order of the pairs; baselines from before have none."""
 
 
 class Frozen(_Part):
@@ -106,6 +114,8 @@ class Frozen(_Part):
     hardware: list[str]
     """What the times in `cost` were measured on."""
     metrics: dict[str, FrozenMetric]
+    tolerance: dict[str, str] = {}
+    """How far scores may fall, such as `0.01` or `1%`, by metric and under "" for all others; a command's own win."""
     pairs: dict[str, FrozenSet]
     """By prompt set, in the order of the scores."""
     arms: list[FrozenArm] = Field(min_length=1)
@@ -114,7 +124,7 @@ class Frozen(_Part):
     these deltas for metrics of sets, which have none."""
 
 
-def freeze(results: Results, samples: Samples) -> dict[str, Any]:
+def freeze(results: Results, samples: Samples, tolerance: Mapping[str, str] | None = None) -> dict[str, Any]:
     """A finished run as the content of a baseline file; raises NotComparable for an unfinished or empty one."""
     rows = [row for row in results["arms"] if row["prompts"] == POOLED]
     if not rows or not any(row["n"] for row in rows):
@@ -136,6 +146,7 @@ def freeze(results: Results, samples: Samples) -> dict[str, Any]:
         "provenance": provenance,
         "hardware": sorted({row["cost"]["hardware"] for row in rows if row["cost"].get("hardware")}),
         "metrics": {name: {key: of[key] for key in FrozenMetric.model_fields} for name, of in metrics.items()},
+        "tolerance": dict(tolerance or {}),
         "pairs": pairs_of(samples),
         "arms": [_arm(row, samples, {name: of["kind"] for name, of in metrics.items()}) for row in rows],
         "comparisons": [
@@ -153,8 +164,19 @@ def pairs_of(samples: Samples) -> dict[str, dict[str, Any]]:
     found = {}
     for prompts, some in groupby(samples.measured.pairs, key=lambda pair: pair.prompts):
         told = [[pair.index, pair.seed, pair.text] for pair in some]
-        found[prompts] = {"n": len(told), "digest": _digest(told)}
+        times: Counter[tuple[Any, ...]] = Counter()
+        keys = []
+        for _, seed, text in told:
+            keys.append(_digest([seed, text, times[seed, text]])[:12])
+            times[seed, text] += 1
+        found[prompts] = {"n": len(told), "digest": _digest(told), "keys": keys}
     return found
+
+
+def images_of(samples: Samples, arm: MeasuredArm) -> list[str | None]:
+    """The digest of each image of an arm, in the order of its pairs; None where there is no image."""
+    digests = samples.measured.images.words["digest"]
+    return [str(digests[row])[:IMAGE] if row >= 0 else None for row in arm.image]
 
 
 def rounded(values: Iterable[float]) -> Floats:
@@ -180,6 +202,7 @@ def _arm(row: Row, samples: Samples, kinds: Mapping[str, str]) -> dict[str, Any]
         "cost": {key: _short(value) for key, value in row["cost"].items() if not isinstance(value, dict)},
         "metrics": {n: {key: _short(row["metrics"][n][key]) for key in ("mean", "low", "high", "n")} for n in kinds},
         "scores": {n: [None if np.isnan(v) else float(v) for v in values] for n, values in scores.items()},
+        "images": images_of(samples, arm),
     }
 
 
@@ -243,7 +266,13 @@ def load(path: Path) -> Frozen:
 def _check_lengths(path: Path, frozen: Frozen) -> None:
     n = sum(one.n for one in frozen.pairs.values())
     for arm in frozen.arms:
-        for name, values in arm.scores.items():
-            if len(values) != n or name not in frozen.metrics:
-                said = f"{arm.method} has {len(values)} scores of {name}, expected {n}"
+        counts = {f"scores of {name}": len(values) for name, values in arm.scores.items()}
+        counts |= {"images": len(arm.images)} if arm.images is not None else {}
+        unknown = arm.scores.keys() - frozen.metrics.keys()
+        for name, number in counts.items():
+            if number != n or unknown:
+                said = f"{arm.method} has {number} {name}, expected {n}"
                 raise UserError(f"{path}: not a readable baseline ({said}); {_AGAIN}")
+    for name, one in frozen.pairs.items():
+        if one.keys is not None and len(one.keys) != one.n:
+            raise UserError(f"{path}: not a readable baseline ({len(one.keys)} keys of {name}, not {one.n}); {_AGAIN}")

@@ -112,7 +112,7 @@ class Limits:
         return "passed", f"not shown to be {self._said('below', 'above', ' or ')}"
 
     def compared(self, found: Interval) -> tuple[Outcome, str]:
-        """As `decide`, of a change: one that is neither shown to be within the limits nor beyond them is inconclusive."""
+        """As `decide`, of a change: one that is not shown to be within the limits nor beyond them is inconclusive."""
         outcome, why = self.decide(found)
         if outcome == "failed" or self.require == "shown" or self._shown(found)[0] == "passed":
             return outcome, self._shown(found)[1] if outcome == "passed" else why

@@ -1,0 +1,241 @@
+"""Three outcomes against a baseline: passed, changed but inconclusive, failed; and what suites have in common."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Bench, Run
+from perf.gate_simulation import METRIC, World, suite_of
+from test_gate_baseline import CASE, against, drawn, frozen_of, outcomes, twice
+from test_gate_baseline import world as world
+
+from bench import gate
+from bench.errors import UserError
+from bench.gate import Frozen
+from bench.gate.verdicts import Judgement, span
+from bench.resampling import Interval
+
+# Inconclusive --------------------------------------------------------------------------------------------------------
+
+
+def test_a_change_that_shows_nothing_is_neither_a_pass_nor_a_failure(world: World) -> None:
+    """The same distribution, other draws: n cannot say, and says what it could have."""
+    judged = against(world, drawn(0), drawn(1))
+    assert set(outcomes(judged).values()) == {"inconclusive"}
+    for verdict in judged.verdicts:
+        assert verdict.estimate is not None
+        assert verdict.low is not None
+        assert verdict.resolves == pytest.approx(verdict.estimate - verdict.low)
+        assert "changed" in gate.forms.WORDS[verdict.outcome]
+        assert f"this n could have ruled out a loss of {verdict.resolves:.3g} at the least" in verdict.sentence
+
+
+def test_a_change_within_its_tolerance_is_shown_to_be_harmless(world: World) -> None:
+    assert set(outcomes(against(world, drawn(0), drawn(1), tolerance=0.5)).values()) == {"passed"}
+
+
+@pytest.mark.parametrize(("inconclusive", "code"), [("pass", 0), ("fail", 1)])
+def test_what_inconclusive_counts_as_is_a_choice(world: World, inconclusive: Any, code: int) -> None:
+    judged = against(world, drawn(0), drawn(1))
+    judged.inconclusive = inconclusive
+    assert judged.exit_code == code
+    assert gate.overall(judged.verdicts) == "inconclusive"
+
+
+def test_it_is_yellow_and_skipped_with_its_reason(world: World) -> None:
+    judged = against(world, drawn(0), drawn(1))
+    assert gate.markdown(judged).count("| 🟡 changed, inconclusive |") == 3
+    root = ET.fromstring(gate.junit(judged.verdicts).encode())
+    assert (root.get("skipped"), root.get("failures"), root.get("errors")) == ("3", "0", "0")
+    assert "at the least" in str(root.findall(".//skipped")[0].get("message"))
+
+
+def test_a_failure_outranks_it_and_so_does_what_could_not_be_compared(world: World) -> None:
+    judged = against(world, drawn(0), drawn(1))
+    one = judged.verdicts[0]
+    assert gate.overall([one, one.model_copy(update={"outcome": "failed"})]) == "failed"
+    assert gate.exit_code([one, one.model_copy(update={"outcome": "not comparable"})]) == 3
+
+
+# Images --------------------------------------------------------------------------------------------------------------
+
+
+def test_images_that_changed_bit_for_bit_are_counted(tmp_path: Path) -> None:
+    frozen, results, samples = twice(tmp_path, drawn(0), drawn(0), lambda ledger: _repaint(ledger))
+    judged = gate.against_baseline(results, frozen, samples)
+    found = {(v.method, v.images, v.images_changed) for v in judged.verdicts}
+    assert found == {("standard", 100, 0), ("method", 100, 1)}
+    assert "1 of 100 images changed" in judged.verdicts[1].sentence
+
+
+def _repaint(ledger: Any) -> None:
+    for table in ("images", "scores"):
+        ledger.db.execute(f"UPDATE {table} SET digest = 'repainted' WHERE digest = 'method-7-0'")
+
+
+def test_a_baseline_from_before_has_no_digests_and_is_read(world: World, tmp_path: Path) -> None:
+    content = frozen_of(world, drawn(0)).model_dump(by_alias=True)
+    del content["tolerance"]
+    for arm in content["arms"]:
+        del arm["images"]
+    for pairs in content["pairs"].values():
+        del pairs["keys"]
+    (tmp_path / "old.json").write_text(json.dumps(content))
+    results, samples = world.run(drawn(0))
+    judged = gate.against_baseline(results, gate.load(tmp_path / "old.json"), samples)
+    assert set(outcomes(judged).values()) == {"passed"}
+    assert {v.images for v in judged.verdicts} == {None}
+
+
+# What both have ------------------------------------------------------------------------------------------------------
+
+
+def test_other_code_of_a_scorer_is_compared_and_said(tmp_path: Path) -> None:
+    frozen, results, samples = twice(tmp_path, drawn(0), drawn(0))
+    results["metrics"][METRIC]["digest"] += "+code:0123456789abcdef"
+    judged = gate.against_baseline(results, frozen, samples)
+    assert set(outcomes(judged).values()) == {"passed"}
+    assert f"the code of the scorer of {METRIC} has changed: what it gives now is compared" in judged.notes
+
+
+def test_a_suite_with_fewer_prompts_is_compared_on_those(tmp_path: Path) -> None:
+    less = suite_of(CASE).model_copy(update={"limit": 50})
+
+    def harm(ledger: Any) -> None:
+        ledger.set("suite", less.model_dump(mode="json"))
+        ledger.db.execute("DELETE FROM cells WHERE prompt_index >= 50")
+
+    frozen, results, samples = twice(tmp_path, drawn(0), drawn(0), harm)
+    judged = gate.against_baseline(results, frozen, samples)
+    assert set(outcomes(judged).values()) == {"passed"}
+    assert {v.n for v in judged.verdicts} == {50}
+    assert "not compared, because only the baseline has them: 50 pairs of captions" in judged.notes
+
+
+def test_prompts_in_another_order_are_found_by_their_text_and_seed(tmp_path: Path) -> None:
+    def harm(ledger: Any) -> None:
+        ledger.db.execute("UPDATE cells SET prompt_index = 1000 + prompt_index")
+        ledger.db.execute("UPDATE cells SET prompt_index = 1099 - prompt_index")
+
+    frozen, results, samples = twice(tmp_path, drawn(0), drawn(0), harm)
+    judged = gate.against_baseline(results, frozen, samples)
+    assert {(v.outcome, v.estimate, v.n) for v in judged.verdicts} == {("passed", 0.0, 100)}
+
+
+def test_a_method_that_was_added_or_taken_out_is_listed(tmp_path: Path) -> None:
+    suite = suite_of(CASE)
+    renamed = [spec.model_copy(update={"label": "newer"}) if spec.label == "method" else spec for spec in suite.methods]
+    other = suite.model_copy(update={"methods": tuple(renamed)})
+
+    def harm(ledger: Any) -> None:
+        ledger.set("suite", other.model_dump(mode="json"))
+        ledger.set("optimises", {"newer": [], "standard": []})
+        ledger.db.execute("UPDATE cells SET method = 'newer' WHERE method = 'method'")
+
+    frozen, results, samples = twice(tmp_path, drawn(0), drawn(0), harm)
+    judged = gate.against_baseline(results, frozen, samples)
+    assert outcomes(judged) == {("standard", "change"): "passed"}
+    said = " ".join(judged.notes)
+    assert "only the baseline has it: method (world" in said
+    assert "only the run has it: newer (world" in said
+
+
+# Tolerances ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_relative_tolerance_is_of_the_frozen_mean(world: World) -> None:
+    old = {arm: values + 10 for arm, values in drawn(0).items()}
+    new = {arm: values - 0.3 for arm, values in old.items()}
+    mean = old["method"].mean()
+    assert outcomes(against(world, old, new, tolerance=gate.tolerances(["4%"])))["method", "change"] == "passed"
+    assert outcomes(against(world, old, new, tolerance=gate.tolerances(["2%"])))["method", "change"] == "failed"
+    assert 0.02 * mean < 0.3 < 0.04 * mean
+
+
+def test_a_baseline_s_own_tolerance_holds_unless_the_command_has_another(world: World) -> None:
+    old, new = drawn(0), drawn(0, both=-0.5)
+    results, samples = world.run(old)
+    frozen = Frozen.model_validate(gate.freeze(results, samples, {METRIC: "0.6"}))
+    results, samples = world.run(new)
+    assert outcomes(gate.against_baseline(results, frozen, samples))["method", "change"] == "passed"
+    again = gate.against_baseline(results, frozen, samples, tolerance=gate.tolerances([f"{METRIC}=0.1"]))
+    assert outcomes(again)["method", "change"] == "failed"
+
+
+def test_a_tolerance_that_nothing_reads_is_an_error(world: World) -> None:
+    with pytest.raises(UserError, match="every metric that is compared has one of its own"):
+        against(world, drawn(0), drawn(0), tolerance=gate.tolerances(["0.1", f"{METRIC}=0.2"]))
+
+
+# Words ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (Interval(-6.5e-07, -1.2e-06, 1.059e-22), "-6.5e-07 [-1.2e-06, 0]"),
+        (Interval(0.01234567, -0.5, 0.25), "+0.0123 [-0.5, +0.25]"),
+        (Interval(0.0, 0.0, 0.0), "0 [0, 0]"),
+        (Interval(-123.4567, -200.0, 1e-3), "-123.5 [-200, 0]"),
+    ],
+)
+def test_an_interval_has_no_more_digits_than_say_something(found: Interval, said: str) -> None:
+    assert span(found) == said
+
+
+def test_a_line_a_method_and_the_rest_behind_verbose(bench: Bench, finished: Run, tmp_path: Path) -> None:
+    frozen = tmp_path / "b.json"
+    assert bench("baseline", "freeze", finished.folder, "--out", frozen).code == 0
+    short = bench("gate", finished.folder, "--baseline", frozen)
+    long = bench("gate", finished.folder, "--baseline", frozen, "--verbose")
+    assert (short.code, long.code) == (0, 0), short.err + long.err
+    assert len(short.out.splitlines()) == 4 + 1, "four methods and the sum"
+    assert "ok: inversion: 4 verdicts, 0 of 4 images changed" in short.out.splitlines()
+    assert len(long.out.splitlines()) > 10
+
+
+@pytest.mark.parametrize("harm", ["suite", "schema"])
+def test_forms_are_written_where_nothing_can_be_compared(
+    bench: Bench, finished: Run, tmp_path: Path, harm: str
+) -> None:
+    frozen = tmp_path / "b.json"
+    assert bench("baseline", "freeze", finished.folder, "--out", frozen).code == 0
+    content = json.loads(frozen.read_text())
+    content = {**content, "schema": 1} if harm == "schema" else {**content, "suite": {**content["suite"], "name": "x"}}
+    frozen.write_text(json.dumps(content))
+    files = {name: tmp_path / f"g.{name}" for name in ("json", "junit", "markdown")}
+    options = [part for name, path in files.items() for part in (f"--{name}", path)]
+    done = bench("gate", finished.folder, "--baseline", frozen, *options)
+    assert done.code == 3
+    assert json.loads(files["json"].read_text())["exit_code"] == 3
+    assert ET.fromstring(files["junit"].read_bytes()).get("errors") == "1"
+    assert files["markdown"].read_text().startswith("## Gate: not comparable")
+
+
+def test_show_and_compare_read_baselines(bench: Bench, finished: Run, tmp_path: Path) -> None:
+    one, other = tmp_path / "a.json", tmp_path / "b.json"
+    freeze = ("baseline", "freeze", finished.folder, "--out")
+    assert bench(*freeze, one, "--tolerance", "shapes-clipscore=1%").code == 0
+    shown = bench("baseline", "show", one)
+    assert shown.code == 0
+    assert "tolerances: shapes-clipscore 1%" in shown.out
+    assert "images: digests of every one" in shown.out
+    content = json.loads(one.read_text())
+    content["arms"][1]["images"][0] = "0" * 16
+    content["arms"][1]["scores"]["shapes-clipscore"][0] += 1.0
+    other.write_text(json.dumps(content))
+    found = bench("baseline", "compare", one, other)
+    assert found.code == 0
+    (line,) = [line for line in found.out.splitlines() if line.startswith(content["arms"][1]["method"])]
+    assert "1 of 4 images changed" in line
+    assert "1 scores differ" in line
+    assert bench("baseline", "compare", one).code == 2
+    assert bench("baseline", "freeze", finished.folder, "--out", other, "--tolerance", "none=1").code == 2
+
+
+def test_a_judgement_without_verdicts_is_not_comparable() -> None:
+    assert Judgement().exit_code == 3
