@@ -235,6 +235,25 @@ def test_shown_asks_for_the_whole_interval(
     assert ("not shown to be at least -0.05" in verdict.sentence) is not shown
 
 
+def test_too_few_prompts_show_nothing_unless_the_score_has_a_range() -> None:
+    """Twelve prompts do not show a long tail of losses; a share cannot have one, and a wide interval still decides."""
+    found = results(comparison(0.0, -0.01, 0.01, n_prompts=12))
+    verdict = one(found, delta=-0.05, require="shown")
+    assert verdict.outcome == "not comparable"
+    assert "too few prompts (12) to show how small a loss is" in verdict.sentence
+    assert one(found, delta=-0.05).outcome == "passed"
+    assert one(found, delta=0.05, require="shown").outcome == "failed", "that nothing is shown is known with any number"
+    found["metrics"]["preference"]["bounds"] = [0, 1]
+    assert one(found, delta=-0.05, require="shown").outcome == "passed"
+
+
+def test_a_sentence_says_what_widened_its_interval() -> None:
+    found = results(comparison(-0.094, -0.134, -0.054))
+    rules = [Rule(metric="preference", delta=-0.05), Rule(metric="preference", win_rate=0.1)]
+    assert "(at 97.5 %, one of 2 looks)" in gate.check(found, rules)[0].sentence
+    assert "looks" not in gate.check(found, rules[:1])[0].sentence
+
+
 def test_a_win_rate_without_a_metric_is_of_the_first_that_the_method_does_not_optimise() -> None:
     rows = [
         comparison(0, -1, 1, marked=True, win_rate=0.9, win_low=0.88, win_high=0.92),

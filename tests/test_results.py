@@ -110,6 +110,8 @@ def test_intervals_and_tests_are_those_of_the_single_functions(tmp_path: Path) -
     delta, rate = stats.paired_delta(ours, theirs, texts), stats.win_rate(ours, theirs, texts)
     assert (told["low"], told["high"]) == pytest.approx((delta.low, delta.high), rel=1e-9)
     assert (told["win_rate"], told["win_low"], told["win_high"]) == pytest.approx((rate.estimate, rate.low, rate.high))
+    strict = stats.win_rate_strict(ours, theirs, texts)
+    assert [told[name] for name in stats.RATES[3:]] == pytest.approx([strict.estimate, strict.low, strict.high])
     assert told["p"] == stats.sign_flip_p(np.subtract(ours, theirs), texts)
     assert told["detectable"] == pytest.approx(stats.smallest_detectable(np.subtract(ours, theirs), texts))
     assert told["sd"] / math.sqrt(30) * 2.8015852 == pytest.approx(told["detectable"], rel=1e-6)

@@ -108,6 +108,11 @@ class Looks:
         self._answers.append(answer)
         return look
 
+    @property
+    def said(self) -> str:
+        """What widened the intervals, to stand beside one; nothing for a single look."""
+        return f" (at {100 * self.level:.4g} %, one of {len(self)} looks)" if len(self) > 1 else ""
+
     def __len__(self) -> int:
         return len(self._asked)
 

@@ -118,7 +118,7 @@ def _bound(results: Results, rule: Rule, row: Row, samples: Samples | None, look
             " († the method optimises it)" if row.get("marked") else ""
         )
         spread = span(found).partition(" ")[2] if rule.kind == "delta" else f"[{found.low:.4g}, {found.high:.4g}]"
-        sentence = f"{where(row)}: {value} {spread}{notes}, {said}; n = {row.get('n')}"
+        sentence = f"{where(row)}: {value} {spread}{looks.said}{notes}, {said}; n = {row.get('n')}"
         return _verdict(rule, row, outcome=outcome, sentence=sentence, found=found, level=looks.level)
 
     return verdict
@@ -189,7 +189,7 @@ def _cost(results: Results, rule: Rule, arm: Row, looks: Looks) -> Pending:
             return _verdict(rule, arm, outcome=outcome, sentence=f"{place}: {bounds.estimate:.3g} {said}, {why}",
                             found=bounds)  # fmt: skip
         spread = f"[{bounds.low:.3g}, {bounds.high:.3g}]"
-        sentence = f"{place}: {bounds.estimate:.3g} {spread} {said}, {why}"
+        sentence = f"{place}: {bounds.estimate:.3g} {spread}{looks.said} {said}, {why}"
         return _verdict(rule, arm, outcome=outcome, sentence=sentence, found=bounds, level=looks.level)
 
     return decided
