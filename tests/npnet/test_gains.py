@@ -111,7 +111,7 @@ def test_middling_captions_are_found_by_their_other_pairs(tmp_path: Path) -> Non
 def test_pairs_that_are_not_finite_count_in_nothing(tmp_path: Path) -> None:
     scores = {"taste": [(0.0, float("nan") if i == 0 else 1.0) for i in range(48)]}
     collection(tmp_path / "c", scores=scores, broken={1: float("inf")}, calls=10)
-    assert cells(printed(tmp_path / "c")[2])[3] == "+1.000 [+1.000, +1.000], 100.0 %"
+    assert cells(printed(tmp_path / "c")[2])[3] == "+1.000 [+0.723, +1.000], 100.0 %"
 
 
 def test_a_teachers_name_breaks_no_table(tmp_path: Path) -> None:
