@@ -41,10 +41,11 @@ def imagereward(folder: Path) -> One:
 def pickscore(folder: Path) -> One:
     """As the model's card has it."""
     from PIL import Image
-    from transformers import CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizerFast
+    from transformers import CLIPImageProcessorPil, CLIPModel, CLIPProcessor, CLIPTokenizerFast
 
     net = CLIPModel.from_pretrained(folder / "PickScore_v1", dtype=torch.float32).eval()
-    processor = CLIPProcessor(CLIPImageProcessor(), CLIPTokenizerFast.from_pretrained(folder / "PickScore_v1"))
+    # By Pillow, as when the card was written; the default now asks torchvision where it is installed.
+    processor = CLIPProcessor(CLIPImageProcessorPil(), CLIPTokenizerFast.from_pretrained(folder / "PickScore_v1"))
     settings: dict[str, Any] = {"padding": True, "truncation": True, "max_length": 77, "return_tensors": "pt"}
 
     def one(image: np.ndarray, prompt: Prompt) -> float:
