@@ -44,7 +44,7 @@ def of_images(found: Codes) -> dict[str, str]:
 
 
 def changed(then: Mapping[str, str] | None, now: Mapping[str, str]) -> list[str]:
-    """What of today's code the images were not made by; all of it where nobody kept that."""
+    """What of today's code the images were not made by; all of it where that was not kept."""
     return [name for name, digest in now.items() if (then or {}).get(name) != digest]
 
 
@@ -78,7 +78,7 @@ class Kept:
 def decided(plan: Plan, ledger: Ledger, found: Codes, other_code: OtherCode) -> Plan:
     """The plan as it is to be run into this ledger: its images made again, or those of other code in their places.
 
-    UserError, which names what has changed and both ways on, where that is to be decided and nobody has.
+    UserError, which names what has changed and both ways on, where that is still to be decided.
     """
     now = of_images(found)
     before = ledger.get("code")
