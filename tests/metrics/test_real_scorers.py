@@ -43,9 +43,9 @@ def settled(name: str, folder: Path, dtype: str = "fp32") -> MetricEntry:
 
 def test_the_digest_follows_content_and_precision_not_place(hps: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(hps, tmp_path / "copy"))
-    first = settled("hpsv2", hps).digest()
+    first, own = settled("hpsv2", hps).digest(), settled("hpsv2", hps).identify()
     assert settled("hpsv2", copy).digest() == first
-    assert settled("hpsv2", copy, "bf16").digest() == f"{first}:bf16"
+    assert settled("hpsv2", copy, "bf16").identify() == f"{own}:bf16"
     file = copy / "HPS_v2.1_compressed.pt"
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
@@ -59,15 +59,15 @@ def test_the_digest_follows_content_and_precision_not_place(hps: Path, tmp_path:
 
 
 def test_a_file_that_nobody_publishes_is_known_by_its_content(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    entry: MetricEntry = registry.get("metrics", "vqascore")
+    entry: MetricEntry = registry.get("metrics", "mps")
     digests = [entry.digest()]
     for place, content in (("one", b"a"), ("two", b"b"), ("three", b"a")):
         monkeypatch.setenv("BENCH_SCORERS", str(tmp_path / place))
         digests.append(entry.digest())
         assert digests[-1] == digests[0]
         assert not entry.of_this_machine
-        (tmp_path / place / "Qwen3-VL-2B-Instruct").mkdir(parents=True)
-        (tmp_path / place / "Qwen3-VL-2B-Instruct" / "model.safetensors").write_bytes(content)
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "MPS_overall_state.pth").write_bytes(content)
         digests.append(entry.digest())
         assert entry.of_this_machine
     assert digests[2] == digests[6]
