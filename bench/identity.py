@@ -41,6 +41,7 @@ DECIDES = (
     "bench.shapes.stylist",
     "bench.shapes.tokenizer",
     "bench.shapes.votes",
+    "npnet.architecture",
     "npnet.blocks",
     "npnet.checkpoint",
     "npnet.header",
@@ -70,13 +71,22 @@ LOOP = (
     "bench.sampling.session",
     "bench.maker:Maker._sample",
     "bench.maker:Maker._embed",
+    "bench.maker:Maker._remember",
     "bench.maker:_decoded",
+    "bench.maker:_save_png",
+    "bench.faults:checked",
+    "bench.score:_choose",
+    "bench.score:_row",
     "bench.models.base:Family",
     "bench.models.base:to_uint8",
     "bench.methods.base:Chain",
+    "bench.methods.base:Method.wraps_step",
+    "bench.methods.base:Method.sets_guidance",
+    "bench.methods.base:Method.adds_residuals",
+    "bench.methods.base:Method.reads_unconditional",
     "bench.methods.base:_within",
 )
-"""What every image goes through, whatever its method, model and sampler."""
+"""What every image goes through, whatever its method, model and sampler; a test holds that no part is left out."""
 CATALOGUES = ("bench.samplers.diffusers_schedulers", "bench.shapes.plugin")
 """Modules of many rows: of these only the function or class that is asked for counts."""
 

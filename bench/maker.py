@@ -263,10 +263,10 @@ class Maker:
         return cond, uncond, [ms for _, ms in found]
 
     def _remember(self, sign: str, prompts: list[str], encode: Callable[[], Embeddings]) -> None:
-        begun = time.perf_counter()
+        started = time.perf_counter()
         # On the CPU: thousands of prompts of a large model would fill a GPU.
         embeddings = {k: v.cpu() for k, v in encode().items()}
-        ms = 1000 * (time.perf_counter() - begun) / len(prompts)
+        ms = 1000 * (time.perf_counter() - started) / len(prompts)
         for i, prompt in enumerate(prompts):
             self.embeddings[sign, prompt] = ({k: v[i] for k, v in embeddings.items()}, ms)
 

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from bench.errors import UserError
-from npnet import NPNetConfig, published
+from npnet import published
+from npnet.architecture import NPNetConfig
 from npnet.header import Header, is_safetensors
 from npnet.pickled import first_line
 from npnet.published import first_names

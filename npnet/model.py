@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import UserError
-from npnet import NPNetConfig
+from npnet.architecture import NPNetConfig
 from npnet.blocks import (
     CleanSwin,
     Factors,

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UserError
-from npnet import NPNetConfig
+from npnet.architecture import NPNetConfig
 from npnet.pickled import safe_load
 
 if TYPE_CHECKING:

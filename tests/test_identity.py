@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import inspect
 import json
 import sqlite3
 import sys
+import textwrap
 import time
 import zipfile
 from collections.abc import Callable
@@ -16,6 +19,7 @@ import pytest
 from conftest import TINY, Bench
 
 from bench import identity, registry
+from bench.methods.base import Chain, Method
 from bench.plan import make_plan
 from bench.source import parse
 from bench.suite import Suite, load
@@ -144,6 +148,70 @@ def test_everything_that_images_go_through_is_there() -> None:
         found: Any = importlib.import_module(module)
         for attribute in name.split("."):
             found = getattr(found, attribute)
+
+
+ASIDE = {
+    "bench.faults:described": "words",
+    "bench.faults:fail_not_finite": "whether an image fails, not its pixels",
+    "bench.faults:fault_of": "whether the images of an arm fail, not their pixels",
+    "bench.maker:Maker.scorer": "the digests of scorers are in the ids of what they are asked for",
+    "bench.methods.base:_nested": "costs",
+    "bench.registry:get": "it finds plugins, each of which has a digest",
+    "bench.score:_summed": "costs",
+    "bench.score:prompt_key": "by what a score is found",
+}
+"""What the code that images go through calls, and why it does not count."""
+
+
+def called(part: str) -> set[str]:
+    """Our functions, and methods of the same class, that a definition names, as `module:definition`."""
+    name, _, definition = part.partition(":")
+    module: Any = importlib.import_module(name)
+    thing: Any = module
+    for attribute in definition.split("."):
+        thing = getattr(thing, attribute)
+    owner = getattr(module, definition.partition(".")[0])
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(thing)))):
+        held: Any = None
+        if isinstance(node, ast.Name):
+            held = getattr(module, node.id, None)
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            of = getattr(module, node.value.id, None)
+            of = owner if node.value.id == "self" else of if inspect.ismodule(of) else None
+            held = getattr(of, node.attr, None)
+        if inspect.isfunction(held) and held.__module__.startswith(("bench.", "npnet.")):
+            found.add(f"{held.__module__}:{held.__qualname__}")
+    return found
+
+
+def test_nothing_that_images_go_through_calls_is_left_out() -> None:
+    """What is neither digested nor stated above as of no effect on pixels and choices fails here."""
+    parts = {name for name in identity.LOOP if ":" in name and "Family" not in name}
+    begin = {f"bench.maker:Maker.{name}" for name in ("_sample", "_embed", "_write")}
+    assert begin - {"bench.maker:Maker._write"} <= parts
+    needed = set().union(*map(called, parts | begin))
+    assert {"bench.maker:Maker._remember", "bench.maker:_save_png", "bench.faults:checked"} <= needed
+    covered = {name for name in needed if {name, name.partition(":")[0]} & {*identity.loop().modules}}
+    assert needed - covered == {*ASIDE}
+
+
+def test_the_hooks_that_a_chain_asks_are_digested() -> None:
+    """`Chain` asks each link whether it has a hook; what `Method` answers decides which links are heard."""
+    asked = {node.func.attr for node in ast.walk(ast.parse(inspect.getsource(Chain)))
+             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+             and inspect.isfunction(getattr(Method, node.func.attr, None))}  # fmt: skip
+    whether = {name for name in asked if not [*inspect.signature(getattr(Method, name)).parameters][1:]}
+    plain = {"adapters", "controls", "learnt_from", "metrics", "optimises", "requires"}
+    """Their answers are in the job id, or decide nothing."""
+    assert {f"bench.methods.base:Method.{name}" for name in whether - plain} <= {*identity.LOOP}
+    assert {"wraps_step", "sets_guidance", "adds_residuals", "reads_unconditional"} <= whether
+
+
+def test_a_default_of_npnet_s_architecture_is_in_its_method_s_digest() -> None:
+    code = identity.of(registry.get("methods", "npnet"))
+    assert code is not None
+    assert {"npnet.architecture", "npnet.model"} <= {*code.modules}
 
 
 @pytest.mark.parametrize("kind", ["methods", "samplers"])
@@ -357,8 +425,8 @@ def test_a_gate_sees_a_method_that_was_broken(broken: dict[str, Any], bench_proc
     assert all("3 of 3 images changed" in line for line in moved)
     assert all(line.startswith(("changed, inconclusive: ", "FAILED: ")) for line in moved)
     results = json.loads((broken["folder"] / "results.json").read_text())
-    told = results["run"]["provenance"]["code"]["method moved"]
-    assert (told["distribution"], told["version"]) == ("moved_noise", "1.3")
+    recorded = results["run"]["provenance"]["code"]["method moved"]
+    assert (recorded["distribution"], recorded["version"]) == ("moved_noise", "1.3")
     assert not any("--keep-images" in note for note in results["notes"])
 
 
