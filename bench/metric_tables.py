@@ -30,9 +30,10 @@ Printed by `python -m bench ls metrics --markdown`; a test holds it equal to the
   `imagereward` learnt on prompts of one source: what the backbone does not see, all three miss.
 - **Whether the image shows what was asked.** `geneval` and `t2i_compbench` on their own prompts, with rules and
   detectors; `vqascore` on any prompt. `clipscore` is the weakest of them: it counts badly and hardly knows places.
-- **What a method may buy its score with.** `diversity` or `vendi` over several seeds a prompt, for a method that makes
-  one good image again and again; `fid`, `kid`, `cmmd` or `fd_dinov2` against a reference, for images that leave their
-  domain. A Fréchet distance needs thousands of images; `kid` and `cmmd` need a hundred.
+- **What a method may buy its score with.** `diversity`, `vendi` or `lpips_diversity` over several seeds a prompt, for a
+  method that makes one good image again and again: the first two by what the images show, the third by how they look.
+  `fid`, `kid`, `cmmd` or `fd_dinov2` against a reference, for images that leave their domain. A Fréchet distance needs
+  thousands of images; `kid` and `cmmd` need a hundred.
 - **Not the one that chose.** A metric that selects among candidates, selects training pairs or is a reward is no
   evidence for that method, and is marked † in reports; so is one with the same weights. One that shares labels, a
   detector, a reader of questions or a rule with it is no independent evidence, and is marked ‡: it is shown and tested,

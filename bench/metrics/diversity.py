@@ -3,6 +3,7 @@
 Both in DINOv2's features, and both the mean over prompts: `diversity` the mean of 1 - cos of all pairs, `vendi` the
 Vendi score (Friedman & Dieng 2023, 2210.02410), the number of images that differ wholly which would be as diverse: 1 to
 the number of seeds. Both grow with noise in the images too, so they are read beside a score of quality, never alone.
+`bench.metrics.lpips` has the distance of how images look.
 """
 
 from __future__ import annotations
