@@ -168,6 +168,8 @@ class Plan:
     learnt_from: dict[str, dict[str, list[list[str]]]] = field(default_factory=dict)
     """By method label and model, what its weights were tuned on beside named metrics, where there is any: traits, as
     (kind, name) in `bench.kinship`."""
+    notes: tuple[str, ...] = ()
+    """What of the suite is left out, and why."""
 
     def nfe(self, job: Job) -> Nfe:
         """What one image costs by its method's closed form."""
@@ -221,18 +223,18 @@ def _links(methods: tuple[Method, ...], names: list[str]) -> tuple[tuple[str, st
 
 
 def _identity(method: Method) -> str:
-    told = _with_code(method.identity(), type(method))
+    record = _with_code(method.identity(), type(method))
     if weights := [dict(w.identity()) for w in method.adapters()]:
-        told["weights"] = weights
+        record["weights"] = weights
     if metrics := {name: _metric_digest(name) for name in method.metrics()}:
-        told["scorers"] = metrics
-    return json.dumps(told, sort_keys=True)
+        record["scorers"] = metrics
+    return json.dumps(record, sort_keys=True)
 
 
-def _with_code(told: Mapping[str, Any], thing: Any) -> dict[str, Any]:
+def _with_code(decides: Mapping[str, Any], thing: Any) -> dict[str, Any]:
     """What enters the job id of a plugin, with the digest of its code where it has any."""
     code = identity.of(thing)
-    return {**told, **({"code": code.digest} if code else {})}
+    return {**decides, **({"code": code.digest} if code else {})}
 
 
 def _adapter(entry: ModelEntry) -> str:
@@ -250,7 +252,7 @@ def make_plan(
     """All jobs, choices and cells of a suite, grouped so that what shares a batch is made together.
 
     `dtype` is the precision of the networks where the suite does not say. A method's file that is not here is a
-    UserError; with `placeholders` it is told by `lacking`, and something else stands in the ids in its place.
+    UserError; with `placeholders` it is listed in `lacking`, and something else stands in the ids in its place.
     """
     with suite.configured():
         return _make_plan(suite, read, dtype, placeholders)
@@ -265,8 +267,14 @@ def _make_plan(suite: Suite, read: Callable[[str], list[Prompt]] | None, dtype: 
     optimises: dict[str, dict[str, list[str]]] = {}
     learnt_from: dict[str, dict[str, list[list[str]]]] = {}
     ready: dict[tuple[str, str], tuple[Method, ...]] = {}
+    notes: dict[str, None] = {}
     for arm, entry, spec in _arms(suite):
         methods = tuple(_for_model(link, entry, lacking) for link in spec.chain)
+        if (blind := _blind(methods, prompt_sets[arm.prompts], arm.prompts)) and spec.label != suite.baseline:
+            notes[f"{spec.label} is left out on {arm.prompts}: {blind}"] = None
+            continue
+        if blind:
+            raise UserError(f"baseline {spec.label!r} on {arm.prompts}: {blind}; choose by another metric")
         ready[spec.label, arm.model] = methods
         optimises.setdefault(spec.label, {}).setdefault(arm.model, _marked(suite, Chain(links=methods)))
         if learnt := [list(trait) for trait in Chain(links=methods).learnt_from()]:
@@ -320,7 +328,17 @@ def _make_plan(suite: Suite, read: Callable[[str], list[Prompt]] | None, dtype: 
                 cells.append(Cell(arm, prompt, seed, choice.id))
     order = {group: i for i, group in enumerate(dict.fromkeys(j.group for j in jobs.values()))}
     ordered = sorted(jobs.values(), key=lambda j: order[j.group])
-    return Plan(suite, {j.id: j for j in ordered}, choices, cells, optimises, ready, tuple(lacking or ()), learnt_from)
+    return Plan(
+        suite,
+        {j.id: j for j in ordered},
+        choices,
+        cells,
+        optimises,
+        ready,
+        tuple(lacking or ()),
+        learnt_from,
+        tuple(notes),
+    )
 
 
 def _for_model(link: Link, entry: ModelEntry, lacking: dict[Need, None] | None) -> Method:
@@ -374,6 +392,25 @@ def _check_prompt(chain: Chain, label: str, prompts: str, prompt: Prompt) -> Non
         chain.check(prompt)
     except UserError as error:
         raise UserError(f"method {label!r}: prompt {prompt.index} of {prompts}: {error}") from error
+
+
+def _blind(methods: tuple[Method, ...], prompts: list[Prompt], name: str) -> str:
+    """Why the metric that chooses can judge no image of these prompts; empty where it can, or nothing is chosen.
+
+    UserError where it judges some of them and not the others.
+    """
+    chooser = next((m.judge() for m in methods if m.judge()), None)
+    if chooser is None:
+        return ""
+    entry: MetricEntry = registry.get("metrics", chooser)
+    declared = registry.get("prompts", name).carries
+    lacking = [p for p in prompts if not entry.judges(declared if p.metadata is None else p.metadata)]
+    if not lacking:
+        return ""
+    said = f"{chooser}, which chooses, needs metadata with {entry.metadata_key!r}"
+    if len(lacking) < len(prompts):
+        raise UserError(f"{said}, and prompt {lacking[0].index} of {name} has none; give it to all prompts or to none")
+    return f"{said}, and its prompts have none"
 
 
 def check_needs(chain: Chain, entry: ModelEntry, sampler: Sampler) -> None:

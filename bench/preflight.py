@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from bench import registry
 from bench.errors import UserError
 from bench.metrics.backbones import MACHINE
 from bench.metrics.base import MetricEntry
-from bench.needs.base import Made, Need, Nothing, gigabytes
+from bench.needs.base import Made, Need, Nothing, Source, gigabytes
 from bench.plan import Plan, make_plan
 from bench.prompts.base import Prompt, PromptSet
 from bench.suite import Suite
@@ -33,9 +33,19 @@ def _read_or_count(name: str) -> list[Prompt]:
 
 
 def judges(plan: Plan) -> list[str]:
-    """Every metric that a run asks: those of the suite, those that choose, and the rewards of methods."""
+    """Every metric that a run asks: those of the suite, those that choose, and the rewards of methods.
+
+    Not those that judge none of its prompts, such as GenEval where no prompt has its metadata.
+    """
+    carried = {frozenset(p.metadata or registry.get("prompts", name).carries) for name, p in _prompts(plan)}
     asked = (name for chain in plan.methods.values() for method in chain for name in method.metrics())
-    return list(dict.fromkeys((*plan.suite.metrics, *asked)))
+    of_suite = (m for m in plan.suite.metrics if any(map(registry.get("metrics", m).judges, carried)) or not carried)
+    return list(dict.fromkeys((*of_suite, *asked)))
+
+
+def _prompts(plan: Plan) -> Iterator[tuple[str, Prompt]]:
+    """Each prompt of a plan once, with the name of its set."""
+    yield from {(c.arm.prompts, c.prompt.index): (c.arm.prompts, c.prompt) for c in plan.cells}.values()
 
 
 def needs(plan: Plan, *, metrics: Sequence[str] | None = None) -> list[Need]:
@@ -81,7 +91,11 @@ def missing(found: Iterable[Need]) -> list[Need]:
 
 def size(found: Iterable[Need]) -> tuple[int, int]:
     """(about the bytes that are downloaded, how many of unknown size), each source once."""
-    sources = {need.source: need.about_bytes for need in found if not need.source.command}
+    sources: dict[Source, int | None] = {}
+    for need in found:
+        if not need.source.command:
+            # One that does not know the size of a file must not hide it from one that does.
+            sources[need.source] = sources.get(need.source) or need.about_bytes
     return sum(filter(None, sources.values())), sum(known is None for known in sources.values())
 
 

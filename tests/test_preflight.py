@@ -78,7 +78,7 @@ def test_a_run_refuses_in_one_line_with_both_ways_on(tmp_path: Path) -> None:
     assert done.code == 2
     assert f"`python -m bench fetch {path}` gets it" in done.error
     assert "or --twin runs the suite on the embedded world" in done.error
-    assert "about 22" in done.error
+    assert "about 24" in done.error
     assert not (tmp_path / "runs").exists()
 
 
@@ -172,3 +172,31 @@ def test_sizes_are_summed_once_a_source() -> None:
         "--twin runs the suite on the embedded world"
     )
     preflight.check([], suite="my.yaml")
+
+
+def test_a_chooser_that_can_judge_no_prompt_of_a_set_is_left_out_there(tmp_path: Path) -> None:
+    """GenEval on DrawBench: every image of that arm would fail, one after the other, after a day of sampling."""
+    done = call("plan", ROOT / "suites" / "sdxl_main.yaml")
+    assert done.code == 0, done.err
+    said = "needs metadata with 'include', and its prompts have none"
+    for name in ("pick-a-pic", "drawbench", "hpd"):
+        assert f"note: best_of_4_oracle is left out on {name}: geneval, which chooses, {said}" in done.out
+    assert "400 images chosen among candidates" in done.out
+    assert "mask2former" not in done.out, "what judges no prompt of the suite is not asked for"
+    assert not preflight.planned(with_chooser("geneval")).notes, "whose prompts carry it, as their set declares"
+    with pytest.raises(UserError, match=r"baseline 'oracle' on drawbench: geneval, which chooses, needs metadata"):
+        preflight.planned(with_chooser("drawbench", baseline="oracle"))
+    prompts = tmp_path / "mixed.jsonl"
+    prompts.write_text(
+        '{"prompt": "a dog"}\n{"prompt": "a cat", "tag": "single_object", "include": [{"class": "cat", "count": 1}]}\n'
+    )
+    with pytest.raises(UserError, match=r"prompt 0 of file:.* has none; give it to all prompts or to none"):
+        preflight.planned(with_chooser(f"file:{prompts}"))
+
+
+def with_chooser(prompts: str, *, baseline: str = "standard") -> suite.Suite:
+    return suite.parse(
+        f"name: blind\nmodels: [sdxl]\nprompts: ['{prompts}']\nsamplers: [ddim]\nbaseline: {baseline}\n"
+        "methods: [standard, {use: best_of_n, name: oracle, n: 2, chooser: geneval}]\nmetrics: [clipscore]\n",
+        file="blind",
+    )

@@ -41,6 +41,8 @@ def cmd_plan(options: argparse.Namespace) -> int:
     for note in suite.notes:
         print(f"note: {note}")
     plan = preflight.planned(suite)
+    for note in plan.notes:
+        print(f"note: {note}")
     cache = ImageCache(cache_folder(options))
     cost = plan.costs({j for j in plan.jobs if cache.has(j)})
     needs = preflight.needs(plan)

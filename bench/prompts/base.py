@@ -59,6 +59,8 @@ class PromptSet:
     """What must be here before it can be read."""
     seeds: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     """The prompts' own seeds by index, known without the file."""
+    carries: tuple[str, ...] = ()
+    """Keys of the metadata that each of its prompts has, known without the file; read prompts say it themselves."""
 
     def needs(self) -> tuple[Need, ...]:
         """What must be here before it can be read, and where that comes from."""

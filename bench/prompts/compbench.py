@@ -71,6 +71,7 @@ def _add(name: str, split: str, categories: tuple[str, ...], about: str) -> None
         about=about,
         revision=REVISION,
         files=tuple(file(category, split) for category in categories),
+        carries=("compbench",),
     )
     add_plugin("prompts", name, entry, "bench")
 

@@ -91,6 +91,7 @@ def _add(
     per_prompt: int = 1,
     about: str = "",
     seeds: Mapping[int, int] | None = None,
+    carries: tuple[str, ...] = (),
 ) -> None:
     own = {i: (seed,) for i, seed in (seeds or {}).items()}
 
@@ -108,6 +109,7 @@ def _add(
         revision=revision,
         files=(file,),
         seeds=own,
+        carries=carries,
     )
     add_plugin("prompts", name, entry, "bench")
 
@@ -122,6 +124,7 @@ def _of_paper(
     license: str,
     about: str = "",
     seeds: Mapping[int, int] | None = None,
+    carries: tuple[str, ...] = (),
 ) -> None:
     stored = PromptFile(file, f"{_PAPER}/raw/{_PAPER_AT}/data/{file}", sha256, _BYTES.get(file))
     _add(name, size, stored, reader, source=_PAPER, revision=_PAPER_AT, license=license, about=about, seeds=seeds)
@@ -189,6 +192,7 @@ _add(
     revision=_GENEVAL_AT,
     license="MIT",
     per_prompt=4,
+    carries=("include",),
 )
 _add(
     "geneval2",
@@ -203,6 +207,7 @@ _add(
     revision=_GENEVAL2_AT,
     license="CC BY-NC 4.0: not for commercial use",
     about="by number of atoms, each prompt with its questions and answers",
+    carries=("vqa_list",),
 )
 
 DPG = PromptFolder(
