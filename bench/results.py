@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from bench import evidence, failed, registry, stats
 from bench.arms import POOLED, Measured, MeasuredArm, read_arms, with_pooled
 from bench.comparisons import Optimised, Tabulation
-from bench.equal_compute import plain_labels
+from bench.equal_compute import STANDARD, plain_labels
 from bench.errors import UserError
 from bench.merging import check_baselines, check_weights, joined, joint_id
 from bench.methods.base import Chain
@@ -123,6 +123,8 @@ def compute(*ledgers: Ledger, folder: Path | None = None) -> dict[str, Any]:
             "twin": suite.twin,
             "baseline": suite.baseline,
             "limit": suite.limit,
+            "headline": suite.headline,
+            "controls": _known_effects(suite),
             "command": runs[0]["provenance"].get("command"),
         },
         "run": {key: value for key, value in runs[0].items() if key not in ("path", "suite", "id")},
@@ -159,7 +161,7 @@ def _optimised(ledgers: Sequence[Ledger], suites: Sequence[Suite]) -> Optimised:
     for ledger, suite in zip(ledgers, suites, strict=True):
         planned = ledger.get("optimises")
         for spec in suite.methods:
-            said: Any = planned[spec.label] if planned else _says(spec)
+            said: Any = planned.get(spec.label, {}) if planned else _says(spec)
             before = known.setdefault(spec.label, said)
             if isinstance(before, dict) and isinstance(said, dict):
                 # In the plan's order: what a method goes by itself stands before what is kin to it.
@@ -176,6 +178,12 @@ def _optimised(ledgers: Sequence[Ledger], suites: Sequence[Suite]) -> Optimised:
 
 def _says(spec: MethodSpec) -> list[str]:
     return list(Chain(links=tuple(build_method(link.use, link.params) for link in spec.chain)).optimises())
+
+
+def _known_effects(suite: Suite) -> list[str]:
+    """Labels of the methods that no headline may name: the suite's controls, and fresh noise whether listed or not."""
+    fresh = [spec.label for spec in suite.methods if {link.use for link in spec.chain} - {STANDARD} == {"reseed"}]
+    return list(dict.fromkeys([*suite.controls, *fresh]))
 
 
 def _controls(comparisons: list[dict[str, Any]], suite: Suite) -> Iterator[dict[str, Any]]:
@@ -319,6 +327,7 @@ def _notes(measured: Measured, ledgers: Sequence[Ledger], metrics: dict[str, dic
             "It is no part of a method's time unless the method chooses."
         )
     for ledger in ledgers:
+        yield from ledger.get("left_out") or ()
         if kept := ledger.get("kept"):
             yield (
                 f"{kept['images']} of {kept['of']} images were made by other code than today's "

@@ -81,6 +81,8 @@ class _Fields(_Record):
     """Images for each prompt and seed; None: as many as each prompt set's own protocol makes."""
     baseline: Text
     """The label of the method that all others are paired with."""
+    headline: Text | None = None
+    """The metric of the report's headline; None: by the report's own rule. It decides no image and no score."""
     negative_prompt: Text = ""
     """For every prompt."""
     dtype: Literal["fp32", "fp16", "bf16"] | None = None
@@ -129,7 +131,7 @@ class Suite(_Fields):
 
     def canonical(self) -> str:
         """All that decides results, as JSON that is the same for the same suite."""
-        told = {"name", "title", "reproduces", "batch_size", "gates", "notes", "source_text", "made_by"}
+        told = {"name", "title", "reproduces", "headline", "batch_size", "gates", "notes", "source_text", "made_by"}
         kept = self.model_dump(mode="json", exclude=told)
         if self.dtype is None:
             del kept["dtype"]  # suites had no precision at first, and the same suite keeps its id
@@ -383,6 +385,7 @@ def _unmatched(written: _Written, document: Document) -> Iterable[Fault]:
     measured = [*written.metrics, *COSTS]
     if baseline not in labels:
         yield ("baseline",), f"baseline {baseline!r} is not a method of this suite{nearest(baseline, labels)}"
+    yield from _absent("metric", written.headline, among=written.metrics, path=("headline",))
     for label, control in written.controls.items():
         path = ("controls", label)
         yield from _absent("method", label, among=labels, path=path, baseline=baseline)
@@ -431,7 +434,8 @@ def _coherent(suite: Suite) -> Suite:
     gates = tuple(
         one for one in suite.gates if one.method in labels and one.metric in metrics and one.prompts in prompts
     )
-    return suite.model_copy(update={"controls": controls, "gates": gates})
+    headline = suite.headline if suite.headline in metrics else None
+    return suite.model_copy(update={"controls": controls, "gates": gates, "headline": headline})
 
 
 def _twinned(suite: Suite, document: Document) -> Suite:
@@ -479,6 +483,7 @@ def _twinned(suite: Suite, document: Document) -> Suite:
     if suite.scorers:
         told = ", ".join(suite.scorers)
         notes.append(f"checkpoint, dtype and reference of {told} play no part: the stand-ins have their own")
+    update["headline"] = twins["metrics"].get(suite.headline or "") or suite.headline
     update |= _twinned_rules(suite, metrics=twins["metrics"], prompts=twins["prompts"])
     return _coherent(suite.model_copy(update={**update, "notes": tuple(notes)}))
 

@@ -117,11 +117,11 @@ def cmd_run(options: argparse.Namespace) -> int:
     )
     if options.generate_only:
         return _tell_generated(done)
-    from bench.report import sentences
+    from bench.report import headline, sentences
 
     if not done.worked:
         print("finished before; nothing to do", file=sys.stderr)
-    say(sentences(done.results))
+    say([headline(done.results), *sentences(done.results)])
     for control in done.results["controls"]:
         if control["ok"] is False:
             say([f"control: {control['sentence']}"])

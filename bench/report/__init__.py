@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.errors import UserError, nearest
+from bench.report.strongest import headline
 from bench.report.trust import trust
-from bench.report.verdict import headline, sentences
+from bench.report.verdict import sentences
 from bench.report.words import (
     ALPHA,
     MISSING,

@@ -18,6 +18,8 @@ from bench.report.words import (
     interval,
     kind,
     mark_of,
+    metric_title,
+    mixed,
     number,
     percent,
     places,
@@ -154,6 +156,30 @@ def category_table(results: Results) -> Table:
     ]
     headers = ["model", *extra, "prompts", "category", "method", *(metric_header(results, name) for name in names)]
     return Table("Categories", headers, 4 + len(extra), laid, notes, folded=True)
+
+
+def mixed_table(results: Results) -> Table:
+    """Categories of a metric whose mean over categories is no quantity of its own, side by side; before all means."""
+    given = [row for row in results.get("categories") or [] if mixed(str(row["metric"]))]
+    metric = str(given[0]["metric"]) if given else ""
+    names = distinct(str(row.get("category")) for row in given)
+    arms = {(*setting_key(arm), arm["prompts"], arm["method"]): arm for arm in results.get("arms") or []}
+    groups: dict[tuple[Any, ...], dict[str, Row]] = {}
+    for row in given:
+        groups.setdefault((*setting_key(row), row["prompts"], row["method"]), {})[str(row.get("category"))] = row
+    digits, several = places(results, metric), has_settings(results)
+    laid = [
+        [*labels_of(results, {**arms.get(key, {}), **next(iter(group.values()))}, several=several),
+         *(_part(group.get(name) or {}, digits, mark=mark_of(arms.get(key, {}), metric), pair=False,
+                 whole=arms.get(key, {}).get("complete", True)) for name in names)]
+        for key, group in groups.items()
+    ]  # fmt: skip
+    notes = [
+        f"Mean; then the paired delta against {baseline_name(results)} with its 95 % interval, not corrected for their "
+        "number. Categories have scores of different kinds, shares and a cosine (non_spatial): compare within one."
+    ]
+    headers = [*label_headers(results), *(name.replace("_", " ") for name in names)]
+    return Table(f"{metric_title(results, metric)} by category", headers, len(label_headers(results)), laid, notes)
 
 
 def _parts(

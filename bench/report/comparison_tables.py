@@ -19,6 +19,7 @@ from bench.report.words import (
     interval,
     kind,
     mark,
+    metric_title,
     number,
     p_value,
     percent,
@@ -48,12 +49,12 @@ def delta_table(found: Comparison) -> Table:
     ]
     kinds = {kind(found, name) for name in names}
     if "pair" in kinds:
-        of = ", ".join(tables.metric_title(found, name) for name in names if kind(found, name) == "pair")
+        of = ", ".join(metric_title(found, name) for name in names if kind(found, name) == "pair")
         notes.append(
             f"{of}: 2p - 1 of each run's images against its own baseline's, p being how far they are preferred."
         )
     if "set" in kinds:
-        of = ", ".join(tables.metric_title(found, name) for name in names if kind(found, name) == "set")
+        of = ", ".join(metric_title(found, name) for name in names if kind(found, name) == "set")
         notes.append(f"{of}: one value for all images that both runs have.")
     if any(row["marked"] for row in found["comparisons"]):
         notes.append("† The method optimises this metric: not counted as evidence.")
@@ -89,7 +90,7 @@ def win_table(found: Comparison) -> Table:
     notes = ["Share of pairs that B wins, ties counted half, with its 95 % interval; then wins/ties/losses."]
     if any(not higher_is_better(found, name) for name in names):
         notes.append("Where lower is better, the lower score wins.")
-    headers = [*tables.label_headers(found), *(tables.metric_title(found, name) for name in names)]
+    headers = [*tables.label_headers(found), *(metric_title(found, name) for name in names)]
     return Table("How often B wins", headers, len(tables.label_headers(found)), body if names else [], notes)
 
 

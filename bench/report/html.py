@@ -8,10 +8,11 @@ from typing import Any
 
 from bench.report import Results, browser, figures, headline, pages, panels, trust
 from bench.report.about import compared, provenance
-from bench.report.breakdown import category_table, cost_table, seed_table
+from bench.report.breakdown import category_table, cost_table, mixed_table, seed_table
 from bench.report.paper import paper_table
-from bench.report.tables import Table, metric_table, task_table, win_table
+from bench.report.tables import Table, metric_table, task_table
 from bench.report.verdict import verdicts
+from bench.report.wins import strict_table, win_table
 
 PANELS = 24
 """Figures of one kind; a page with hundreds of them is read by nobody, and the tables have every number."""
@@ -31,9 +32,11 @@ def render(results: Results, folder: Path) -> str:
             headline=headline(results),
             verdict=verdicts(results),
             trust=trust(results),
+            mixed=_filled(mixed_table(results)),
             quality=_filled(metric_table(results)),
             paper=paper_table(results),
             wins=_filled(win_table(results)),
+            strict=_filled(strict_table(results)),
             tasks=_filled(task_table(results)),
             cost=_filled(cost_table(results)),
             seeds=_filled(seed_table(results)),

@@ -7,9 +7,10 @@ import unicodedata
 from typing import Any
 
 from bench.report.about import runs
-from bench.report.breakdown import category_table, cost_table, seed_table
+from bench.report.breakdown import category_table, cost_table, mixed_table, seed_table
 from bench.report.paper import paper_table
-from bench.report.tables import Cell, Table, metric_table, task_table, win_table
+from bench.report.tables import Cell, Table, metric_table, task_table
+from bench.report.wins import strict_table, win_table
 from bench.report.words import Results, distinct
 
 PACKAGES = ("booktabs", "amssymb", "graphicx")
@@ -130,9 +131,11 @@ def render(results: Results) -> str:
     """All tables, each a `table` environment of its own."""
     paper = paper_table(results)
     tables = [
+        mixed_table(results),
         metric_table(results, equal=False),
         *([paper] if paper else []),
         win_table(results),
+        strict_table(results),
         task_table(results),
         cost_table(results),
         seed_table(results),

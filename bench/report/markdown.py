@@ -8,11 +8,13 @@ from typing import Any
 from urllib.parse import quote
 
 from bench.report.about import compared, provenance, runs
-from bench.report.breakdown import category_table, cost_table, seed_table
+from bench.report.breakdown import category_table, cost_table, mixed_table, seed_table
 from bench.report.paper import paper_table
-from bench.report.tables import Cell, Table, metric_table, task_table, win_table
+from bench.report.strongest import headline
+from bench.report.tables import Cell, Table, metric_table, task_table
 from bench.report.trust import trust
-from bench.report.verdict import headline, verdicts
+from bench.report.verdict import verdicts
+from bench.report.wins import strict_table, win_table
 from bench.report.words import MISSING, Results, Row, distinct, number, places, setting
 
 LIMIT = 65_000  # GitHub cuts a comment or a job summary's step at about this length
@@ -58,9 +60,11 @@ def _document(results: Results, *, folded: bool, detail: bool) -> str:
              ((level, escape(text)) for level, text in trust(results))]  # fmt: skip
     paper = paper_table(results)
     tables = [
+        mixed_table(results),
         metric_table(results, detail=detail),
         *([paper] if paper else []),
         win_table(results, detail=detail),
+        strict_table(results, detail=detail),
         task_table(results),
         cost_table(results),
         seed_table(results),

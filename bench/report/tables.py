@@ -1,4 +1,4 @@
-"""The report's tables, for every form of it to lay out: quality, win rates, GenEval's tasks."""
+"""The report's tables, for every form of it to lay out: quality and GenEval's tasks."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ from bench.report.words import (
     lacking,
     mark,
     mark_of,
+    metric_title,
+    mixed,
     number,
-    p_value,
     percent,
     places,
     pooled,
@@ -39,6 +40,7 @@ EQUAL_CALLS = (
     "guidance, or with a gradient, counts as one. † either of the two optimises the metric, "
     "‡ or a sibling of it."
 )
+MIXED_NOTE = "its categories have scores of different kinds, shares and a cosine, so read the table of its categories."
 GLYPHS = {"better": " ▲", "worse": " ▼"}
 
 
@@ -70,7 +72,7 @@ def metric_table(results: Results, *, detail: bool = True, equal: bool = True) -
 
     `equal` adds what plain sampling gives for as many denoiser calls, where the results have it.
     """
-    arms, names = _rows(results, "arms", detail=detail), list(results.get("metrics") or {})
+    arms, names = rows_of(results, "arms", detail=detail), list(results.get("metrics") or {})
     comparisons, several = compared_at(results), has_settings(results)
     best, digits = _best(results, arms, comparisons), {name: places(results, name) for name in names}
     plain = {place(row): row for row in (results.get("equal_compute") or []) if equal}
@@ -100,6 +102,13 @@ def metric_table(results: Results, *, detail: bool = True, equal: bool = True) -
         notes.append("† The method optimises this metric: not ranked, not counted as evidence.")
     if any(row.get("sibling") for row in results.get("comparisons") or []):
         notes.append(SIBLING_NOTE)
+    by_task = distinct(row.get("metric") for row in results.get("tasks") or [])
+    notes += [
+        f"{metric_title(results, name)} here is the share over all images, of which its paired deltas are; its "
+        "overall, the mean over tasks, is in the table of tasks."
+        for name in names if name in by_task
+    ]  # fmt: skip
+    notes += [f"{metric_title(results, name)} here is a mixed mean: {MIXED_NOTE}" for name in names if mixed(name)]
     if plain:
         notes.append(EQUAL_CALLS)
     headers = [*label_headers(results), *(metric_header(results, name) for name in names)]
@@ -129,25 +138,9 @@ def _plain(results: Results, arm: Row, row: Row | None, *, digits: dict[str, int
     return Cell(text, "; ".join(said))
 
 
-def win_table(results: Results, *, detail: bool = True) -> Table:
-    """Win rates against the baseline, with wins, ties and losses and the adjusted p-value of the delta."""
-    arms = [arm for arm in _rows(results, "arms", detail=detail) if not arm.get("is_baseline")]
-    names = [name for name in results.get("metrics") or {} if kind(results, name) != "set"]
-    comparisons, several = compared_at(results), has_settings(results)
-    rows = [
-        [*labels_of(results, arm, several=several),
-         *(_win(arm, comparisons.get((*place(arm), name))) for name in names)] for arm in arms
-    ]  # fmt: skip
-    notes = ["Share of pairs won, ties counted half, with its 95 % interval; then wins/ties/losses and the "
-             "Holm-adjusted p of the delta."]  # fmt: skip
-    headers = [*label_headers(results), *(metric_title(results, name) for name in names)]
-    body = rows if names else []
-    return Table(f"Win rate against {baseline_name(results)}", headers, len(label_headers(results)), body, notes)
-
-
 def task_table(results: Results) -> Table:
     """GenEval: the share of images that pass, task by task, and the mean over the tasks."""
-    given = _rows(results, "tasks", detail=True)
+    given = rows_of(results, "tasks", detail=True)
     seen = distinct(name for row in given for name in row.get("tasks") or {})
     tasks = [name for name in GENEVAL_TASKS if name in seen] + [name for name in seen if name not in GENEVAL_TASKS]
     arms, several = {place(arm): arm for arm in results.get("arms") or []}, has_settings(results)
@@ -158,10 +151,19 @@ def task_table(results: Results) -> Table:
         marks = mark_of(arms.get(place(row), {}), str(row.get("metric")))
         cells = [Cell(number(score.get("mean"), 2), f"n {score['n']}" if score.get("n") else "") for score in scores]
         labels = labels_of(results, {**arms.get(place(row), {}), **row}, marks=marks, several=several)
-        rows.append([*labels, overall, *cells])
-    notes = ["Overall is the mean over the task means, with its 95 % interval."]
-    headers = [*label_headers(results), "overall", *(name.replace("_", " ") for name in tasks)]
+        rows.append([*labels, overall, _over_images(results, arms.get(place(row), {}), str(row.get("metric"))), *cells])
+    notes = [
+        "Overall is GenEval's own, the mean over the task means, with its 95 % interval. All images is the share over "
+        "images, whatever their task: the number that the other tables have, with its paired delta."
+    ]
+    headers = [*label_headers(results), "overall", "all images", *(name.replace("_", " ") for name in tasks)]
     return Table("GenEval tasks", headers, len(label_headers(results)), rows, notes)
+
+
+def _over_images(results: Results, arm: Row, metric: str) -> Cell:
+    """The mean over images, as the quality table has it."""
+    value = (arm.get("metrics") or {}).get(metric) or {}
+    return Cell(number(value.get("mean"), places(results, metric)))
 
 
 def place(row: Row) -> tuple[Any, ...]:
@@ -174,7 +176,7 @@ def compared_at(results: Results) -> dict[tuple[Any, ...], Row]:
     return {(*place(row), row["metric"]): row for row in results.get("comparisons") or []}
 
 
-def _rows(results: Results, key: str, *, detail: bool) -> list[Row]:
+def rows_of(results: Results, key: str, *, detail: bool) -> list[Row]:
     """Rows of every set with the pooled ones last; only the pooled ones without `detail` or with a single set."""
     rows = results.get(key) or []
     if not detail or len({row["prompts"] for row in rows} - {POOLED}) < 2:
@@ -203,14 +205,11 @@ def labels_of(results: Results, row: Row, *, marks: str = "", several: bool | No
     return [Cell(row["model"]), *extra, Cell(prompts_name(row["prompts"])), method]
 
 
-def metric_title(results: Results, name: str) -> str:
-    """A metric's name for readers."""
-    return str(results["metrics"][name].get("title") or name)
-
-
 def metric_header(results: Results, name: str) -> str:
     """A metric's name with its unit and an arrow where lower is better."""
     unit = "win rate" if kind(results, name) == "pair" else results["metrics"][name].get("unit")
+    if mixed(name):
+        unit = "mixed mean; see its categories"
     arrow = "" if higher_is_better(results, name) else " ↓"
     return f"{metric_title(results, name)}{f' ({unit})' if unit else ''}{arrow}"
 
@@ -266,12 +265,3 @@ def preferred(mean: Any) -> str:
     """The win rate that a mean of 2p - 1 stands for."""
     known = finite(mean)
     return percent(None if known is None else (known + 1) / 2)
-
-
-def _win(arm: Row, row: Row | None) -> Cell:
-    if not row or not row.get("complete") or not arm.get("complete") or finite(row.get("win_rate")) is None:
-        return Cell(MISSING)
-    text = percent(row["win_rate"], row.get("win_low"), row.get("win_high")) + mark(row)
-    counts = f"{row.get('win')}/{row.get('tie')}/{row.get('loss')}"
-    p = p_value(row.get("p_holm"))
-    return Cell(text, f"{counts}, {p}" if p else counts)

@@ -7,6 +7,7 @@ from typing import Any
 
 from bench.kinship import KINDS
 from bench.report.about import differences, folder_name, runs
+from bench.report.strongest import chosen_by
 from bench.report.words import (
     ALPHA,
     MISSING,
@@ -15,6 +16,7 @@ from bench.report.words import (
     distinct,
     finite,
     lacking,
+    metric_title,
     pooled,
     prompts_name,
     setting,
@@ -26,7 +28,8 @@ REASONS = 5
 
 def trust(results: Results) -> list[tuple[str, str]]:
     """(`alarm` | `caution` | `fact`, sentence) pairs; a control that does not behave comes first."""
-    return [*_controls(results), *_cautions(results), *_power(results)]
+    said = chosen_by(results)
+    return [*_controls(results), *_cautions(results), *([("fact", said)] if said else []), *_power(results)]
 
 
 def _controls(results: Results) -> list[tuple[str, str]]:
@@ -82,7 +85,7 @@ def _siblings(results: Results) -> list[str]:
         by: dict[str, list[str]] = {}
         for one in arm.get("siblings") or []:
             if (arm["model"], arm["method"], one["metric"]) in shown:
-                by.setdefault(one["of"], []).append(f"{_title(results, one['metric'])} ({_shared(one)})")
+                by.setdefault(one["of"], []).append(f"{metric_title(results, one['metric'])} ({_shared(one)})")
         for of, metrics in by.items():
             groups.setdefault((of, tuple(metrics)), {})[arm["method"]] = None
     return [_dependence(results, of, metrics, list(methods)) for (of, metrics), methods in groups.items()]
@@ -91,7 +94,7 @@ def _siblings(results: Results) -> list[str]:
 def _dependence(results: Results, of: str, metrics: Sequence[str], methods: Sequence[str]) -> str:
     them = "it" if len(methods) == 1 else "them"
     they = ("is", "it shares") if len(metrics) == 1 else ("are", "they share")
-    why = f"{they[1]} what is in brackets with {_title(results, of)}, which chose or tuned {them}"
+    why = f"{they[1]} what is in brackets with {metric_title(results, of)}, which chose or tuned {them}"
     if not of:
         why = f"the weights of {_and(methods)} were tuned on the same"
     return f"For {_and(methods)}, {_and(metrics)} {they[0]} no independent evidence (‡): {why}."
@@ -102,10 +105,6 @@ def _shared(one: Row) -> str:
     if not one["of"]:
         return ", ".join(f"{KINDS[trait['kind']]}: {trait['name']}" for trait in one["shares"])
     return ", ".join(distinct(KINDS[trait["kind"]] for trait in one["shares"]))
-
-
-def _title(results: Results, metric: str) -> str:
-    return str(((results.get("metrics") or {}).get(metric) or {}).get("title") or metric)
 
 
 def _and(names: Sequence[str]) -> str:

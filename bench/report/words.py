@@ -123,6 +123,20 @@ def higher_is_better(results: Results, metric: str) -> bool:
     return (results.get("metrics", {}).get(metric) or {}).get("higher_is_better") is not False
 
 
+def metric_title(results: Results, name: str) -> str:
+    """A metric's name for readers."""
+    return str(((results.get("metrics") or {}).get(name) or {}).get("title") or name)
+
+
+MIXED = ("t2i_compbench",)
+"""Metrics whose mean over categories is no quantity of its own, as categories have scores of different kinds."""
+
+
+def mixed(metric: str) -> bool:
+    """Whether a mean of the metric over several categories mixes kinds of scores."""
+    return metric in MIXED
+
+
 def kind(results: Results, metric: str) -> str:
     """What a metric is of: `image`, `pair` or `set`; older results know images only."""
     return str((results.get("metrics", {}).get(metric) or {}).get("kind") or "image")

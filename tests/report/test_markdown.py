@@ -21,7 +21,7 @@ inversion, npnet against standard, each on the same prompts, seeds and starting 
 
 ## Verdict
 
-**npnet is clearly better than standard on preference: +0.100 [+0.084, +0.116], win rate 61.0 % [51.4, 70.6]; the other shows no effect.**
+**npnet raises Preference by 0.100 [0.084, 0.116] at 1.0 times the time; no other method shows a change; this run could have seen 0.03 with 80 % power.**
 
 - inversion against standard on preference: +0.012 [-0.004, +0.028], win rate 51.2 % [48.0, 54.3], n = 100 pairs on 50 prompts; no effect shown (a delta of 0.03 would have been found with 80 % power).
 - npnet against standard on preference: +0.100 [+0.084, +0.116], win rate 61.0 % [51.4, 70.6], n = 100 pairs on 50 prompts; a clear improvement (adjusted p &lt; 0.001).
@@ -29,6 +29,7 @@ inversion, npnet against standard, each on the same prompts, seeds and starting 
 ## How far to trust this
 
 - No control was run.
+- The headline is by Preference: the first metric of the suite that is independent evidence for the most methods (2 of 2); no result plays a part in the choice.
 - 100 pairs on 50 prompts a comparison; intervals are 95 %, paired and clustered by prompt; an effect counts as shown when its interval excludes zero and its Holm-adjusted p is at most 0.05.
 - Smallest delta found with 80 % power, in the least certain comparison: preference 0.03.
 

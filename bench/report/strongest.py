@@ -1,0 +1,248 @@
+"""The headline: the strongest effect that is evidence, and what it costs, on one metric for all methods.
+
+The metric is the one that the suite names (`headline:`), else the first of the suite's that is independent evidence
+for the most methods; no result plays a part in the choice. Controls and `reseed` do not compete, nor does a method
+where it optimises the metric. A sibling (‡) of what chose a method counts for it only where no metric is independent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bench.report.words import (
+    SIBLING,
+    Results,
+    Row,
+    baseline_name,
+    distinct,
+    effect,
+    finite,
+    higher_is_better,
+    interval,
+    kind,
+    mark,
+    metric_title,
+    mixed,
+    number,
+    percent,
+    places,
+    pooled,
+    prompts_name,
+    setting,
+    setting_key,
+)
+
+LISTED = 2
+"""Further methods with an effect that the headline names one by one; more are counted."""
+
+
+def headline(results: Results) -> str:
+    """The whole verdict as one sentence: who moves the one metric most, at what cost, and what else was seen."""
+    if not pooled(results.get("comparisons") or []):
+        return "Nothing was compared."
+    metric = headline_metric(results)
+    rows = counted(results, metric) if metric else []
+    if not rows:
+        by = f" by {metric_title(results, metric)}" if metric else ""
+        why = "no complete comparison of a method, other than controls, on a metric that it does not optimise"
+        return f"Nothing can be judged{by}: {why}."
+    start = "So far: " if (results.get("run") or {}).get("finished") is False else ""
+    if any(row.get("ok") is False for row in results.get("controls") or []):
+        start += "A control does not behave, so nothing below is to be believed yet; as it stands: "
+    said = f"{start}{_said(results, rows)}."
+    # A method's label keeps its case.
+    return said if start or not said.startswith("no method") else said[0].upper() + said[1:]
+
+
+# The one metric ------------------------------------------------------------------------------------------------------
+
+
+def headline_metric(results: Results) -> str | None:
+    """The metric of the headline; None where no metric can judge any competing method."""
+    known = list(results.get("metrics") or {})
+    named = named_metric(results)
+    if named:
+        return named
+    judging = {name: counted(results, name) for name in known}
+    usable = [name for name in known if judging[name]]
+    # A mean over kinds of scores is a headline only where there is no other.
+    usable = [name for name in usable if not mixed(name)] or usable
+    # `max` keeps the first of equals, so that the suite's order decides between them.
+    return max(usable, key=lambda name: _weight(judging[name]), default=None)
+
+
+def named_metric(results: Results) -> str | None:
+    """The headline's metric as the suite names it, where the run has it."""
+    named = (results.get("suite") or {}).get("headline")
+    return str(named) if named in (results.get("metrics") or {}) else None
+
+
+def chosen_by(results: Results) -> str:
+    """How the headline's metric was chosen, in words; nothing where there is none."""
+    metric = headline_metric(results)
+    if metric is None:
+        return ""
+    if named_metric(results):
+        return f"The headline is by {metric_title(results, metric)}, which the suite names for it."
+    judged, all_methods = counted(results, metric), distinct(row["method"] for row in competing(results))
+    independent = distinct(row["method"] for row in judged if not row.get("sibling"))
+    return (
+        f"The headline is by {metric_title(results, metric)}: the first metric of the suite that is independent "
+        f"evidence for the most methods ({len(independent)} of {len(all_methods)}); no result plays a part in the "
+        "choice."
+    )
+
+
+def competing(results: Results) -> list[Row]:
+    """Comparisons on pooled prompts of all methods but controls."""
+    out = controls(results)
+    return [row for row in pooled(results.get("comparisons") or []) if row.get("method") not in out]
+
+
+def controls(results: Results) -> set[str]:
+    """Labels of the methods whose effect is known beforehand, whether the suite lists them or not."""
+    listed = {str(row.get("method")) for row in results.get("controls") or []}
+    known = (results.get("suite") or {}).get("controls")
+    # Older results do not say which methods are controls by themselves.
+    return listed | ({"reseed"} if known is None else {str(label) for label in known})
+
+
+def counted(results: Results, metric: str) -> list[Row]:
+    """Comparisons on a metric that count as evidence for their methods."""
+    rows = competing(results)
+    # A method that lacks images is judged by nothing.
+    lacking = {_arm(row) for row in rows if not row.get("complete")}
+    usable = [row for row in rows if effect(results, row) != "unknown" and not row.get("marked")]
+    independent = {_arm(row) for row in usable if not row.get("sibling") and not mixed(str(row["metric"]))}
+    return [
+        row
+        for row in usable
+        if row["metric"] == metric
+        and _arm(row) not in lacking
+        and not (row.get("sibling") and _arm(row) in independent)
+    ]
+
+
+def _weight(rows: list[Row]) -> tuple[int, int]:
+    """For how many comparisons a metric is independent evidence, then for how many it is any."""
+    return sum(not row.get("sibling") for row in rows), len(rows)
+
+
+def _arm(row: Row) -> tuple[object, ...]:
+    return (*setting_key(row), row.get("prompts"), row.get("method"))
+
+
+# What it says --------------------------------------------------------------------------------------------------------
+
+
+def _said(results: Results, rows: list[Row]) -> str:
+    metric = str(rows[0]["metric"])
+    by_size = sorted(rows, key=lambda row: abs(row["delta"]), reverse=True)
+    gains, harms, silent = ([row for row in by_size if effect(results, row) == word] for word in _EFFECTS)
+    first = next(iter([*gains, *harms]), None)
+    if first is None:
+        dependent = _DEPENDENT if all(row.get("sibling") for row in rows) else ""
+        parts = [f"no method shows a change on {metric_title(results, metric)}{dependent}"]
+    else:
+        parts = [_moves(results, first) + _also(results, first)]
+        parts += [part for group in (gains, harms) for part in _further(results, [r for r in group if r is not first])]
+        parts += ["no other method shows a change"] if silent else []
+        parts += [] if gains or silent else ["no method is shown to be better"]
+    sizes = [size for row in silent if (size := finite(row.get("detectable"))) is not None]
+    # The least certain of the comparisons that show nothing.
+    parts += [f"this run could have seen {max(sizes):.2g} with 80 % power"] if sizes else []
+    return "; ".join([*parts, *_not_judged(results, metric, rows)])
+
+
+_EFFECTS = ("better", "worse", "none")
+_DEPENDENT = f"{SIBLING} (no independent evidence)"
+
+
+def _moves(results: Results, row: Row) -> str:
+    """`best_of_4 raises GenEval by 0.107 [0.077, 0.140] at 4.1 times the time`."""
+    metric = str(row["metric"])
+    name = metric_title(results, metric) + (_DEPENDENT if row.get("sibling") else "")
+    direction = "" if higher_is_better(results, metric) else " (lower is better)"
+    where = f"{_cost(results, row)}{_place(results, row)}"
+    if kind(results, metric) == "pair":
+        return f"{row['method']} is preferred to {baseline_name(results)} by {name} {_by(results, row)}{where}"
+    return f"{row['method']} {_verb(row)} {name}{direction} {_by(results, row)}{where}"
+
+
+def _verb(row: Row) -> str:
+    return "raises" if row["delta"] > 0 else "lowers"
+
+
+def _by(results: Results, row: Row) -> str:
+    """The size of an effect with its interval: without a sign, as the verb says the direction."""
+    if kind(results, str(row["metric"])) == "pair":
+        only = "" if row["delta"] > 0 else "only "
+        return f"in {only}{percent(row.get('win_rate'), row.get('win_low'), row.get('win_high'))} of pairs"
+    digits, sign = places(results, str(row["metric"])), 1 if row["delta"] > 0 else -1
+    low, high = sorted((sign * row["low"], sign * row["high"]))
+    return f"by {number(sign * row['delta'], digits)} {interval(low, high, digits)}"
+
+
+def _cost(results: Results, row: Row) -> str:
+    """What the method takes: times the baseline's time where that was measured, else times its denoiser calls."""
+    costs = {_arm(arm): arm.get("cost") or {} for arm in results.get("arms") or []}
+    ours, theirs = costs.get(_arm(row), {}), costs.get((*_arm(row)[:-1], row.get("baseline")), {})
+    for name, what in (("total_ms", "time"), ("calls_total", "denoiser calls")):
+        value = finite((ours["ratios"].get(name) or {}).get("ratio")) if "ratios" in ours else None
+        if "ratios" not in ours and finite(ours.get(name)) and finite(theirs.get(name)):
+            value = ours[name] / theirs[name]  # older results have means only
+        if value is not None:
+            return f" at {number(value, 0 if value >= 10 else 1 if value >= 1 else 2)} times the {what}"
+    return ""
+
+
+def _also(results: Results, row: Row) -> str:
+    """What other metrics show of the same method, short; those that it optimises are left out."""
+    said = []
+    for other in competing(results):
+        name = str(other["metric"])
+        if _arm(other) != _arm(row) or name == row["metric"] or other.get("marked"):
+            continue
+        if effect(results, other) in ("better", "worse"):
+            pair = kind(results, name) == "pair"
+            size = percent(other["win_rate"]) if pair else number(other["delta"], places(results, name), sign=True)
+            said.append(f"{metric_title(results, name)} {size}{mark(other)}")
+    return f" (also shown: {', '.join(said)})" if said else ""
+
+
+def _further(results: Results, rows: list[Row]) -> list[str]:
+    """More methods with a shown effect of one direction: the largest with their size, the rest counted."""
+    pair = bool(rows) and kind(results, str(rows[0]["metric"])) == "pair"
+    parts = [
+        f"{row['method']} {'is preferred' if pair else f'{_verb(row)} it'} {_by(results, row)}{mark(row)}"
+        f"{_place(results, row)}"
+        for row in rows[:LISTED]
+    ]
+    more = len(rows) - LISTED
+    are = "is" if more == 1 else "are"
+    return [*parts, f"{more} more {are} {effect(results, rows[0])} by less"] if more > 0 else parts
+
+
+def _not_judged(results: Results, metric: str, rows: list[Row]) -> list[str]:
+    """The methods that the metric is no evidence for, as it or a sibling of it chose them; none, or one clause."""
+    judged = {_arm(row) for row in rows}
+    out = distinct(
+        f"{row['method']}{mark(row)}"
+        for row in competing(results)
+        if row["metric"] == metric and mark(row) and _arm(row) not in judged
+    )
+    return [f"not judged by it: {', '.join(out)}"] if out else []
+
+
+def _place(results: Results, row: Row) -> str:
+    """Where an effect is: what of model, setting and prompts differs within the run."""
+    rows = pooled(results.get("comparisons") or [])
+    parts = [say(row) for say in _PLACES if len({say(one) for one in rows}) > 1]
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+_PLACES: tuple[Callable[[Row], str], ...] = (
+    lambda row: str(row.get("model")),
+    setting,
+    lambda row: prompts_name(str(row.get("prompts"))),
+)
