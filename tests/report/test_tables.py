@@ -6,7 +6,8 @@ from typing import Any
 
 from bench.report import markdown
 from bench.report.breakdown import LONG, category_table, cost_table, seed_table
-from bench.report.tables import Table, task_table
+from bench.report.tables import Table, metric_table, task_table
+from bench.report.wins import strict_table
 
 from .samples import SETTING, arm
 
@@ -125,3 +126,35 @@ def test_a_processes_peak_is_no_methods(small: dict[str, Any]) -> None:
     table = cost_table(small)
     assert "MiB" not in "\n".join(lines(table).splitlines())
     assert "612 MiB at its peak: whatever ran before a method is in it, so no method's is shown" in table.notes[0]
+
+
+def test_one_geneval_overall_and_the_share_of_images_is_called_so(small: dict[str, Any]) -> None:
+    small["tasks"] = [
+        {**SETTING, "prompts": "*", "method": "standard", "metric": "preference", "overall": 0.788, "overall_low": 0.7,
+         "overall_high": 0.8, "tasks": {"counting": {"mean": 0.5, "n": 10}}}
+    ]  # fmt: skip
+    said = lines(task_table(small))
+    assert "| overall | all images | counting |" in said
+    assert "| 0.788<br>[0.700, 0.800] | 1.284 | 0.50<br>n 10 |" in said
+    quality = "\n".join(metric_table(small).notes)
+    assert "Preference here is the share over all images" in quality
+
+
+def test_a_mixed_mean_is_called_so_and_its_categories_come_first(small: dict[str, Any]) -> None:
+    small["metrics"] = {"t2i_compbench": {"title": "T2I-CompBench", "unit": "share"}}
+    labels = {**SETTING, "prompts": "comp", "metric": "t2i_compbench", "delta": None, "method": "standard", "n": 9}
+    small["categories"] = [
+        labels | {"category": "color", "mean": 0.6},
+        labels | {"category": "non_spatial", "mean": 0.3},
+    ]
+    said = markdown.render(small)
+    assert "| color | non spatial |" in said
+    assert said.index("## T2I-CompBench by category") < said.index("## Quality")
+    assert "T2I-CompBench (mixed mean; see its categories)" in said
+
+
+def test_ties_as_losses_have_a_table_where_the_suite_reproduces_the_paper(small: dict[str, Any]) -> None:
+    small["comparisons"][1] |= {"win_strict": 0.6, "win_strict_low": 0.5, "win_strict_high": 0.69}
+    assert strict_table(small).rows == []
+    small["suite"]["reproduces"] = "final:T2"
+    assert "| npnet | 60.0 % [50.0, 69.0] |" in lines(strict_table(small))
