@@ -227,28 +227,28 @@ def _read(roots: tuple[str, ...], skip: tuple[str, ...]) -> tuple[dict[str, Plac
     distribution = _distribution(min(theirs)) if theirs else PROJECT
     version = _version(distribution)
     beside = theirs | (_packages_of(distribution) if theirs and distribution else set())
-    told: dict[str, str] = {}
+    digests: dict[str, str] = {}
     files: dict[str, Place | None] = {}
     unread: list[str] = []
     todo = list(roots)
     while todo:
         name = todo.pop()
         module, _, definition = name.partition(":")
-        if name in told or module in told or (name not in roots and module in skip):
+        if name in digests or module in digests or (name not in roots and module in skip):
             continue
         parts = _parts(module)
         if parts is None:
-            told[name] = f"{distribution} {version}"
+            digests[name] = f"{distribution} {version}"
             unread.append(module)
             continue
         path = (_file(module) or ("",))[0]
         files[path] = _stat(path)
         part: Part = parts.get(definition) or parts[""]
-        told[name] = part.digest
+        digests[name] = part.digest
         todo += (found for one in part.imports if (found := _module_of(one)) and _follows(found, beside))
     _kept.save()
-    whole = hashlib.sha256("\n".join(f"{name} {told[name]}" for name in sorted(told)).encode()).hexdigest()[:16]
-    return files, Code(whole, tuple(sorted(told)), distribution, version, tuple(unread))
+    whole = hashlib.sha256("\n".join(f"{name} {digests[name]}" for name in sorted(digests)).encode()).hexdigest()[:16]
+    return files, Code(whole, tuple(sorted(digests)), distribution, version, tuple(unread))
 
 
 def _follows(module: str, beside: set[str]) -> bool:

@@ -66,13 +66,13 @@ def together(asked: Sequence[Asked]) -> Iterator[list[Asked]]:
 
 def judge(group: Sequence[Asked], ledger: Ledger, device: str) -> dict[str, float]:
     """Judge all that a group of metrics is asked, and free its scorers; returns seconds by metric."""
-    begun = time.perf_counter()
+    started = time.perf_counter()
     for one in group:
         ledger.forget_score_failures((*place(key), one.entry.name, one.digest) for key in one.todo)
     seconds = _judge_all(group, ledger, device)
     _free(device)
     # Loading and reading serve all of them.
-    rest = (time.perf_counter() - begun - sum(seconds.values())) / len(group)
+    rest = (time.perf_counter() - started - sum(seconds.values())) / len(group)
     return {name: own + rest for name, own in seconds.items()}
 
 
@@ -95,9 +95,9 @@ def _judge_all(group: Sequence[Asked], ledger: Ledger, device: str) -> dict[str,
     with Progress(f"score {', '.join(seconds)}", len(items)) as progress:
         for i in range(0, len(items), BATCH):
             batch = items[i : i + BATCH]
-            begun = time.perf_counter()
+            started = time.perf_counter()
             pixels = _read(batch, ledger)
-            reading = (time.perf_counter() - begun) / len(batch)
+            reading = (time.perf_counter() - started) / len(batch)
             with shared() as memory:
                 for one, scorer in zip(group, scorers, strict=True):
                     asked = [item for item in batch if item[0] in one.todo]
@@ -109,11 +109,11 @@ def _judge_all(group: Sequence[Asked], ledger: Ledger, device: str) -> dict[str,
 
 def _read(batch: Iterable[tuple[Key, Shown]], ledger: Ledger) -> dict[str, np.ndarray]:
     """The pixels of a batch's images by digest, each read once."""
-    mend = "delete it and run again, it will be made anew"
-    missing = "run the suite again, it will be made anew"
+    broken = "delete it and run again, which makes it again"
+    missing = "run the suite again, which makes it again"
     images = {image.digest: image for _, (shown, _) in batch for image in shown}
     return {
-        digest: read_png(ledger.folder / image.file, mend=mend, missing=missing) for digest, image in images.items()
+        digest: read_png(ledger.folder / image.file, mend=broken, missing=missing) for digest, image in images.items()
     }
 
 
@@ -131,11 +131,11 @@ def _judge_batch(
     What is kept as an image's time is what the metric alone would take: with its share of reading, and of what a
     network that it shares has computed for another metric. A method that chooses by it is priced by that.
     """
-    begun, spared = time.perf_counter(), memory.spared if memory else 0.0
+    started, spared = time.perf_counter(), memory.spared if memory else 0.0
     entry = one.entry
     kept = _judged(entry, scorer, [[pixels[image.digest] for image in shown] for _, (shown, _) in asked],
                    [prompt for _, (_, prompt) in asked])  # fmt: skip
-    spent = time.perf_counter() - begun
+    spent = time.perf_counter() - started
     alone = spent + (memory.spared - spared if memory else 0.0)
     ms = 1000 * (reading + alone / len(asked))
     now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -145,7 +145,7 @@ def _judge_batch(
     ledger.put_score_failures(
         (*place(key), entry.name, one.digest, said, now) for key, said in judged if isinstance(said, str)
     )
-    return time.perf_counter() - begun
+    return time.perf_counter() - started
 
 
 def _judged(

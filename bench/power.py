@@ -199,11 +199,11 @@ def _rows(run: Source, goal: Goal, methods: Sequence[str], metrics: Sequence[str
                 there = ~np.isnan(deltas)
                 if len({*treated.texts[there].tolist()}) < 2:
                     continue
-                told = dict(zip(("model", "sampler", "steps", "guidance"), setting, strict=True))
-                told |= {"method": method, "metric": metric, "marked": metric in run.marked(mine[0])}
-                told["sibling"] = metric in near
+                row = dict(zip(("model", "sampler", "steps", "guidance"), setting, strict=True))
+                row |= {"method": method, "metric": metric, "marked": metric in run.marked(mine[0])}
+                row["sibling"] = metric in near
                 ms = [rows.total_ms[rows.made].mean() for rows in (treated, control)]
-                yield told | _answer(deltas[there], treated.texts[there], goal, ms_a_pair=float(sum(ms)))
+                yield row | _answer(deltas[there], treated.texts[there], goal, ms_a_pair=float(sum(ms)))
 
 
 def _paired(treated: Rows, control: Rows) -> tuple[Rows, Rows]:

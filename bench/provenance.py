@@ -18,6 +18,9 @@ from bench import __version__
 PACKAGES = ("torch", "diffusers", "transformers", "safetensors", "numpy", "scipy", "pillow", "pydantic")
 
 
+UNCOMMITTED = " with uncommitted changes"
+
+
 def packages() -> dict[str, str | None]:
     """Installed versions of what can move a result; None where a package is absent."""
     found: dict[str, str | None] = {}
@@ -73,9 +76,21 @@ def hardware(device: str) -> str:
 
 @cache
 def origin() -> str:
-    """What makes images now, in a word: the commit, or the version of an installed package."""
+    """What makes images now: the commit, and whether its code is changed; or the version of an installed package."""
     found = commit()["commit"]
-    return f"commit {found[:12]}" if found else f"version {__version__}"
+    if not found:
+        return f"version {__version__}"
+    return f"commit {found[:12]}{UNCOMMITTED if _code_is_changed() else ''}"
+
+
+def trusted() -> str:
+    """The origin whose images a gate takes from the cache; none where code is not committed: no image has this one."""
+    return "nothing cached" if origin().endswith(UNCOMMITTED) else origin()
+
+
+def _code_is_changed() -> bool:
+    """Whether the checkout's packages differ from their commit, new files included; also where git cannot say."""
+    return _git("status", "--porcelain", "--untracked-files=all", "--", ".", "../npnet") != ""
 
 
 def collect(device: str, weights: dict[str, str], code: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Resampling whole clusters, for many columns at once: sign flips, and the bootstrap that metrics of sets take.
+"""Resampling whole clusters: sign flips, for many columns at once, and the bootstrap that metrics of sets take.
 
 A column is what one number of a report rests on: its sum over each of k clusters, (k,). Draws follow from the seed
 and k alone, so all columns with as many clusters share them: asked together or one by one, the answers are the same,
@@ -42,35 +42,22 @@ def totals(values: Floats, codes: NDArray[np.intp]) -> Totals:
     return Totals(sums, np.bincount(codes).astype(np.float64))
 
 
-def bootstrap(
-    tops: Floats, bottoms: Floats, *, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0
-) -> list[Interval]:
-    """sum(tops) / sum(bottoms) of every column, (k, c) each, with the percentile interval over resampled clusters.
+def bootstrap(of: Totals, *, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0) -> Interval:
+    """The mean of all values, with the percentile interval over resampled clusters.
 
-    With a third axis, (k, c, t), it is the mean of t such ratios, as of task means; a ratio of which a resample has
-    nothing is left out of its mean. One cluster says nothing about another: its interval is (-inf, inf). Where all
-    clusters agree the interval has no width.
+    One cluster says nothing about another: its interval is (-inf, inf). Where all clusters agree the interval has no
+    width.
     """
-    if tops.ndim == 2:
-        tops, bottoms = tops[..., None], bottoms[..., None]
-    k = len(tops)
-    estimates = _means(tops.sum(axis=0), bottoms.sum(axis=0))
-    if k == 1:
-        return [Interval(float(e), -math.inf, math.inf) for e in estimates]
+    estimate = float(of.sums.sum() / of.counts.sum())
+    if len(of.sums) == 1:
+        return Interval(estimate, -math.inf, math.inf)
     # A matrix product rounds differently from draw to draw; clusters that agree must not look as if they did not.
-    parts = tops.sum(axis=0) / np.maximum(bottoms.sum(axis=0), 1e-300)
-    agree = np.abs(tops - parts * bottoms).max(axis=(0, 2)) <= ROUNDING * np.abs(tops).max(axis=(0, 2))
-    if (bottoms == bottoms[:, :1]).all():
-        bottoms = bottoms[:, :1]  # the usual case, complete arms: one product instead of as many as there are columns
-    found = np.concatenate(
-        [
-            _means(np.tensordot(times, tops, 1), np.tensordot(times, bottoms, 1))
-            for times in draws(k, resamples=resamples, seed=seed)
-        ]
-    )
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    low, high = np.where(agree, estimates, low), np.where(agree, estimates, high)
-    return [Interval(*map(float, row)) for row in zip(estimates, low, high, strict=True)]
+    if np.abs(of.sums - estimate * of.counts).max() <= ROUNDING * np.abs(of.sums).max():
+        return Interval(estimate, estimate, estimate)
+    times = draws(len(of.sums), resamples=resamples, seed=seed)
+    found = np.concatenate([(some @ of.sums) / (some @ of.counts) for some in times])
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(estimate, float(low), float(high))
 
 
 def draws(k: int, *, resamples: int = RESAMPLES, seed: int = 0) -> Iterator[Floats]:
@@ -80,15 +67,6 @@ def draws(k: int, *, resamples: int = RESAMPLES, seed: int = 0) -> Iterator[Floa
         picked = rng.integers(0, k, size=(stop - start, k))
         picked += np.arange(stop - start)[:, None] * k
         yield np.bincount(picked.ravel(), minlength=picked.size).reshape(picked.shape).astype(np.float64)
-
-
-def _means(tops: Floats, bottoms: Floats) -> Floats:
-    """The mean over the last axis of tops / bottoms, of those that have a bottom: (..., t) to (...)."""
-    if tops.shape[-1] == 1:
-        return np.asarray(tops[..., 0] / bottoms[..., 0])
-    there = bottoms > 0
-    ratios = np.divide(tops, bottoms, out=np.zeros(np.broadcast_shapes(tops.shape, bottoms.shape)), where=there)
-    return np.asarray(ratios.sum(axis=-1) / there.sum(axis=-1))
 
 
 def sign_flips(sums: Floats, *, permutations: int = RESAMPLES, seed: int = 0) -> Floats:

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from bench import identity, provenance, registry
+from bench import identity, registry
 from bench.errors import UserError
 from bench.plan import Cell, Plan
-from bench.store import Image, Ledger
+from bench.store import Ledger
 
 OtherCode = Literal["ask", "regenerate", "keep"]
 """What becomes of images that other code made."""
@@ -168,11 +168,6 @@ def _by(words: str, counts: Mapping[str, int]) -> list[str]:
     if not counts:
         return [f"0 {words}"]
     return [f"{n} {words} (made by {origin or 'an older version'})" for origin, n in sorted(counts.items())]
-
-
-def trusted(image: Image) -> bool:
-    """Whether a gate takes an image that is there: made in this run by this code, or by this very commit."""
-    return not image.from_cache or image.origin == provenance.origin()
 
 
 def reuse(plan: Plan, ledger: Ledger, since: Iterable[str], *, scores: tuple[int, int]) -> Reuse:

@@ -67,12 +67,12 @@ def run(
 
     `other_code` says what becomes of images of this run that other code made: `ask` (UserError), `regenerate` or
     `keep`. With `gate` they are made again unless they are to be kept, and so is what the cache has from another
-    commit: a gate makes what it judges.
+    commit or from uncommitted code: a gate makes what it judges.
 
     UserError, before anything is made, where something that it needs is not on this machine.
 
     `generate_only` stops at the images, whatever becomes of the suite's scorers: this call again without it, or
-    `add_scores`, here or where the folder was taken to, goes on.
+    `add_scores`, resumes there, here or on another machine.
     """
     plan = preflight.planned(suite, dtype=default_dtype(device or likely_device()))
     needs = preflight.needs(plan, metrics=_choosers(plan) if generate_only else None)
@@ -88,7 +88,7 @@ def run(
                 batch_size=batch_size,
                 threads=threads,
                 other_code=other,
-                by=provenance.origin() if gate and other != "keep" else None,
+                by=provenance.trusted() if gate and other != "keep" else None,
             )
             if generate_only:
                 return _generated(plan, folder, how)
@@ -114,11 +114,6 @@ class _How:
     """The one origin whose images are taken from the cache; None: any."""
 
 
-def _judges(plan: Plan) -> Sequence[str]:
-    """Every metric that a run asks: those of the suite, and those of its methods."""
-    return list(dict.fromkeys((*plan.suite.metrics, *_choosers(plan))))
-
-
 def _choosers(plan: Plan) -> Sequence[str]:
     """Every metric that is asked while images are made: those that choose among candidates, and rewards of methods."""
     return list(dict.fromkeys(name for chain in plan.methods.values() for m in chain for name in m.metrics()))
@@ -142,25 +137,26 @@ def _run(plan: Plan, folder: Path, how: _How, check: Callable[[], None]) -> Outc
     if ledger.get("finished") == complete and report.is_file() and _images_there(plan, ledger, how.by):
         scores = ledger.scores_of(weights)
         reuse = resuming.reuse(plan, ledger, before, scores=(scores, scores))
-        told = [ledger.get("suite"), ledger.get("optimises"), ledger.get("learnt_from") or {}, kept]
-        if told != [plan.suite.model_dump(mode="json"), plan.optimises, plan.learnt_from, ledger.get("kept")]:
+        recorded = [ledger.get("suite"), ledger.get("optimises"), ledger.get("learnt_from") or {}, kept]
+        if recorded != [plan.suite.model_dump(mode="json"), plan.optimises, plan.learnt_from, ledger.get("kept")]:
             # The same images and scores under another title, before other gates, or by methods that now say more.
             _record_suite(ledger, plan)
             return Outcome(folder, write_report(ledger), worked=False, reuse=reuse)
         return Outcome(folder, json.loads(report.read_text()), worked=False, reuse=reuse)
 
     check()
-    for name in _judges(plan):
+    for name in preflight.judges(plan):
         registry.get("metrics", name).check_here()
     from bench import score
 
-    begun = time.perf_counter()
+    started = time.perf_counter()
     chosen, session, stages = _images(plan, ledger, how, codes, weights)
     scored = ledger.scores_of(weights)
     stages["score_seconds"] = score.score(score.arms(plan), ledger, device=chosen)
-    known = {job for job, image in before.items() if image == ledger.images().get(job)}
+    now = ledger.images()
+    known = {job for job, image in before.items() if image == now.get(job)}
     reuse = resuming.reuse(plan, ledger, known, scores=(scored, ledger.scores_of(weights)))
-    stages["seconds"] = time.perf_counter() - begun
+    stages["seconds"] = time.perf_counter() - started
     end_session(ledger, session, stages)
     found = write_report(ledger)
     failed, unscored = failed_images(ledger), results.unscored(ledger)
@@ -177,9 +173,9 @@ def _generated(plan: Plan, folder: Path, how: _How) -> Outcome:
     ledger = Ledger(folder, create=True)
     codes = resuming.codes(plan)
     plan = resuming.decided(plan, ledger, codes, how.other_code)
-    begun = time.perf_counter()
+    started = time.perf_counter()
     _, session, stages = _images(plan, ledger, how, codes, {})
-    end_session(ledger, session, {**stages, "seconds": time.perf_counter() - begun})
+    end_session(ledger, session, {**stages, "seconds": time.perf_counter() - started})
     failed = failed_images(ledger)
     ledger.close()
     return Outcome(folder, {}, worked=bool(stages["generate"]["made"]), failed=failed)
@@ -266,7 +262,7 @@ def add_scores(
 
 
 def merged_folder(ledgers: Sequence[Ledger]) -> Path:
-    """Where the report of several runs goes unless told: beside the first one, named after all of them."""
+    """Where the report of several runs goes by default: beside the first one, named after all of them."""
     ids = content_hash(sorted(str(ledger.folder.resolve()) for ledger in ledgers))
     return ledgers[0].folder.resolve().parent / f"merged-{ids[:10]}"
 
@@ -287,6 +283,7 @@ def _record_suite(ledger: Ledger, plan: Plan) -> None:
         ledger.set("suite", plan.suite.model_dump(mode="json"))
         ledger.set("optimises", plan.optimises)
         ledger.set("learnt_from", plan.learnt_from)
+        ledger.set("left_out", plan.notes)
         record_scorers(ledger, plan.suite, plan.suite.metrics)
         ledger.put_cells(
             (

@@ -229,7 +229,7 @@ def _codes(texts: Ints) -> Ints:
 
 def _of_means(estimate: float, of_prompts: Totals) -> Interval:
     """The interval of a value whose first-order terms have these sums and counts by prompt."""
-    (found,) = bootstrap(of_prompts.sums[:, None], of_prompts.counts[:, None])
+    found = bootstrap(of_prompts)
     return Interval(estimate, estimate - found.estimate + found.low, estimate - found.estimate + found.high)
 
 

@@ -56,41 +56,41 @@ def parse(data: bytes, module: str, *, package: bool, rows: bool) -> Parts:
 
 
 def _part(body: Iterable[ast.stmt], base: str) -> Part:
-    told: list[str] = []
+    words: list[str] = []
     imports: dict[str, None] = {}
     for one in body:
-        _write(one, told, imports, base)
-    return Part(hashlib.sha256("\0".join(told).encode()).hexdigest()[:16], tuple(imports))
+        _write(one, words, imports, base)
+    return Part(hashlib.sha256("\0".join(words).encode()).hexdigest()[:16], tuple(imports))
 
 
-def _write(node: ast.AST, told: list[str], imports: dict[str, None], base: str) -> None:
+def _write(node: ast.AST, words: list[str], imports: dict[str, None], base: str) -> None:
     """The node as words, without what decides nothing; imports are noted on the way."""
     if _is_words(node):
         return
     if isinstance(node, ast.If) and _is_type_checking(node.test):
         for one in node.orelse:
-            _write(one, told, imports, base)
+            _write(one, words, imports, base)
         return
     if isinstance(node, ast.Import | ast.ImportFrom):
         imports.update(dict.fromkeys(_imported(node, base)))
-    told.append(type(node).__name__)
+    words.append(type(node).__name__)
     if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
         # What an error says decides nothing; which one it is, and when it is raised, may.
-        _write(node.exc.func, told, imports, base)
+        _write(node.exc.func, words, imports, base)
         return
     for name in node._fields:
         value = getattr(node, name, None)
         if value is None or value == [] or name in ("ctx", "type_comment"):
             continue
-        told.append(name)
+        words.append(name)
         if isinstance(node, ast.JoinedStr):
             value = _merged(value)
         for one in value if isinstance(value, list) else (value,):
             if isinstance(one, ast.AST):
-                _write(one, told, imports, base)
+                _write(one, words, imports, base)
             else:
-                told.append(repr(one))
-        told.append(";")
+                words.append(repr(one))
+        words.append(";")
 
 
 def _merged(values: list[ast.expr]) -> list[ast.expr]:

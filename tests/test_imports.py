@@ -21,7 +21,7 @@ print([m for m in ("torch", "diffusers", "transformers") if m in sys.modules], c
 """
 
 
-def told(*arguments: object) -> str:
+def last_line(*arguments: object) -> str:
     """What `python -m bench ARGUMENTS` says at its end: heavy modules, and the exit code."""
     done = subprocess.run([sys.executable, "-c", SCRIPT, *map(str, arguments)], capture_output=True, text=True)
     return done.stderr.splitlines()[-1]
@@ -29,25 +29,25 @@ def told(*arguments: object) -> str:
 
 def test_the_check_sees_a_heavy_module() -> None:
     """`doctor` does import torch; were it not seen here, the tests below would show nothing."""
-    assert "torch" in told("doctor")
+    assert "torch" in last_line("doctor")
 
 
 @pytest.mark.parametrize("command", ["--help", "--version", "run --help", "ls"])
 def test_help_and_lists_import_no_torch(command: str) -> None:
-    assert told(*command.split()) in ("[] 0", "[] None")
+    assert last_line(*command.split()) in ("[] 0", "[] None")
 
 
 def test_plan_imports_no_torch(tiny: Path) -> None:
-    assert told("plan", tiny, "--cache", os.environ["BENCH_CACHE"]) == "[] 0"
+    assert last_line("plan", tiny, "--cache", os.environ["BENCH_CACHE"]) == "[] 0"
 
 
 def test_the_papers_suite_is_planned_without_torch() -> None:
     suites = Path(__file__).parent.parent / "suites"
-    assert told("plan", suites / "sdxl_main.yaml", "--twin", "--limit", 5) == "[] 0"
+    assert last_line("plan", suites / "sdxl_main.yaml", "--twin", "--limit", 5) == "[] 0"
 
 
 def test_report_gate_and_baseline_import_no_torch(finished: Run, tmp_path: Path) -> None:
     copy = finished.copy(tmp_path)
-    assert told("report", copy.folder) == "[] 0"
-    assert told("baseline", "freeze", copy.folder, "--out", tmp_path / "frozen.json") == "[] 0"
-    assert told("gate", copy.folder, "--baseline", tmp_path / "frozen.json") == "[] 0"
+    assert last_line("report", copy.folder) == "[] 0"
+    assert last_line("baseline", "freeze", copy.folder, "--out", tmp_path / "frozen.json") == "[] 0"
+    assert last_line("gate", copy.folder, "--baseline", tmp_path / "frozen.json") == "[] 0"

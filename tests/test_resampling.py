@@ -1,4 +1,4 @@
-"""Many columns resampled at once are what each one is alone."""
+"""Resampling by its definition; many columns at once are what each one is alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from bench import stats
 from bench.intervals import Interval, intervals
-from bench.resampling import COLUMNS, Batch, bootstrap, sign_flips
+from bench.resampling import COLUMNS, Batch, Totals, bootstrap, sign_flips
 
 
 def plain_bootstrap(tops: np.ndarray, bottoms: np.ndarray, *, resamples: int, seed: int) -> tuple[float, float]:
@@ -22,15 +22,13 @@ def plain_bootstrap(tops: np.ndarray, bottoms: np.ndarray, *, resamples: int, se
 
 
 @pytest.mark.parametrize("equal", [True, False])
-def test_every_column_is_the_plain_bootstrap(equal: bool) -> None:
+def test_it_is_the_plain_bootstrap(equal: bool) -> None:
     rng = np.random.default_rng(1)
-    tops = rng.normal(size=(37, 5))
-    bottoms = np.ones((37, 5)) * 3 if equal else rng.integers(1, 5, size=(37, 5)).astype(float)
-    for column, found in enumerate(bootstrap(tops, bottoms, resamples=500, seed=4)):
-        low, high = plain_bootstrap(tops[:, column], bottoms[:, column], resamples=500, seed=4)
-        assert found.low == pytest.approx(low, rel=1e-12)
-        assert found.high == pytest.approx(high, rel=1e-12)
-        assert found.estimate == pytest.approx(tops[:, column].sum() / bottoms[:, column].sum())
+    sums = rng.normal(size=37)
+    counts = np.ones(37) * 3 if equal else rng.integers(1, 5, size=37).astype(float)
+    found = bootstrap(Totals(sums, counts), resamples=500, seed=4)
+    assert (found.low, found.high) == pytest.approx(plain_bootstrap(sums, counts, resamples=500, seed=4), rel=1e-12)
+    assert found.estimate == pytest.approx(sums.sum() / counts.sum())
 
 
 @pytest.mark.parametrize("clusters", [5, 13, 14, 200])
@@ -52,28 +50,24 @@ def test_a_batch_answers_what_single_questions_answer(clusters: int) -> None:
 
 def test_clusters_that_agree_leave_no_width() -> None:
     """0.1 has no exact sum: a matrix product alone would give an interval of a few last digits."""
-    values = np.full((50, 1), 0.1) * np.arange(1, 51)[:, None]
-    found = bootstrap(values, np.arange(1.0, 51)[:, None], resamples=200)[0]
+    counts = np.arange(1.0, 51)
+    found = bootstrap(Totals(0.1 * counts, counts), resamples=200)
     assert found.low == found.estimate == found.high
 
 
-def test_a_mean_of_means_is_resampled_as_one() -> None:
-    """Two tasks of unlike size: in every resample each task's own mean, then the mean of both; never above 1."""
-    rng = np.random.default_rng(7)
-    task = np.array([0] * 9 + [1] * 31)
-    values = (rng.random(40) < 0.97).astype(float)
-    tops, bottoms = np.zeros((40, 1, 2)), np.zeros((40, 1, 2))
-    tops[np.arange(40), 0, task], bottoms[np.arange(40), 0, task] = values, 1
-    found = bootstrap(tops, bottoms, resamples=400, seed=3)[0]
-    picked = np.random.default_rng(3).integers(0, 40, size=(400, 40))
-    plain = [np.mean([values[row][task[row] == t].mean() for t in (0, 1) if (task[row] == t).any()]) for row in picked]
-    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(plain, [0.025, 0.975])))
-    assert found.estimate == pytest.approx((values[:9].mean() + values[9:].mean()) / 2)
-    assert found.high <= 1
+def test_a_task_of_one_prompt_leaves_the_whole_range() -> None:
+    """Six tasks with a prompt each, three of them 1: no task shows how much its prompts differ."""
+    values = np.array([1.0, 0, 1, 0, 1, 0])
+    tops, bottoms = np.diag(values)[:, None, :], np.eye(6)[:, None, :]
+    assert intervals(tops, bottoms, [(0, 1)]) == [Interval(0.5, 0, 1)]
+    assert intervals(tops, bottoms) == [Interval(0.5, -math.inf, math.inf)]
+    some = np.concatenate([bottoms, bottoms[:5]])
+    assert intervals(some * 0.5, some, [(0, 1)]) == [Interval(0.5, 0, 1)], "one of six tasks has one prompt"
+    assert intervals(np.concatenate([tops, tops]), np.concatenate([bottoms, bottoms]))[0].high < math.inf
 
 
 def test_one_cluster_says_nothing() -> None:
-    assert bootstrap(np.array([[3.0]]), np.array([[2.0]])) == [Interval(1.5, -math.inf, math.inf)]
+    assert bootstrap(Totals(np.array([3.0]), np.array([2.0]))) == Interval(1.5, -math.inf, math.inf)
     assert intervals(np.array([[3.0]]), np.array([[2.0]]), [(0, 4)]) == [Interval(1.5, 0, 4)]
     assert sign_flips(np.array([[3.0]])) == 1
 

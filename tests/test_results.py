@@ -231,7 +231,7 @@ def test_deleted_images_cannot_be_judged_by_one_more_metric(tmp_path: Path, benc
     write_ledger(tmp_path / "run", noisy).close()
     done = bench("score", tmp_path / "run", "--metric", "shapes-clipscore")
     assert done.code == 2
-    assert done.error.endswith(".png: missing; run the suite again, it will be made anew")
+    assert done.error.endswith(".png: missing; run the suite again, which makes it again")
 
 
 @pytest.mark.parametrize("change", [{"from_the_future": 1}, {"methods": None}])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from conftest import LIMIT, TINY, Bench, Run, call, make_run
 from PIL import Image as Pillow
 
 from bench import registry, run, suite
+from bench.store import Image, Ledger
 
 TORCHLESS = """
 import sys
@@ -220,6 +222,26 @@ def test_a_lost_image_is_made_again_and_only_that(finished: Run, tmp_path: Path)
     assert {job_id for job_id, _ in changed} <= {job_id for (job_id,) in users}
     for metric, found in arm(copy.results(), "standard")["metrics"].items():
         assert found["mean"] == pytest.approx(arm(finished.results(), "standard")["metrics"][metric]["mean"], rel=1e-3)
+
+
+def test_the_ledger_s_images_are_read_as_often_for_many_images_as_for_few(
+    finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = finished.copy(tmp_path)
+    with sqlite3.connect(copy.folder / "ledger.sqlite") as db:
+        db.execute("DELETE FROM scores WHERE metric = 'shapes-clipscore'")
+        db.execute("DELETE FROM meta WHERE key = 'finished'")
+    read, plain = [0], Ledger.images
+
+    def counted(self: Ledger) -> dict[str, Image]:
+        read[0] += 1
+        return plain(self)
+
+    monkeypatch.setattr(Ledger, "images", counted)
+    done = run.run(suite.load(copy.suite, limit=LIMIT), runs=copy.runs, cache=copy.cache, device="cpu")
+    assert done.worked
+    (images,) = copy.rows("SELECT COUNT(*) FROM images")[0]
+    assert 0 < read[0] < images
 
 
 def test_a_scorer_of_another_version_judges_anew_and_nothing_is_drawn_anew(
