@@ -63,7 +63,7 @@ class Tabulation:
         self.asking, self.sets = Asking(), Sets()
 
     def tables(self) -> Tables:
-        """Ask, resample, fill in."""
+        """Ask, answer, fill in."""
         found = Tables(
             arms=[self._arm(a) for a in self.arms],
             comparisons=[row for a in self.arms for row in self._compare(a)],
@@ -153,17 +153,17 @@ class Tabulation:
         return sum(entry.judges(self.measured.pairs[i].carried) for i in arm.pair)
 
     def _ratios(self, arm: MeasuredArm, base: MeasuredArm) -> Row:
-        """Each cost as a multiple of the baseline's, times with intervals; null where it was not measured alike.
+        """Each cost as a multiple of the baseline's, times with intervals; null where the machines were two.
 
         So it is where a stage takes less than SHORTEST_MS, and where a peak is the whole process's.
         """
         images = self.measured.images
         ours, theirs = (self._fresh(a) for a in (arm, base))
         hardware = [images.words["hardware"][rows[0]] if len(rows) else None for rows in (ours, theirs)]
-        alike = hardware[0] is not None and hardware[0] == hardware[1]
+        same_machine = hardware[0] is not None and hardware[0] == hardware[1]
         timed = [a.pair[np.isin(a.image, rows)] for a, rows in ((arm, ours), (base, theirs))]
         same = np.array_equal(timed[0], timed[1])
-        judged = alike and arm is not base
+        judged = same_machine and arm is not base
         found: Row = {}
         for name in (*TIMES, "total_ms"):
             found[name] = self._time_ratio(name, ours, theirs, same_samples=same) if judged else None
@@ -176,7 +176,7 @@ class Tabulation:
             np.nanmax(np.nan_to_num(images.numbers["peak_bytes"][rows])) if len(rows) else 0 for rows in (ours, theirs)
         ]
         kinds = {images.words["peak_kind"][i] for rows in (ours, theirs) for i in rows}
-        measured = alike and all(peaks) and arm is not base and PROCESS not in kinds
+        measured = same_machine and all(peaks) and arm is not base and PROCESS not in kinds
         found["peak_bytes"] = {"ratio": float(peaks[0] / peaks[1]), "low": None, "high": None} if measured else None
         return found
 

@@ -56,13 +56,17 @@ def intervals(
     """sum(tops) / sum(bottoms) of every column, (k, c) each, with its interval; `bounds` are the columns' ranges.
 
     With a third axis, (k, c, t), it is the mean of t such ratios, as of task means. One cluster says nothing about
-    another: its interval is the whole range. Where all clusters of a column without a range agree it has no width.
+    another: a column of one, or with a ratio of one, has the whole range as its interval. Where all clusters of a
+    column without a range agree it has no width.
     """
     low, high = np.array(bounds or [UNBOUNDED] * tops.shape[1], dtype=np.float64).T
     estimates, values = cluster_values(tops, bottoms)
     if len(values) == 1:
         return [Interval(*map(float, row)) for row in zip(estimates, low, high, strict=True)]
     below, above = reaches(values, low, high, level=level)
+    lone = (bottoms > 0).sum(axis=0) == 1
+    lone = lone.any(axis=-1) if lone.ndim == 2 else lone
+    below, above = np.where(lone, np.inf, below), np.where(lone, np.inf, above)
     found = estimates, np.clip(estimates - below, low, high), np.clip(estimates + above, low, high)
     return [Interval(*map(float, row)) for row in zip(*found, strict=True)]
 
@@ -103,6 +107,7 @@ def reaches(values: Floats, low: Floats, high: Floats, *, level: float = LEVEL) 
     n = len(values) + 2 * spare
     means = (values.sum(axis=0) + spare * (ends[0] + ends[1])) / n
     apart = values - means
+    apart[np.abs(apart) <= ROUNDING * np.abs(values).max(axis=0)] = 0.0
     second, third = (
         ((apart**power).sum(axis=0) + spare * sum((end - means) ** power for end in ends)) / n for power in (2, 3)
     )

@@ -220,11 +220,30 @@ def test_a_mistake_is_told_before_the_run_rather_than_after(bench: Bench, tiny: 
         (["--gate", "--tolerance", "x"], "--tolerance x: expected a number"),
         (["--junit", tmp_path / "j.xml"], "--junit: nothing is judged without --gate or --baseline FILE"),
         (["--tolerance", "0.1"], "--tolerance: nothing is judged without"),
+        (["--gate", "--tolerance", "0.1"], "--tolerance: only a baseline reads it; give --baseline FILE"),
+        (["--gate", "--require", "shown"], "or write `require: shown` in the suite's rule"),
+        (["--require", "shown"], "--require: only a baseline reads it; give --baseline FILE"),
     ):
         done = bench("run", tiny, "--runs", tmp_path / "runs", *options)
         assert done.code == 2
         assert said in done.error
     assert not (tmp_path / "runs").exists()
+
+
+def test_an_option_that_only_a_baseline_reads_is_a_mistake_without_one(bench: Bench, gated: Run) -> None:
+    bench(*gated.arguments())
+    for options, said in (
+        (["--tolerance", "0.1"], "--tolerance: only a baseline reads it; give --baseline FILE, or leave it out"),
+        (
+            ["--require", "shown"],
+            "--require: only a baseline reads it; give --baseline FILE, or write `require: shown`",
+        ),
+        (["--two-sided"], "--two-sided: only a baseline reads it; give --baseline FILE, or write `two_sided: true`"),
+        (["--inconclusive", "fail"], "--inconclusive: only a baseline reads it; give --baseline FILE, or leave it out"),
+    ):
+        done = bench("gate", gated.folder, *options)
+        assert done.code == 2, options
+        assert said in done.error
 
 
 def test_a_form_that_cannot_be_written_does_not_cost_the_others(

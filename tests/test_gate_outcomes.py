@@ -72,6 +72,16 @@ def test_images_that_changed_bit_for_bit_are_counted(tmp_path: Path) -> None:
     assert "1 of 100 images changed" in judged.verdicts[1].sentence
 
 
+def test_images_that_changed_are_counted_over_all_settings_of_a_method() -> None:
+    rows = [
+        gate.Verdict(check="baseline", rule="r", method="method", outcome="passed", sentence="", steps=steps,
+                     metric=metric, images=100, images_changed=changed)
+        for steps, changed in ((10, 0), (50, 3)) for metric in ("one", "other")
+    ]  # fmt: skip
+    words: dict[Any, str] = {"passed": "ok"}
+    assert list(gate.by_method(rows, words)) == ["ok: method: 4 verdicts, 3 of 200 images changed"]
+
+
 def _repaint(ledger: Any) -> None:
     for table in ("images", "scores"):
         ledger.db.execute(f"UPDATE {table} SET digest = 'repainted' WHERE digest = 'method-7-0'")
@@ -144,6 +154,24 @@ def test_a_method_that_was_added_or_taken_out_is_listed(tmp_path: Path) -> None:
     assert "only the run has it: newer (world" in said
 
 
+@pytest.mark.parametrize("kind", ["image", "pair", "set"])
+def test_no_delta_is_compared_to_a_baseline_method_of_other_parameters(tmp_path: Path, kind: str) -> None:
+    frozen, results, samples = twice(tmp_path, drawn(0), drawn(0))
+    content = frozen.model_dump(by_alias=True)
+    content["suite"]["id"], content["protocol"]["limit"] = "0123456789", 7
+    content["metrics"][METRIC]["kind"] = kind
+    (standard,) = (one for one in content["protocol"]["methods"] if one["label"] == "standard")
+    standard["chain"] = [*standard["chain"], {"name": "another", "parameters": {}}]
+    judged = gate.against_baseline(results, Frozen.model_validate(content), samples)
+    assert "not compared, because the suite gives it other parameters: standard" in judged.notes
+    found = outcomes(judged)
+    assert found["method", "effect_change"] == "not comparable"
+    assert found.get(("method", "change")) == (None if kind == "pair" else "passed")
+    (said,) = (v.sentence for v in judged.verdicts if v.quantity == "effect_change")
+    assert said.endswith("standard is not as it was in both, so no delta to it is compared")
+    assert {v.images for v in judged.verdicts} == {100}
+
+
 # Tolerances ----------------------------------------------------------------------------------------------------------
 
 
@@ -166,9 +194,30 @@ def test_a_baseline_s_own_tolerance_holds_unless_the_command_has_another(world: 
     assert outcomes(again)["method", "change"] == "failed"
 
 
+def test_a_command_s_tolerance_for_all_metrics_stands_before_the_baseline_s_own(world: World) -> None:
+    frozen = Frozen.model_validate(gate.freeze(*world.run(drawn(0)), {METRIC: "0.6"}))
+    results, samples = world.run(drawn(0, both=-0.5))
+    for given in (0, gate.tolerances(["0"])):
+        judged = gate.against_baseline(results, frozen, samples, tolerance=given)
+        assert outcomes(judged)["method", "change"] == "failed"
+        assert judged.verdicts[0].rule == "simulated: new - frozen >= 0"
+
+
+@pytest.mark.parametrize("given", [["0.01", "0.5"], ["x=0.01", "0.5", "x=1%"]])
+def test_two_tolerances_of_one_metric_are_an_error(given: list[str]) -> None:
+    with pytest.raises(UserError, match=r"the second one of (all metrics|x); give one of them"):
+        gate.tolerances(given)
+
+
 def test_a_tolerance_that_nothing_reads_is_an_error(world: World) -> None:
     with pytest.raises(UserError, match="every metric that is compared has one of its own"):
         against(world, drawn(0), drawn(0), tolerance=gate.tolerances(["0.1", f"{METRIC}=0.2"]))
+
+
+def test_a_sentence_says_what_widened_its_interval(world: World) -> None:
+    judged = against(world, drawn(0), drawn(1))
+    for verdict in judged.verdicts:
+        assert " (at 98.33 %, one of 3 looks), neither shown" in verdict.sentence
 
 
 # Words ---------------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from perf.gate_simulation import CASES, Case, World
 from perf.interval_table import KINDS, PROMPTS, SEEDS, Kind, cell
 
 from bench import intervals
-from bench.gate.intervals import Looks
+from bench.gate.looks import Looks
 
 RUNS = 200
 

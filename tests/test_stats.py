@@ -134,6 +134,13 @@ def test_whether_deltas_have_a_range_is_said_or_seen(rng: Rng) -> None:
     )
 
 
+@pytest.mark.parametrize("value", [0.1, 0.3, 1 / 3, 7.3, 1e5 / 7, -1e-9])
+def test_equal_values_leave_no_width_whatever_their_sum_rounds_to(value: float) -> None:
+    for n in range(2, 200):
+        low, high = bounds(cluster_mean([value] * n, range(n)))
+        assert low == high, n
+
+
 def test_unequal_clusters_are_cochrans_ratio_of_sums(rng: Rng) -> None:
     """The standard error is the textbook's of the ratio estimator; nothing but the skewness is beside it."""
     values, labels = clustered(rng, k=31)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bench.cli.program import Add, say
 
 if TYPE_CHECKING:
-    from bench.gate import Judgement
+    from bench.gate import Judgement, Tolerance
     from bench.gate.verdicts import Outcome, Results
     from bench.suite import Suite
 
@@ -38,7 +38,7 @@ def add_to(add: Add) -> None:
 
 
 def gate_options(parser: argparse.ArgumentParser) -> None:
-    """How to compare with a baseline, and where verdicts go: alike for `gate` and `run --gate`."""
+    """How to compare with a baseline, and where verdicts go: the same for `gate` and `run --gate`."""
     parser.add_argument(
         "--tolerance",
         action="append",
@@ -77,15 +77,32 @@ def check_options(options: argparse.Namespace) -> None:
     for name in ("junit", "markdown", "json", "tolerance"):
         if getattr(options, name) and not asked:
             raise UserError(f"--{name}: nothing is judged without --gate or --baseline FILE; add one of them")
-    given = gate.tolerances(options.tolerance)
-    if given and not options.baseline:
-        raise UserError("--tolerance: only a baseline reads it; give --baseline FILE, or leave it out")
+    given = _compared_by(options)
     if options.baseline:
         try:
             gate.check_tolerances(gate.load(options.baseline), given)
         except NotComparable as error:
             write_uncompared(error, options)
             raise
+
+
+def _compared_by(options: argparse.Namespace) -> dict[str, Tolerance]:
+    """The tolerances that were given; UserError for an option that only a baseline reads, where there is none."""
+    from bench import gate
+    from bench.errors import UserError
+
+    given = gate.tolerances(options.tolerance)
+    if options.baseline:
+        return given
+    for name, asked, instead in (
+        ("tolerance", given, "leave it out"),
+        ("require", options.require != "plausible", "write `require: shown` in the suite's rule"),
+        ("two-sided", options.two_sided, "write `two_sided: true` in the suite's rule"),
+        ("inconclusive", options.inconclusive != "pass", "leave it out: no rule of a suite is inconclusive"),
+    ):
+        if asked:
+            raise UserError(f"--{name}: only a baseline reads it; give --baseline FILE, or {instead}")
+    return given
 
 
 def verdicts_of(
@@ -141,8 +158,7 @@ def write_uncompared(error: Exception, options: argparse.Namespace) -> None:
 
 
 def _gate(options: argparse.Namespace) -> int:
-    from bench import gate
-    from bench.errors import NotComparable, UserError
+    from bench.errors import NotComparable
     from bench.results import compute, load_suite
     from bench.store import Ledger
 
@@ -150,8 +166,7 @@ def _gate(options: argparse.Namespace) -> int:
     suite = load_suite(ledger)
     if not suite.gates and not options.baseline:
         raise NotComparable(f"{options.run}: its suite has no gates; add some, or give --baseline FILE")
-    if gate.tolerances(options.tolerance) and not options.baseline:
-        raise UserError("--tolerance: only a baseline reads it; give --baseline FILE, or leave it out")
+    _compared_by(options)
     results = compute(ledger)
     ledger.close()
     gates = bool(suite.gates)
@@ -191,9 +206,9 @@ _WORDS: dict[Outcome, str] = {
 def _write_forms(judged: Judgement, results: Results | None, options: argparse.Namespace) -> None:
     from bench import gate
 
-    told = json.dumps(gate.as_json(judged, results), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    as_json = json.dumps(gate.as_json(judged, results), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     _write_all(
-        (options.markdown, gate.markdown(judged)), (options.junit, gate.junit(judged.verdicts)), (options.json, told)
+        (options.markdown, gate.markdown(judged)), (options.junit, gate.junit(judged.verdicts)), (options.json, as_json)
     )
 
 

@@ -6,7 +6,7 @@ it does); and where an interval is missing or over an incomplete set of pairs th
 "passed". Several looks at noise find something sooner than one, so intervals are widened for their number.
 
 rules.py judges a suite's rules, frozen.py writes and reads baselines, against.py pairs a run with one
-where alike.py lets it, intervals.py has the bounds that decide, forms.py what a gate hands back.
+where common.py lets it, looks.py has the bounds that decide, forms.py what a gate hands back.
 """
 
 from bench.gate.against import against_baseline

@@ -15,9 +15,9 @@ from typing import Any, Literal
 import numpy as np
 
 from bench.arms import POOLED, Floats
-from bench.gate.alike import MEANT, Common, changed, in_common, row_of
+from bench.gate.common import MEANT, Common, changed, in_common, row_of
 from bench.gate.frozen import Frozen, FrozenArm, images_of, rounded
-from bench.gate.intervals import Look, Looks, apart, too_few
+from bench.gate.looks import Look, Looks, apart, too_few
 from bench.gate.samples import Samples
 from bench.gate.tolerances import Tolerance, Tolerances, check_read, joined
 from bench.gate.verdicts import (
@@ -154,15 +154,20 @@ class _Pairing:
             elif missing := int((~np.isnan(then) & np.isnan(now)).sum()):
                 n = int((~np.isnan(then)).sum())
                 yield self._cannot(row, quantity, f"{where(row)}: incomplete, {missing} of {n} scores are missing now")
-            elif quantity == "change" or pair:
+            elif quantity == "effect_change" and base is None:
+                yield self._no_base(row)
+            elif base is None or quantity == "change" or pair:
                 yield self._look(row, quantity, now - then, same=bool(np.array_equal(now, then, equal_nan=True)))
             else:
                 yield self._effect(row, base, metric, now - then)
 
-    def _effect(self, row: dict[str, Any], base: FrozenArm | None, metric: str, change: Floats) -> Pending:
+    def _no_base(self, row: Row) -> Pending:
+        said = f"{where(row)}: {self.frozen.suite.baseline} is not as it was in both, so no delta to it is compared"
+        return self._cannot(row, "effect_change", said)
+
+    def _effect(self, row: dict[str, Any], base: FrozenArm, metric: str, change: Floats) -> Pending:
         """Difference of differences: how much more the method has changed than the baseline arm."""
-        then = self._then(base, metric) if base else None
-        now = self._now(base, metric) if base else None
+        then, now = self._then(base, metric), self._now(base, metric)
         if then is None or now is None or bool(np.isnan(now[~np.isnan(change)]).any()):
             return self._cannot(row, "effect_change", f"{where(row)}: {self.frozen.suite.baseline} has no such scores")
         difference = change - (now - then)
@@ -172,7 +177,7 @@ class _Pairing:
 
     def _set(self, arm: FrozenArm, metric: str) -> Iterator[Pending]:
         """The set's value, and its delta to the baseline arm, beside the frozen ones."""
-        row = {**row_of(arm), "metric": metric}
+        row = {**row_of(arm), "metric": metric} | self._images(arm)
         own = [one for one in self.results["arms"] if _labels(one) == _labels(row)]
         values = arm.metrics.get(metric), own[0]["metrics"].get(metric) if own else None
         yield from self._apart(row, "change", *values, names=("mean", "low", "high"))
@@ -180,7 +185,10 @@ class _Pairing:
             next((one for one in some if _labels(one) == _labels(row) and one["metric"] == metric), None)
             for some in (self.frozen.comparisons, self.results["comparisons"])
         ]
-        yield from self._apart(row, "effect_change", *deltas, names=("delta", "low", "high"))
+        if self._base(arm) is None:
+            yield self._no_base(row)
+        else:
+            yield from self._apart(row, "effect_change", *deltas, names=("delta", "low", "high"))
 
     def _apart(
         self, row: Row, quantity: Quantity, then: Row | None, now: Row | None, *, names: tuple[str, str, str]
@@ -192,7 +200,8 @@ class _Pairing:
         found = interval({name: _rounded(value) for name, value in (now or {}).items()}, *names)
         if now is None or found is None or now["n"] != then["n"] or not self.common.whole:
             why = (now or {}).get("refused") or (f"{now['n']} images, frozen of {then['n']}" if now else "")
-            yield self._cannot(row, quantity, f"{where(row)}: not measured alike now{f' ({why})' if why else ''}")
+            said = f"{where(row)}: not measured now on as many images{f' ({why})' if why else ''}"
+            yield self._cannot(row, quantity, said)
             return
         if not self.frozen.metrics[row["metric"]].higher_is_better:
             found, frozen = turned(found), turned(frozen)
@@ -240,7 +249,7 @@ class _Pairing:
                 scores = quantity == "change" and of.kind == "image"
                 sentence = f"{what} exactly 0" + (f", the same {row['n']} scores" if scores else "")
             else:
-                value = f"{span(found)}{flipped}"
+                value = f"{span(found)}{self.looks.said}{flipped}"
                 counted = f"{row['n']} images, the two intervals taken as independent"
                 if of.kind != "set":
                     counted = f"{row['n']} pairs on {row['n_prompts']} prompts"
@@ -276,8 +285,9 @@ class _Pairing:
         return tuple(getattr(arm, name) for name in SETTING)
 
     def _base(self, arm: FrozenArm) -> FrozenArm | None:
+        """The baseline arm of an arm's setting; None where run and baseline do not both have it as it was."""
         name, setting = self.frozen.suite.baseline, self._setting(arm)
-        return next((one for one in self.frozen.arms if one.method == name and self._setting(one) == setting), None)
+        return next((one for one in self.common.arms if one.method == name and self._setting(one) == setting), None)
 
     def _now(self, arm: FrozenArm, metric: str) -> Floats | None:
         """The arm's scores of now in the order of the frozen ones; None where the run has no such arm."""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from bench.gate.verdicts import ORDER, Judgement, Outcome, Results, Verdict, counted, overall
+from bench.gate.verdicts import ORDER, SETTING, Judgement, Outcome, Results, Verdict, counted, overall
 
 COLOURS: dict[Outcome, str] = {"failed": "🔴", "not comparable": "⚪", "inconclusive": "🟡", "passed": "🟢"}
 WORDS: dict[Outcome, str] = {"inconclusive": "changed, inconclusive"}
@@ -67,13 +67,20 @@ def by_method(verdicts: Sequence[Verdict], words: Mapping[Outcome, str]) -> Iter
         worst = min(rows, key=lambda row: ORDER.index(row.outcome))
         n = len(rows)
         if worst.outcome == "passed":
-            changed = next((row for row in rows if row.images_changed is not None), None)
-            images = f", {changed.images_changed} of {changed.images} images changed" if changed else ""
-            yield f"{words['passed']}: {method}: {n} verdict{'s' * (n > 1)}{images}"
+            yield f"{words['passed']}: {method}: {n} verdict{'s' * (n > 1)}{_images_changed(rows)}"
             continue
-        alike = sum(row.outcome == worst.outcome for row in rows)
-        more = f" (and {alike - 1} more of {n} verdicts)" if alike > 1 else ""
+        as_bad = sum(row.outcome == worst.outcome for row in rows)
+        more = f" (and {as_bad - 1} more of {n} verdicts)" if as_bad > 1 else ""
         yield f"{words[worst.outcome]}: {worst.sentence}{more}"
+
+
+def _images_changed(rows: Sequence[Verdict]) -> str:
+    """How many of a method's images have changed, over all of its settings; nothing where no digests were kept."""
+    arms = {tuple(getattr(row, name) for name in SETTING): row for row in rows if row.images_changed is not None}
+    if not arms:
+        return ""
+    changed, images = (sum(getattr(row, name) for row in arms.values()) for name in ("images_changed", "images"))
+    return f", {changed} of {images} images changed"
 
 
 def markdown(judgement: Judgement) -> str:

@@ -163,13 +163,13 @@ def pairs_of(samples: Samples) -> dict[str, dict[str, Any]]:
     """Number and digest of each prompt set's pairs."""
     found = {}
     for prompts, some in groupby(samples.measured.pairs, key=lambda pair: pair.prompts):
-        told = [[pair.index, pair.seed, pair.text] for pair in some]
+        keyed = [[pair.index, pair.seed, pair.text] for pair in some]
         times: Counter[tuple[Any, ...]] = Counter()
         keys = []
-        for _, seed, text in told:
+        for _, seed, text in keyed:
             keys.append(_digest([seed, text, times[seed, text]])[:12])
             times[seed, text] += 1
-        found[prompts] = {"n": len(told), "digest": _digest(told), "keys": keys}
+        found[prompts] = {"n": len(keyed), "digest": _digest(keyed), "keys": keys}
     return found
 
 
@@ -210,8 +210,8 @@ def _short(value: Any) -> Any:
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
 
 
-def _digest(told: Any) -> str:
-    return hashlib.sha256(json.dumps(told, separators=(",", ":")).encode()).hexdigest()[:32]
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()[:32]
 
 
 # The file ------------------------------------------------------------------------------------------------------------

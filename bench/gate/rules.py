@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bench.errors import nearest
-from bench.gate.intervals import Look, Looks, too_few
+from bench.gate.looks import Look, Looks, too_few
 from bench.gate.samples import Samples
 from bench.gate.verdicts import (
     Limits,
@@ -27,6 +27,7 @@ from bench.gate.verdicts import (
 from bench.intervals import FEW, Interval
 from bench.measure import PROCESS
 from bench.paired import SHORTEST_MS, delta_range
+from bench.stats import FEWEST_BATCHES
 from bench.suite_gates import COSTS
 from bench.suite_gates import Gate as Rule
 
@@ -39,7 +40,7 @@ def check(results: Results, rules: Sequence[Rule], samples: Samples | None = Non
 
     With `samples` the intervals are taken anew from the pairs, at Bonferroni's level for as many looks as there are
     (a rule that names no method is a look for each method and setting); without, and for a metric of sets, the 95 %
-    intervals of the results are widened as if they were normal. A cost without an interval is a number, not a look.
+    intervals of the results are widened as Student's t is. A cost without an interval is a number, not a look.
     """
     looks = Looks()
     pending = [one for rule in rules for one in _pending(results, rule, samples, looks)]
@@ -157,7 +158,10 @@ def _look(results: Results, rule: Rule, row: Row, samples: Samples | None, looks
 
 
 def _cost(results: Results, rule: Rule, arm: Row, looks: Looks) -> Pending:
-    """A cost as a multiple of the baseline arm's in the same run; with its interval where one was measured."""
+    """A cost as a multiple of the baseline arm's in the same run, decided on the bound of its interval.
+
+    Calls are counts, which need none, and a peak of memory has none; a time without one is not comparable.
+    """
     metric = str(rule.metric)
     name, place = COSTS[metric], where(arm, metric)
     base = next((row for row in results.get("arms") or [] if row.get("is_baseline") and _same(row, arm)), None)
@@ -174,6 +178,10 @@ def _cost(results: Results, rule: Rule, arm: Row, looks: Looks) -> Pending:
     given = ratios.get(name) or {}
     measured = interval(given, "ratio", "low", "high")
     point = finite(given.get("ratio")) or ours / theirs
+    if measured is None and name.endswith("_ms"):
+        why = f"{point:.3g} times {base['method']}, without an interval, of fewer than {FEWEST_BATCHES} batches a side"
+        verdict = _cannot(rule, arm, f"{place}: {why}; run more batches (a smaller --batch-size), or gate calls")
+        return lambda: verdict
     found = measured or Interval(point, point, point)
     look = looks.known(found, None, logarithmic=True)
     limits = Limits(None, rule.threshold, rule.require)

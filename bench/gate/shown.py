@@ -20,8 +20,8 @@ def show(frozen: Frozen) -> Iterator[str]:
     yield "pairs: " + ", ".join(f"{name} {one.n}" for name, one in frozen.pairs.items())
     digests = all(arm.images is not None for arm in frozen.arms)
     yield f"images: {'digests of every one' if digests else 'no digests (frozen before they were kept)'}"
-    told = ", ".join(f"{name or 'all others'} {value}" for name, value in frozen.tolerance.items())
-    yield f"tolerances: {told or 'none'}"
+    listed = ", ".join(f"{name or 'all others'} {value}" for name, value in frozen.tolerance.items())
+    yield f"tolerances: {listed or 'none'}"
     for name, metric in frozen.metrics.items():
         better = "higher" if metric.higher_is_better else "lower"
         yield f"metric {name}: {metric.unit}, {better} is better, {metric.digest}"

@@ -26,7 +26,10 @@ Tolerances = Mapping[str, Tolerance]
 
 
 def tolerances(given: Iterable[str]) -> dict[str, Tolerance]:
-    """`METRIC=VALUE`, or `VALUE` which stands under ""; a VALUE may be a percentage. UserError for anything else."""
+    """`METRIC=VALUE`, or `VALUE` which stands under ""; a VALUE may be a percentage.
+
+    UserError for anything else, and for two of one metric or two of all others.
+    """
     found: dict[str, Tolerance] = {}
     for text in given:
         metric, equals, value = text.rpartition("=")
@@ -39,18 +42,25 @@ def tolerances(given: Iterable[str]) -> dict[str, Tolerance]:
             raise UserError(
                 f"--tolerance {text}: expected a number of at least 0, or METRIC=NUMBER, or with % after it"
             )
+        if metric in found:
+            whose = f"of {metric}" if metric else "of all metrics"
+            raise UserError(f"--tolerance {text}: the second one {whose}; give one of them")
         found[metric] = Tolerance(number, relative)
     return found
 
 
 def joined(frozen: Frozen, given: float | Mapping[str, float | Tolerance]) -> dict[str, Tolerance]:
-    """A baseline's own tolerances with a command's in their places; UserError for a metric that it does not have."""
+    """A baseline's own tolerances with a command's in their places; UserError for a metric that it does not have.
+
+    A command's tolerance for all metrics leaves none of the baseline's own.
+    """
     asked = {"": given} if isinstance(given, int | float) else dict(given)
     own = tolerances(f"{name}={value}" if name else value for name, value in frozen.tolerance.items())
     for name in (*own, *asked):
         if name and name not in frozen.metrics:
             raise UserError(f"--tolerance {name}: no metric of this baseline{nearest(name, frozen.metrics)}")
-    return {**own, **{name: t if isinstance(t, Tolerance) else Tolerance(t) for name, t in asked.items()}}
+    kept = {} if "" in asked else own
+    return {**kept, **{name: t if isinstance(t, Tolerance) else Tolerance(t) for name, t in asked.items()}}
 
 
 def check_tolerances(frozen: Frozen, given: Mapping[str, Tolerance]) -> None:

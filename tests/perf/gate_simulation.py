@@ -36,7 +36,7 @@ import numpy as np
 from scipy import special, stats
 
 from bench import gate, registry
-from bench.gate.intervals import Looks, level_for
+from bench.gate.looks import Looks, level_for
 from bench.metrics.base import MetricEntry
 from bench.prompts.base import Prompt
 from bench.results import compute
