@@ -7,13 +7,14 @@ which the provenance and the report then state.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from bench import identity, registry
 from bench.errors import UserError
-from bench.plan import Cell, Plan
+from bench.plan import Cell, Plan, content_hash
 from bench.store import Ledger
 
 OtherCode = Literal["ask", "regenerate", "keep"]
@@ -48,6 +49,25 @@ def changed(then: Mapping[str, str] | None, now: Mapping[str, str]) -> list[str]
     return [name for name, digest in now.items() if (then or {}).get(name) != digest]
 
 
+def made_with(plan: Plan) -> dict[str, str]:
+    """What besides code decides the images and the suite does not say: precision, and digests of weights, by name.
+
+    A method's is of its adapters, of what `for_model` found for it and of the scorers that it asks, without code.
+    """
+    found: dict[str, set[str]] = {}
+    for job in plan.jobs.values():
+        found.setdefault(f"precision of model {job.model}", set()).add(job.dtype)
+        found.setdefault(f"weights of model {job.model}", set()).add(job.model_digest)
+        for name, text in job.links:
+            record = {k: v for k, v in json.loads(text).items() if k not in ("code", "version")}
+            if scorers := record.get("scorers"):
+                record["scorers"] = {k: identity.without_code(v) for k, v in scorers.items()}
+            found.setdefault(f"weights of method {name}", set()).add(content_hash(record)[:16])
+    for choice in plan.choices.values():
+        found.setdefault(f"weights of chooser {choice.metric}", set()).add(identity.without_code(choice.metric_digest))
+    return {name: ", ".join(sorted(digests)) for name, digests in sorted(found.items())}
+
+
 # A decision ----------------------------------------------------------------------------------------------------------
 
 
@@ -78,15 +98,23 @@ class Kept:
 def decided(plan: Plan, ledger: Ledger, found: Codes, other_code: OtherCode) -> Plan:
     """The plan as it is to be run into this ledger: its images made again, or those of other code in their places.
 
-    UserError, which names what has changed and both ways on, where that is still to be decided.
+    UserError, which names what has changed and what to do, where that is still to be decided; and where images are to
+    be kept that differ in more than code: no report could say what they are.
     """
-    now = of_images(found)
-    before = ledger.get("code")
+    now, made = of_images(found), made_with(plan)
+    before, made_before = ledger.get("code"), ledger.get("made_with")
     since = changed(before, now)
     places = _other_images(plan, ledger) if since else {}
     if not places:
-        _keep_codes(ledger, now, None)
+        _record(ledger, now, made, None)
         return plan
+    others = [f"{name} (then {made_before[name]}, now {value})" for name, value in made.items()
+              if name in (made_before or {}) and made_before[name] != value]  # fmt: skip
+    if others and other_code != "regenerate":
+        raise UserError(
+            f"{ledger.folder}: {len(places)} images of this run were made by other code and with another "
+            f"{', '.join(others)}; they cannot be kept: give --regenerate to make them again"
+        )
     kept = ledger.get("kept") or {}
     if other_code == "ask" and kept.get("under") != now:
         raise UserError(
@@ -94,11 +122,11 @@ def decided(plan: Plan, ledger: Ledger, found: Codes, other_code: OtherCode) -> 
             "--regenerate to make them again, or --keep-images to keep them, which the report then states"
         )
     if other_code == "regenerate":
-        _keep_codes(ledger, now, None)
+        _record(ledger, now, made, None)
         return plan
     images = ledger.images()
     made_by = tuple(sorted({images[job].origin or "an older version" for job in places.values()}))
-    _keep_codes(ledger, before, Kept(len(places), len(plan.cells), tuple(since), made_by, now))
+    _record(ledger, before, made_before, Kept(len(places), len(plan.cells), tuple(since), made_by, now))
     return _with(plan, places)
 
 
@@ -108,11 +136,12 @@ def _said(since: list[str], before: Mapping[str, str] | None) -> str:
     return f"{', '.join(since)} {'has' if len(since) == 1 else 'have'} changed since"
 
 
-def _keep_codes(ledger: Ledger, code: Mapping[str, str] | None, kept: Kept | None) -> None:
-    told = {"code": code and dict(code), "kept": kept and kept.record()}
-    if any(ledger.get(name) != value for name, value in told.items()):
+def _record(ledger: Ledger, code: Mapping[str, str] | None, made: Mapping[str, str] | None, kept: Kept | None) -> None:
+    """Keep what the images are made by and with; only where it differs, for a finished run is only read."""
+    record = {"code": code, "made_with": made, "kept": kept and kept.record()}
+    if any(ledger.get(name) != value for name, value in record.items()):
         with ledger.transaction():
-            for name, value in told.items():
+            for name, value in record.items():
                 ledger.set(name, value)
 
 
