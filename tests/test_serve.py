@@ -230,7 +230,7 @@ def test_one_runs_folder_is_a_list_of_one(finished: Run) -> None:
 def first_job(run: Run | Path) -> str:
     folder = run.folder if isinstance(run, Run) else run
     db = sqlite3.connect(folder / "ledger.sqlite")
-    job: str = db.execute("SELECT job_id FROM images ORDER BY job_id").fetchone()[0]
+    job: str = db.execute("SELECT job_id FROM images WHERE chosen_from IS NULL ORDER BY job_id").fetchone()[0]
     db.close()
     return job
 

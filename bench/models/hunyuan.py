@@ -66,7 +66,7 @@ class HunyuanDiT(PipelineFamily):
             embeds, _, mask, _ = self.pipeline.encode_prompt(
                 list(prompts),
                 device=self.device,
-                dtype=self._dtype,
+                dtype=self.latent_dtype,
                 do_classifier_free_guidance=False,
                 max_sequence_length=tokens,
                 text_encoder_index=encoder,
@@ -81,7 +81,7 @@ class HunyuanDiT(PipelineFamily):
         import torch
 
         transformer = self.pipeline.transformer
-        n, dtype = len(x), self._dtype
+        n, dtype = len(x), self.latent_dtype
         # Models before v1.2 read style and sizes; from then on the network does not look at them.
         sizes = [*_TRAINED_SIZE, *self.entry.size, 0, 0]
         y: torch.Tensor = transformer(

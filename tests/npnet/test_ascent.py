@@ -225,7 +225,7 @@ def test_a_differentiable_score_is_the_score() -> None:
 def test_reports_and_twins_know_what_is_climbed(prompts: Path) -> None:
     """The metric marks what is learnt from it, and its stand-in takes its place."""
     planned = plan(settings_of(prompts))
-    assert planned.protocol.teacher[0]["judge_digest"] == "1"
+    assert planned.protocol.teacher[0]["judge_digest"] == registry.get("metrics", "warmth").digest()
     assert list(teachers.choosers(list(planned.protocol.teacher))) == ["warmth"]
     made, _ = twin(settings_of("shapes-train", metric="hpsv2"))
     assert made.teacher[0].params["metric"] == "shapes-preference"

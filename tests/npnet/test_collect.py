@@ -373,7 +373,7 @@ def test_scores_of_another_scorer_are_not_gone_on_with(
     other = replace(entry, identify=lambda: "another")
     monkeypatch.setitem(registry._discover("metrics"), "shapes-clipscore", other)
     with pytest.raises(
-        UserError, match=r"scored by another shapes-clipscore \(\S+ there, another here\); score it again"
+        UserError, match=r"scored by another shapes-clipscore \(\S+ there, another\+code:\w+ here\); score it again"
     ):
         run(settings_of(prompts), out=out, device="cpu", say=quiet)
     assert score(out, metrics=["shapes-clipscore"], device="cpu") == 16
@@ -423,7 +423,7 @@ def test_best_of_n_teaches_the_noise_of_its_best_candidate(prompts: Path, tmp_pa
         source, target = found.scores["darkness"][k]
         assert target >= source
     assert others > 0
-    assert dataset.read_manifest(tmp_path).teacher[0]["judge_digest"] == "darkness-1"
+    assert dataset.read_manifest(tmp_path).teacher[0]["judge_digest"] == registry.get("metrics", "darkness").digest()
 
 
 @pytest.mark.usefixtures("darkness")
@@ -615,7 +615,9 @@ def test_a_teacher_may_ask_a_scorer_of_its_own(prompts: Path, tmp_path: Path, mo
     monkeypatch.setitem(registry._discover("methods"), "asking", Asking)
     run(settings_of(prompts, teacher="asking", pairs=4), out=tmp_path, device="cpu", say=quiet)
     assert [len(values) for values in asked] == [4]
-    assert dataset.read_manifest(tmp_path).teacher[0]["scorers"] == {"darkness": "darkness-1"}
+    assert dataset.read_manifest(tmp_path).teacher[0]["scorers"] == {
+        "darkness": registry.get("metrics", "darkness").digest()
+    }
     assert list(teachers.choosers(list(dataset.read_manifest(tmp_path).teacher))) == ["darkness"]
 
 
