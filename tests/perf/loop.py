@@ -28,7 +28,7 @@ from bench.generate import generate
 from bench.plan import make_plan
 from bench.store import Ledger
 text = ("name: loop\\nmodels: [shapes-sdxl]\\nprompts: [shapes-drawbench]\\nsamplers: [ddim]\\nsteps: 20\\n"
-        "baseline: standard\\nmethods: [standard, reseed]\\nmetrics: [shapes-geneval]\\nseeds: [1, 2, 3, 4]\\n")
+        "baseline: standard\\nmethods: [standard, reseed]\\nmetrics: [shapes-geneval]\\nseeds: {from: 1, to: 9}\\n")
 plan = make_plan(suite.parse(text, file="loop"))
 batch, n = int(sys.argv[1]), int(sys.argv[2])
 kept = {c.job_id: plan.jobs[c.job_id] for c in plan.cells if c.arm.method == "standard"}
