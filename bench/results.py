@@ -305,6 +305,14 @@ def _kept(ledger: Ledger) -> dict[str, Any]:
     return {"kept_images": {key: value for key, value in kept.items() if key != "under"}} if kept else {}
 
 
+def kept_sentence(kept: Mapping[str, Any]) -> str:
+    """What a report and a gate say of images of other code that a run keeps; `kept` is as the ledger has it."""
+    return (
+        f"{kept['images']} of {kept['of']} images were made by other code than today's "
+        f"({', '.join(kept['made_by'])}) and kept (--keep-images); changed since: {', '.join(kept['changed'])}."
+    )
+
+
 def _refused(arms: list[dict[str, Any]], entries: dict[str, MetricEntry]) -> Iterator[str]:
     """One sentence for each set metric that has no value somewhere."""
     for name, entry in entries.items():
@@ -329,10 +337,7 @@ def _notes(measured: Measured, ledgers: Sequence[Ledger], metrics: dict[str, dic
     for ledger in ledgers:
         yield from ledger.get("left_out") or ()
         if kept := ledger.get("kept"):
-            yield (
-                f"{kept['images']} of {kept['of']} images were made by other code than today's "
-                f"({', '.join(kept['made_by'])}) and kept (--keep-images); changed since: {', '.join(kept['changed'])}."
-            )
+            yield kept_sentence(kept)
     for name, n in measured.unused.items():
         yield f"{n} scores of {metrics[name]['title']} are by another version of its scorer and count for nothing."
     for ledger in ledgers:

@@ -405,6 +405,12 @@ def test_kept_images_are_stated_by_report_and_provenance(broken: dict[str, Any],
     assert note.partition("(--keep-images)")[0] in (broken["folder"] / "report.md").read_text()
     # Decided once: it resumes without a question.
     assert bench_process(*broken["options"], env=broken["env"]).code == 0
+    # A gate passes on images that are the baseline's own, and says whose they are; of the finished run too.
+    base = ("--baseline", broken["home"] / "base.json")
+    for words in ((*broken["options"], "--keep-images", "--gate", *base), ("gate", broken["folder"], *base)):
+        judged = bench_process(*words, env=broken["env"])
+        assert judged.code == 0, judged.err
+        assert f"note: {note}" in judged.out + judged.err
 
 
 @pytest.mark.slow

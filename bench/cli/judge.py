@@ -110,6 +110,7 @@ def verdicts_of(
 ) -> Judgement:
     """What the suite's own gates and a frozen baseline say of the run in a folder."""
     from bench import gate
+    from bench.results import kept_sentence
     from bench.store import Ledger
 
     found = gate.Judgement(inconclusive=options.inconclusive)
@@ -118,6 +119,8 @@ def verdicts_of(
     ledger = Ledger(run, read_only=True)
     try:
         samples = gate.Samples.read(ledger)
+        if kept := ledger.get("kept"):
+            found.notes.append(kept_sentence(kept))
     finally:
         ledger.close()
     if suite_gates:
