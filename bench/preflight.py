@@ -38,9 +38,13 @@ def judges(plan: Plan) -> list[str]:
     Not those that judge none of its prompts, such as GenEval where no prompt has its metadata.
     """
     carried = {frozenset(p.metadata or registry.get("prompts", name).carries) for name, p in _prompts(plan)}
-    asked = (name for chain in plan.methods.values() for method in chain for name in method.metrics())
     of_suite = (m for m in plan.suite.metrics if any(map(registry.get("metrics", m).judges, carried)) or not carried)
-    return list(dict.fromkeys((*of_suite, *asked)))
+    return list(dict.fromkeys((*of_suite, *choosers(plan))))
+
+
+def choosers(plan: Plan) -> list[str]:
+    """Every metric that is asked while images are made: those that choose among candidates, and rewards of methods."""
+    return list(dict.fromkeys(name for chain in plan.methods.values() for m in chain for name in m.metrics()))
 
 
 def _prompts(plan: Plan) -> Iterator[tuple[str, Prompt]]:

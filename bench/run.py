@@ -75,7 +75,7 @@ def run(
     `add_scores`, resumes there, here or on another machine.
     """
     plan = preflight.planned(suite, dtype=default_dtype(device or likely_device()))
-    needs = preflight.needs(plan, metrics=_choosers(plan) if generate_only else None)
+    needs = preflight.needs(plan, metrics=preflight.choosers(plan) if generate_only else None)
     folder = runs / f"{suite.name}-{suite.id}"
     if generate_only or not (folder / "results.json").is_file():
         preflight.check(needs, suite=named)
@@ -112,11 +112,6 @@ class _How:
     other_code: OtherCode
     by: str | None
     """The one origin whose images are taken from the cache; None: any."""
-
-
-def _choosers(plan: Plan) -> Sequence[str]:
-    """Every metric that is asked while images are made: those that choose among candidates, and rewards of methods."""
-    return list(dict.fromkeys(name for chain in plan.methods.values() for m in chain for name in m.metrics()))
 
 
 def fingerprint(plan: Plan) -> str:
@@ -168,7 +163,7 @@ def _run(plan: Plan, folder: Path, how: _How, check: Callable[[], None]) -> Outc
 
 def _generated(plan: Plan, folder: Path, how: _How) -> Outcome:
     """The images of a run, chosen ones too, without its scores or a report."""
-    for name in _choosers(plan):
+    for name in preflight.choosers(plan):
         registry.get("metrics", name).check_here()
     ledger = Ledger(folder, create=True)
     codes = resuming.codes(plan)

@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.arms import POOLED, Ints
 from bench.errors import NotComparable
-from bench.gate.frozen import Frozen, FrozenArm, jobs_digest, pairs_of
+from bench.gate.frozen import Frozen, FrozenArm, FrozenSet, jobs_digest, pairs_of, same_pairs
 from bench.gate.samples import Samples
 from bench.gate.verdicts import SETTING, Results
 
@@ -74,8 +74,8 @@ def in_common(results: Results, frozen: Frozen, samples: Samples) -> Common:
 
 def _pairs(frozen: Frozen, samples: Samples) -> tuple[list[int], list[int], list[str]]:
     """Numbers of the pairs that both have, in the baseline and in the run, and what one of them lacks."""
-    ours = pairs_of(samples)
-    starts = {name: sum(one["n"] for one in list(ours.values())[:k]) for k, name in enumerate(ours)}
+    ours = {name: FrozenSet(**one) for name, one in pairs_of(samples).items()}
+    starts = {name: sum(one.n for one in list(ours.values())[:k]) for k, name in enumerate(ours)}
     then: list[int] = []
     now: list[int] = []
     notes = []
@@ -84,22 +84,18 @@ def _pairs(frozen: Frozen, samples: Samples) -> tuple[list[int], list[int], list
         mine = ours.get(name)
         if mine is None:
             notes.append(f"not compared, because only the baseline has it: {held.n} pairs of {name}")
-        elif mine["digest"] == held.digest:
-            then += range(start, start + held.n)
-            now += range(starts[name], starts[name] + held.n)
         else:
-            if held.keys is None:
+            if mine.digest != held.digest and held.keys is None:
                 raise NotComparable(f"the prompts or seeds of {name!r} have changed since the baseline was frozen, "
                                     f"which does not say which they were; {MEANT}")  # fmt: skip
-            places = {key: starts[name] + k for k, key in enumerate(mine["keys"])}
-            both = [(start + k, places[key]) for k, key in enumerate(held.keys) if key in places]
+            both = same_pairs(held, start, mine, starts[name])
             then += [one for one, _ in both]
             now += [other for _, other in both]
-            for n, whose in ((held.n - len(both), "baseline"), (mine["n"] - len(both), "run")):
+            for n, whose in ((held.n - len(both), "baseline"), (mine.n - len(both), "run")):
                 if n:
                     notes.append(f"not compared, because only the {whose} has them: {n} pairs of {name}")
         start += held.n
-    notes += [f"not compared, because only the run has it: {one['n']} pairs of {name}"
+    notes += [f"not compared, because only the run has it: {one.n} pairs of {name}"
               for name, one in ours.items() if name not in frozen.pairs]  # fmt: skip
     if not then:
         raise NotComparable(f"run and baseline have no prompt and seed in common ({'; '.join(notes)}); {MEANT}")

@@ -159,6 +159,17 @@ def freeze(results: Results, samples: Samples, tolerance: Mapping[str, str] | No
     return content
 
 
+def same_pairs(one: FrozenSet, at: int, other: FrozenSet, there: int) -> list[tuple[int, int]]:
+    """Numbers of the pairs of one prompt set that both have, where its pairs begin at `at` and `there`.
+
+    Empty where the sets differ and one of them does not say which pairs it holds.
+    """
+    if one.digest == other.digest:
+        return [(at + k, there + k) for k in range(one.n)]
+    places = {key: there + k for k, key in enumerate(other.keys or ())}
+    return [(at + k, places[key]) for k, key in enumerate(one.keys or ()) if key in places]
+
+
 def pairs_of(samples: Samples) -> dict[str, dict[str, Any]]:
     """Number and digest of each prompt set's pairs."""
     found = {}

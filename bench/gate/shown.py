@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.gate.frozen import Frozen, FrozenArm
+from bench.gate.frozen import Frozen, FrozenArm, same_pairs
 from bench.gate.verdicts import SETTING, signed
 
 
@@ -60,11 +60,8 @@ def _places(one: Frozen, other: Frozen) -> list[tuple[int, int]]:
     start = 0
     for name, held in one.pairs.items():
         theirs = other.pairs.get(name)
-        if theirs is not None and theirs.digest == held.digest:
-            found += [(start + k, starts[name] + k) for k in range(held.n)]
-        elif theirs is not None and held.keys is not None and theirs.keys is not None:
-            at = {key: starts[name] + k for k, key in enumerate(theirs.keys)}
-            found += [(start + k, at[key]) for k, key in enumerate(held.keys) if key in at]
+        if theirs is not None:
+            found += same_pairs(held, start, theirs, starts[name])
         start += held.n
     return found
 
