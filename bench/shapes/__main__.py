@@ -3,6 +3,8 @@
 Names, in the order in which they build on one another: vae, clip, unet, places, preference, aesthetic, dpo, turbo,
 lcm, sd, controlnet; `all` is every one. `places` and what follows it go on from the shipped weights where there is
 no checkpoint.
+`captions` writes the shipped prompt sets again, and with `--fresh SEED --out FILE` captions that none of them has.
+
 Checkpoints lie in `--work` (default `.training`); finished weights go into `--out` (default: the package).
 """
 
@@ -16,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bench.errors import UserError
 from bench.shapes.package import load_pipeline, read_card
 from bench.shapes.plugin import WEIGHTS
 
@@ -43,13 +46,12 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="where finished weights go")
     parser.add_argument("--steps", type=int, help="training steps, for a trial")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--fresh", type=int, metavar="SEED", help="captions: draw some that no set has, into --out FILE")
+    parser.add_argument("--sets", type=int, default=4, help="with --fresh: how many hundred")
+    parser.add_argument("--without", type=Path, action="append", default=[], help="with --fresh: a file of used captions")
     options = parser.parse_args()
     if options.action == "captions":
-        from bench.shapes import control, prompt_sets
-
-        prompt_sets.write()
-        control.write_prompts()
-        return 0
+        return write_captions(options)
     import torch
 
     torch.set_num_threads(options.threads)
@@ -58,6 +60,23 @@ def main() -> int:
         return 0
     for name in NAMES if options.name == "all" else (options.name,):
         World(options.work, options.out).train(name, options.steps)
+    return 0
+
+
+def write_captions(options: argparse.Namespace) -> int:
+    """The shipped prompt sets again, or with `--fresh` a file of captions that none of them has."""
+    from bench.shapes import control, fresh, prompt_sets
+
+    if options.fresh is None:
+        prompt_sets.write()
+        control.write_prompts()
+        return 0
+    try:
+        written = fresh.write(options.out, options.fresh, options.sets, without=options.without)
+    except (UserError, OSError) as error:
+        say(f"error: {error}")
+        return 2
+    say(f"{options.out}: {written} captions")
     return 0
 
 
