@@ -1,9 +1,9 @@
 """The mean of deltas that several trained networks gave on the same prompts, with an interval that holds both.
 
-A method that is trained is one draw of its training: another seed gives another network. Three networks compared on the
-same prompts are two crossed random factors, and the mean's variance is s²(networks)/T + s²(prompts)/P + s²(rest)/(TP),
-estimated from the mean squares of a two-way table without replication. A component of networks that comes out below zero
-counts as zero, so that the interval is never narrower than that of prompts alone.
+A trained method is one draw of its training: another seed gives another network. Networks compared on the same prompts
+are two crossed random factors, and the mean's variance is s²(networks)/T + s²(prompts)/P + s²(rest)/(TP),
+estimated from the mean squares of a two-way table without replication. A component of networks that is estimated below
+zero counts as zero, so that the interval is never narrower than that of prompts alone.
 
 Sources: Satterthwaite (1946), An approximate distribution of estimates of variance components, Biometrics Bulletin 2
 (degrees of freedom); Clark (1973), The language-as-fixed-effect fallacy, JVLVB 12 (crossed factors).
@@ -35,8 +35,8 @@ class Crossed:
 def crossed_delta(deltas: ArrayLike, *, level: float = LEVEL) -> Crossed:
     """Mean of deltas (T networks, P prompts) with Student's t interval over both.
 
-    Seeds of a prompt are averaged before. Where all is equal the interval has no width. Raises ValueError for fewer than
-    two networks or two prompts, and for values that are not finite.
+    Seeds of a prompt are averaged before. Where all is equal the interval has no width. Raises ValueError for fewer
+    than two networks or two prompts, and for values that are not finite.
     """
     from scipy.special import stdtrit
 

@@ -1,4 +1,4 @@
-"""Deltas of several trained networks on the same prompts: closed forms, limits, and the rate that the interval keeps."""
+"""Deltas of several trained networks on the same prompts: closed forms, limits, and the rate of the interval."""
 
 import numpy as np
 import pytest
@@ -51,5 +51,5 @@ def test_the_interval_holds_its_rate_with_three_networks(between):
 
 @pytest.mark.parametrize("table", [np.zeros((1, 5)), np.zeros((3, 1)), np.zeros(4), [[0.0, np.nan], [1.0, 2.0]]])
 def test_too_few_networks_prompts_or_values_that_are_not_finite_are_refused(table):
-    with pytest.raises(ValueError, match="networks|finite"):
+    with pytest.raises(ValueError, match=r"networks|finite"):
         crossed_delta(table)

@@ -46,9 +46,9 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="where finished weights go")
     parser.add_argument("--steps", type=int, help="training steps, for a trial")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
-    parser.add_argument("--fresh", type=int, metavar="SEED", help="captions: draw some that no set has, into --out FILE")
+    parser.add_argument("--fresh", type=int, metavar="SEED", help="captions that no set has, into --out FILE")
     parser.add_argument("--sets", type=int, default=4, help="with --fresh: how many hundred")
-    parser.add_argument("--without", type=Path, action="append", default=[], help="with --fresh: a file of used captions")
+    parser.add_argument("--without", type=Path, action="append", default=[], help="with --fresh: used captions")
     options = parser.parse_args()
     if options.action == "captions":
         return write_captions(options)

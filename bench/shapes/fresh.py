@@ -1,8 +1,8 @@
 """Captions that no set has: what a claim about the embedded world is made on, once.
 
 `python -m bench.shapes captions --fresh SEED --out FILE` draws them from the buckets of the evaluation sets, which no
-training, no collection and no choice of a checkpoint ever sees, without those of the shipped sets and of any `--without`
-file. The file is a prompt file like any other: a suite names it as `file:PATH`.
+training, no collection and no choice of a checkpoint ever sees, without those of the shipped sets and of `--without`
+files. The file is a prompt file like any other: a suite names it as `file:PATH`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TRIES = 200_000
 def fresh(seed: int, sets: int = 4, *, without: Iterable[str] = ()) -> list[dict[str, Any]]:
     """`sets` times 100 captions as GenEval metadata, in the mix of the evaluation sets and in random order.
 
-    The same seed and the same captions to leave out give the same list. UserError where the grammar has no more of them.
+    The same seed and the same captions to leave out give the same list. UserError where the grammar has no more.
     """
     rng = np.random.default_rng(seed)
     used = {row["prompt"] for rows in json.loads(FILE.read_text()).values() for row in rows} | set(without)

@@ -31,7 +31,8 @@ def test_the_mix_of_tasks_is_that_of_the_evaluation_sets():
 def test_captions_used_before_are_left_out():
     first = {row["prompt"] for row in fresh.fresh(5, 1)}
     again = {row["prompt"] for row in fresh.fresh(5, 1, without=first)}
-    assert len(again) == 100 and not first & again
+    assert len(again) == 100
+    assert not first & again
 
 
 def test_more_captions_than_the_grammar_has_are_refused_with_their_number(monkeypatch):
