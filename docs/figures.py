@@ -6,16 +6,18 @@
 A table stands below a comment that names its data and its columns, and ends at the first empty line:
 
     <!-- table: reports/NAME/results.json: calls, shapes-geneval 3, shapes-mps %, equal shapes-geneval, ms -->
+    <!-- table: reports/NAME/trainings.csv -->
 
-`METRIC n` is the delta to n decimals (of the first row, the mean), `METRIC %` the win rate, `equal METRIC` the delta to
+The rows of a CSV stand there as they are, below its head. `METRIC n` is the delta to n decimals (of the first row, the mean), `METRIC %` the win rate, `equal METRIC` the delta to
 the plain arm with as many denoiser calls. Its two lines of head are written by hand. In sentences each `0.1 [0.0, 0.2]`
-must be of a committed results.json or of a card of the embedded weights, or stand in docs/npnet.md, whose runs were not
-kept and whose figures are those that its commands printed.
+must be of a committed results.json or CSV, or of a card of the embedded weights. The files in reports/history hold what
+commands printed whose runs were not kept.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import re
 import sys
@@ -26,10 +28,10 @@ from typing import Any
 from bench.report import words
 
 ROOT = Path(__file__).parents[1]
-TEXTS = ("README.md", "docs/methods.md")
+TEXTS = ("README.md", "docs/methods.md", "docs/npnet.md", "docs/npnet-history.md")
 DATA = ("reports/*/results.json", "bench/shapes/weights/*/card.json")
-OTHER = "docs/npnet.md"
-TABLE = re.compile(r"<!-- table: (?P<data>\S+): (?P<columns>.+?) -->\n(?P<head>(?:\|.*\n){2})(?P<rows>(?:\|.*\n)*)")
+TABLES = "reports/*/*.csv"
+TABLE = re.compile(r"<!-- table: (?P<data>\S+?)(?:: (?P<columns>.+?))? -->\n(?P<head>(?:\|.*\n){2})(?P<rows>(?:\|.*\n)*)")
 FIGURE = re.compile(r"(?P<value>[-+]?\d+\.\d+)(?: %)?\s\[(?P<low>[-+]?\d+\.\d+),\s(?P<high>[-+]?\d+\.\d+)\]")
 ALL = "*"
 Row = dict[str, Any]
@@ -88,10 +90,17 @@ def rows(data: Path, columns: list[str]) -> str:
     return "".join(lines)
 
 
+def copied(data: Path) -> str:
+    """The lines of a CSV below its head, as those of a table."""
+    with data.open(newline="") as file:
+        return "".join(f"| {' | '.join(row)} |\n" for row in list(csv.reader(file))[1:])
+
+
 def written(text: str) -> str:
     """The text with its tables made again."""
     for found in reversed(list(TABLE.finditer(text))):
-        made = rows(ROOT / found["data"], found["columns"].split(", "))
+        data = ROOT / found["data"]
+        made = rows(data, found["columns"].split(", ")) if found["columns"] else copied(data)
         text = text[: found.start("rows")] + made + text[found.end("rows") :]
     return text
 
@@ -118,9 +127,8 @@ def numbers(data: Any) -> Iterator[tuple[float, float, float]]:
             yield from numbers(one)
 
 
-def unknown(text: str, known: set[tuple[float, float, float]], other: str) -> list[str]:
-    """The figures of the text that are neither data rounded to the same places nor written elsewhere."""
-    bare = " ".join(other.replace("+", "").split())
+def unknown(text: str, known: set[tuple[float, float, float]], printed: set[str]) -> list[str]:
+    """The figures of the text that are neither data rounded to the same places nor printed in a CSV."""
     rounded: dict[int, set[tuple[float, ...]]] = {}
     lost = []
     for found in FIGURE.finditer(text):
@@ -129,9 +137,14 @@ def unknown(text: str, known: set[tuple[float, float, float]], other: str) -> li
             rounded[places] = {tuple(round(x, places) + 0.0 for x in one) for one in known}
         if tuple(float(found[k]) for k in ("value", "low", "high")) in rounded[places]:
             continue
-        if " ".join(found[0].replace("+", "").split()) not in bare:
+        if bare(found[0]) not in printed:
             lost.append(" ".join(found[0].split()))
     return lost
+
+
+def bare(figure: str) -> str:
+    """A figure without plus signs and line ends."""
+    return " ".join(figure.replace("+", "").split())
 
 
 def main() -> int:
@@ -139,7 +152,7 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="write the tables again")
     options = parser.parse_args()
     known = {t for form in DATA for p in sorted(ROOT.glob(form)) for t in numbers(json.loads(p.read_text()))}
-    other = (ROOT / OTHER).read_text()
+    printed = {bare(found[0]) for p in sorted(ROOT.glob(TABLES)) for found in FIGURE.finditer(p.read_text())}
     wrong = 0
     for name in TEXTS:
         path = ROOT / name
@@ -150,8 +163,8 @@ def main() -> int:
         elif made != text:
             print(f"{name}: a table is not what its data say; write it with: python docs/figures.py --write")
             wrong += 1
-        for figure in unknown(made, known, other):
-            print(f"{name}: {figure} is in none of {', '.join(DATA)}, {OTHER}")
+        for figure in unknown(made, known, printed):
+            print(f"{name}: {figure} is in none of {', '.join((*DATA, TABLES))}")
             wrong += 1
     return int(wrong > 0)
 
