@@ -8,10 +8,10 @@ A table stands below a comment that names its data and its columns, and ends at 
     <!-- table: reports/NAME/results.json: calls, shapes-geneval 3, shapes-mps %, equal shapes-geneval, ms -->
     <!-- table: reports/NAME/trainings.csv -->
 
-The rows of a CSV stand there as they are, below its head. `METRIC n` is the delta to n decimals (of the first row, the mean), `METRIC %` the win rate, `equal METRIC` the delta to
-the plain arm with as many denoiser calls. Its two lines of head are written by hand. In sentences each `0.1 [0.0, 0.2]`
-must be of a committed results.json or CSV, or of a card of the embedded weights. The files in reports/history hold what
-commands printed whose runs were not kept.
+The rows of a CSV stand there as they are, below its head. `METRIC n` is the delta to n decimals (of the first row, the
+mean), `METRIC %` the win rate, `equal METRIC` the delta to the plain arm with as many denoiser calls. Its two lines of head
+are written by hand. In sentences each `0.1 [0.0, 0.2]` must be of a committed results.json or CSV, or of a card of the
+embedded weights. The files in reports/history hold what commands printed whose runs were not kept.
 """
 
 from __future__ import annotations
@@ -28,10 +28,15 @@ from typing import Any
 from bench.report import words
 
 ROOT = Path(__file__).parents[1]
-TEXTS = ("README.md", "docs/methods.md", "docs/npnet.md", "docs/npnet-history.md")
+TEXTS = (
+    "README.md",
+    *(f"docs/{name}.md" for name in ("gate", "methods", "npnet", "npnet-history", "reading", "shapes")),
+)
 DATA = ("reports/*/results.json", "bench/shapes/weights/*/card.json")
 TABLES = "reports/*/*.csv"
-TABLE = re.compile(r"<!-- table: (?P<data>\S+?)(?:: (?P<columns>.+?))? -->\n(?P<head>(?:\|.*\n){2})(?P<rows>(?:\|.*\n)*)")
+TABLE = re.compile(
+    r"<!-- table: (?P<data>\S+?)(?:: (?P<columns>.+?))? -->\n(?P<head>(?:\|.*\n){2})(?P<rows>(?:\|.*\n)*)"
+)
 FIGURE = re.compile(r"(?P<value>[-+]?\d+\.\d+)(?: %)?\s\[(?P<low>[-+]?\d+\.\d+),\s(?P<high>[-+]?\d+\.\d+)\]")
 ALL = "*"
 Row = dict[str, Any]

@@ -270,7 +270,7 @@ def test_run_gate_without_gates_is_no_pass(bench: Bench, finished: Run, tmp_path
     assert done.out.splitlines()[-1] == "gate: not comparable (0 passed, 0 not comparable, 0 failed)"
 
 
-# What the README shows -----------------------------------------------------------------------------------------------
+# What the documents show --------------------------------------------------------------------------------------------
 
 
 def commands(text: str) -> list[list[str]]:
@@ -280,9 +280,9 @@ def commands(text: str) -> list[list[str]]:
 
 
 def workflow() -> dict[Any, Any]:
-    """The README's GitHub Actions example."""
-    found = re.search(r"<!-- example workflow -->.*?```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
-    assert found, "README.md has no workflow behind its marker"
+    """The GitHub Actions example of docs/gate.md."""
+    found = re.search(r"<!-- example workflow -->.*?```yaml\n(.*?)```", (ROOT / "docs/gate.md").read_text(), re.S)
+    assert found, "docs/gate.md has no workflow behind its marker"
     read: dict[Any, Any] = yaml.safe_load(found[1])
     return read
 

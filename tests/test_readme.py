@@ -1,4 +1,4 @@
-"""README.md keeps its promises: the method it shows works, the suite it shows is valid."""
+"""The documents keep their promises: the method works, the suites are valid, the links lead somewhere."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from bench.plan import make_plan
 from bench.prompts.base import Prompt
 from bench.suite import parse
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 
 
-def _block(marker: str, language: str) -> str:
-    found = re.search(rf"{re.escape(marker)}.*?```{language}\n(.*?)```", README, re.S)
-    assert found, f"README.md has no {language} block behind {marker!r}"
+def _block(marker: str, language: str, text: str = README) -> str:
+    found = re.search(rf"{re.escape(marker)}.*?```{language}\n(.*?)```", text, re.S)
+    assert found, f"there is no {language} block behind {marker!r}"
     return found[1]
 
 
@@ -33,16 +35,18 @@ def test_the_example_method_mirrors_the_latent() -> None:
         registry._plugins["methods"].pop("antithetic")
 
 
-def test_the_example_suite_plans() -> None:
-    suite = parse(_block("## Write a suite", "yaml"), file="README.md")
+@pytest.mark.parametrize(("page", "methods"), [("README.md", 4), ("docs/suites.md", 5)])
+def test_the_example_suites_plan(page: str, methods: int) -> None:
+    suite = parse(_block("<!-- example suite -->", "yaml", (ROOT / page).read_text()), file=page)
     plan = make_plan(suite, read=lambda name: [Prompt(i, f"{name} {i}") for i in range(3)])
-    # 5 methods x 2 sets x 3 prompts x 2 step counts x 4 seeds
-    assert len(plan.cells) == 5 * 2 * 3 * 2 * 4
+    # methods x 2 sets x 3 prompts x 2 step counts x 4 seeds
+    assert len(plan.cells) == methods * 2 * 3 * 2 * 4
 
 
 @pytest.mark.parametrize("marker", ["<!-- run command -->", "<!-- test command -->"])
 def test_the_two_commands_are_where_ci_looks(marker: str) -> None:
     assert ".venv/bin/" in _block(marker, "")
+    assert _block(marker, "").count("\n") == 1, "one line that can be pasted"
 
 
 def test_npnet_is_used_in_three_lines_outside_the_harness(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,3 +59,14 @@ def test_npnet_is_used_in_three_lines_outside_the_harness(monkeypatch: pytest.Mo
 
 def test_no_placeholder_is_left() -> None:
     assert "@@" not in README
+
+
+def test_readme_is_short() -> None:
+    assert README.count("\n") <= 150
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_links_lead_to_files_that_are_there(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
+        if not target.startswith(("http:", "https:")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
