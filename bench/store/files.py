@@ -1,0 +1,97 @@
+"""Files of a run folder: written whole or not at all, held by one process, and a full disk said in one line."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from bench.errors import UserError
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Hold a run folder; a second process gets one clear line. The kernel lets go when a process dies."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle: IO[str] = open(folder / "lock", "a+")
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            handle.seek(0)
+            holder = handle.read().strip() or "another process"
+            raise UserError(f"{folder}: in use by {holder}; wait for it, or give another --runs folder") from error
+        handle.truncate(0)
+        handle.write(f"process {os.getpid()}")
+        handle.flush()
+        yield
+    finally:
+        handle.close()
+
+
+@contextmanager
+def full_disk_is_said(folder: Path) -> Iterator[None]:
+    """A full disk is for the user to free: one line, and everything finished so far stays."""
+    said = f"{folder}: the disk is full or failing; free some space and run again, what is finished is kept"
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(said) from error
+    except sqlite3.OperationalError as error:
+        if not is_the_disk(error):
+            raise
+        raise UserError(said) from error
+
+
+def is_the_disk(error: sqlite3.Error) -> bool:
+    """SQLite calls a full disk so, or, where its write-ahead log finds no room, an I/O error."""
+    name = getattr(error, "sqlite_errorname", "")
+    return name == "SQLITE_FULL" or name.startswith("SQLITE_IOERR")
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make `target` the same file as `source`, atomically; a copy where the file system has no links."""
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(source.resolve(), temporary)
+    except OSError:
+        shutil.copyfile(source, temporary)
+    temporary.replace(target)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write beside the target and rename, so that a reader sees the old file or the new one, never half of one.
+
+    What was written of a file that failed is removed.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def missing_from(folder: Path, files: list[str]) -> int:
+    """How many of these files, given relative to a folder, are not there."""
+    parts = [file.rpartition("/") for file in files]
+    # A hundred thousand files are found sooner in one listing of their folder than one by one.
+    there = {name: _names(folder / name) for name in {inner for inner, _, _ in parts}}
+    return sum(name not in there[inner] for inner, _, name in parts)
+
+
+def _names(folder: Path) -> set[str]:
+    try:
+        return {path.name for path in folder.iterdir()}
+    except OSError:
+        return set()
