@@ -7,7 +7,6 @@ Stopped and begun again it goes on where it was; other metrics of the same image
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections import Counter
@@ -22,10 +21,10 @@ from bench.intake import take_in
 from bench.matching import Given
 from bench.metrics.base import MetricEntry
 from bench.plan import content_hash
-from bench.run import Outcome, begin_session, end_session, failed_images, record_scorers, write_report
+from bench.run import Outcome, end_session, failed_images, record_scorers, write_report
 from bench.score import prompt_key
 from bench.score_table import write_scores
-from bench.store import ELSEWHERE, Ledger, exclusive, full_disk_is_said
+from bench.store import ELSEWHERE, Cell, Ledger, as_json, exclusive, full_disk_is_said
 from bench.suite import MethodSpec, Suite
 from bench.suite_scorers import ScorerSettings
 
@@ -188,7 +187,7 @@ def _scored(suite: Suite, work: _Work, ledger: Ledger, device: str | None) -> Ou
     suite = _with_notes(suite, changed)
     _record(suite, work, jobs, ledger)
     weights = {name: registry.get("metrics", name).digest() for name in suite.metrics}
-    session = begin_session(ledger, provenance.collect(chosen, weights))
+    session = ledger.begin_session(provenance.collect(chosen, weights))
     seconds = score.score({name: score.of_run(ledger, name) for name in suite.metrics}, ledger, device=chosen)
     end_session(ledger, session, {"score_seconds": seconds})
     apart = _unpaired(work)
@@ -235,7 +234,7 @@ def _record(suite: Suite, work: _Work, jobs: Sequence[str], ledger: Ledger) -> N
         ledger.set("scorers", {m: d for m, d in (ledger.get("scorers") or {}).items() if m not in suite.metrics})
         record_scorers(ledger, suite, suite.metrics)
         ledger.put_cells(
-            (
+            Cell(
                 one.method,
                 ELSEWHERE,
                 work.prompts,
@@ -246,7 +245,7 @@ def _record(suite: Suite, work: _Work, jobs: Sequence[str], ledger: Ledger) -> N
                 one.seed,
                 one.prompt.text,
                 one.prompt.category,
-                json.dumps(dict(one.prompt.metadata), sort_keys=True) if one.prompt.metadata is not None else None,
+                as_json(one.prompt.metadata),
                 job,
             )
             for one, job in zip(work.images, jobs, strict=True)

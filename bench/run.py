@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,8 @@ from bench.metrics.base import MetricEntry
 from bench.models.base import default_dtype
 from bench.plan import Plan, content_hash
 from bench.resuming import OtherCode, Reuse
-from bench.store import Ledger, exclusive, full_disk_is_said, write_atomically
+from bench.store import Cell as StoredCell
+from bench.store import Ledger, as_json, exclusive, full_disk_is_said, write_atomically
 from bench.suite import Suite
 
 
@@ -190,7 +190,7 @@ def _images(
     chosen = generate.choose_device(how.device)
     _record_suite(ledger, plan)
     weights = {name: registry.get("models", name).digest() for name in plan.suite.models} | weights
-    session = begin_session(ledger, provenance.collect(chosen, weights, codes))
+    session = ledger.begin_session(provenance.collect(chosen, weights, codes))
     made = generate.generate(plan, ledger, how.cache, device=chosen, batch_size=how.batch_size, by=how.by)
     stages: dict[str, Any] = {"generate": made}
     stages["judge_seconds"] = score.score(score.judges(plan), ledger, device=chosen)
@@ -281,7 +281,7 @@ def _record_suite(ledger: Ledger, plan: Plan) -> None:
         ledger.set("left_out", plan.notes)
         record_scorers(ledger, plan.suite, plan.suite.metrics)
         ledger.put_cells(
-            (
+            StoredCell(
                 c.arm.method,
                 c.arm.model,
                 c.arm.prompts,
@@ -292,7 +292,7 @@ def _record_suite(ledger: Ledger, plan: Plan) -> None:
                 c.seed,
                 c.prompt.text,
                 c.prompt.category,
-                json.dumps(dict(c.prompt.metadata), sort_keys=True) if c.prompt.metadata is not None else None,
+                as_json(c.prompt.metadata),
                 c.job_id,
             )
             for c in plan.cells
@@ -308,19 +308,9 @@ def record_scorers(ledger: Ledger, suite: Suite, names: Sequence[str]) -> None:
         ledger.set("scorers", {**(ledger.get("scorers") or {}), **digests})
 
 
-def begin_session(ledger: Ledger, record: dict[str, Any]) -> int:
-    """Keep what a session of work is done with; returns its number."""
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    with ledger.transaction():
-        row = ledger.db.execute("INSERT INTO sessions (started, provenance) VALUES (?, ?)", (now, json.dumps(record)))
-    return int(row.lastrowid or 0)
-
-
 def end_session(ledger: Ledger, session: int, stages: dict[str, Any]) -> None:
     """Keep what its stages took, and say how fast images were made if any were."""
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    with ledger.transaction():
-        ledger.db.execute("UPDATE sessions SET ended = ?, stages = ? WHERE id = ?", (now, json.dumps(stages), session))
+    ledger.end_session(session, stages)
     generated = stages.get("generate") or {}
     if generated.get("made") and "efficiency" in generated:
         print(
