@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import TINY, Bench, make_run
 
-from bench import registry, run
+from bench import registry, stages
 from bench.errors import UserError
 from bench.generate import generate
 from bench.maker import Maker
@@ -86,7 +86,7 @@ def test_precision_is_in_the_id_of_an_image() -> None:
     asked = planned(more="dtype: bf16\n")
     assert set(asked.jobs) == set(half.jobs)
     assert (default_dtype("cpu"), default_dtype("cuda:1")) == ("fp32", "fp16")
-    assert run.likely_device() in ("cpu", "cuda")
+    assert stages.likely_device() in ("cpu", "cuda")
 
 
 def test_a_suite_may_ask_for_bf16(tiny: Path, tmp_path: Path) -> None:

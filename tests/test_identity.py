@@ -131,7 +131,7 @@ def test_these_decide_pixels_or_scores(module: str) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["bench.errors", "bench.cli.make", "bench.report.html", "bench.suite", "bench.plan", "bench.store", "bench.run",
+    ["bench.errors", "bench.cli.make", "bench.report.html", "bench.suite", "bench.plan", "bench.store", "bench.stages",
      "bench.gate.against", "bench.stats", "bench.registry", "bench.sampling.meter", "bench.models.references",
      "bench.shapes.training", "bench.shapes.plugin", "npnet.train", "npnet.collect", "npnet.cli"],
 )  # fmt: skip

@@ -14,7 +14,7 @@ import pytest
 from conftest import LIMIT, TINY, Bench, Run, call, make_run
 from PIL import Image as Pillow
 
-from bench import registry, run, suite
+from bench import registry, stages, suite
 from bench.store import Image, Ledger
 
 TORCHLESS = """
@@ -75,7 +75,7 @@ def test_results_name_what_they_were_made_with(finished: Run) -> None:
 def test_a_finished_run_is_only_read(finished: Run, tmp_path: Path) -> None:
     copy = finished.copy(tmp_path)
     before, results = times(copy), (copy.folder / "results.json").read_bytes()
-    done = run.run(suite.load(copy.suite, limit=LIMIT), runs=copy.runs, cache=copy.cache, device="cpu")
+    done = stages.run(suite.load(copy.suite, limit=LIMIT), runs=copy.runs, cache=copy.cache, device="cpu")
     assert done.worked is False
     assert done.results == json.loads(results)
     assert times(copy) == before
@@ -238,7 +238,7 @@ def test_the_ledger_s_images_are_read_as_often_for_many_images_as_for_few(
         return plain(self)
 
     monkeypatch.setattr(Ledger, "images", counted)
-    done = run.run(suite.load(copy.suite, limit=LIMIT), runs=copy.runs, cache=copy.cache, device="cpu")
+    done = stages.run(suite.load(copy.suite, limit=LIMIT), runs=copy.runs, cache=copy.cache, device="cpu")
     assert done.worked
     (images,) = copy.rows("SELECT COUNT(*) FROM images")[0]
     assert 0 < read[0] < images

@@ -13,7 +13,7 @@ from bench.cli.program import Add, positive, say
 from bench.errors import NotComparable, UserError
 
 if TYPE_CHECKING:
-    from bench.run import Outcome
+    from bench.stages import Outcome
     from bench.suite import Suite
 
 
@@ -93,7 +93,7 @@ def cache_folder(options: argparse.Namespace) -> Path:
 
 
 def cmd_run(options: argparse.Namespace) -> int:
-    from bench.run import run
+    from bench.stages import run
 
     if options.generate_only and (options.gate or options.baseline):
         raise UserError(

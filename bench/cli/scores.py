@@ -82,7 +82,7 @@ def cmd_score(options: argparse.Namespace) -> int:
 
 def _score_run(options: argparse.Namespace) -> int:
     from bench.report import sentences
-    from bench.run import add_scores
+    from bench.stages import add_scores
     from bench.score_table import write_scores
     from bench.store import Ledger
 

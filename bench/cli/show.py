@@ -71,7 +71,7 @@ def add_to(add: Add) -> None:
 
 def cmd_report(options: argparse.Namespace) -> int:
     from bench.report import sentences
-    from bench.run import merged_folder, write_report
+    from bench.stages import merged_folder, write_report
     from bench.store import Ledger, exclusive, full_disk_is_said
 
     # A folder given twice is one run.
