@@ -28,8 +28,8 @@ from bench.metrics import original
 from bench.metrics.base import MetricEntry
 from bench.prompts.base import Prompt
 from bench.prompts.rows import said
-from bench.stages import write_report
 from bench.score import prompt_key
+from bench.stages import write_report
 from bench.store import Image, Ledger, exclusive, full_disk_is_said, link_or_copy, write_atomically
 
 INDEX = "noisebench.json"

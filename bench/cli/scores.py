@@ -82,8 +82,8 @@ def cmd_score(options: argparse.Namespace) -> int:
 
 def _score_run(options: argparse.Namespace) -> int:
     from bench.report import sentences
-    from bench.stages import add_scores
     from bench.score_table import write_scores
+    from bench.stages import add_scores
     from bench.store import Ledger
 
     done = add_scores(options.folder, options.metric, votes=options.votes, device=options.device)

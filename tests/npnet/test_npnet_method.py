@@ -23,9 +23,9 @@ from bench.methods.base import Chain
 from bench.models.base import Embeddings, Family
 from bench.plan import Plan, make_plan
 from bench.prompts.base import Prompt
-from bench.stages import _record_suite
 from bench.sampling.records import Item, Nfe, Sampling
 from bench.sampling.session import Session
+from bench.stages import _record_suite
 from bench.store import Ledger
 from bench.suite import Link
 from npnet import NPNet, NPNetConfig, checkpoint, method, teachers
