@@ -7,11 +7,9 @@ they agree on what they share.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -20,27 +18,22 @@ from numpy.typing import NDArray
 from bench.errors import NotComparable
 from bench.judged import Features, Judged
 from bench.metrics.base import MetricEntry
-from bench.prompts.base import Prompt
-from bench.score import prompt_key
+from bench.store import CALLS as CALLS
+from bench.store import TIMES as TIMES
 from bench.store import Ledger
+from bench.store.rows import EVALUATIONS, Cell, ImageCost, carried_keys
+from bench.store.rows import Setting as Setting
 from bench.suite import EVERY_PROMPT_SET, Suite
 
 POOLED = EVERY_PROMPT_SET
 """Stands for all prompt sets together."""
 
-Setting = tuple[str, str, int, float]
-"""Model, sampler, steps, guidance: what a comparison holds fixed."""
 Place = tuple[Setting, str, str]
 """Setting, method, prompt set: what an arm is."""
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-TIMES = ("encode_ms", "noise_ms", "sampling_ms", "decode_ms", "select_ms")
-CALLS = ("calls_noise", "calls_sampling")
-EVALUATIONS = ("backwards", "networks", "rewards")
-"""What the calls do not say: gradients taken, calls of networks that are not the model's, images scored meanwhile."""
 _NUMBERS = (*TIMES, *CALLS, "peak_bytes", "from_cache", *EVALUATIONS)
-_STAGES = ("noise", "sampling", "select")
 _WORDS = ("job_id", "digest", "file", "hardware", "peak_kind")
 
 
@@ -53,8 +46,13 @@ class Pair:
     seed: int
     text: str
     category: str
-    carried: frozenset[str]
-    """The keys of the metadata that the prompt carries, which say their kind."""
+    metadata: str | None
+    """All else that the prompt carries, as the ledger has it: JSON."""
+
+    @property
+    def carried(self) -> frozenset[str]:
+        """The keys of the metadata, which say their kind."""
+        return carried_keys(self.metadata)
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -73,19 +71,12 @@ class Images:
     def read(self, ledger: Ledger, run: int) -> dict[str, int]:
         """Add a ledger's images; returns the row of each by its job id."""
         before = len(self.run)
-        columns = (*_WORDS, *_NUMBERS)
-        asked = [_evaluations(name) if name in EVALUATIONS else name for name in columns]
-        rows = ledger.db.execute(f"SELECT {','.join(asked)} FROM images").fetchall()
-        for name, column in zip(columns, zip(*rows, strict=True), strict=bool(rows)):
+        rows = ledger.image_costs()
+        for name, column in zip(ImageCost._fields, zip(*rows, strict=True), strict=bool(rows)):
             (self.words if name in self.words else self._numbers)[name].extend(column)
         self.run += [run] * len(rows)
         self.numbers = {n: np.array(column, dtype=np.float64) for n, column in self._numbers.items()}
         return {job: before + i for i, job in enumerate(self.words["job_id"][before:])}
-
-
-def _evaluations(kind: str) -> str:
-    """The SQL of a count in an image's cost record, over the stages that a method decides."""
-    return "+".join(f"COALESCE(json_extract(cost, '$.{stage}.{kind}'), 0)" for stage in _STAGES)
 
 
 @dataclass
@@ -157,53 +148,48 @@ class _Reader:
         self.images = Images()
         self.judged = Judged(entries, scorers)
         self.pairs: dict[tuple[str, int, int], int] = {}
-        self.told: list[Pair] = []
+        self.met: list[Pair] = []
         self.cells: dict[Place, _Cells] = {}
         self.baseline = ""
 
     def read(self, ledger: Ledger, suite: Suite, run: int, asked: Sequence[str]) -> None:
         self.baseline = suite.baseline
         rows = self.images.read(ledger, run)
-        digests, keys = self.images.words["digest"], dict[tuple[str, str | None], str]()
-        columns = "model, sampler, steps, guidance, method, prompts, prompt_index, seed, prompt, category, metadata"
-        for model, sampler, steps, guidance, method, *rest in ledger.db.execute(f"SELECT {columns}, job_id FROM cells"):
-            prompts, index, seed, text, category, metadata, job = rest
-            place = ((model, sampler, steps, guidance), method, prompts)
-            pair = self._pair(ledger, Pair(prompts, index, seed, text, category, carried_keys(metadata)))
-            cells = self.cells.setdefault(place, _Cells())
-            if cells.jobs.setdefault(pair, job) != job:
+        digests = self.images.words["digest"]
+        for cell in ledger.cells():
+            pair = self._pair(ledger, cell)
+            cells = self.cells.setdefault((cell.setting, cell.method, cell.prompts), _Cells())
+            if cells.jobs.setdefault(pair, cell.job_id) != cell.job_id:
                 raise NotComparable(
-                    f"{ledger.folder}: {method} on {model} ({prompts} {index}, seed {seed}) is another image than in "
-                    "the run before it (other weights, or another version of the method); report these runs apart"
+                    f"{ledger.folder}: {cell.method} on {cell.model} ({cell.prompts} {cell.prompt_index}, seed "
+                    f"{cell.seed}) is another image than in the run before it (other weights, or another version of "
+                    "the method); report these runs apart"
                 )
             cells.asked.update(asked)
-            image = rows.get(job, -1)
+            image = rows.get(cell.job_id, -1)
             if image < 0:
                 cells.rows.setdefault(pair, (-1, -1))
                 continue
-            if (text, metadata) not in keys:
-                prompt = Prompt(index, text, category, json.loads(metadata) if metadata else None)
-                keys[text, metadata] = prompt_key(prompt)
-            unit = self.judged.unit(digests[image], keys[text, metadata])
+            unit = self.judged.unit(digests[image], cell.key)
             if cells.rows.get(pair, (-1, -1))[0] < 0:
                 cells.rows[pair] = (image, unit)
         self.judged.read(ledger)
 
-    def _pair(self, ledger: Ledger, pair: Pair) -> int:
-        number = self.pairs.setdefault(pair.key, len(self.pairs))
-        if number == len(self.told):
-            self.told.append(pair)
-        elif self.told[number].text != pair.text:
+    def _pair(self, ledger: Ledger, cell: Cell) -> int:
+        number = self.pairs.setdefault((cell.prompts, cell.prompt_index, cell.seed), len(self.pairs))
+        if number == len(self.met):
+            self.met.append(Pair(cell.prompts, cell.prompt_index, cell.seed, cell.prompt, cell.category, cell.metadata))
+        elif self.met[number].text != cell.prompt:
             raise NotComparable(
-                f"{ledger.folder}: prompt {pair.index} of {pair.prompts} is another text than in the run before it; "
-                "the prompt set has changed, report these runs apart"
+                f"{ledger.folder}: prompt {cell.prompt_index} of {cell.prompts} is another text than in the run before "
+                "it; the prompt set has changed, report these runs apart"
             )
         return number
 
     def measured(self) -> Measured:
         """What was read, with pairs numbered in their order."""
-        order = sorted(range(len(self.told)), key=lambda i: self.told[i].key)
-        pairs = [self.told[i] for i in order]
+        order = sorted(range(len(self.met)), key=lambda i: self.met[i].key)
+        pairs = [self.met[i] for i in order]
         rank = np.empty(len(order), np.int64)
         rank[order] = np.arange(len(order))
         number = {text: i for i, text in enumerate(sorted({p.text for p in pairs}))}
@@ -240,12 +226,6 @@ class _Reader:
             if entry.partial:  # people look at some pairs only
                 there &= looked[place][base.pair]
             base.scores[row] = np.where(there, 0.0, np.nan)
-
-
-@cache
-def carried_keys(metadata: str | None) -> frozenset[str]:
-    """The keys of a prompt's metadata as the ledger has it."""
-    return frozenset(json.loads(metadata)) if metadata else frozenset()
 
 
 def read_arms(

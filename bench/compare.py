@@ -286,7 +286,7 @@ def _about(run: Source) -> Row:
         "id": run.suite.id,
         "title": run.suite.title,
         "baseline": run.suite.baseline,
-        "created": run.sessions[0][0] if run.sessions else None,
+        "created": run.sessions[0].started if run.sessions else None,
         "sessions": len(run.sessions),
         "finished": run.finished,
         "cells": run.n_cells,

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from bench import stats
 from bench.measure import PROCESS
 from bench.paired import SHORTEST_MS, bounds
-from bench.pairing import CALLS, TIMES, Rows, alike
+from bench.pairing import Rows, alike
+from bench.store import CALLS, TIMES
 
 Row = dict[str, Any]
 

@@ -21,10 +21,9 @@ from bench.intake import take_in
 from bench.matching import Given
 from bench.metrics.base import MetricEntry
 from bench.plan import content_hash
-from bench.score import prompt_key
 from bench.score_table import write_scores
 from bench.stages import Outcome, end_session, failed_images, record_scorers, write_report
-from bench.store import ELSEWHERE, Cell, Ledger, as_json, exclusive, full_disk_is_said
+from bench.store import ELSEWHERE, Cell, Ledger, as_json, exclusive, full_disk_is_said, prompt_key
 from bench.suite import MethodSpec, Suite
 from bench.suite_scorers import ScorerSettings
 

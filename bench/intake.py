@@ -20,8 +20,7 @@ from bench.images import decode, pixel_digest
 from bench.matching import Given
 from bench.plan import content_hash
 from bench.progress import Progress
-from bench.score import prompt_key
-from bench.store import Image, Ledger, link_or_copy, write_atomically
+from bench.store import Image, Ledger, link_or_copy, prompt_key, write_atomically
 
 _BATCH = 64
 

@@ -55,22 +55,19 @@ class Judged:
 
     def read(self, ledger: Ledger) -> None:
         """Add what a ledger holds of the units that are known by now."""
-        rows = ledger.db.execute("SELECT digest, prompt, metric, scorer, value FROM scores")
-        for digest, prompt, metric, scorer, value in rows:
+        for digest, prompt, metric, scorer, value in ledger.scores():
             unit = self.units.get((digest, prompt))
             if unit is not None and self._counts(metric, "image", scorer):
                 units, values = self._values[metric]
                 units.append(unit)
                 values.append(value)
-        rows = ledger.db.execute("SELECT digest, baseline, prompt, metric, scorer, value FROM pair_scores")
-        for digest, baseline, prompt, metric, scorer, value in rows:
+        for digest, baseline, prompt, metric, scorer, value in ledger.pair_scores():
             ours, theirs = self.units.get((digest, prompt)), self.units.get((baseline, prompt))
             if ours is not None and theirs is not None and self._counts(metric, "pair", scorer):
                 self._pairs[metric][ours, theirs] = value
         if not any(entry.kind == "set" for entry in self.entries.values()):
             return
-        rows = ledger.db.execute("SELECT digest, prompt, metric, scorer, features FROM features")
-        for digest, prompt, metric, scorer, features in rows:
+        for digest, prompt, metric, scorer, features in ledger.features():
             unit = self.units.get((digest, prompt))
             if unit is not None and self._counts(metric, "set", scorer):
                 self._features[metric][unit] = features

@@ -28,15 +28,13 @@ from bench.metrics import original
 from bench.metrics.base import MetricEntry
 from bench.prompts.base import Prompt
 from bench.prompts.rows import said
-from bench.score import prompt_key
 from bench.stages import write_report
-from bench.store import Image, Ledger, exclusive, full_disk_is_said, link_or_copy, write_atomically
+from bench.store import Image, Ledger, exclusive, full_disk_is_said, link_or_copy, prompt_key, write_atomically
 
 INDEX = "noisebench.json"
 MOST_LETTERS = 200
 """Of a prompt in a file's name, in bytes: file systems hold 255 with the number and ending."""
 _SAMPLE = re.compile(r"(?:^|/)(?P<place>\d+/samples/\d+\.png)$")
-_COLUMNS = "model, sampler, steps, guidance, method, prompts, prompt_index, seed, prompt, category, metadata, job_id"
 
 
 @dataclass(frozen=True)
@@ -110,12 +108,9 @@ _WHY = {
 
 def _cells(ledger: Ledger) -> Iterator[_Cell]:
     """A run's cells, one tree's after the other, by prompt and seed."""
-    order = "model, sampler, steps, guidance, method, prompts, prompt_index, seed"
-    for *setting, method, prompts, index, seed, text, category, metadata, job in ledger.db.execute(
-        f"SELECT {_COLUMNS} FROM cells ORDER BY {order}"
-    ):
-        prompt = Prompt(index, text, category, json.loads(metadata) if metadata else None)
-        yield _Cell(tuple(setting), method, prompts, prompt, seed, job)
+    for cell in ledger.cells(by_arm=True):
+        prompt = Prompt(cell.prompt_index, cell.prompt, cell.category, cell.carried)
+        yield _Cell(cell.setting, cell.method, cell.prompts, prompt, cell.seed, cell.job_id)
 
 
 def _slug(name: str) -> str:

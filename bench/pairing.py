@@ -6,10 +6,9 @@ Reading goes arm by arm, so that memory is that of a few arms, whatever the size
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -18,27 +17,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench import registry
-from bench.arms import carried_keys
 from bench.errors import NotComparable
 from bench.evidence import learnt_from
 from bench.kinship import dependences
 from bench.metrics.base import MetricEntry
 from bench.plan import Arm, known_metrics
-from bench.prompts.base import Prompt
 from bench.results import load_suite, metrics_of
-from bench.score import prompt_key
-from bench.store import Ledger, lost_images
+from bench.store import CALLS, TIMES, Ledger, lost_images
+from bench.store.rows import ArmKey, CellImage, Session, carried_keys, key_of
 from bench.suite import Suite
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Words = NDArray[np.object_]
 
-TIMES = ("encode_ms", "noise_ms", "sampling_ms", "decode_ms", "select_ms")
-CALLS = ("calls_noise", "calls_sampling")
 _NUMBERS = (*TIMES, *CALLS, "peak_bytes", "batch", "from_cache")
 _WORDS = ("digest", "latent_digest", "hardware", "peak_kind")
-_SCORES = ("scores", "pair_scores", "features")
 _SEEDS = 2**31  # a seed is below this: index and seed fit one integer
 
 
@@ -51,7 +45,7 @@ class Rows:
     texts: Words
     """The prompt's text, which is the cluster."""
     keys: Words
-    """`bench.score.prompt_key`: text and metadata, all that a metric sees of a prompt."""
+    """`bench.store.prompt_key`: text and metadata, all that a metric sees of a prompt."""
     carried: Words
     """The keys of the metadata that the prompt carries."""
     numbers: dict[str, Floats]
@@ -127,12 +121,9 @@ class Source:
         """Raises UserError where no readable ledger is, NotComparable for one without any cell."""
         self.folder = folder
         self.ledger = Ledger(folder, read_only=True)
-        self.db = self.ledger.db
         self._scorer: dict[str, str | None] = {}
-        self._keys: dict[tuple[str, str | None], str] = {}
         try:
-            # One read transaction: what another process writes meanwhile is not seen.
-            self.db.execute("BEGIN")
+            self.ledger.hold_still()
             self.suite: Suite = load_suite(self.ledger)
             self.arms: dict[Arm, int] = self._arms()
             if not self.arms:
@@ -152,10 +143,7 @@ class Source:
 
     def _arms(self) -> dict[Arm, int]:
         """Every arm with its number of cells, in the order of settings, prompt sets and the suite's methods."""
-        query = "SELECT {0}, COUNT(*) FROM cells GROUP BY {0}".format(
-            "method, model, prompts, sampler, steps, guidance"
-        )
-        found = {Arm(*row[:-1]): int(row[-1]) for row in self.db.execute(query)}
+        found = {Arm(*row[:-1]): row.cells for row in self.ledger.arms()}
         methods = {spec.label: i for i, spec in enumerate(self.suite.methods)}
         sets = {name: i for i, name in enumerate(self.suite.prompts)}
         return dict(
@@ -173,8 +161,7 @@ class Source:
     @cached_property
     def n_images(self) -> int:
         """How many cells have their image."""
-        query = "SELECT COUNT(*) FROM cells JOIN images USING (job_id)"
-        return int(self.db.execute(query).fetchone()[0])
+        return self.ledger.n_images()
 
     @property
     def n_cells(self) -> int:
@@ -193,35 +180,29 @@ class Source:
     def scorers(self) -> dict[str, dict[str, int]]:
         """By metric, the digest of every scorer that judged images here, and of how many; reads all scores."""
         found: dict[str, dict[str, int]] = defaultdict(dict)
-        parts = (f"SELECT metric, scorer, COUNT(*) FROM {table} GROUP BY metric, scorer" for table in _SCORES)
-        for metric, scorer, n in self.db.execute(" UNION ALL ".join(parts)):
-            found[metric][scorer] = n
+        for one in self.ledger.all_scorers():
+            found[one.metric][one.scorer] = one.n
         return dict(found)
 
     def scorer(self, metric: str) -> str | None:
         """The scorer that stands for a metric of this run: the last session's, else the one that judged most."""
         if metric not in self._scorer:
             last = (self.provenance.get("weights") or {}).get(metric)
-            if last is None or not self._judged_by(metric, last):
+            if last is None or not self.ledger.judged_by(metric, last):
                 known = self.scorers.get(metric, {})
                 last = max(known, key=lambda scorer: known[scorer], default=None)
             self._scorer[metric] = last
         return self._scorer[metric]
 
-    def _judged_by(self, metric: str, scorer: str) -> bool:
-        queries = (f"SELECT 1 FROM {table} WHERE metric = ? AND scorer = ? LIMIT 1" for table in _SCORES)
-        return any(self.db.execute(query, (metric, scorer)).fetchone() for query in queries)
-
     @cached_property
-    def sessions(self) -> list[tuple[str, dict[str, Any]]]:
-        """When each session began, and its provenance."""
-        rows = self.db.execute("SELECT started, provenance FROM sessions ORDER BY id").fetchall()
-        return [(started, json.loads(provenance)) for started, provenance in rows]
+    def sessions(self) -> list[Session]:
+        """Every session, the first one first."""
+        return self.ledger.sessions()
 
     @property
     def provenance(self) -> dict[str, Any]:
         """The last session's."""
-        return self.sessions[-1][1] if self.sessions else {}
+        return self.sessions[-1].provenance if self.sessions else {}
 
     def marked(self, arm: Arm) -> list[str]:
         """The metrics that the arm's method optimises, as the run's plan found it."""
@@ -235,84 +216,53 @@ class Source:
 
     def rows(self, arm: Arm, scorers: dict[str, str]) -> Rows:
         """The arm's cells with their images, and their scores by the scorer of each metric in `scorers`."""
-        columns = ", ".join((*_WORDS, *_NUMBERS))
-        query = (
-            f"SELECT prompt_index, seed, prompt, metadata, {columns} FROM cells LEFT JOIN images USING (job_id) "
-            "WHERE method = ? AND model = ? AND prompts = ? AND sampler = ? AND steps = ? AND guidance = ? "
-            "ORDER BY prompt_index, seed"
-        )
-        of = (arm.method, arm.model, arm.prompts, arm.sampler, arm.steps, arm.guidance)
-        found = list(zip(*self.db.execute(query, of), strict=True)) or [()] * (4 + len(_WORDS) + len(_NUMBERS))
-        index, seed, text, metadata, *rest = found
-        for pair in zip(text, metadata, strict=True):
-            if pair not in self._keys:
-                data = json.loads(pair[1]) if pair[1] else None
-                self._keys[pair] = prompt_key(Prompt(0, pair[0], metadata=data))
-        words = {name: _words(column) for name, column in zip(_WORDS, rest, strict=False)}
-        keys = _words([self._keys[pair] for pair in zip(text, metadata, strict=True)])
+        cells = self.ledger.arm(_key(arm))
+        read = dict(zip(CellImage._fields, zip(*cells, strict=True), strict=True)) if cells else {}
+        columns: dict[str, Sequence[Any]] = {name: read.get(name, ()) for name in CellImage._fields}
+        words = {name: _words(columns[name]) for name in _WORDS}
+        keys = _words([key_of(cell.prompt, cell.metadata) for cell in cells])
         kinds = {name: registry.get("metrics", name).kind for name in scorers}
-        self._want(words["digest"], keys, self._baselines(arm, zip(index, seed, strict=True)))
-        scores = self._scores(len(keys), scorers, kinds)
+        theirs = self.ledger.digests(_key(replace(arm, method=self.suite.baseline)))
+        bases = [theirs.get((cell.prompt_index, cell.seed)) for cell in cells]
+        self.ledger.look_up(zip(words["digest"].tolist(), keys.tolist(), bases, strict=True))
+        scores = self._scores(len(cells), scorers, kinds)
         if arm.method == self.suite.baseline:
             scores |= {name: np.where(words["digest"] != None, 0.0, np.nan)  # noqa: E711 - elementwise
                        for name, kind in kinds.items() if kind == "pair"}  # fmt: skip
+        index, seed = (np.array(columns[name], dtype=np.int64) for name in ("prompt_index", "seed"))
         return Rows(
-            np.array(index, dtype=np.int64) * _SEEDS + np.array(seed, dtype=np.int64),
-            _words(text),
+            index * _SEEDS + seed,
+            _words(columns["prompt"]),
             keys,
-            _words([carried_keys(m) for m in metadata]),
-            {n: np.array(column, dtype=np.float64) for n, column in zip(_NUMBERS, rest[len(_WORDS) :], strict=True)},
+            _words([carried_keys(cell.metadata) for cell in cells]),
+            {name: np.array(columns[name], dtype=np.float64) for name in _NUMBERS},
             words,
             scores,
-            {name: self._features(len(keys), name, scorers[name]) for name in scorers if kinds[name] == "set"},
+            {name: self._features(len(cells), name, scorers[name]) for name in scorers if kinds[name] == "set"},
         )
-
-    def _baselines(self, arm: Arm, places: Iterable[tuple[int, int]]) -> list[str | None]:
-        """The digest of the baseline's image at each of the arm's places (prompt index, seed)."""
-        query = (
-            "SELECT prompt_index, seed, digest FROM cells JOIN images USING (job_id) "
-            "WHERE method = ? AND model = ? AND prompts = ? AND sampler = ? AND steps = ? AND guidance = ?"
-        )
-        of = (self.suite.baseline, arm.model, arm.prompts, arm.sampler, arm.steps, arm.guidance)
-        found = {(index, seed): digest for index, seed, digest in self.db.execute(query, of)}
-        return [found.get(place) for place in places]
-
-    def _want(self, digests: Words, keys: Words, baselines: list[str | None]) -> None:
-        """Say which images, judged against which prompts and beside which baseline's images, are looked up next."""
-        self.db.execute(
-            "CREATE TEMP TABLE IF NOT EXISTS wanted (row INTEGER PRIMARY KEY, digest TEXT, prompt TEXT, baseline TEXT)"
-        )
-        self.db.execute("DELETE FROM wanted")
-        rows = zip(range(len(keys)), digests.tolist(), keys.tolist(), baselines, strict=True)
-        self.db.executemany("INSERT INTO wanted VALUES (?, ?, ?, ?)", (row for row in rows if row[1] is not None))
 
     def _scores(self, n: int, scorers: dict[str, str], kinds: dict[str, str]) -> dict[str, Floats]:
-        """Values (n,) by metric of what is wanted; one look-up an image finds all of its metrics."""
+        """Values (n,) by metric of what is looked up; one look-up an image finds all of its metrics."""
         number = {pair: i for i, pair in enumerate(scorers.items())}
         values = np.full((len(scorers), n), np.nan)
-        # CROSS JOIN holds SQLite to this order: from the wanted few into the scores, not through all of them.
-        for kind, columns in (
-            ("image", "value FROM wanted CROSS JOIN scores USING (digest, prompt)"),
-            ("pair", "2 * value - 1 FROM wanted CROSS JOIN pair_scores USING (digest, baseline, prompt)"),
-        ):
-            read = self.db.execute(f"SELECT row, metric, scorer, {columns}")
-            while some := read.fetchmany(50_000):
+        for kind in ("image", "pair"):
+            for some in self.ledger.found(kind):
                 row, metric, scorer, value = zip(*some, strict=True)
-                which = [number.get(of, -1) if kinds.get(of[0]) == kind else -1
-                         for of in zip(metric, scorer, strict=True)]  # fmt: skip
-                there = np.array(which) >= 0
-                values[np.array(which)[there], np.array(row)[there]] = np.array(value)[there]
+                which = np.array([number.get(of, -1) if kinds.get(of[0]) == kind else -1
+                                  for of in zip(metric, scorer, strict=True)])  # fmt: skip
+                there = which >= 0
+                values[which[there], np.array(row)[there]] = np.array(value)[there]
         return dict(zip(scorers, values, strict=True))
 
     def _features(self, n: int, metric: str, scorer: str) -> Words:
-        query = (
-            "SELECT row, features FROM wanted CROSS JOIN features USING (digest, prompt) "
-            "WHERE metric = ? AND scorer = ?"
-        )
         found = np.full(n, None, dtype=object)
-        for row, features in self.db.execute(query, (metric, scorer)):
+        for row, features in self.ledger.found_features(metric, scorer):
             found[row] = features
         return found
+
+
+def _key(arm: Arm) -> ArmKey:
+    return arm.method, arm.model, arm.prompts, arm.sampler, arm.steps, arm.guidance
 
 
 def setting_of(arm: Arm) -> tuple[str, str, int, float]:

@@ -148,8 +148,7 @@ def _record(ledger: Ledger, code: Mapping[str, str] | None, made: Mapping[str, s
 def _other_images(plan: Plan, ledger: Ledger) -> dict[int, str]:
     """Job ids of the images that stand in a plan's cells, by number, under another id than the plan has."""
     have = {job for job, image in ledger.images().items() if (ledger.folder / image.file).is_file()}
-    query = "SELECT method, model, prompts, sampler, steps, guidance, prompt_index, seed, job_id FROM cells"
-    then = {tuple(place): job for *place, job in ledger.db.execute(query)}
+    then = {(cell.method, *cell.place): cell.job_id for cell in ledger.cells()}
     there = {number: then.get(_place(cell), "") for number, cell in enumerate(plan.cells)}
     return {n: job for n, job in there.items() if job in have and job != plan.cells[n].job_id}
 

@@ -6,7 +6,6 @@ scorer, so that it is never taken for one against another baseline image.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,7 +18,7 @@ from bench.judging import Asked, Key, Shown, judge, place, together
 from bench.metrics.base import MetricEntry, Value
 from bench.plan import Choice, Plan
 from bench.prompts.base import Prompt
-from bench.store import Image, Ledger
+from bench.store import Image, Ledger, prompt_key
 
 SAME = Value(0.5, {"same image": True})
 """What a metric of pairs says of two equal images, without being asked."""
@@ -31,12 +30,6 @@ class Task(NamedTuple):
     job_id: str
     prompt: Prompt
     baseline: str | None = None
-
-
-def prompt_key(prompt: Prompt) -> str:
-    """16 hex digits of all that a metric sees of a prompt: its text and metadata."""
-    text = json.dumps([prompt.text, prompt.metadata and dict(prompt.metadata)], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 # What is to be judged ------------------------------------------------------------------------------------------------
@@ -66,13 +59,8 @@ def arms(plan: Plan) -> dict[str, list[Task]]:
 
 def of_run(ledger: Ledger, metric: str) -> list[Task]:
     """What a metric judges in a run that is there; as `arms` for a plan."""
-    query = (
-        "SELECT job_id, method, prompt, category, metadata, model, prompts, sampler, steps, guidance, prompt_index, "
-        "seed FROM cells ORDER BY rowid"
-    )
     cells = [
-        (method, tuple(place), job_id, Prompt(place[5], text, category, json.loads(metadata) if metadata else None))
-        for job_id, method, text, category, metadata, *place in ledger.db.execute(query)
+        (c.method, c.place, c.job_id, Prompt(c.prompt_index, c.prompt, c.category, c.carried)) for c in ledger.cells()
     ]
     return _tasks(registry.get("metrics", metric), cells, ledger.get("suite")["baseline"])
 
@@ -173,12 +161,10 @@ def choose(plan: Plan, ledger: Ledger) -> int:
 
 def _unscored(choice: Choice, images: dict[str, Image], ledger: Ledger) -> str | None:
     """Why the first candidate without a score has none: the best of the others is another method's image."""
-    query = "SELECT reason FROM score_failures WHERE digest = ? AND metric = ? AND scorer = ?"
     for k, candidate in enumerate(choice.candidates):
-        key = (images[candidate].digest, choice.metric, choice.metric_digest)
-        row = ledger.db.execute(query, key).fetchone()
-        if row:
-            return f"candidate {k + 1} of {len(choice.candidates)}, {choice.metric}: {row[0]}"
+        reason = ledger.why_unscored(images[candidate].digest, choice.metric, choice.metric_digest)
+        if reason is not None:
+            return f"candidate {k + 1} of {len(choice.candidates)}, {choice.metric}: {reason}"
     return None
 
 

@@ -20,8 +20,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from bench import registry
 from bench.errors import NotComparable, UserError
 from bench.metrics.human import NAME
-from bench.prompts.base import Prompt
-from bench.score import prompt_key
 from bench.store import Ledger
 
 
@@ -110,8 +108,7 @@ def add_votes(ledger: Ledger, paths: Sequence[Path], *, baseline: str) -> Counte
         )
     scorer = registry.get("metrics", NAME).digest()
     with ledger.transaction():
-        for table in ("scores", "pair_scores"):  # votes were once scores of one image
-            ledger.db.execute(f"DELETE FROM {table} WHERE metric = ?", (NAME,))
+        ledger.forget_scores(NAME)
         ledger.put_pair_scores(
             (*key, NAME, scorer, sum(found) / len(found), json.dumps({"votes": len(found)}), None)
             for key, found in rows.items()
@@ -159,14 +156,10 @@ class _Cell:
 
 
 def _cells(ledger: Ledger) -> dict[tuple[Any, ...], _Cell]:
-    query = (
-        "SELECT model, sampler, steps, guidance, prompts, prompt_index, seed, method, prompt, category, metadata, "
-        "file, digest FROM cells JOIN images USING (job_id)"
-    )
-    found = {}
-    for *place, text, category, metadata, file, digest in ledger.db.execute(query):
-        prompt = Prompt(place[5], text, category, json.loads(metadata) if metadata else None)
-        found[tuple(place)] = _Cell(text, file, digest, prompt_key(prompt))
+    found: dict[tuple[Any, ...], _Cell] = {}
+    for cell, file, digest in ledger.made_cells():
+        place = (*cell.setting, cell.prompts, cell.prompt_index, cell.seed, cell.method)
+        found[place] = _Cell(cell.prompt, file, digest, cell.key)
     return found
 
 

@@ -20,7 +20,7 @@ from bench.errors import UserError, nearest
 from bench.models.shapes_of import check_entry
 from bench.prompts.base import Prompt
 from bench.prompts.places import is_place
-from bench.score import prompt_key
+from bench.store import prompt_key
 from bench.suite import Count, Guidance, Link, Links, Seed, Steps
 from bench.suite_gates import Text
 from npnet import dataset, prompting, teachers

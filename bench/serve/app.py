@@ -70,8 +70,8 @@ def make_app(root: Path) -> Flask:
     def image(name: str, job_id: str) -> Response:
         folder = runs.folder(name).resolve()
         with Source(folder) as run:
-            row = run.db.execute("SELECT file FROM images WHERE job_id = ?", (job_id,)).fetchone()
-        file = (folder / row[0]).resolve() if row else None
+            name_there = run.ledger.file(job_id)
+        file = (folder / name_there).resolve() if name_there is not None else None
         # A ledger is a file like any other: what it names must lie in its own folder.
         if file is None or not file.is_relative_to(folder) or file.suffix != ".png" or not file.is_file():
             abort(404, "no such image: it is not made yet, or its file was deleted")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -85,7 +84,7 @@ def _listed(folder: Path) -> Listed:
                 name,
                 suite=run.suite.name,
                 title=run.suite.title,
-                created=run.sessions[0][0] if run.sessions else "",
+                created=run.sessions[0].started if run.sessions else "",
                 state="finished" if finished else f"{run.n_images} of {run.n_cells} images",
                 finished=finished,
                 headline=_headline(folder),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,9 @@ from typing import Any
 from bench import registry
 from bench.errors import UserError
 from bench.pairing import Source, setting_of
-from bench.prompts.base import Prompt
-from bench.score import prompt_key
+from bench.store.rows import Cell, Setting, Shown
 
 PAGE = 50
-_SETTING = ("model", "sampler", "steps", "guidance")
 
 
 @dataclass(frozen=True)
@@ -91,61 +88,38 @@ def page(folder: Path, wanted: Wanted) -> Page:
                 raise UserError(f"no {word} {value!r} in this run; it has {', '.join(known)}")
         if wanted.setting is not None and not 0 <= wanted.setting < len(settings):
             raise UserError(f"no setting {wanted.setting} in this run; it has {len(settings)}, from 0")
-        where, values = _where(wanted, settings, baseline)
-        total = int(run.db.execute(f"SELECT COUNT(*) FROM cells WHERE {where}", values).fetchone()[0])
+        asked: dict[str, Any] = {"prompts": wanted.prompts, "text": wanted.text}
+        asked["setting"] = None if wanted.setting is None else settings[wanted.setting]
+        # The baseline's cells stand for the pairs: every pair has one.
+        total = run.ledger.count(baseline, **asked)
         pages = max(1, -(-total // PAGE))
         number = min(max(1, wanted.page), pages)
-        places = run.db.execute(
-            f"SELECT {', '.join(_SETTING)}, prompts, prompt_index, seed, prompt, category, metadata FROM cells "
-            f"WHERE {where} ORDER BY {', '.join(_SETTING)}, prompts, prompt_index, seed LIMIT ? OFFSET ?",
-            [*values, PAGE, (number - 1) * PAGE],
-        ).fetchall()
+        cells = run.ledger.page(baseline, **asked, start=(number - 1) * PAGE, most=PAGE)
         shown = [m for m in methods if wanted.method in ("", m) or m == baseline]
         shown.sort(key=lambda m: m != baseline)
-        pairs = [_pair(run, place, shown) for place in places]
+        pairs = [_pair(run, cell, shown) for cell in cells]
         return Page(pairs, total, number, pages, sets, methods, list(map(_said, settings)), wanted)
 
 
-def _where(wanted: Wanted, settings: list[tuple[str, str, int, float]], baseline: str) -> tuple[str, list[Any]]:
-    """The baseline's cells stand for the pairs: every pair has one."""
-    terms, values = ["method = ?"], [baseline]
-    told: list[Any] = list(values)
-    if wanted.prompts:
-        terms.append("prompts = ?")
-        told.append(wanted.prompts)
-    if wanted.setting is not None:
-        terms += [f"{name} = ?" for name in _SETTING]
-        told += settings[wanted.setting]
-    if wanted.text:
-        escaped = wanted.text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-        terms.append("prompt LIKE ? ESCAPE '\\'")
-        told.append(f"%{escaped}%")
-    return " AND ".join(terms), told
-
-
-def _pair(run: Source, place: tuple[Any, ...], methods: list[str]) -> Pair:
-    *setting, prompts, index, seed, text, category, metadata = place
-    key = prompt_key(Prompt(index, text, category, json.loads(metadata) if metadata else None))
-    cells = run.db.execute(
-        "SELECT method, job_id, digest, file FROM cells LEFT JOIN images USING (job_id) WHERE method IN "
-        f"({', '.join('?' * len(methods))}) AND model = ? AND sampler = ? AND steps = ? AND guidance = ? "
-        "AND prompts = ? AND prompt_index = ? AND seed = ?",
-        [*methods, *place[:7]],
-    ).fetchall()
-    found = {method: (job_id, digest, file) for method, job_id, digest, file in cells}
-    theirs = found.get(methods[0], (None, None, None))[1]
-    scores = {method: _scores(run, digest, key, theirs) for method, (_, digest, _) in found.items()}
-    base = scores.get(methods[0], {})
+def _pair(run: Source, cell: Cell, methods: list[str]) -> Pair:
+    found = {one.method: one for one in run.ledger.shown(cell, methods)}
+    base = found.get(methods[0])
+    theirs = base.digest if base else None
+    scores = {method: _scores(run, one.digest, cell.key, theirs) for method, one in found.items()}
+    beside = scores.get(methods[0], {})
     cards = []
-    for method in methods:
-        if method not in found:
-            continue
-        job_id, digest, file = found[method]
-        state = "not made yet" if digest is None else "there" if (run.folder / file).is_file() else "gone"
-        told = [_score(name, value, base.get(name) if method != methods[0] else None)
-                for name, value in scores[method].items()]  # fmt: skip
-        cards.append(Card(method, job_id, state, told))
-    return Pair(_said(tuple(setting)), prompts, index, seed, text, category or "", cards)
+    for one in (found[method] for method in methods if method in found):
+        values = [_score(name, value, beside.get(name) if one is not base else None)
+                  for name, value in scores[one.method].items()]  # fmt: skip
+        cards.append(Card(one.method, one.job_id, _state(run.folder, one), values))
+    place = cell.prompts, cell.prompt_index, cell.seed
+    return Pair(_said(cell.setting), *place, cell.prompt, cell.category or "", cards)
+
+
+def _state(folder: Path, one: Shown) -> str:
+    if one.file is None:
+        return "not made yet"
+    return "there" if (folder / one.file).is_file() else "gone"
 
 
 def _scores(run: Source, digest: str | None, key: str, baseline: str | None) -> dict[str, float]:
@@ -154,13 +128,8 @@ def _scores(run: Source, digest: str | None, key: str, baseline: str | None) -> 
     A metric of pairs tells how far the image is preferred over the baseline's, 2p - 1; one of sets has none to tell.
     """
     last = run.provenance.get("weights") or {}
-    rows = run.db.execute(
-        "SELECT metric, scorer, value FROM scores WHERE digest = ? AND prompt = ? UNION ALL SELECT metric, scorer, "
-        "2 * value - 1 FROM pair_scores WHERE digest = ? AND baseline = ? AND prompt = ? ORDER BY metric, scorer",
-        (digest, key, digest, baseline, key),
-    ).fetchall()
     found: dict[str, float] = {}
-    for metric, scorer, value in rows:
+    for metric, scorer, value in run.ledger.told_of(digest, key, baseline):
         if metric not in found or scorer == last.get(metric):
             found[metric] = value
     order = {name: i for i, name in enumerate(run.metrics)}
@@ -176,6 +145,6 @@ def _score(metric: str, value: float, base: float | None) -> Score:
     return Score(metric, value, value - base, tone)
 
 
-def _said(setting: tuple[Any, ...]) -> str:
+def _said(setting: Setting) -> str:
     model, sampler, steps, guidance = setting
     return f"{model}, {sampler}, {steps} steps, g {guidance:g}"

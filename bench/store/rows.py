@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple, Protocol
 
 ELSEWHERE = "elsewhere"
@@ -46,7 +46,7 @@ def _key(text: str, metadata: Any) -> str:
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
-@cache
+@lru_cache(maxsize=2**18)
 def key_of(text: str, metadata: str | None) -> str:
     """`prompt_key` of a prompt as the ledger has it, its metadata as JSON."""
     return _key(text, json.loads(metadata) if metadata else None)
@@ -249,8 +249,8 @@ class Session(NamedTuple):
     """One session of work on a run."""
 
     started: str
-    provenance: Mapping[str, Any]
-    stages: Mapping[str, Any] | None
+    provenance: dict[str, Any]
+    stages: dict[str, Any] | None
     """What its stages took, in seconds; None where it did not come to its end."""
 
 
