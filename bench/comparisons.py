@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,23 +18,31 @@ from bench.measure import PROCESS
 from bench.metrics.base import MetricEntry
 from bench.metrics.geneval_rules import TASKS
 from bench.paired import SHORTEST_MS, Asking, adjust, bounds
+from bench.records import ArmRow, CategoryRow, ComparisonRow, EqualComputeRow, Record, SeedRow, TaskRow
 from bench.sets import Sets, nothing, refusal
 
 Row = dict[str, Any]
+"""A record while its numbers are still asked for."""
+R = TypeVar("R", bound=Record)
 Optimised = Callable[[MeasuredArm], Sequence[str]]
 """The metrics that are no evidence for an arm."""
+
+
+def _records(kind: type[R], rows: Iterable[Row]) -> tuple[R, ...]:
+    """Rows that are answered; one with a name or a value that its record has no place for is a mistake here."""
+    return tuple(kind.model_validate(row) for row in rows)
 
 
 @dataclass
 class Tables:
     """Every row that `results.json` holds of arms and comparisons."""
 
-    arms: list[Row]
-    comparisons: list[Row]
-    tasks: list[Row]
-    seeds: list[Row]
-    categories: list[Row]
-    equal_compute: list[Row]
+    arms: tuple[ArmRow, ...]
+    comparisons: tuple[ComparisonRow, ...]
+    tasks: tuple[TaskRow, ...]
+    seeds: tuple[SeedRow, ...]
+    categories: tuple[CategoryRow, ...]
+    equal_compute: tuple[EqualComputeRow, ...]
 
 
 class Tabulation:
@@ -64,17 +72,22 @@ class Tabulation:
 
     def tables(self) -> Tables:
         """Ask, answer, fill in."""
-        found = Tables(
-            arms=[self._arm(a) for a in self.arms],
-            comparisons=[row for a in self.arms for row in self._compare(a)],
-            tasks=[row for a in self.arms for m in self.entries if (row := self._tasks(a, m))],
-            seeds=list(self._split("seed", self.seed, [a for a in self.arms if a.prompts == POOLED])),
-            categories=list(self._split("category", self.category, [a for a in self.arms if a.prompts != POOLED])),
-            equal_compute=self._equal_compute(),
-        )
+        arms = [self._arm(a) for a in self.arms]
+        comparisons = [row for a in self.arms for row in self._compare(a)]
+        tasks = [row for a in self.arms for m in self.entries if (row := self._tasks(a, m))]
+        seeds = list(self._split("seed", self.seed, [a for a in self.arms if a.prompts == POOLED]))
+        categories = list(self._split("category", self.category, [a for a in self.arms if a.prompts != POOLED]))
+        equal = self._equal_compute()
         self.asking.answer()
-        adjust(found.comparisons)
-        return found
+        adjust(comparisons)
+        return Tables(
+            arms=_records(ArmRow, arms),
+            comparisons=_records(ComparisonRow, comparisons),
+            tasks=_records(TaskRow, tasks),
+            seeds=_records(SeedRow, seeds),
+            categories=_records(CategoryRow, categories),
+            equal_compute=_records(EqualComputeRow, equal),
+        )
 
     def _marks(self, metric: str, *arms: MeasuredArm) -> Row:
         """Whether one of the arms optimises the metric, or else a sibling of it."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from bench.arms import MeasuredArm
+from bench.records import Reference
 from bench.suite import MethodSpec
 
 LEAST, MOST = 0.8, 1.1
@@ -73,7 +74,10 @@ def rows(
     baseline: str,
     compare: Callable[[MeasuredArm, MeasuredArm], dict[str, dict[str, Any]]],
 ) -> list[dict[str, Any]]:
-    """One row an arm besides the baselines: its reference, and by `compare(arm, reference)` its deltas to it."""
+    """One row an arm besides the baselines: its reference, and by `compare(arm, reference)` its deltas to it.
+
+    They are `records.EqualComputeRow` once all that `compare` asked for is answered.
+    """
     plains = [one for one in arms if one.arm.method in plain and one.calls]
     bases = {(one.arm.setting, one.arm.prompts): one for one in arms if one.arm.method == baseline}
     found = []
@@ -89,7 +93,7 @@ def rows(
         if best is None:
             row["add_steps"] = steps_to_add(one, bases.get((one.arm.setting, one.arm.prompts)))
         else:
-            row["reference"] = {"method": best.arm.method, "steps": best.arm.setting[2], "calls": best.calls}
+            row["reference"] = Reference(method=best.arm.method, steps=best.arm.setting[2], calls=best.calls)
             row["metrics"] = compare(one.arm, best.arm)
         found.append(row)
     return found

@@ -7,10 +7,11 @@ so that runs of an older version, and metrics that were added to a run later, ar
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.kinship import Dependence, Trait, dependences
 from bench.plan import known_metrics
+from bench.records import Shared, Sibling
 
 if TYPE_CHECKING:
     from bench.arms import MeasuredArm
@@ -43,6 +44,10 @@ def learnt_from(ledger: Ledger, method: str, model: str) -> list[Trait]:
     return [Trait(*trait) for trait in planned.get(method, {}).get(model, [])]
 
 
-def record(found: Iterable[Dependence]) -> list[dict[str, Any]]:
+def record(found: Iterable[Dependence]) -> tuple[Sibling, ...]:
     """As results have it."""
-    return [{"metric": one.metric, "of": one.of, "shares": [trait._asdict() for trait in one.traits]} for one in found]
+    return tuple(Sibling(metric=one.metric, of=one.of, shares=tuple(map(_shared, one.traits))) for one in found)
+
+
+def _shared(trait: Trait) -> Shared:
+    return Shared(kind=trait.kind, name=trait.name)  # type: ignore[arg-type]  # a kind of kinship.DEPENDENT

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from bench.records import FailedImage, FailedRow
 from bench.store import Ledger
 
 NAMED = 20
@@ -38,18 +39,20 @@ def failed(ledger: Ledger) -> Iterator[Failed]:
     return (Failed(*row) for row in ledger.db.execute(query))
 
 
-def rows(ledgers: Sequence[Ledger]) -> list[dict[str, Any]]:
+def rows(ledgers: Sequence[Ledger]) -> list[FailedRow]:
     """One row for each setting, method and reason: how many images (`n`), and which, the first `NAMED` of them."""
-    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    found: dict[tuple[str, str, int, float, str, str], list[FailedImage]] = {}
     for run, ledger in enumerate(ledgers):
         for one in failed(ledger):
-            told = dict(zip(("model", "sampler", "steps", "guidance", "method", "reason"), one[:6], strict=True))
-            row = found.setdefault(one[:6], {**told, "n": 0, "images": []})
-            row["n"] += 1
-            if len(row["images"]) < NAMED:
-                image = {"prompts": one.prompts, "index": one.prompt_index, "seed": one.seed, "prompt": one.prompt}
-                row["images"].append({**image, "run": run})
-    return list(found.values())
+            image = FailedImage(prompts=one.prompts, index=one.prompt_index, seed=one.seed, prompt=one.prompt, run=run)
+            found.setdefault((one.model, one.sampler, one.steps, one.guidance, one.method, one.reason), []).append(
+                image
+            )
+    return [
+        FailedRow(model=model, sampler=sampler, steps=steps, guidance=guidance, method=method, reason=reason,
+                  n=len(images), images=tuple(images[:NAMED]))
+        for (model, sampler, steps, guidance, method, reason), images in found.items()
+    ]  # fmt: skip
 
 
 def unscored(ledger: Ledger, scorers: Mapping[str, str]) -> dict[str, list[str]]:

@@ -191,7 +191,7 @@ def _scored(suite: Suite, work: _Work, ledger: Ledger, device: str | None) -> Ou
     end_session(ledger, session, {"score_seconds": seconds})
     apart = _unpaired(work)
     if len(work.methods) > 1 and len(apart) == len(work.methods) - 1:
-        write_scores(ledger, results.compute(ledger))
+        write_scores(ledger, results.compute(ledger).document())
         raise NotComparable(
             f"no prompt and seed of {work.baseline!r} is there in {', '.join(map(repr, apart))}, so nothing pairs; the "
             f"scores are in {ledger.folder / 'scores.csv'}"

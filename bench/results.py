@@ -1,7 +1,7 @@
 """Ledgers -> results: every number that a report, a gate or a person reads, as one JSON document.
 
 All comparisons are on pairs (same model, protocol, prompt and seed) and clustered by prompt text. `"*"` in place
-of a prompt set means all sets pooled. `schemas/results.schema.json` describes the document.
+of a prompt set means all sets pooled. `bench.records` describes every row.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import ValidationError
@@ -26,10 +26,23 @@ from bench.merging import check_baselines, check_weights, joined, joint_id
 from bench.methods.base import Chain
 from bench.metrics.base import MetricEntry
 from bench.plan import build_method
+from bench.records import (
+    SCHEMA,
+    ArmRow,
+    ComparisonRow,
+    ControlRow,
+    MetricRow,
+    PairRow,
+    Provenance,
+    Results,
+    RunRecord,
+    Setting,
+    Stages,
+    SuiteRecord,
+)
 from bench.store import Ledger, lost_images, write_atomically
 from bench.suite import MethodSpec, Suite
 
-SCHEMA = 2
 BROWSABLE_PAIRS = 2_000
 """Pairs that results carry for a person to look at, evenly spaced over all; `bench serve` shows every one."""
 CONTROL_ALPHA = 0.01
@@ -44,12 +57,16 @@ def load_suite(ledger: Ledger) -> Suite:
     try:
         return Suite.model_validate(written)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the whole"
         raise UserError(
-            f"{ledger.folder}: its suite is not one that this version reads ({place}: {first['msg'].lower()}); "
+            f"{ledger.folder}: its suite is not one that this version reads ({_place(error)}); "
             "upgrade, or run the suite again"
         ) from error
+
+
+def _place(error: ValidationError) -> str:
+    """What is not as it should be, and where: of the first of its errors."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg'].lower()}"
 
 
 def metrics_of(ledger: Ledger, suite: Suite) -> list[str]:
@@ -80,7 +97,7 @@ def unscored(ledger: Ledger) -> dict[str, list[str]]:
     return failed.unscored(ledger, scorer_digests([ledger], {name: registry.get("metrics", name) for name in asked}))
 
 
-def compute(*ledgers: Ledger, folder: Path | None = None) -> dict[str, Any]:
+def compute(*ledgers: Ledger, folder: Path | None = None) -> Results:
     """All results of one run, or of several that are comparable; an unfinished one says so in itself.
 
     `folder` is where the report will lie (default: the run's own folder); the images' places are told from there.
@@ -107,51 +124,48 @@ def compute(*ledgers: Ledger, folder: Path | None = None) -> dict[str, Any]:
     ).tables()
     ms = _score_ms(ledgers)
     metrics = {m: _metric(e, scorers[m], ms.get((m, scorers[m]))) for m, e in entries.items()}
-    runs = [_run(ledger, s, folder or ledgers[0].folder) for ledger, s in zip(ledgers, suites, strict=True)]
-    for run in runs:
-        run["finished"] = all(r["complete"] for r in found.arms)
-    check_weights(suites, [run["provenance"].get("weights") or {} for run in runs])
+    finished, here = all(row.complete for row in found.arms), folder or ledgers[0].folder
+    runs = tuple(_run(ledger, s, here, finished=finished) for ledger, s in zip(ledgers, suites, strict=True))
+    check_weights(suites, [run.provenance.weights for run in runs])
     settings = list(dict.fromkeys(a.setting for a in arms))
-    pairs = list(_pairs(measured, settings, suite.baseline))
-    return {
-        "schema": SCHEMA,
-        "suite": {
-            "name": suite.name,
-            "title": suite.title,
-            "id": suite.id if len(suites) == 1 else joint_id(suites),
-            "reproduces": suite.reproduces or None,
-            "twin": suite.twin,
-            "baseline": suite.baseline,
-            "limit": suite.limit,
-            "headline": suite.headline,
-            "controls": _known_effects(suite),
-            "command": runs[0]["provenance"].get("command"),
-        },
-        "run": {key: value for key, value in runs[0].items() if key not in ("path", "suite", "id")},
-        "runs": runs,
-        "notes": [*suite.notes, *_notes(measured, ledgers, metrics), *_refused(found.arms, entries)],
-        "metrics": metrics,
-        "arms": found.arms,
-        "comparisons": found.comparisons,
-        "equal_compute": found.equal_compute,
-        "tasks": found.tasks,
-        "controls": list(_controls(found.comparisons, suite)),
-        "seeds": found.seeds,
-        "categories": found.categories,
-        "settings": [dict(zip(("model", "sampler", "steps", "guidance"), s, strict=True)) for s in settings],
-        "failed": failed.rows(ledgers),
-        "pairs": pairs,
-        "pairs_total": sum(len({*np.concatenate([a.pair for a in measured.arms if a.setting == s])}) for s in settings),
-    }
+    return Results(
+        schema=SCHEMA,
+        suite=SuiteRecord(
+            name=suite.name,
+            title=suite.title,
+            id=suite.id if len(suites) == 1 else joint_id(suites),
+            reproduces=suite.reproduces or None,
+            twin=suite.twin,
+            baseline=suite.baseline,
+            limit=suite.limit,
+            headline=suite.headline,
+            controls=tuple(_known_effects(suite)),
+            command=runs[0].provenance.command,
+        ),
+        run=runs[0].summary(),
+        runs=runs,
+        notes=(*suite.notes, *_notes(measured, ledgers, metrics), *_refused(found.arms, entries)),
+        metrics=metrics,
+        arms=found.arms,
+        comparisons=found.comparisons,
+        equal_compute=found.equal_compute,
+        tasks=found.tasks,
+        controls=tuple(_controls(found.comparisons, suite)),
+        seeds=found.seeds,
+        categories=found.categories,
+        settings=tuple(Setting(model=m, sampler=s, steps=n, guidance=g) for m, s, n, g in settings),
+        failed=tuple(failed.rows(ledgers)),
+        pairs=tuple(_pairs(measured, settings, suite.baseline)),
+        pairs_total=sum(len({*np.concatenate([a.pair for a in measured.arms if a.setting == s])}) for s in settings),
+    )
 
 
-def write(*ledgers: Ledger, folder: Path | None = None) -> dict[str, Any]:
+def write(*ledgers: Ledger, folder: Path | None = None) -> Results:
     """Compute, and keep as `results.json` in `folder`, or in the run's own."""
     results = compute(*ledgers, folder=folder)
-    text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
     target = folder or ledgers[0].folder
     target.mkdir(parents=True, exist_ok=True)
-    write_atomically(target / "results.json", text.encode())
+    write_atomically(target / "results.json", results.text().encode())
     return results
 
 
@@ -186,38 +200,39 @@ def _known_effects(suite: Suite) -> list[str]:
     return list(dict.fromkeys([*suite.controls, *fresh]))
 
 
-def _controls(comparisons: list[dict[str, Any]], suite: Suite) -> Iterator[dict[str, Any]]:
+def _controls(comparisons: Sequence[ComparisonRow], suite: Suite) -> Iterator[ControlRow]:
     """Whether methods of known effect were seen to have it: a harness that fails this is not to be believed."""
     for label, control in suite.controls.items():
         rows = [
-            c
-            for c in comparisons
-            if c["method"] == label and c["prompts"] == POOLED and control.metric in (None, c["metric"])
+            c for c in comparisons if c.method == label and c.prompts == POOLED and control.metric in (None, c.metric)
         ]
-        usable = [c for c in rows if c["complete"] and c["p"] is not None]
-        adjusted: Any = stats.holm([c["p"] for c in usable]) if usable else []
+        usable = [c for c in rows if c.complete and c.p is not None]
+        adjusted: Any = stats.holm([c.p for c in usable if c.p is not None]) if usable else []
         for row in rows:
             where = next((i for i, c in enumerate(usable) if c is row), None)
             p = None if where is None else float(adjusted[where])
             yield _control(row, control.effect, p)
 
 
-def _control(row: dict[str, Any], effect: str, p: float | None) -> dict[str, Any]:
-    told = {"method": row["method"], "metric": row["metric"], "expect": effect}
-    if p is None or row["low"] is None:
-        return told | {"ok": None, "sentence": f"{row['method']} on {row['metric']}: not measured, so not checked"}
-    seen = f"{row['delta']:+.4g} [{row['low']:+.4g}, {row['high']:+.4g}], Holm p = {p:.2g}"
+def _control(row: ComparisonRow, effect: Literal["zero", "positive"], p: float | None) -> ControlRow:
+    def finding(ok: bool | None, said: str) -> ControlRow:
+        sentence = f"{row.method} on {row.metric}{said}"
+        return ControlRow(method=row.method, metric=row.metric, expect=effect, ok=ok, sentence=sentence)
+
+    if p is None or row.delta is None or row.low is None or row.high is None:
+        return finding(None, ": not measured, so not checked")
+    seen = f"{row.delta:+.4g} [{row.low:+.4g}, {row.high:+.4g}], Holm p = {p:.2g}"
     if effect == "zero":
         ok = p >= CONTROL_ALPHA
         said = "as it must be" if ok else "the harness or the baseline is not to be believed"
-        return told | {"ok": ok, "sentence": f"{row['method']} on {row['metric']} must show nothing: {seen}: {said}"}
-    sign = 1 if registry.get("metrics", row["metric"]).higher_is_better else -1
-    ok = min(sign * row["low"], sign * row["high"]) > 0 and p < CONTROL_ALPHA
+        return finding(ok, f" must show nothing: {seen}: {said}")
+    sign = 1 if registry.get("metrics", row.metric).higher_is_better else -1
+    ok = min(sign * row.low, sign * row.high) > 0 and p < CONTROL_ALPHA
     said = "as it must be" if ok else "the harness misses an effect that is there, or n is too small"
-    return told | {"ok": ok, "sentence": f"{row['method']} on {row['metric']} must show a gain: {seen}: {said}"}
+    return finding(ok, f" must show a gain: {seen}: {said}")
 
 
-def _pairs(measured: Measured, settings: Sequence[Any], baseline: str) -> Iterator[dict[str, Any]]:
+def _pairs(measured: Measured, settings: Sequence[Any], baseline: str) -> Iterator[PairRow]:
     """Evenly spaced pairs of every setting, not picked by looking; those whose images are all there.
 
     Where there is none, as while a method is still to be made, those of the baseline and at least one method.
@@ -236,24 +251,25 @@ def _pairs(measured: Measured, settings: Sequence[Any], baseline: str) -> Iterat
             shown = sorted(others & there.get(baseline, {}).keys())
         for i in dict.fromkeys(np.linspace(0, len(shown) - 1, min(share, len(shown))).astype(int).tolist()):
             images = {name: m[shown[i]] for name, m in there.items() if shown[i] in m}
-            yield {"setting": number} | _pair(measured, shown[i], images)
+            yield _pair(measured, number, shown[i], images)
 
 
-def _pair(measured: Measured, number: int, shown: dict[str, tuple[int, Any]]) -> dict[str, Any]:
+def _pair(measured: Measured, setting: int, number: int, shown: dict[str, tuple[int, Any]]) -> PairRow:
     pair, images = measured.pairs[number], measured.images
-    return {
-        "prompt": pair.text,
-        "prompts": pair.prompts,
-        "index": pair.index,
-        "seed": pair.seed,
-        "category": pair.category,
-        "images": {name: images.words["file"][row] for name, (row, _) in shown.items()},
-        "runs": {name: images.run[row] for name, (row, _) in shown.items()},
-        "scores": {
+    return PairRow(
+        setting=setting,
+        prompt=pair.text,
+        prompts=pair.prompts,
+        index=pair.index,
+        seed=pair.seed,
+        category=pair.category,
+        images={name: images.words["file"][row] for name, (row, _) in shown.items()},
+        runs={name: images.run[row] for name, (row, _) in shown.items()},
+        scores={
             name: {m: float(v) for m, v in zip(measured.metrics, values, strict=True) if not np.isnan(v)}
             for name, (_, values) in shown.items()
         },
-    }
+    )
 
 
 def _score_ms(ledgers: Sequence[Ledger]) -> dict[tuple[str, str], float]:
@@ -269,34 +285,38 @@ def _score_ms(ledgers: Sequence[Ledger]) -> dict[tuple[str, str], float]:
     return {key: ms / n for key, (ms, n) in sums.items() if n}
 
 
-def _metric(entry: MetricEntry, digest: str, score_ms: float | None) -> dict[str, Any]:
-    return {
-        "title": entry.title,
-        "kind": entry.kind,
-        "unit": entry.unit,
-        "higher_is_better": entry.higher_is_better,
-        "scale": entry.scale,
-        "bounds": None if entry.range is None else list(entry.range),
-        "digest": digest,
-        "twin_of": list(entry.twin_of),
-        "score_ms": score_ms,
-    }
+def _metric(entry: MetricEntry, digest: str, score_ms: float | None) -> MetricRow:
+    return MetricRow(
+        title=entry.title,
+        kind=entry.kind,
+        unit=entry.unit,
+        higher_is_better=entry.higher_is_better,
+        scale=entry.scale,
+        bounds=entry.range,
+        digest=digest,
+        twin_of=tuple(entry.twin_of),
+        score_ms=score_ms,
+    )
 
 
-def _run(ledger: Ledger, suite: Suite, folder: Path) -> dict[str, Any]:
+def _run(ledger: Ledger, suite: Suite, folder: Path, *, finished: bool) -> RunRecord:
     rows = ledger.db.execute("SELECT started, provenance, stages FROM sessions ORDER BY id").fetchall()
     stages = [json.loads(s) for _, _, s in rows if s]
     here = ledger.folder.resolve()
-    return {
-        "folder": ledger.folder.name,
-        "path": Path(os.path.relpath(here, folder.resolve())).as_posix(),
-        "suite": suite.name,
-        "id": suite.id,
-        "created": rows[0][0] if rows else datetime.now(UTC).isoformat(timespec="seconds"),
-        "provenance": {**(json.loads(rows[-1][1]) if rows else {}), **_kept(ledger)},
-        "sessions": len(rows),
-        "stages": stages[-1] if stages else {},
-    }
+    try:
+        return RunRecord(
+            folder=ledger.folder.name,
+            path=Path(os.path.relpath(here, folder.resolve())).as_posix(),
+            suite=suite.name,
+            id=suite.id,
+            created=rows[0][0] if rows else datetime.now(UTC).isoformat(timespec="seconds"),
+            provenance=Provenance.model_validate({**(json.loads(rows[-1][1]) if rows else {}), **_kept(ledger)}),
+            sessions=len(rows),
+            stages=Stages.model_validate(stages[-1] if stages else {}),
+            finished=finished,
+        )
+    except ValidationError as error:
+        raise UserError(f"{ledger.folder}: its session is not one that this version reads ({_place(error)})") from error
 
 
 def _kept(ledger: Ledger) -> dict[str, Any]:
@@ -313,22 +333,20 @@ def kept_sentence(kept: Mapping[str, Any]) -> str:
     )
 
 
-def _refused(arms: list[dict[str, Any]], entries: dict[str, MetricEntry]) -> Iterator[str]:
+def _refused(arms: Sequence[ArmRow], entries: dict[str, MetricEntry]) -> Iterator[str]:
     """One sentence for each set metric that has no value somewhere."""
     for name, entry in entries.items():
-        rows = [arm for arm in arms if "refused" in arm["metrics"][name]]
-        if rows:
-            why = rows[0]["metrics"][name]["refused"]
-            yield f"{entry.title} has no value in {len(rows)} of {len(arms)} rows of the table: it {why}."
+        if reasons := [why for arm in arms if (why := arm.metrics[name].refused)]:
+            yield f"{entry.title} has no value in {len(reasons)} of {len(arms)} rows of the table: it {reasons[0]}."
 
 
-def _notes(measured: Measured, ledgers: Sequence[Ledger], metrics: dict[str, dict[str, Any]]) -> Iterator[str]:
+def _notes(measured: Measured, ledgers: Sequence[Ledger], metrics: dict[str, MetricRow]) -> Iterator[str]:
     images = measured.images
     yield (
         "Times are milliseconds an image, the share of a batch; one throwaway batch a model warms up and is left out. "
         "A chosen image (best_of_n) is charged for all its candidates and their judging, wherever they were made."
     )
-    told = ", ".join(f"{m['title']} {m['score_ms']:.1f}" for m in metrics.values() if m["score_ms"] is not None)
+    told = ", ".join(f"{m.title} {m.score_ms:.1f}" for m in metrics.values() if m.score_ms is not None)
     if told:
         yield (
             f"Scoring took, in milliseconds an image: {told}. "
@@ -339,10 +357,10 @@ def _notes(measured: Measured, ledgers: Sequence[Ledger], metrics: dict[str, dic
         if kept := ledger.get("kept"):
             yield kept_sentence(kept)
     for name, n in measured.unused.items():
-        yield f"{n} scores of {metrics[name]['title']} are by another version of its scorer and count for nothing."
+        yield f"{n} scores of {metrics[name].title} are by another version of its scorer and count for nothing."
     for ledger in ledgers:
-        for name, reasons in failed.unscored(ledger, {name: m["digest"] for name, m in metrics.items()}).items():
-            yield f"{len(reasons)} scores of {metrics[name]['title']} failed; the first: {reasons[0]}."
+        for name, reasons in failed.unscored(ledger, {name: m.digest for name, m in metrics.items()}).items():
+            yield f"{len(reasons)} scores of {metrics[name].title} failed; the first: {reasons[0]}."
     used = np.unique(np.concatenate([a.made() for a in measured.arms])) if measured.arms else np.array([], int)
     hardware = {images.words["hardware"][i] for i in used}
     if len(hardware) > 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import failed as failures
-from bench import preflight, provenance, registry, results, resuming, suite_scorers
+from bench import preflight, provenance, records, registry, results, resuming, suite_scorers
 from bench.cache import ImageCache
 from bench.errors import UserError
 from bench.metrics.base import MetricEntry
@@ -117,7 +116,7 @@ class _How:
 def fingerprint(plan: Plan) -> str:
     """What a finished run must have been finished for: its cells, and the scorers that judged them."""
     scorers = {m: registry.get("metrics", m).digest() for m in plan.suite.metrics}
-    return content_hash([[c.job_id for c in plan.cells], scorers, plan.suite.canonical(), results.SCHEMA])
+    return content_hash([[c.job_id for c in plan.cells], scorers, plan.suite.canonical(), records.SCHEMA])
 
 
 def _run(plan: Plan, folder: Path, how: _How, check: Callable[[], None]) -> Outcome:
@@ -137,7 +136,7 @@ def _run(plan: Plan, folder: Path, how: _How, check: Callable[[], None]) -> Outc
             # The same images and scores under another title, before other gates, or by methods that now say more.
             _record_suite(ledger, plan)
             return Outcome(folder, write_report(ledger), worked=False, reuse=reuse)
-        return Outcome(folder, json.loads(report.read_text()), worked=False, reuse=reuse)
+        return Outcome(folder, records.read(report).document(), worked=False, reuse=reuse)
 
     check()
     for name in preflight.judges(plan):
@@ -210,7 +209,7 @@ def write_report(*ledgers: Ledger, folder: Path | None = None, formats: Sequence
     """results.json and the report of a run folder, or of several runs into `folder`, from their ledgers alone."""
     from bench import report
 
-    found = results.write(*ledgers, folder=folder)
+    found = results.write(*ledgers, folder=folder).document()
     report.write(found, folder or ledgers[0].folder, formats=formats)
     return found
 

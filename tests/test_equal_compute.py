@@ -43,7 +43,7 @@ def compute(tmp_path: Path, suite: str = SEVERAL) -> dict[str, Any]:
 
     scorers = {name: registry.get("metrics", name).digest() for name in ("shapes-aesthetic", "shapes-preference")}
     run = make(tmp_path / "run", score, suite=suite, n=6, images=costed, scorers=scorers)
-    return results.compute(Ledger(run))
+    return results.compute(Ledger(run)).document()
 
 
 def found(told: dict[str, Any], method: str, steps: int, prompts: str = "*") -> dict[str, Any]:

@@ -220,6 +220,6 @@ def test_results_name_the_first_failed_images_and_count_all(tmp_path: Path) -> N
     lost = [job for (job,) in ledger.db.execute("SELECT job_id FROM cells WHERE method = 'inversion'")]
     ledger.put_failures((job, "it is lost", "now") for job in lost)
     (row,) = rows([ledger])
-    assert (row["n"], len(row["images"])) == (50, NAMED)
-    assert [one["index"] for one in row["images"]] == list(range(NAMED))
+    assert (row.n, len(row.images)) == (50, NAMED)
+    assert [one.index for one in row.images] == list(range(NAMED))
     ledger.close()

@@ -172,7 +172,7 @@ def test_scores_are_in_the_order_of_set_index_and_seed_with_six_digits(tmp_path:
     case = Case("", 3, (1, 2), CASE.draw)
     scores = {"standard": np.arange(4) / 3, "method": np.full(4, 1e-9)}
     ledger = write_run(tmp_path, case, scores)
-    content = gate.freeze(compute(ledger), Samples.read(ledger))
+    content = gate.freeze(compute(ledger).document(), Samples.read(ledger))
     assert content["pairs"]["captions"]["n"] == 4
     assert content["arms"][0]["scores"][METRIC] == [0.0, 0.333333, 0.666667, 1.0]
     assert content["arms"][1]["scores"][METRIC] == [1e-9] * 4
@@ -196,11 +196,11 @@ def test_an_unfinished_run_is_not_frozen(tmp_path: Path) -> None:
     with ledger.transaction():
         ledger.db.execute("DELETE FROM images WHERE job_id = 'method-7-0'")
     with pytest.raises(NotComparable, match="nothing to freeze: method has 99 of 100 images"):
-        gate.freeze(compute(ledger), Samples.read(ledger))
+        gate.freeze(compute(ledger).document(), Samples.read(ledger))
     with ledger.transaction():
         ledger.db.execute("DELETE FROM images")
     with pytest.raises(NotComparable, match="nothing to freeze: the run has no images yet"):
-        gate.freeze(compute(ledger), Samples.read(ledger))
+        gate.freeze(compute(ledger).document(), Samples.read(ledger))
 
 
 # What is refused -----------------------------------------------------------------------------------------------------
@@ -212,10 +212,10 @@ def twice(
     """A frozen run, and another one whose ledger was changed."""
     register()
     first, second = (write_run(folder / name, CASE, scores) for name, scores in (("old", old), ("new", new)))
-    frozen = Frozen.model_validate(gate.freeze(compute(first), Samples.read(first)))
+    frozen = Frozen.model_validate(gate.freeze(compute(first).document(), Samples.read(first)))
     with second.transaction():
         harm(second)
-    return frozen, compute(second), Samples.read(second)
+    return frozen, compute(second).document(), Samples.read(second)
 
 
 def test_a_missing_score_is_not_comparable(tmp_path: Path) -> None:
@@ -319,7 +319,7 @@ def test_votes_of_people_are_not_frozen(tmp_path: Path) -> None:
         entry: MetricEntry = registry.get("metrics", METRIC)
         patch.setitem(registry._plugins["metrics"], METRIC, MetricEntry(
             METRIC, entry.title, entry.unit, None, entry.identify, partial=True))  # fmt: skip
-        content = gate.freeze(compute(ledger), Samples.read(ledger))
+        content = gate.freeze(compute(ledger).document(), Samples.read(ledger))
     assert content["metrics"] == {}
     assert all(arm["scores"] == {} for arm in content["arms"])
 

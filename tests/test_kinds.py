@@ -112,7 +112,7 @@ def arm(found: dict[str, Any], method: str) -> dict[str, Any]:
 
 def test_a_win_rate_is_the_mean_preference_and_the_delta_twice_its_lead(tmp_path: Path) -> None:
     """8 of 20 images at 1, 8 at 0.75, 4 at 0: (8 + 6) / 20 = 0.7."""
-    found = results.compute(judged(tmp_path, lambda p: 1.0 if p[1] < 8 else 0.75 if p[1] < 16 else 0.0))
+    found = results.compute(judged(tmp_path, lambda p: 1.0 if p[1] < 8 else 0.75 if p[1] < 16 else 0.0)).document()
     jsonschema.Draft202012Validator(SCHEMA).validate(json.loads(json.dumps(found, allow_nan=False)))
     row = told(found, LIKED)
     assert (row["win_rate"], row["delta"]) == (pytest.approx(0.7), pytest.approx(0.4))
@@ -133,7 +133,7 @@ def test_a_preference_belongs_to_the_baseline_image_that_it_was_told_against(tmp
     ledger = judged(tmp_path, lambda p: 0.8)
     ledger.db.execute("UPDATE pair_scores SET baseline = 'another image' WHERE baseline = (SELECT MIN(baseline) FROM "
                       "pair_scores)")  # fmt: skip
-    row = told(results.compute(ledger), LIKED)
+    row = told(results.compute(ledger).document(), LIKED)
     assert (row["n"], row["complete"], row["win_rate"]) == (19, False, pytest.approx(0.8))
 
 
@@ -198,7 +198,9 @@ def test_a_scorer_that_breaks_its_promise_is_one_line(
 
 def test_what_both_arms_share_cancels_and_the_test_is_exact(tmp_path: Path) -> None:
     """A shift by 0.5 in every image: no width at all, and of 2**8 exchanges two are as extreme."""
-    found = results.compute(judged(tmp_path, at=lambda p: p[1] ** 2 + (0.5 if p[0] == "a" else 0.0), prompts=8))
+    found = results.compute(
+        judged(tmp_path, at=lambda p: p[1] ** 2 + (0.5 if p[0] == "a" else 0.0), prompts=8)
+    ).document()
     jsonschema.Draft202012Validator(SCHEMA).validate(json.loads(json.dumps(found, allow_nan=False)))
     row = told(found, LEVEL)
     assert [row[k] for k in ("delta", "low", "high")] == pytest.approx([0.5] * 3)
@@ -247,7 +249,7 @@ def test_one_prompt_has_a_value_and_no_interval() -> None:
 
 
 def test_too_few_images_are_refused_in_one_sentence_and_nothing_else_is(tmp_path: Path) -> None:
-    found = results.compute(judged(tmp_path, lambda p: 0.9, prompts=7))
+    found = results.compute(judged(tmp_path, lambda p: 0.9, prompts=7)).document()
     jsonschema.Draft202012Validator(SCHEMA).validate(json.loads(json.dumps(found, allow_nan=False)))
     assert {row["metric"] for row in found["comparisons"]} == {LIKED}
     value = arm(found, "a")["metrics"][LEVEL]
@@ -261,7 +263,7 @@ def test_too_few_images_are_refused_in_one_sentence_and_nothing_else_is(tmp_path
 
 
 def test_a_missing_feature_makes_an_arm_incomplete(tmp_path: Path) -> None:
-    found = results.compute(judged(tmp_path, at=lambda p: None if p == ("a", 3, 0) else 1.0))
+    found = results.compute(judged(tmp_path, at=lambda p: None if p == ("a", 3, 0) else 1.0)).document()
     row = told(found, LEVEL)
     assert (row["n"], row["complete"], row["p"]) == (19, False, None)
     assert not arm(found, "a")["complete"]
@@ -289,7 +291,9 @@ def test_only_a_metric_of_images_chooses_among_candidates() -> None:
 
 
 def test_a_report_has_the_win_rate_of_pairs_and_the_value_of_sets(tmp_path: Path) -> None:
-    found = results.compute(judged(tmp_path, lambda p: 0.8, lambda p: 3.0 + p[1] + (1.0 if p[0] == "a" else 0)))
+    found = results.compute(
+        judged(tmp_path, lambda p: 0.8, lambda p: 3.0 + p[1] + (1.0 if p[0] == "a" else 0))
+    ).document()
     text = markdown.render(found)
     quality = text[text.index("## Quality") : text.index("## Win rate")]
     (mine,) = [line for line in quality.splitlines() if "| a |" in line]
@@ -300,7 +304,7 @@ def test_a_report_has_the_win_rate_of_pairs_and_the_value_of_sets(tmp_path: Path
 
 
 def verdicts_of(ledger: Ledger, *rules: Gate) -> list[gate.Verdict]:
-    return gate.check(results.compute(ledger), rules, gate.Samples.read(ledger))
+    return gate.check(results.compute(ledger).document(), rules, gate.Samples.read(ledger))
 
 
 def test_gates_know_what_a_pair_and_a_set_have(tmp_path: Path) -> None:
@@ -340,11 +344,13 @@ def test_a_frozen_run_pairs_preferences_and_sets_values_beside_each_other(tmp_pa
         )
 
     def against(now: Ledger, then: dict[str, Any]) -> dict[tuple[str, str, str], gate.Verdict]:
-        found = gate.against_baseline(results.compute(now), gate.Frozen.model_validate(then), gate.Samples.read(now))
+        found = gate.against_baseline(
+            results.compute(now).document(), gate.Frozen.model_validate(then), gate.Samples.read(now)
+        )
         return {(v.method, str(v.metric), str(v.quantity)): v for v in found.verdicts}
 
     old = ran("old", 0.0, 0.0)
-    frozen = json.loads(gate.dump(gate.freeze(results.compute(old), gate.Samples.read(old))))
+    frozen = json.loads(gate.dump(gate.freeze(results.compute(old).document(), gate.Samples.read(old))))
     same = against(old, frozen)
     assert {key: (v.outcome, v.estimate) for key, v in same.items()} == dict.fromkeys(
         [
@@ -361,7 +367,7 @@ def test_a_frozen_run_pairs_preferences_and_sets_values_beside_each_other(tmp_pa
     assert worse["a", LEVEL, "effect_change"].outcome == "failed"
     assert worse["a", LEVEL, "effect_change"].estimate == pytest.approx(-1.0, abs=1e-4)
     assert worse["standard", LEVEL, "change"].estimate == 0
-    row, cut = told(results.compute(old), LEVEL), {**frozen, "comparisons": []}
+    row, cut = told(results.compute(old).document(), LEVEL), {**frozen, "comparisons": []}
     level_change = worse["a", LEVEL, "effect_change"]
     assert level_change.low is not None
     assert level_change.low < -1.0 - (row["delta"] - row["low"]), "two intervals are wider than one"
@@ -370,7 +376,7 @@ def test_a_frozen_run_pairs_preferences_and_sets_values_beside_each_other(tmp_pa
 
 def test_a_baseline_from_before_kinds_is_one_of_images(tmp_path: Path) -> None:
     ledger = write_ledger(tmp_path, lambda *_: 1.0)
-    content = gate.freeze(results.compute(ledger), gate.Samples.read(ledger))
+    content = gate.freeze(results.compute(ledger).document(), gate.Samples.read(ledger))
     assert content["metrics"]["shapes-preference"].pop("kind") == "image"
     (tmp_path / "old.json").write_text(gate.dump(content))
     assert gate.load(tmp_path / "old.json").metrics["shapes-preference"].kind == "image"

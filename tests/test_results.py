@@ -15,14 +15,19 @@ from ledgers import write_ledger
 
 from bench import results, stats
 from bench.errors import NotComparable
+from bench.records import Results, read
+from bench.records.load import parse
 from bench.store import Ledger
 
 SCHEMA = json.loads((Path(results.__file__).parent / "schemas" / "results.schema.json").read_text())
 
 
-def valid(found: dict[str, Any]) -> dict[str, Any]:
-    jsonschema.Draft202012Validator(SCHEMA).validate(json.loads(json.dumps(found, allow_nan=False)))
-    return found
+def valid(found: Results) -> dict[str, Any]:
+    """The document, which keeps to the schema and comes back from its file as it was."""
+    document = found.document()
+    jsonschema.Draft202012Validator(SCHEMA).validate(json.loads(json.dumps(document, allow_nan=False)))
+    assert parse(found.text().encode(), "results.json") == found
+    return document
 
 
 def luck(*parts: int) -> float:
@@ -50,14 +55,14 @@ def row(rows: list[dict[str, Any]], **labels: Any) -> dict[str, Any]:
 
 
 def test_a_real_runs_results_fit_the_committed_schema(finished: Run) -> None:
-    valid(finished.results())
+    valid(read(finished.folder))
 
 
 def test_the_schema_refuses_what_is_not_a_result(finished: Run) -> None:
     found = finished.results()
     found["comparisons"][0]["delta"] = "much"
     with pytest.raises(jsonschema.ValidationError, match="much"):
-        valid(found)
+        jsonschema.Draft202012Validator(SCHEMA).validate(found)
 
 
 def test_an_empty_run_has_empty_results(tmp_path: Path) -> None:
@@ -101,7 +106,7 @@ def test_arms_and_deltas_are_those_of_pandas_on_the_exported_tables(tmp_path: Pa
 
 def test_intervals_and_tests_are_those_of_the_single_functions(tmp_path: Path) -> None:
     ledger = write_ledger(tmp_path / "run", noisy, methods=("standard", "a"), seeds=(0, 1), prompts=30)
-    told = row(results.compute(ledger)["comparisons"], prompts="*")
+    told = row(results.compute(ledger).document()["comparisons"], prompts="*")
     keys = [(i, s) for i in range(30) for s in (0, 1)]
     ours, theirs = (
         [noisy(m, "shapes-drawbench", i, s, "shapes-preference") for i, s in keys] for m in ("a", "standard")
@@ -128,7 +133,7 @@ def test_seeds_have_their_own_rows_where_there_are_several(tmp_path: Path) -> No
     assert told["delta"] == pytest.approx(np.mean(np.subtract(ours, theirs)), rel=1e-12)
     assert told["low"] < told["delta"] < told["high"]
     assert row(found["seeds"], method="standard", seed=8)["delta"] is None
-    assert results.compute(write_ledger(tmp_path / "one", noisy))["seeds"] == []
+    assert results.compute(write_ledger(tmp_path / "one", noisy)).document()["seeds"] == []
 
 
 def test_categories_have_their_own_rows_where_there_are_several(tmp_path: Path) -> None:
@@ -224,7 +229,7 @@ def test_a_method_that_is_still_to_be_made_hides_no_other_pair(tmp_path: Path) -
 def test_deleted_images_are_said(tmp_path: Path) -> None:
     ledger = write_ledger(tmp_path / "run", noisy)
     assert any(note.startswith("40 image files of run are gone from its folder") for note in
-               results.compute(ledger)["notes"])  # fmt: skip
+               results.compute(ledger).document()["notes"])  # fmt: skip
 
 
 def test_deleted_images_cannot_be_judged_by_one_more_metric(tmp_path: Path, bench: Bench) -> None:
@@ -265,7 +270,7 @@ def test_runs_that_share_a_baseline_are_one_table(tmp_path: Path) -> None:
     two = write_ledger(tmp_path / "two", noisy, methods=("standard", "b"))
     found = valid(results.compute(one, two, folder=tmp_path / "merged"))
     assert [a["method"] for a in found["arms"] if a["prompts"] == "*"] == ["standard", "a", "b"]
-    alone = row(results.compute(two)["comparisons"], method="b", prompts="*")
+    alone = row(results.compute(two).document()["comparisons"], method="b", prompts="*")
     together = row(found["comparisons"], method="b", prompts="*")
     same = ("delta", "low", "high", "p", "n", "win_rate")
     assert {k: together[k] for k in same} == {k: alone[k] for k in same}
@@ -341,7 +346,7 @@ def test_several_runs_are_reported_from_the_command_line(tmp_path: Path, bench: 
 def test_scores_by_an_older_scorer_are_said_and_not_used(tmp_path: Path) -> None:
     ledger = write_ledger(tmp_path / "run", noisy)
     ledger.db.execute("UPDATE scores SET scorer = 'old'")
-    found = results.compute(Ledger(tmp_path / "run"))
+    found = results.compute(Ledger(tmp_path / "run")).document()
     assert "40 scores of Preference are by another version of its scorer and count for nothing." in found["notes"]
     assert not found["run"]["finished"]
 

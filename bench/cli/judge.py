@@ -170,7 +170,7 @@ def _gate(options: argparse.Namespace) -> int:
     if not suite.gates and not options.baseline:
         raise NotComparable(f"{options.run}: its suite has no gates; add some, or give --baseline FILE")
     _compared_by(options)
-    results = compute(ledger)
+    results = compute(ledger).document()
     ledger.close()
     gates = bool(suite.gates)
     judged = verdicts_of(results, suite, suite_gates=gates, baseline=options.baseline, run=options.run, options=options)
@@ -272,7 +272,7 @@ def cmd_baseline(options: argparse.Namespace) -> int:
     gate.tolerances(options.tolerance)
     tolerance = {text.rpartition("=")[0]: text.rpartition("=")[2] for text in options.tolerance}
     ledger = Ledger(options.paths[0], read_only=True)
-    content = gate.freeze(compute(ledger), gate.Samples.read(ledger), tolerance)
+    content = gate.freeze(compute(ledger).document(), gate.Samples.read(ledger), tolerance)
     ledger.close()
     gate.check_tolerances(gate.Frozen.model_validate(content), {})
     suite = content["suite"]

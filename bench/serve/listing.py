@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from bench.errors import BenchError, UserError
 from bench.pairing import Source
+from bench.records import read
 from bench.report import headline
 
 T = TypeVar("T")
@@ -102,9 +103,10 @@ def _line(error: Exception) -> str:
 
 
 def _headline(folder: Path) -> str:
-    try:
-        return headline(json.loads((folder / "results.json").read_text()))
-    except FileNotFoundError:
+    file = folder / "results.json"
+    if not file.exists():
         return "No results yet."
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
-        return "results.json is not readable; `bench report` writes it again."
+    try:
+        return headline(read(file).document())
+    except UserError as error:
+        return _line(error).replace(str(file), file.name)

@@ -254,10 +254,10 @@ def test_the_report_marks_what_the_plan_found_whatever_became_of_the_file(weight
     (weights / "own" / "other.safetensors").write_bytes(b"broken")
 
     def marks() -> set[tuple[str, str]]:
-        return {(a["method"], m) for a in results.compute(ledger)["arms"] for m in a["optimises"]}
+        return {(a["method"], m) for a in results.compute(ledger).document()["arms"] for m in a["optimises"]}
 
     assert marks() == {("npnet", "shapes-aesthetic")}
-    assert all(c["marked"] for c in results.compute(ledger)["comparisons"])
+    assert all(c["marked"] for c in results.compute(ledger).document()["comparisons"])
     ledger.db.execute("DELETE FROM meta WHERE key = 'optimises'")
     assert marks() == set(), "an older ledger: what the method says by itself"
 

@@ -186,7 +186,7 @@ class World:
         self.made += 1
         ledger = write_run(self.folder / str(self.made), self.case, scores)
         try:
-            return compute(ledger), gate.Samples.read(ledger)
+            return compute(ledger).document(), gate.Samples.read(ledger)
         finally:
             ledger.close()
 

@@ -90,7 +90,7 @@ def stage(name: str, folder: Path) -> None:
     from bench.store import Ledger
 
     imported = time.perf_counter()
-    results = (write if name == "report" else compute)(Ledger(folder))
+    results = (write if name == "report" else compute)(Ledger(folder)).document()
     found = {"import": imported - begun, "compute": time.perf_counter() - imported}
     if name == "report":
         from bench import report

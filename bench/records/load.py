@@ -1,0 +1,66 @@
+"""results.json -> Results, of whatever version wrote it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from bench.errors import UserError
+from bench.records.document import Results
+from bench.records.upgrades import SCHEMA, upgraded
+
+_AGAIN = "`bench report RUN` writes it again from its run folder"
+
+
+def read(path: Path) -> Results:
+    """The results in a file, or in a run or report folder.
+
+    UserError for a file that is not there, is no results, was edited by hand, or is of a newer version.
+    """
+    file = path / "results.json" if path.is_dir() else path
+    return parse(_content(file), str(file))
+
+
+def parse(content: bytes, name: str) -> Results:
+    """The results in a file's content; errors call the file by `name`."""
+    given = _json(content, name)
+    version = given.get("schema") if isinstance(given, dict) else None
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1 or "suite" not in given:
+        raise UserError(f"{name}: no results (no `schema` of results.json in it); {_AGAIN}")
+    if version > SCHEMA:
+        raise UserError(
+            f"{name}: written by a newer version (results schema {version}, this one reads up to {SCHEMA}); upgrade"
+        )
+    try:
+        # As JSON, a string is no number and 1 is no truth value.
+        return Results.model_validate_json(json.dumps(upgraded(given)), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the whole"
+        raise UserError(f"{name}: damaged or edited by hand ({place}: {first['msg'].lower()}); {_AGAIN}") from error
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        lacks = f"lacks {error}" if isinstance(error, KeyError) else "another form than any version has"
+        raise UserError(f"{name}: damaged or edited by hand ({lacks}); {_AGAIN}") from error
+
+
+def _content(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except FileNotFoundError as error:
+        raise UserError(f"{file}: no such file; expected results.json of a run folder; {_AGAIN}") from error
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror or error})") from error
+
+
+def _json(content: bytes, name: str) -> Any:
+    if not content.strip():
+        raise UserError(f"{name}: empty; {_AGAIN}")
+    try:
+        return json.loads(content)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{name}:{error.lineno}: not JSON ({error.msg.lower()}); {_AGAIN}") from error
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise UserError(f"{name}: not JSON; {_AGAIN}") from error
