@@ -6,6 +6,7 @@ Every mistake in a file is one UserError of one line, `suites/my.yaml:12: unknow
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,6 +30,8 @@ from bench.suite_seeds import MAX_SEEDS as MAX_SEEDS
 from bench.suite_seeds import Seed as Seed
 from bench.suite_yaml import Document, Fault, fault, faults, shown
 
+ENDINGS = (".yaml", ".yml")
+"""Of suite files; another name is one too where its content is."""
 _SINGULAR = {"models": "model", "prompts": "prompt set", "metrics": "metric"}
 
 
@@ -170,8 +173,7 @@ def load(
         raw = Path(path).read_bytes()
         text = raw.decode("utf-8-sig")
     except FileNotFoundError:
-        beside = [other.name for other in Path(path).parent.glob("*.yaml")]
-        raise UserError(f"{path}: no such file{nearest(Path(path).name, beside)}") from None
+        raise UserError(f"{path}: no such file{_near(Path(path))}") from None
     except IsADirectoryError:
         raise UserError(f"{path}: is a directory; expected a YAML file") from None
     except UnicodeDecodeError as error:
@@ -179,7 +181,27 @@ def load(
         raise UserError(f"{path}:{line}: not UTF-8 text (byte 0x{error.object[error.start]:02x})") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{str(path)!r}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    _check_kind(text, path)
     return parse(text, file=str(path), overrides=overrides, limit=limit, twin=twin, methods=methods, metrics=metrics)
+
+
+def _near(path: Path) -> str:
+    """`; did you mean 'x.yaml'?` where a suite beside it has nearly that name; the ending makes no name near."""
+    beside = {other.stem: other.name for other in path.parent.glob("*.yaml")}
+    close = difflib.get_close_matches(path.stem, sorted(beside), n=1, cutoff=0.6)
+    return f"; did you mean {beside[close[0]]!r}?" if close else ""
+
+
+def _check_kind(text: str, path: Path) -> None:
+    """UserError for a file of another kind, of which a parser would only say where it is no YAML."""
+    if Path(path).suffix.lower() in ENDINGS:
+        return
+    try:
+        written = suite_yaml.read(text, file=str(path)).data
+    except UserError:
+        written = {}
+    if not written.keys() & {"models", "methods"}:
+        raise UserError(f"{path}: not a suite; expected a YAML file, such as suites/shapes_quick.yaml")
 
 
 def parse(
@@ -212,7 +234,7 @@ def parse(
     fields = {key: getattr(written, key) for key in _Written.model_fields}
     suite = Suite(**fields, limit=limit, twin=twin, source_text=text, running=running, scorers=scorers)
     kept, given = suite_scorers.split(metrics)
-    suite = _filtered(suite, methods=methods, metrics=kept)
+    suite = _filtered(suite, methods=methods, metrics=_by_file(suite, kept) if twin else kept)
     if twin:
         return _twinned(suite, document)
     suite = suite.model_copy(update={"scorers": suite_scorers.joined(suite.scorers, given)})
@@ -419,10 +441,28 @@ def _filtered(suite: Suite, *, methods: Sequence[str], metrics: Sequence[str]) -
     for option, asked, known in (("method", methods, labels), ("metric", metrics, suite.metrics)):
         for name in asked:
             if name not in known:
-                raise UserError(f"--{option} {name}: unknown {option} {name!r}{nearest(name, known)}")
+                raise UserError(f"--{option} {name}: {_not_of_suite(option, name, known, twin=suite.twin)}")
     kept = tuple(one for one in suite.methods if not methods or one.label in (*methods, suite.baseline))
     measured = tuple(one for one in suite.metrics if not metrics or one in metrics)
     return _coherent(suite.model_copy(update={"methods": kept, "metrics": measured}))
+
+
+def _by_file(suite: Suite, asked: Sequence[str]) -> list[str]:
+    """Names of metrics as the file has them, for those that were given by the names of their stand-ins."""
+    stand_ins = {name: registry.twin("metrics", name) for name in suite.metrics}
+    found = ([one] if one in suite.metrics else [n for n, twin in stand_ins.items() if twin == one] for one in asked)
+    return [name for one, names in zip(asked, found, strict=True) for name in names or [one]]
+
+
+def _not_of_suite(option: str, name: str, known: Sequence[str], *, twin: bool) -> str:
+    """Why a filter's name is refused: nothing has it, or only other suites do."""
+    kind = f"{option}s"
+    pairs = [(one, registry.twin(kind, one)) for one in known] if twin and option == "metric" else []
+    stand_ins = list(dict.fromkeys(other for one, other in pairs if other and other != one))
+    if name not in registry.names(kind):
+        return f"unknown {option} {name!r}{nearest(name, [*known, *stand_ins])}"
+    also = f" (with --twin also {', '.join(stand_ins)})" if stand_ins else ""
+    return f"this suite has no {option} {name!r}; it has {', '.join(known)}{also}; name it in the file's {kind}"
 
 
 def _coherent(suite: Suite) -> Suite:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.cli.program import commands, guarded, positive
+from bench.cli.program import Parser, commands, guarded, positive
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,9 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m npnet", description="Collect noise pairs, select among them, train an NPNet."
-    )
+    parser = Parser(prog="python -m npnet", description="Collect noise pairs, select among them, train an NPNet.")
     add = commands(parser)
 
     collect = add("collect", cmd_collect, "make noise pairs and score both images; goes on where it was stopped")

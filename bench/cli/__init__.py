@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from bench.cli import convert, env, judge, make, prepare, scores, show
-from bench.cli.program import commands, guarded
+from bench.cli.program import Parser, commands, guarded
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m bench", description="Does this noise method really help, by how much, at what cost?"
     )
     add = commands(parser)

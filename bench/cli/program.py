@@ -8,16 +8,52 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from bench import __version__
-from bench.errors import BenchError
+from bench.errors import BenchError, UserError, nearest
 
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 
 Command = Callable[[argparse.Namespace], int]
 Add = Callable[[str, Command, str], argparse.ArgumentParser]
 """Adds a command to a program: `add(name, command, about)`."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says one line for a wrong value, and the usage of the command that was asked for with all other mistakes."""
+
+    def parse_known_args(  # type: ignore[override]  # argparse has an overload for each form of namespace
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        """As argparse's, without words that are left over: a command refuses those itself, for it knows its options."""
+        given = list(sys.argv[1:] if args is None else args)
+        if self._subparsers is None:
+            self._refuse_unknown(given)
+        self.exit_on_error = False
+        try:
+            found, left = super().parse_known_args(given, namespace)
+        except argparse.ArgumentError as error:
+            if error.argument_name is None:
+                self.error(error.message)
+            self.exit(UserError.exit_code, f"error: {plain(error)}\n")
+        if left:
+            self.error(f"unexpected argument {plain(left[0])!r}")
+        return found, left
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            raise argparse.ArgumentError(action, f"unknown {value!r}{nearest(value, map(str, action.choices))}")
+
+    def _refuse_unknown(self, given: Sequence[str]) -> None:
+        """Before a missing argument is complained of: a misspelt option is the mistake that explains it."""
+        known = [name for name in self._option_string_actions if name.startswith("--")]
+        for word in given[: given.index("--")] if "--" in given else given:
+            name = word.partition("=")[0]
+            if name.startswith("--") and " " not in name and not any(one.startswith(name) for one in known):
+                near = nearest(name, known)
+                self.error(f"unknown option {plain(name)}{near if 'did you mean' in near else ''}")
 
 
 def guarded(command: Command, options: argparse.Namespace) -> int:

@@ -59,7 +59,11 @@ def read(path: Path, column: str = "") -> list[Prompt]:
         more = f", and {len(repeated) - 1} more repeat others" if len(repeated) > 1 else ""
         where = first.removeprefix(str(path)).lstrip(": ").removeprefix("row ")
         kind = "row" if ": row " in first else "line"
-        raise UserError(f"{place}: the same prompt as {kind} {where}{more}; leave a prompt there once")
+        raise UserError(
+            f"{place}: the same prompt as {kind} {where}{more}; leave a prompt there once. Several images of a prompt "
+            "are seeds: `seeds` or `images_per_prompt` in a suite; for `score`, --images-per-prompt N where they stand "
+            "in a row, or a table with the columns path, prompt and seed"
+        )
     if not found:
         raise UserError(f"{path}: no prompts there; {EXPECTED}")
     return found
