@@ -30,7 +30,7 @@ def test_a_change_that_shows_nothing_is_neither_a_pass_nor_a_failure(world: Worl
         assert verdict.estimate is not None
         assert verdict.low is not None
         assert verdict.resolves == pytest.approx(verdict.estimate - verdict.low)
-        assert "changed" in gate.forms.WORDS[verdict.outcome]
+        assert gate.forms.said_of(verdict) == "changed, inconclusive"
         assert f"this n could have ruled out a loss of {verdict.resolves:.3g} at the least" in verdict.sentence
 
 

@@ -150,14 +150,16 @@ def cmd_gate(options: argparse.Namespace) -> int:
         raise
 
 
-def write_uncompared(error: Exception, options: argparse.Namespace) -> None:
+def write_uncompared(error: Exception, options: argparse.Namespace) -> Judgement:
     """Write the forms that were asked for where nothing could be compared: no reader takes an old file for this one."""
     from bench import gate
 
     verdict = gate.Verdict(check="baseline" if options.baseline else "rule", rule="gate", method="every method",
                            outcome="not comparable", sentence=str(error))  # fmt: skip
     name = options.baseline.name if options.baseline else None
-    _write_forms(gate.Judgement([verdict], baseline=name, inconclusive=options.inconclusive), None, options)
+    judged = gate.Judgement([verdict], baseline=name, inconclusive=options.inconclusive)
+    _write_forms(judged, None, options)
+    return judged
 
 
 def _gate(options: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ from bench.cli.program import Add, positive, say
 from bench.errors import NotComparable, UserError
 
 if TYPE_CHECKING:
+    from bench.gate import Judgement
     from bench.stages import Outcome
     from bench.suite import Suite
 
@@ -135,11 +136,20 @@ def cmd_run(options: argparse.Namespace) -> int:
             done.results, suite, suite_gates=options.gate, baseline=options.baseline, run=done.folder, options=options
         )
     except NotComparable as error:
-        write_uncompared(error, options)
+        keep(write_uncompared(error, options), done)
         raise
     if done.reuse:
         judged.notes.insert(0, f"judged: {done.reuse.line()}")
+    keep(judged, done)
     return tell(judged, done.results, options)
+
+
+def keep(judged: Judgement, done: Outcome) -> None:
+    """Leave the verdicts in the run's folder, and show them in its report.html."""
+    from bench import gate, report
+
+    gate.keep(judged, done.results, done.folder)
+    report.write(done.results, done.folder, formats=["html"])
 
 
 def _tell_generated(done: Outcome) -> int:

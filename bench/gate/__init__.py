@@ -6,12 +6,14 @@ it does); and where an interval is missing or over an incomplete set of pairs th
 "passed". Several looks at noise find something sooner than one, so intervals are widened for their number.
 
 rules.py judges a suite's rules, frozen.py writes and reads baselines, against.py pairs a run with one
-where common.py lets it, looks.py has the bounds that decide, forms.py what a gate hands back.
+where common.py lets it, looks.py has the bounds that decide, forms.py what a gate hands back, and kept.py what of it
+stays with the run.
 """
 
 from bench.gate.against import against_baseline
 from bench.gate.forms import Report, as_json, by_method, junit, markdown
 from bench.gate.frozen import Frozen, dump, freeze, load
+from bench.gate.kept import keep, verdicts_in
 from bench.gate.rules import check
 from bench.gate.samples import Samples
 from bench.gate.shown import compare, show
@@ -39,9 +41,11 @@ __all__ = [
     "exit_code",
     "freeze",
     "junit",
+    "keep",
     "load",
     "markdown",
     "overall",
     "show",
     "tolerances",
+    "verdicts_in",
 ]

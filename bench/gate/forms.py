@@ -12,8 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from bench.gate.verdicts import ORDER, SETTING, Judgement, Outcome, Results, Verdict, counted, overall
 
 COLOURS: dict[Outcome, str] = {"failed": "🔴", "not comparable": "⚪", "inconclusive": "🟡", "passed": "🟢"}
-WORDS: dict[Outcome, str] = {"inconclusive": "changed, inconclusive"}
-"""How an outcome is written where its own name does not say it."""
+
+
+def said_of(verdict: Verdict) -> str:
+    """A verdict's outcome in words: an inconclusive one against a baseline is of a change."""
+    changed = verdict.outcome == "inconclusive" and verdict.check == "baseline"
+    return "changed, inconclusive" if changed else verdict.outcome
 
 
 class Report(BaseModel):
@@ -38,6 +42,8 @@ class Report(BaseModel):
     notes: list[str]
     """What a reader must know beside the verdicts, such as weights that have changed since the baseline."""
     verdicts: list[Verdict]
+    results_sha256: str | None = None
+    """Digest of the results.json beside which the verdicts lie, where they lie in a run's folder."""
 
 
 def as_json(judgement: Judgement, results: Results | None) -> dict[str, Any]:
@@ -89,7 +95,7 @@ def markdown(judgement: Judgement) -> str:
     counts = ", ".join(f"{number} {name}" for name, number in counted(rows).items())
     lines = ["| outcome | rule | method | finding |", "| --- | --- | --- | --- |"]
     for row in rows:
-        words = map(_escape, (WORDS.get(row.outcome, row.outcome), row.rule, row.method, row.sentence))
+        words = map(_escape, (said_of(row), row.rule, row.method, row.sentence))
         lines.append(f"| {COLOURS[row.outcome]} {' | '.join(words)} |")
     table = "\n" + "\n".join(lines) + "\n" if rows else "\nNo rule was checked.\n"
     notes = "".join(f"\n- {_escape(note)}" for note in judgement.notes)

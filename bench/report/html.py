@@ -9,6 +9,7 @@ from typing import Any
 from bench.report import Results, browser, figures, headline, pages, panels, trust
 from bench.report.about import compared, provenance
 from bench.report.breakdown import category_table, cost_table, mixed_table, seed_table
+from bench.report.gated import gated
 from bench.report.paper import paper_table
 from bench.report.tables import Table, metric_table, task_table
 from bench.report.verdict import verdicts
@@ -31,6 +32,7 @@ def render(results: Results, folder: Path) -> str:
             compared=compared(results),
             headline=headline(results),
             verdict=verdicts(results),
+            gated=gated(folder),
             trust=trust(results),
             mixed=_filled(mixed_table(results)),
             quality=_filled(metric_table(results)),
