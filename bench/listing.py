@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from bench import registry
 from bench.errors import UserError
-from bench.needs.base import Need
+from bench.needs.base import Need, Nothing
 
 OPTIONAL = {
     "pandas": "bench export",
@@ -123,51 +123,78 @@ def doctor() -> Iterator[str]:
         if importlib.util.find_spec(module) is None:
             yield f"missing  {module}: needed for {use} only"
     yield from _models()
-    for name in registry.names("prompts"):
-        try:
-            entry = registry.get("prompts", name)
-            if not _away(entry.needs()):
-                entry.read()
-                continue
-            yield from _told(f"prompts {name}", entry.needs())
-        except UserError as error:
-            yield f"missing  prompts {name}: {error}"
+    yield from _missing("prompts", "prompt sets", _prompts(), _OF_A_SUITE)
     yield from _metrics()
     unbuilt = [m for m in registry.names("metrics") if registry.get("metrics", m).load is None]
     if unbuilt:
         yield f"note     metrics without a scorer yet: {', '.join(unbuilt)}"
 
 
+_OF_A_SUITE = "`python -m bench fetch suites/sdxl_main.yaml` gets what that suite needs"
+
+
 def _away(needs: Iterable[Need]) -> list[Need]:
     return [need for need in needs if not need.source.here()]
 
 
-def _told(of: str, needs: Iterable[Need]) -> Iterator[str]:
-    """What is missing for a thing, and what brings it here."""
-    for need in _away(needs):
-        how = need.source.command or f"`python -m bench fetch SUITE` gets it from {need.source.where}"
-        yield f"missing  {of}: {need.what}: {how}"
+def _missing(one: str, many: str, away: Mapping[str, Sequence[Need]], how: str) -> Iterator[str]:
+    """One line for all that `fetch` gets, which `plan` lists with addresses, and one for each thing that it does not.
+
+    `one` and `many` are what such things are called, `how` the command.
+    """
+    fetched = [name for name, needs in away.items() if any(not need.source.command for need in needs)]
+    if fetched:
+        yield f"missing  {len(fetched)} {many}: {', '.join(fetched)}: {how}"
+    for name, needs in away.items():
+        for need in needs:
+            if need.source.command:
+                yield f"missing  {one} {name}: {need.what}: {need.source.command}"
+
+
+def _prompts() -> dict[str, list[Need]]:
+    """What is missing, by set; those that are here are read, and one that cannot be is missing too."""
+    found: dict[str, list[Need]] = {}
+    for name in registry.names("prompts"):
+        try:
+            entry = registry.get("prompts", name)
+            if away := _away(entry.needs()):
+                found[name] = away
+            else:
+                entry.read()
+        except UserError as error:
+            found[name] = [Need(f"prompts {name}", name, Nothing(str(error)))]
+    return found
 
 
 def _metrics() -> Iterator[str]:
+    away: dict[str, list[Need]] = {}
     for name in registry.names("metrics"):
         entry = registry.get("metrics", name)
-        if entry.load is not None and entry.needs():
-            here = not _away(entry.needs())
-            yield from [f"ok       metric {name}: on this machine"] if here else _told(f"metric {name}", entry.needs())
+        if entry.load is None or not entry.needs():
+            continue
+        if lacking := _away(entry.needs()):
+            away[name] = lacking
+        else:
+            yield f"ok       metric {name}: on this machine"
+    first = next((name for name, needs in away.items() if all(not need.source.command for need in needs)), "NAME")
+    yield from _missing("metric", "metrics", away, f"`python -m bench fetch --metric {first}` gets what it needs")
 
 
 def _models() -> Iterator[str]:
     from bench.models.base import check_folder
 
+    away: dict[str, list[Need]] = {}
     for name in registry.names("models"):
         entry = registry.get("models", name)
         if entry.folder is None:
-            here = not _away(entry.needs())
-            yield from [f"ok       model {name}: on this machine"] if here else _told(f"model {name}", entry.needs())
+            if lacking := _away(entry.needs()):
+                away[name] = lacking
+            else:
+                yield f"ok       model {name}: on this machine"
             continue
         try:
             check_folder(entry.folder)
             yield f"ok       model {name}: weights are whole (digest {entry.digest()})"
         except UserError as error:
             yield f"missing  model {name}: {error}"
+    yield from _missing("model", "models", away, _OF_A_SUITE)

@@ -9,7 +9,7 @@ import pytest
 
 from bench import registry
 from bench.cli import main
-from bench.listing import catalogue, lines
+from bench.listing import catalogue, doctor, lines
 
 KEYS = {"kind", "name", "about", "source", "license", "cost", "needs", "built", "twin", "twin_of", "package"}
 
@@ -58,3 +58,15 @@ def test_the_command_prints_one_json_array(capsys: pytest.CaptureFixture[str]) -
     rows = json.loads(capsys.readouterr().out)
     assert {row["kind"] for row in rows} == {"weights"}
     assert "@" in next(row["source"] for row in rows if row["name"] == "dpo-sdxl")
+
+
+def test_doctor_says_in_one_line_what_fetch_gets_and_in_one_each_what_it_does_not() -> None:
+    told = [line for line in doctor() if line.startswith("missing")]
+    assert len(told) < 12, told
+    fetched = [line for line in told if "python -m bench fetch" in line]
+    assert [line.split(":")[0].split(maxsplit=2)[2] for line in fetched] == ["models", "prompt sets", "metrics"]
+    assert all(name in fetched[1] for name in ("drawbench", "t2i-compbench_color_train"))
+    assert fetched[2].endswith("`python -m bench fetch --metric aesthetic` gets what it needs")
+    assert all("SUITE" not in line for line in told)
+    (made,) = (line for line in told if line.startswith("missing  prompts controlnet: "))
+    assert "there is no public file of it" in made
