@@ -2,7 +2,8 @@
 
 The project's own plugins live one a file in the package of their kind and register themselves by a decorator;
 others come through entry points of the groups `bench.models`, `bench.methods` and so on. A plugin's module
-must not import torch at its top, so that `plan` and `--help` stay quick.
+must not import torch at its top, so that `plan` and `--help` stay quick. Plugins of this process alone, from a file
+that `--plugin` names or from a notebook, come through `put`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from bench.errors import UserError, nearest
 
 PROJECT = "noisebench"
 """This distribution: what it has through entry points, and not in the package of a kind, is the embedded world's."""
+NOTEBOOK = "__main__"
+"""The module of a notebook's cells, and of a script that is run; also the source of what they register."""
 KINDS = ("models", "methods", "samplers", "prompts", "metrics", "weights")
 
 T = TypeVar("T")
@@ -49,6 +52,10 @@ _resolvers: dict[str, tuple[Callable[[str], bool], Callable[[str], Any]]] = {}
 """By kind, what tells a reference (such as a model's folder) from a name, and what makes a plugin of it."""
 
 
+_put: set[tuple[str, str]] = set()
+"""What `put` registered."""
+_reading: list[str] = []
+"""The sources whose code is run now, the innermost last."""
 _configured: dict[tuple[str, str], Any] = {}
 """Plugins that stand for those of their names for a while, with the user's settings."""
 
@@ -66,10 +73,17 @@ def configured(kind: str, plugins: Mapping[str, Any]) -> Iterator[None]:
 
 
 def register(kind: str, name: str) -> Callable[[T], T]:
-    """Class or instance decorator that names a plugin; a second plugin of one name is an error."""
+    """Class or instance decorator that names a plugin; a second plugin of one name is an error.
+
+    A notebook, or a file that `--plugin` names, may give its own name again: its cells are run more than once.
+    """
 
     def add(plugin: T) -> T:
-        add_plugin(kind, name, plugin, "bench")
+        source = _reading[-1] if _reading else NOTEBOOK if getattr(plugin, "__module__", "") == NOTEBOOK else None
+        if source is None:
+            add_plugin(kind, name, plugin, "bench")
+        else:
+            put(kind, name, plugin, source)
         return plugin
 
     return add
@@ -84,6 +98,42 @@ def add_plugin(kind: str, name: str, plugin: Any, source: str) -> None:
         )
     _plugins[kind][name] = plugin
     _sources[kind, name] = source
+
+
+def put(kind: str, name: str, plugin: Any, source: str) -> None:
+    """Register a plugin for this process; it takes the place of one of that name that came this way before."""
+    _discover(kind)
+    if (kind, name) in _put:
+        del _plugins[kind][name]
+    add_plugin(kind, name, plugin, source)
+    _put.add((kind, name))
+
+
+def forget(source: str) -> None:
+    """Remove what `put` registered from a source."""
+    for kind, name in put_by(source):
+        del _plugins[kind][name], _sources[kind, name]
+        _put.discard((kind, name))
+
+
+@contextmanager
+def reading(source: str) -> Iterator[None]:
+    """Within, `register` takes plugins as `put` does, from this source."""
+    _reading.append(source)
+    try:
+        yield
+    finally:
+        _reading.pop()
+
+
+def name_of(kind: str, plugin: Any) -> str | None:
+    """The name under which a plugin is registered; None where it is not."""
+    return next((name for name, one in _discover(kind).items() if one is plugin), None)
+
+
+def put_by(source: str) -> list[tuple[str, str]]:
+    """(kind, name) of what `put` registered from a source."""
+    return sorted(one for one in _put if _sources[one] == source)
 
 
 def add_resolver(kind: str, matches: Callable[[str], bool], resolve: Callable[[str], Any]) -> None:
@@ -147,9 +197,13 @@ def get(kind: str, name: str) -> Any:
 
 
 def twin(kind: str, name: str) -> str | None:
-    """The embedded stand-in for a plugin: the one that says `twin_of` it; the embedded world's own is its own twin."""
+    """The embedded stand-in for a plugin: the one that says `twin_of` it.
+
+    The embedded world's own, and what is of this process alone, is its own twin.
+    """
     for other, plugin in sorted(_discover(kind).items()):
         of = getattr(plugin, "twin_of", ())
-        if name in of or (other == name and (of or source(kind, name) == PROJECT)):
+        own = other == name and (of or source(kind, name) == PROJECT or (kind, name) in _put)
+        if name in of or own:
             return other
     return None

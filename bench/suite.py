@@ -221,16 +221,34 @@ def parse(
     in the place of models, prompt sets and metrics. Filters use the names of the file, before twins. A metric as
     `hpsv2=FOLDER` is also given that checkpoint.
     """
-    if limit is not None and limit < 1:
-        raise UserError(f"--limit {limit}: expected a whole number of at least 1")
     document = suite_yaml.read(text, file=file)
     for setting in overrides:
         document.override(setting)
     document.data.setdefault("name", Path(file).stem)
+    return of_document(document, text=text, limit=limit, twin=twin, methods=methods, metrics=metrics)
+
+
+def of_document(
+    document: Document,
+    *,
+    text: str,
+    limit: int | None = None,
+    twin: bool = False,
+    methods: Sequence[str] = (),
+    metrics: Sequence[str] = (),
+    other_prompts: bool = False,
+) -> Suite:
+    """What a document says as a Suite, as `parse` has it; `text` is kept as its source.
+
+    With `other_prompts` its prompt sets have taken the place of those that its gates were written for: gates of a set
+    that is no longer there are left out.
+    """
+    if limit is not None and limit < 1:
+        raise UserError(f"--limit {limit}: expected a whole number of at least 1")
     running, wrong = suite_models.taken(document)
     scorers, more = suite_scorers.taken(document)
     written = _validated(document, [*wrong, *more])
-    document.refuse(_unmatched(written, document))
+    document.refuse(_unmatched(written, document, gated_sets=not other_prompts))
     fields = {key: getattr(written, key) for key in _Written.model_fields}
     suite = Suite(**fields, limit=limit, twin=twin, source_text=text, running=running, scorers=scorers)
     kept, given = suite_scorers.split(metrics)
@@ -400,7 +418,7 @@ def _phrased(document: Document, error: ValidationError) -> Iterable[Fault]:
         yield (), f"missing key{'s' * (len(absent) > 1)} {', '.join(map(repr, absent))}"
 
 
-def _unmatched(written: _Written, document: Document) -> Iterable[Fault]:
+def _unmatched(written: _Written, document: Document, *, gated_sets: bool) -> Iterable[Fault]:
     """What names another part of the suite that is not there."""
     baseline = written.baseline
     labels = [method.label for method in written.methods]
@@ -415,7 +433,7 @@ def _unmatched(written: _Written, document: Document) -> Iterable[Fault]:
     for at, gate in zip(suite_gates.paths(document.data.get("gates")), written.gates, strict=True):
         yield from _absent("metric", gate.metric, among=measured, path=(*at, "metric"))
         yield from _absent("method", gate.method, among=labels, path=(*at, "method"), baseline=baseline)
-        if gate.prompts != EVERY_PROMPT_SET:
+        if gated_sets and gate.prompts != EVERY_PROMPT_SET:
             yield from _absent("prompt set", gate.prompts, among=written.prompts, path=(*at, "prompts"))
     if not written.seeds:
         yield from suite_seeds.unowned(written.prompts, written.images_per_prompt)
