@@ -6,7 +6,6 @@ of a prompt set means all sets pooled. `bench.records` describes every row.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -226,7 +225,7 @@ def _control(row: ComparisonRow, effect: Literal["zero", "positive"], p: float |
         ok = p >= CONTROL_ALPHA
         said = "as it must be" if ok else "the harness or the baseline is not to be believed"
         return finding(ok, f" must show nothing: {seen}: {said}")
-    sign = 1 if registry.get("metrics", row.metric).higher_is_better else -1
+    sign = registry.get("metrics", row.metric).sign
     ok = min(sign * row.low, sign * row.high) > 0 and p < CONTROL_ALPHA
     said = "as it must be" if ok else "the harness misses an effect that is there, or n is too small"
     return finding(ok, f" must show a gain: {seen}: {said}")
@@ -276,12 +275,10 @@ def _score_ms(ledgers: Sequence[Ledger]) -> dict[tuple[str, str], float]:
     """Mean milliseconds an image, or a pair of images, by metric and scorer digest."""
     sums: dict[tuple[str, str], list[float]] = {}
     for ledger in ledgers:
-        tables = ("scores", "pair_scores", "features")
-        parts = (f"SELECT metric, scorer, SUM(ms), COUNT(ms) FROM {table} GROUP BY metric, scorer" for table in tables)
-        for metric, scorer, ms, n in ledger.db.execute(" UNION ALL ".join(parts)):
-            total = sums.setdefault((metric, scorer), [0.0, 0.0])
-            total[0] += ms or 0.0
-            total[1] += n
+        for one in ledger.all_scorers():
+            total = sums.setdefault((one.metric, one.scorer), [0.0, 0.0])
+            total[0] += one.ms or 0.0
+            total[1] += one.timed
     return {key: ms / n for key, (ms, n) in sums.items() if n}
 
 
@@ -300,8 +297,8 @@ def _metric(entry: MetricEntry, digest: str, score_ms: float | None) -> MetricRo
 
 
 def _run(ledger: Ledger, suite: Suite, folder: Path, *, finished: bool) -> RunRecord:
-    rows = ledger.db.execute("SELECT started, provenance, stages FROM sessions ORDER BY id").fetchall()
-    stages = [json.loads(s) for _, _, s in rows if s]
+    sessions = ledger.sessions()
+    stages = [one.stages for one in sessions if one.stages is not None]
     here = ledger.folder.resolve()
     try:
         return RunRecord(
@@ -309,9 +306,9 @@ def _run(ledger: Ledger, suite: Suite, folder: Path, *, finished: bool) -> RunRe
             path=Path(os.path.relpath(here, folder.resolve())).as_posix(),
             suite=suite.name,
             id=suite.id,
-            created=rows[0][0] if rows else datetime.now(UTC).isoformat(timespec="seconds"),
-            provenance=Provenance.model_validate({**(json.loads(rows[-1][1]) if rows else {}), **_kept(ledger)}),
-            sessions=len(rows),
+            created=sessions[0].started if sessions else datetime.now(UTC).isoformat(timespec="seconds"),
+            provenance=Provenance.model_validate({**(sessions[-1].provenance if sessions else {}), **_kept(ledger)}),
+            sessions=len(sessions),
             stages=Stages.model_validate(stages[-1] if stages else {}),
             finished=finished,
         )
@@ -379,6 +376,6 @@ def _notes(measured: Measured, ledgers: Sequence[Ledger], metrics: dict[str, Met
                 f"{lost} image files of {ledger.folder.name} are gone from its folder and cannot be shown; their "
                 "scores and times are still in its ledger."
             )
-        sessions = ledger.db.execute("SELECT COUNT(*) FROM sessions").fetchone()[0]
+        sessions = len(ledger.sessions())
         if sessions > 1:
             yield f"{ledger.folder.name} was made in {sessions} sessions; provenance is the last one's."

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import failed as failures
 from bench import preflight, provenance, records, registry, results, resuming, suite_scorers
 from bench.cache import ImageCache
 from bench.errors import UserError
@@ -200,7 +199,7 @@ def _images(
 def failed_images(ledger: Ledger) -> dict[str, list[str]]:
     """Places and reasons of images that are not there, by the label of the method whose cell lacks them."""
     found: dict[str, list[str]] = {}
-    for one in failures.failed(ledger):
+    for one in ledger.failed():
         found.setdefault(one.method, []).append(one.line)
     return found
 

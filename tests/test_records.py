@@ -70,6 +70,10 @@ def test_the_first_files_of_version_2_lack_what_it_gained_since() -> None:
     assert any(row.metrics for row in found.equal_compute)
 
 
+def test_the_example_that_reports_are_tested_on_is_a_file_of_this_version() -> None:
+    assert len(records.read(OLD.parent / "results_example.json").arms) == 21
+
+
 @pytest.mark.parametrize("file", sorted(ROOT.glob("reports/*/results.json")), ids=lambda file: file.parent.name)
 def test_committed_results_are_read_and_written_byte_for_byte(file: Path) -> None:
     assert records.read(file).text() == file.read_text()

@@ -9,7 +9,7 @@ from bench.report.words import POOLED, Results, Row, baseline_name, distinct, se
 from bench.store import ELSEWHERE
 
 SETTINGS_NAMED = 4
-_FACTS = ("python", "hardware", "cpu", "gpu", "threads")
+_FACTS = ("python", "hardware", "cpu")
 
 
 def compared(results: Results, *, escape: Callable[[Any], str] = str) -> list[str]:

@@ -12,7 +12,7 @@ from bench.report.breakdown import category_table, cost_table, mixed_table, seed
 from bench.report.gated import gated
 from bench.report.paper import paper_table
 from bench.report.tables import Table, metric_table, task_table
-from bench.report.verdict import verdicts
+from bench.report.verdict import sentences
 from bench.report.wins import strict_table, win_table
 
 PANELS = 24
@@ -31,7 +31,7 @@ def render(results: Results, folder: Path) -> str:
             title=suite.get("title") or suite.get("name") or "Results",
             compared=compared(results),
             headline=headline(results),
-            verdict=verdicts(results),
+            verdict=sentences(results),
             gated=gated(folder),
             trust=trust(results),
             mixed=_filled(mixed_table(results)),

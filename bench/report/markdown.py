@@ -13,7 +13,7 @@ from bench.report.paper import paper_table
 from bench.report.strongest import headline
 from bench.report.tables import Cell, Table, metric_table, task_table
 from bench.report.trust import trust
-from bench.report.verdict import verdicts
+from bench.report.verdict import sentences
 from bench.report.wins import strict_table, win_table
 from bench.report.words import MISSING, Results, Row, distinct, number, places, setting
 
@@ -75,7 +75,7 @@ def _document(results: Results, *, folded: bool, detail: bool) -> str:
         "\n\n".join(compared(results, escape=escape)),
         "## Verdict",
         f"**{escape(headline(results))}**",
-        bullets(map(escape, verdicts(results))),
+        bullets(map(escape, sentences(results))),
         "## How far to trust this",
         bullets(items),
         *(part for table in tables for part in table_lines(table, folded=folded)),

@@ -44,11 +44,6 @@ def _win_rate(row: Row) -> list[str]:
     return [f"win rate {percent(row['win_rate'], row.get('win_low'), row.get('win_high'))}"] if known else []
 
 
-def verdicts(results: Results) -> list[str]:
-    """The verdicts that the results carry, else our own sentences, one a method."""
-    return list(results.get("verdicts") or []) or sentences(results)
-
-
 def sentences(results: Results) -> list[str]:
     """The verdict in plain words: one sentence a method on pooled prompts."""
     groups = _keyed(results)

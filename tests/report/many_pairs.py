@@ -64,7 +64,7 @@ def results(count: int, *, methods: list[str] | None = None, distinct_images: in
         "arms": [_arm(setting, method, count) for setting in SETTINGS for method in methods],
         "comparisons": [_comparison(setting, method, metric, methods[0], count)
                         for setting in SETTINGS for method in methods[1:] for metric in METRICS],
-        "tasks": [], "controls": [], "seeds": [], "categories": [], "verdicts": [],
+        "tasks": [], "controls": [], "seeds": [], "categories": [],
         "pairs": pairs,
         "pairs_total": 10 * count,
         "settings": SETTINGS,

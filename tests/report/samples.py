@@ -58,7 +58,6 @@ def small() -> dict[str, Any]:
         "tasks": [],
         "controls": [],
         "pairs": [],
-        "verdicts": [],
     }
 
 
@@ -76,7 +75,7 @@ def spoil(results: dict[str, Any]) -> dict[str, Any]:
     """Hostile text wherever somebody else's text goes; HOSTILE itself in the place of `npnet`, model and sets."""
     results = copy.deepcopy(results)
     results["suite"] |= {"title": HOSTILE, "command": HOSTILE, "reproduces": HOSTILE, "name": HOSTILE, "id": HOSTILE}
-    results["notes"] = results["verdicts"] = [HOSTILE]
+    results["notes"] = [HOSTILE]
     results["pairs"][0] |= {"prompt": HOSTILE, "prompts": HOSTILE}
     results["pairs"][0]["images"]["inversion"] = "javascript:alert(3)"
     results["pairs"][0]["images"]["npnet"] = "../../etc/passwd"
@@ -84,7 +83,7 @@ def spoil(results: dict[str, Any]) -> dict[str, Any]:
     results["controls"][0] |= {"ok": False, "sentence": HOSTILE}
     for run in [results["run"], *results.get("runs", [])]:
         run |= {"folder": HOSTILE, "created": HOSTILE}
-        run["provenance"] = run["provenance"] | {"gpu": HOSTILE, "packages": {HOSTILE: HOSTILE}, "commit": HOSTILE}
+        run["provenance"] = run["provenance"] | {"hardware": HOSTILE, "packages": {HOSTILE: HOSTILE}, "commit": HOSTILE}
     for row in [*results["arms"], *results["comparisons"], *results["tasks"]]:
         row["model"] = row["sampler"] = HOSTILE
         row["method"] = HOSTILE if row["method"] == "npnet" else row["method"]
