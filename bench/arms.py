@@ -7,7 +7,7 @@ they agree on what they share.
 
 from __future__ import annotations
 
-from collections import Counter
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,11 +18,9 @@ from numpy.typing import NDArray
 from bench.errors import NotComparable
 from bench.judged import Features, Judged
 from bench.metrics.base import MetricEntry
-from bench.store import CALLS as CALLS
-from bench.store import TIMES as TIMES
-from bench.store import Ledger
-from bench.store.rows import EVALUATIONS, Cell, ImageCost, carried_keys
-from bench.store.rows import Setting as Setting
+from bench.prompts.base import Prompt
+from bench.store import CALLS, TIMES, Ledger
+from bench.store.rows import EVALUATIONS, Cell, ImageCost, Setting, carried_keys
 from bench.suite import EVERY_PROMPT_SET, Suite
 
 POOLED = EVERY_PROMPT_SET
@@ -53,6 +51,11 @@ class Pair:
     def carried(self) -> frozenset[str]:
         """The keys of the metadata, which say their kind."""
         return carried_keys(self.metadata)
+
+    @property
+    def shown(self) -> Prompt:
+        """The prompt as metrics see it."""
+        return Prompt(self.index, self.text, self.category, json.loads(self.metadata) if self.metadata else None)
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -273,33 +276,3 @@ def _pooled(arms: Sequence[MeasuredArm]) -> MeasuredArm:
         np.concatenate([a.scores for a in arms], axis=1)[:, order],
         frozenset().union(*(a.asked for a in arms)),
     )
-
-
-def cost_of(arm: MeasuredArm, images: Images) -> dict[str, Any]:
-    """Means an image. Times count only images made on the hardware that made most of them."""
-    cost: dict[str, Any] = dict.fromkeys((*TIMES, "total_ms", *CALLS, "calls_total", "peak_bytes", "peak_kind"))
-    cost |= {"hardware": None, "from_cache": 0, "n_timed": 0}
-    made, timed = arm.made(), timed_rows(arm, images)
-    if not len(made) or not images.words["hardware"][made[0]]:  # made elsewhere: nobody measured what it cost
-        return cost
-    cost |= {name: float(np.mean(images.numbers[name][timed])) for name in TIMES}
-    cost["total_ms"] = sum(cost[name] for name in TIMES)
-    cost |= {name: float(np.mean(images.numbers[name][made])) for name in CALLS}
-    cost["calls_total"] = cost["calls_noise"] + cost["calls_sampling"]
-    cost |= {name: float(np.mean(images.numbers[name][made])) for name in EVALUATIONS}
-    peaks = images.numbers["peak_bytes"][timed]
-    cost["peak_bytes"] = int(np.nanmax(peaks)) or None if np.isfinite(peaks).any() else None
-    cost["peak_kind"] = images.words["peak_kind"][timed[0]]
-    cost["from_cache"] = int(images.numbers["from_cache"][made].sum())
-    cost["n_timed"], cost["hardware"] = len(timed), images.words["hardware"][timed[0]]
-    return cost
-
-
-def timed_rows(arm: MeasuredArm, images: Images) -> Ints:
-    """Rows of the arm's images made on the hardware that made most of them."""
-    made = arm.made()
-    hardware = [images.words["hardware"][i] for i in made]
-    if not hardware:
-        return made
-    most = Counter(hardware).most_common(1)[0][0]
-    return made[np.array([h == most for h in hardware])]

@@ -11,15 +11,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from bench import equal_compute, stats
-from bench.arms import CALLS, POOLED, TIMES, Floats, Ints, Measured, MeasuredArm, Setting, cost_of, timed_rows
+from bench import direction, equal_compute, stats
+from bench.arms import POOLED, Floats, Ints, Measured, MeasuredArm
+from bench.costs import calls_of, cost_of, ratios
 from bench.evidence import Siblings, record
-from bench.measure import PROCESS
 from bench.metrics.base import MetricEntry
-from bench.metrics.geneval_rules import TASKS
-from bench.paired import SHORTEST_MS, Asking, adjust, bounds
+from bench.paired import Asking, adjust, bounds
 from bench.records import ArmRow, CategoryRow, ComparisonRow, EqualComputeRow, Record, SeedRow, TaskRow
 from bench.sets import Sets, nothing, refusal
+from bench.store.rows import Setting
 
 Row = dict[str, Any]
 """A record while its numbers are still asked for."""
@@ -102,7 +102,7 @@ class Tabulation:
             name: self._set(arm, name) if self.entries[name].kind == "set" else self._mean(name, values, arm.pair)
             for name, values in self._columns(arm)
         }
-        base = self.bases[arm.setting, arm.prompts]
+        base, images = self.bases[arm.setting, arm.prompts], self.measured.images
         return {
             **arm.labels,
             "n_expected": len(arm.pair),
@@ -112,7 +112,7 @@ class Tabulation:
             "metrics": metrics,
             "optimises": list(self.optimised(arm)),
             "siblings": record(self.siblings(arm)),
-            "cost": cost_of(arm, self.measured.images) | {"ratios": self._ratios(arm, base)},
+            "cost": cost_of(arm, images) | {"ratios": ratios(arm, base, images)},
         }
 
     def _columns(self, arm: MeasuredArm) -> Iterable[tuple[str, Floats]]:
@@ -152,7 +152,7 @@ class Tabulation:
         )
 
     def _expected(self, arm: MeasuredArm, metric: str) -> int:
-        """How many scores a complete arm has: GenEval judges only prompts with metadata, people what they voted on."""
+        """How many scores a complete arm has: of the prompts that a metric judges, or of people what they voted on."""
         entry = self.entries[metric]
         if entry.partial:
             return int(self._there(arm, metric).sum())
@@ -164,50 +164,6 @@ class Tabulation:
         if not entry.needs_metadata:
             return len(arm.pair)
         return sum(entry.judges(self.measured.pairs[i].carried) for i in arm.pair)
-
-    def _ratios(self, arm: MeasuredArm, base: MeasuredArm) -> Row:
-        """Each cost as a multiple of the baseline's, times with intervals; null where the machines were two.
-
-        So it is where a stage takes less than SHORTEST_MS, and where a peak is the whole process's.
-        """
-        images = self.measured.images
-        ours, theirs = (self._fresh(a) for a in (arm, base))
-        hardware = [images.words["hardware"][rows[0]] if len(rows) else None for rows in (ours, theirs)]
-        same_machine = hardware[0] is not None and hardware[0] == hardware[1]
-        timed = [a.pair[np.isin(a.image, rows)] for a, rows in ((arm, ours), (base, theirs))]
-        same = np.array_equal(timed[0], timed[1])
-        judged = same_machine and arm is not base
-        found: Row = {}
-        for name in (*TIMES, "total_ms"):
-            found[name] = self._time_ratio(name, ours, theirs, same_samples=same) if judged else None
-        for name, columns in (("calls_noise", CALLS[:1]), ("calls_sampling", CALLS[1:]), ("calls_total", CALLS)):
-            means = [float(sum(images.numbers[c][a.made()].mean() for c in columns)) if len(a.made()) else 0.0
-                     for a in (arm, base)]  # fmt: skip
-            value = means[0] / means[1] if all(means) and arm is not base else None
-            found[name] = value and {"ratio": value, "low": value, "high": value}
-        peaks = [
-            np.nanmax(np.nan_to_num(images.numbers["peak_bytes"][rows])) if len(rows) else 0 for rows in (ours, theirs)
-        ]
-        kinds = {images.words["peak_kind"][i] for rows in (ours, theirs) for i in rows}
-        measured = same_machine and all(peaks) and arm is not base and PROCESS not in kinds
-        found["peak_bytes"] = {"ratio": float(peaks[0] / peaks[1]), "low": None, "high": None} if measured else None
-        return found
-
-    def _fresh(self, arm: MeasuredArm) -> Ints:
-        """Rows timed in these runs, on the hardware that made most: a cached image was timed on another day."""
-        rows = timed_rows(arm, self.measured.images)
-        return rows[self.measured.images.numbers["from_cache"][rows] == 0]
-
-    def _time_ratio(self, name: str, ours: Ints, theirs: Ints, *, same_samples: bool) -> Row | None:
-        numbers = self.measured.images.numbers
-        columns = TIMES if name == "total_ms" else (name,)
-        values = [np.sum([numbers[c][rows] for c in columns], axis=0) for rows in (ours, theirs)]
-        if any(np.any(v <= 0) or v.mean() < SHORTEST_MS for v in values):
-            return None
-        # Images of one batch have one time, shared out: it is as good as a batch's name.
-        batches = [numbers["sampling_ms"][rows] for rows in (ours, theirs)]
-        ratio = stats.time_ratio(values[0], batches[0], values[1], batches[1], same_samples=same_samples)
-        return {"ratio": ratio.estimate, "low": ratio.low or None, "high": bounds(ratio)["high"]}
 
     # Comparisons -----------------------------------------------------------------------------------------------------
 
@@ -237,11 +193,7 @@ class Tabulation:
 
     def _equal_compute(self) -> list[Row]:
         """Every arm against the plain one with as many denoiser calls."""
-        numbers = self.measured.images.numbers
-        costed = [
-            equal_compute.Costed(a, float(sum(numbers[c][a.made()].mean() for c in CALLS)) if len(a.made()) else 0.0)
-            for a in self.arms
-        ]
+        costed = [equal_compute.Costed(a, calls_of(a, self.measured.images)) for a in self.arms]
         return equal_compute.rows(costed, plain=self.plain, baseline=self.baseline, compare=self._against_plain)
 
     def _against_plain(self, arm: MeasuredArm, plain: MeasuredArm) -> dict[str, Row]:
@@ -289,22 +241,29 @@ class Tabulation:
         if control is not None and both.any():
             deltas = (treated - control)[both]
             self.asking.delta(row, entry, treated[both], control[both], texts[both])
-            gains = deltas if entry.higher_is_better else -deltas
-            self.asking.win_rate(row, gains, texts[both], preferences=entry.kind == "pair")
+            self.asking.win_rate(row, direction.gain(deltas, entry), texts[both], preferences=entry.kind == "pair")
         return row
 
     def _tasks(self, arm: MeasuredArm, metric: str) -> Row | None:
-        """GenEval's six task means and their mean, for a metric that judges by metadata."""
-        if not self.entries[metric].needs_metadata or self.entries[metric].kind != "image":
+        """The mean in each category of a metric, and over those means, where that is its overall number."""
+        entry = self.entries[metric]
+        if entry.overall != "categories" or entry.kind != "image":
             return None
         values = arm.scores[self.measured.metrics.index(metric)]
-        tags = self.category[arm.pair]
-        there = ~np.isnan(values) & np.isin(tags, TASKS)
-        groups = {str(t): (tags == t) & there for t in TASKS if ((tags == t) & there).any()}
+        of = self._categories(metric)[arm.pair]
+        there = ~np.isnan(values) & np.isin(of, entry.categories)
+        groups = {name: (of == name) & there for name in entry.categories if ((of == name) & there).any()}
         if not groups:
             return None
         row: Row = {**arm.labels, "metric": metric, "overall": None, "overall_low": None, "overall_high": None}
-        row["tasks"] = {t: {"mean": float(values[g].mean()), "n": int(g.sum())} for t, g in groups.items()}
+        row["tasks"] = {name: {"mean": float(values[g].mean()), "n": int(g.sum())} for name, g in groups.items()}
         texts = self.measured.texts[arm.pair[there]]
-        self.asking.mean_of_means(row, "overall", values[there], tags[there], texts, self.entries[metric].range)
+        self.asking.mean_of_means(row, "overall", values[there], of[there], texts, entry.range)
         return row
+
+    def _categories(self, metric: str) -> Any:
+        """Which of a metric's categories each pair is in, as words."""
+        entry = self.entries[metric]
+        if entry.category is None:
+            return self.category
+        return np.array([entry.category_of(pair.shown) for pair in self.measured.pairs])

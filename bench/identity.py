@@ -2,7 +2,9 @@
 
 A method, an adapter, a sampler, a metric and a prompt reader have the digest of the module that defines them and of
 those that it imports from its own package, as far as they count. For code of this project DECIDES and ASIDE say what
-counts; of another package every module does. What all images go through has a digest of its own, `loop`.
+counts; of another package every module does, and of a file that no package brings those that it imports beside it.
+What a notebook defines counts by its definition (`interactive`). What all images go through has a digest of its own,
+`loop`.
 """
 
 from __future__ import annotations
@@ -11,12 +13,15 @@ import functools
 import hashlib
 import importlib.util
 import sys
+import sysconfig
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from bench import interactive
+from bench.registry import NOTEBOOK
 from bench.source import Kept, Part, Parts
 
 OWN = ("bench", "npnet")
@@ -57,6 +62,7 @@ ASIDE = (
     "bench.methods.chaining",  # refusals
     "bench.metrics.backbones",  # what scorers cost
     "bench.metrics.base",  # records
+    "bench.metrics.protocols",  # as metrics.base
     "bench.metrics.worker",  # counts for the scorers that it runs
     "bench.models.base",  # as methods.base
     "bench.models.references",  # names to rows
@@ -94,12 +100,15 @@ ALONE = ("bench.metrics.worker", "bench.prompts", *CATALOGUES)
 """Count for what is defined in them, and not for what imports them."""
 _LIBRARIES = frozenset({"torch", "torchvision", "numpy", "scipy", "PIL", "diffusers", "transformers", "pydantic",
                         "pydantic_core", "safetensors", "open_clip", "timm", "pandas", "peft"})  # fmt: skip
+_INSTALLED = frozenset(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 _MARK = "+code:"
 
 Place = tuple[str, int, int]
 """A file with its time and size."""
 _kept = Kept()
 _files: dict[tuple[str, Place], Parts] = {}
+_defined: dict[str, Part] = {}
+"""What a notebook defines, by the root that stands for it."""
 _codes: dict[tuple[Any, ...], tuple[dict[str, Place | None], Code]] = {}
 """What was found by what was asked, with the files as they were then."""
 
@@ -113,6 +122,7 @@ class Code:
     modules: tuple[str, ...] = ()
     """All that count, by name."""
     distribution: str | None = None
+    """The package that brings it; the file's name where none does."""
     version: str | None = None
     unread: tuple[str, ...] = ()
     """Modules without source, such as compiled ones: the version stands for them."""
@@ -205,6 +215,11 @@ def _is_code(module: str) -> bool:
 
 def _place_of(thing: Any) -> str:
     module, name = str(thing.__module__), str(thing.__qualname__)
+    if module == NOTEBOOK:
+        part = interactive.part(thing)
+        root = f"{NOTEBOOK}:{name} {part.digest}"
+        _defined[root] = part
+        return root
     return f"{module}:{name}" if module in CATALOGUES and "<" not in name else module
 
 
@@ -236,6 +251,10 @@ def _read(roots: tuple[str, ...], skip: tuple[str, ...]) -> tuple[dict[str, Plac
         module, _, definition = name.partition(":")
         if name in digests or module in digests or (name not in roots and module in skip):
             continue
+        if name in _defined:
+            digests[name] = _defined[name].digest
+            todo += _followed(_defined[name], beside, loose=distribution is None)
+            continue
         parts = _parts(module)
         if parts is None:
             digests[name] = f"{distribution} {version}"
@@ -245,15 +264,33 @@ def _read(roots: tuple[str, ...], skip: tuple[str, ...]) -> tuple[dict[str, Plac
         files[path] = _stat(path)
         part: Part = parts.get(definition) or parts[""]
         digests[name] = part.digest
-        todo += (found for one in part.imports if (found := _module_of(one)) and _follows(found, beside))
+        todo += _followed(part, beside, loose=distribution is None)
     _kept.save()
     whole = hashlib.sha256("\n".join(f"{name} {digests[name]}" for name in sorted(digests)).encode()).hexdigest()[:16]
-    return files, Code(whole, tuple(sorted(digests)), distribution, version, tuple(unread))
+    brought_by = distribution or _file_name(min(theirs))
+    return files, Code(whole, tuple(sorted(digests)), brought_by, version, tuple(unread))
 
 
-def _follows(module: str, beside: set[str]) -> bool:
-    top = module.partition(".")[0]
-    return counts(module) if top in OWN else top in beside
+def _followed(part: Part, beside: set[str], *, loose: bool) -> Iterator[str]:
+    """The modules that a part imports and that count; `loose` ones too: those that no package has installed."""
+    for one in part.imports:
+        module = _module_of(one)
+        top = (module or "").partition(".")[0]
+        if module and (counts(module) if top in OWN else top in beside or (loose and _is_loose(top))):
+            yield module
+
+
+def _is_loose(top: str) -> bool:
+    """Whether a module lies where no package is installed, such as beside a notebook."""
+    origin, folders, _ = _top(top)
+    place = next(iter([origin, *folders] if origin else folders), None)
+    return place is not None and not any(Path(place).is_relative_to(folder) for folder in _INSTALLED)
+
+
+def _file_name(top: str) -> str | None:
+    """The name of a module's file; None where it has none."""
+    origin = _top(top)[0]
+    return Path(origin).name if origin else None
 
 
 def _module_of(name: str) -> str | None:

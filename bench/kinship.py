@@ -87,6 +87,8 @@ BLIP_VQA = Trait("reader", "BLIP-VQA")
 QWEN3_VL = Trait("reader", "Qwen3-VL")
 UNIDET = Trait("detector", "UniDet")
 GENEVAL_RULES = Trait("rule", "GenEval's rules")
+GENEVAL_TASKS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
+"""The kinds of prompts by which whoever applies these rules reports, in the paper's order."""
 COMPBENCH_RULES = Trait("rule", "T2I-CompBench's rules")
 CLIP_B_COSINE = Trait("rule", "cosine in CLIP ViT-B/32")
 LAION_CLIP_H = Trait("backbone", "CLIP ViT-H-14 of LAION-2B")

@@ -122,7 +122,7 @@ class Asking:
         deltas = treated - control
         of_prompts = _totals(deltas, texts)
         clusters, error = len(of_prompts.sums), stats.standard_error(*of_prompts)
-        sign = 1.0 if entry.higher_is_better else -1.0
+        sign = float(entry.sign)
         count = stats.outcomes(sign * treated, sign * control)
         known = math.isfinite(error)
         row |= {

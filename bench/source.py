@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from bench.cache import default_folder
 from bench.store import write_atomically
 
-FORMAT = 1
+FORMAT = 2
 """Raised where the digest of the same file becomes another one."""
 DESCRIBING = frozenset({"about", "source", "cost", "title"})
 """Class attributes that are words for people where they are set to a plain string."""
@@ -26,6 +26,8 @@ ROWS = frozenset(
     {"ModelEntry", "MetricEntry", "Sampler", "NamedWeights", "PromptSet", "add_plugin", "entry", "set_entry"}
 )
 """Calls that make a row of a catalogue: what decides in a row is in the ids that it is asked for."""
+REPORTING = frozenset({"metadata_key", "categories", "category", "overall"})
+"""Of such a call, what says which prompts a metric judges and how its scores are summed up, and decides none."""
 
 
 class Part(NamedTuple):
@@ -80,6 +82,8 @@ def _write(node: ast.AST, words: list[str], imports: dict[str, None], base: str)
         return
     for name in node._fields:
         value = getattr(node, name, None)
+        if isinstance(node, ast.Call) and name == "keywords":
+            value = [given for given in node.keywords if not _is_reporting(node, given)]
         if value is None or value == [] or name in ("ctx", "type_comment"):
             continue
         words.append(name)
@@ -133,6 +137,11 @@ def _is_row(one: ast.stmt) -> bool:
     if not isinstance(one, ast.Assign | ast.AnnAssign | ast.Expr | ast.For):
         return False
     return any(isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id in ROWS for n in ast.walk(one))
+
+
+def _is_reporting(call: ast.Call, given: ast.keyword) -> bool:
+    """Whether an argument of a row of the catalogue is about reports."""
+    return isinstance(call.func, ast.Name) and call.func.id in ROWS and given.arg in REPORTING
 
 
 def _imported(node: ast.Import | ast.ImportFrom, base: str) -> Iterator[str]:

@@ -92,4 +92,4 @@ class Work:
 
     def goodness(self, metric: str, images: np.ndarray) -> np.ndarray:
         """(B,) values of a metric, turned so that more is better."""
-        return self.score(metric, images) * (1 if registry.get("metrics", metric).higher_is_better else -1)
+        return self.score(metric, images) * registry.get("metrics", metric).sign

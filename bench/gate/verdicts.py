@@ -187,7 +187,7 @@ def range_of(results: Results, metric: str) -> tuple[float, float] | None:
 
 
 def setting_of(row: Row) -> tuple[Any, ...]:
-    """What a comparison holds fixed, as `bench.arms.Setting`."""
+    """What a comparison holds fixed, as `bench.store.rows.Setting`."""
     return tuple(row.get(name) for name in SETTING)
 
 

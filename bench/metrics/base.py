@@ -7,90 +7,26 @@ as FID, from features that are taken once of each image.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Container, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkable
+from collections.abc import Callable, Container
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, cast
 
-from bench import identity
+from bench import direction, identity
 from bench.errors import UserError
 from bench.kinship import KINDS, Trait
+from bench.metrics.protocols import Differentiable, PairScorer, Scorer, SetScorer, Value
+from bench.moved import deprecated
 from bench.needs.base import Made, Need
 
 if TYPE_CHECKING:
-    import numpy as np
-    import torch
-    from numpy.typing import NDArray
-
     from bench.prompts.base import Prompt
 
+__all__ = ["Differentiable", "Kind", "MetricEntry", "Overall", "PairScorer", "Scorer", "SetScorer", "Value"]
+
 Kind = Literal["image", "pair", "set"]
-
-
-@dataclass(frozen=True)
-class Value:
-    """A score and, where the metric can say more, details that go into the ledger as JSON."""
-
-    value: float
-    detail: dict[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def failed(cls, reason: str) -> Value:
-        """What a scorer gives where it has no value: the score is marked failed for that reason, a line."""
-        return cls(math.nan, {"failed": reason})
-
-    @property
-    def reason(self) -> str | None:
-        """Why there is no value; None where there is one."""
-        if math.isfinite(self.value):
-            return None
-        return str(self.detail.get("failed") or f"its score is not finite ({self.value})")
-
-
-class Scorer(Protocol):
-    """A loaded metric of the kind `image`."""
-
-    def score(self, images: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> list[Value]:
-        """One value an image; images are (H, W, 3) uint8. The value may not depend on the rest of the batch.
-
-        A value that is not finite is marked failed with its image; the others are kept.
-        """
-        ...
-
-
-class PairScorer(Protocol):
-    """A loaded metric of the kind `pair`."""
-
-    def score_pairs(
-        self, baseline_images: Sequence[np.ndarray], method_images: Sequence[np.ndarray], prompts: Sequence[Prompt]
-    ) -> list[Value]:
-        """One value in [0, 1] a prompt: the probability, or share, by which the method's image is preferred to the
-        baseline's; a tie is 0.5. Images are (H, W, 3) uint8. A value outside [0, 1] stops the run with a UserError,
-        one that is not a number is marked failed.
-
-        Where the order of the two images matters, the entry says `both_orders`: the scorer is then asked a second time
-        with the images exchanged, and p and 1 - p' are averaged. Two equal images are a tie and are not asked about.
-        """
-        ...
-
-
-class SetScorer(Protocol):
-    """A loaded metric of the kind `set`; the value of a set is `MetricEntry.value`, which needs no scorer."""
-
-    def features(self, images: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> NDArray[np.floating[Any]]:
-        """(B, D) finite features of images (H, W, 3) uint8, kept as float32. D is always the same, and a row may not
-        depend on the rest of the batch. Anything else stops the run with a UserError.
-        """
-        ...
-
-
-@runtime_checkable
-class Differentiable(Protocol):
-    """What a scorer may have beside `score`: values that a gradient flows through, for what climbs a metric."""
-
-    def differentiable(self, images: torch.Tensor, prompts: Sequence[Prompt]) -> torch.Tensor:
-        """(B,) values of images (B, 3, H, W), fp32 in [0, 1]; of whole grey levels they are `score`'s, to rounding."""
-        ...
+Overall = Literal["images", "categories", "none"]
+_FIRST_KEY = "include"
+"""The one kind of metadata that there was at first: in this release, of plugins from then, which name no key."""
 
 
 @dataclass(frozen=True)
@@ -112,8 +48,16 @@ class MetricEntry:
     leave it out. A pair metric has one without saying so."""
     needs_metadata: bool = False
     """Whether it judges only prompts that carry metadata of its kind."""
-    metadata_key: str = "include"
-    """The key that such metadata has: `include` in GenEval's; prompts with metadata of another kind are not judged."""
+    metadata_key: str = ""
+    """The key that such metadata has; prompts with metadata of another kind are not judged."""
+    categories: tuple[str, ...] = ()
+    """The categories of prompts by which its source reports it, in the source's order, such as GenEval's six tasks."""
+    category: Callable[[Prompt], str] | None = None
+    """`category(prompt)`: which of `categories` a prompt is in, another answer meaning none of them. None: it is the
+    category that the prompt set gives the prompt."""
+    overall: Overall = "images"
+    """What its overall number is: the mean over `images`; over the means of its `categories`, each counting the same,
+    as GenEval's; or `none`, where categories have scores of different kinds, so that their mean is no quantity."""
     partial: bool = False
     """Whether it judges a part of the pairs only, as people do: what it has not judged is not missing."""
     twin_of: tuple[str, ...] = ()
@@ -181,6 +125,11 @@ class MetricEntry:
             raise ValueError(f"metric {self.name!r} is of the kind {self.kind!r}: only a set has groups by prompt")
         if self.both_orders and self.kind != "pair":
             raise ValueError(f"metric {self.name!r} is of the kind {self.kind!r}: only a pair has two orders")
+        if self.overall != "images" and not self.categories:
+            raise ValueError(f"metric {self.name!r}: overall {self.overall!r} is of categories, and it has none")
+        if self.needs_metadata and not self.metadata_key:
+            deprecated(f"metric {self.name!r}: needs_metadata without metadata_key; say metadata_key={_FIRST_KEY!r}")
+            object.__setattr__(self, "metadata_key", _FIRST_KEY)
         if unknown := {trait.kind for trait in self.made_of} - {*KINDS}:
             raise ValueError(f"metric {self.name!r}: made_of: {min(unknown)!r} is none of {', '.join(KINDS)}")
 
@@ -202,6 +151,15 @@ class MetricEntry:
         """Whether its digest is of files that somebody put here, which another machine may not have."""
         sources = [need.source for need in self.needs()]
         return any(isinstance(s, Made) for s in sources) and all(s.here() for s in sources if isinstance(s, Made))
+
+    @property
+    def sign(self) -> int:
+        """1 where a higher value is better, -1 where a lower one is; `bench.direction` turns differences by it."""
+        return direction.sign(self)
+
+    def category_of(self, prompt: Prompt) -> str:
+        """Which of `categories` a prompt is in; another word, or none, where it is in none of them."""
+        return prompt.category if self.category is None else self.category(prompt)
 
     def judges(self, carried: Container[str] | None) -> bool:
         """Whether it judges a prompt that carries this metadata, or metadata with these keys."""

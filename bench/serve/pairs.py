@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import registry
+from bench import direction, registry
 from bench.errors import UserError
 from bench.pairing import Source, setting_of
 from bench.store.rows import Cell, Setting, Shown
@@ -139,10 +139,9 @@ def _scores(run: Source, digest: str | None, key: str, baseline: str | None) -> 
 def _score(metric: str, value: float, base: float | None) -> Score:
     if base is None:
         return Score(metric, value)
-    known = metric in registry.names("metrics")
-    better = (value - base) * (1 if not known or registry.get("metrics", metric).higher_is_better else -1)
-    tone = "" if not known or better == 0 else "better" if better > 0 else "worse"
-    return Score(metric, value, value - base, tone)
+    change = value - base
+    better = direction.gain(change, registry.get("metrics", metric)) if metric in registry.names("metrics") else 0.0
+    return Score(metric, value, change, "better" if better > 0 else "worse" if better < 0 else "")
 
 
 def _said(setting: Setting) -> str:

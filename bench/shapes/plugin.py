@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from bench.digests import file_digest
-from bench.kinship import Trait
+from bench.kinship import GENEVAL_TASKS, Trait
 from bench.metrics.base import MetricEntry, PairScorer, Scorer, SetScorer
 from bench.metrics.distances import OverPrompts, frechet, spread, vendi
 from bench.models.base import ModelEntry, folder_digest
@@ -264,6 +264,9 @@ geneval = MetricEntry(
     scale="0 to 1",
     bounds=(0, 1),
     needs_metadata=True,
+    metadata_key="include",
+    categories=GENEVAL_TASKS,
+    overall="categories",
     twin_of=("geneval",),
     about="the public rules on the exact detector's boxes",
     license=_RULE,
@@ -349,6 +352,7 @@ mps = MetricEntry(
     identify=lambda: "crowd-1",
     scale="0.5 is the baseline",
     needs_metadata=True,
+    metadata_key="include",
     twin_of=("mps",),
     kind="pair",
     about="share of a crowd that prefers the image, by the rule its votes are drawn from; uses the exact detector, and "
@@ -367,6 +371,9 @@ compbench_score = MetricEntry(
     scale="0 to 1",
     bounds=(0, 1),
     needs_metadata=True,
+    metadata_key="include",
+    categories=GENEVAL_TASKS,
+    overall="categories",
     twin_of=("t2i_compbench",),
     about="soft scores of attributes, counts and places on the exact detector, which it shares with shapes-geneval",
     license=_RULE,
