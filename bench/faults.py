@@ -16,7 +16,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import identity
+from bench import identity, interactive
 from bench.errors import MethodFault, UserError, first_line
 from bench.methods.base import Chain, Method
 from bench.sampling import session as loop
@@ -50,7 +50,9 @@ def fault_of(chain: Chain, error: Exception) -> str | None:
 def _files(chain: Chain) -> set[str]:
     """Where the code of a chain's methods stands; a hook may be inherited from a class of another file."""
     classes = {c for m in chain.links for c in type(m).__mro__ if issubclass(c, Method) and c not in (Method, Chain)}
-    return {str(getattr(sys.modules.get(c.__module__), "__file__", "")) for c in classes} - {""}
+    # What a notebook defines has no file; its tracebacks name the cell.
+    files = (getattr(sys.modules.get(c.__module__), "__file__", None) or interactive.code_file(c) for c in classes)
+    return {str(file) for file in files} - {""}
 
 
 def _alone(method: Method) -> bool:
@@ -71,7 +73,8 @@ def described(error: Exception, frame: traceback.FrameSummary | None = None) -> 
     frames = traceback.extract_tb(error.__traceback__)
     at = frame or (frames[-1] if frames else None)
     of = identity.owner(at.filename) if at else None
-    where = f" ({Path(at.filename).name}:{at.lineno}{f' of {of}' if of else ''})" if at else ""
+    name = Path(at.filename).name if at else ""
+    where = f" ({name}:{at.lineno}{f' of {of}' if of not in (None, name) else ''})" if at else ""
     return f"{type(error).__name__}: {first_line(error)}{where}"
 
 
@@ -82,7 +85,8 @@ def of_plugin(error: BaseException) -> str | None:
             return None
         if package := identity.owner(frame.filename):
             at = f"{frame.filename}:{frame.lineno}"
-            return f"{at}: {type(error).__name__}: {first_line(error)}; this is code of the package {package}"
+            whose = "the plugin" if package == Path(frame.filename).name else "the package"
+            return f"{at}: {type(error).__name__}: {first_line(error)}; this is code of {whose} {package}"
     return None
 
 

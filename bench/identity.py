@@ -107,6 +107,8 @@ Place = tuple[str, int, int]
 """A file with its time and size."""
 _kept = Kept()
 _files: dict[tuple[str, Place], Parts] = {}
+named: set[str] = set()
+"""Files that the user named as plugins."""
 _defined: dict[str, Part] = {}
 """What a notebook defines, by the root that stands for it."""
 _codes: dict[tuple[Any, ...], tuple[dict[str, Place | None], Code]] = {}
@@ -378,8 +380,13 @@ def _points() -> dict[str, str]:
 
 
 def owner(file: str) -> str | None:
-    """Whose a source file is, such as `my-package 1.2`, where another package brings it; None for all others."""
+    """Whose a source file is, such as `my-package 1.2`, where another package brings it; None for all others.
+
+    Of a file that the user named as a plugin, its name.
+    """
     path = Path(file)
+    if file in named:
+        return path.name
     for top, distribution in _points().items():
         for name in {top, *_packages_of(distribution)} - {*OWN}:
             origin, folders, _ = _top(name)

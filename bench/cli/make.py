@@ -81,7 +81,7 @@ def load_suite(options: argparse.Namespace) -> Suite:
 def suite_words(options: argparse.Namespace) -> str:
     """The suite and the options that choose what it needs, as another command is to be given them."""
     words = [str(options.suite), *(["--twin"] if options.twin else [])]
-    for name in ("set", "method", "metric"):
+    for name in ("plugin", "set", "method", "metric"):
         words += [word for value in getattr(options, name) for word in (f"--{name}", value)]
     return shlex.join(words)
 

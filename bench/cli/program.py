@@ -59,6 +59,10 @@ class Parser(argparse.ArgumentParser):
 def guarded(command: Command, options: argparse.Namespace) -> int:
     """A command's exit code, whatever becomes of it: mistakes and interruptions are one line, faults a traceback."""
     try:
+        for file in getattr(options, "plugin", ()):
+            from bench import plugins
+
+            plugins.load(file)
         return command(options)
     except BenchError as error:
         print(f"error: {plain(error)}", file=sys.stderr)
@@ -100,6 +104,9 @@ def commands(parser: argparse.ArgumentParser) -> Add:
     def add(name: str, command: Command, about: str) -> argparse.ArgumentParser:
         sub = subparsers.add_parser(name, help=about, description=about)
         sub.set_defaults(command=command)
+        sub.add_argument(
+            "--plugin", action="append", default=[], metavar="FILE.py", help="a file that defines plugins; repeatable"
+        )
         return sub
 
     return add
