@@ -58,18 +58,41 @@ def one(found: dict[str, Any], **rule: Any) -> gate.Verdict:
 
 
 @pytest.mark.parametrize(
-    ("delta", "low", "high", "threshold", "ok"),
+    ("delta", "low", "high", "threshold", "outcome"),
     [
-        (-0.10, -0.14, -0.06, -0.05, False),  # shown to be below
-        (-0.06, -0.10, -0.02, -0.05, True),  # may be below, but that is not shown
-        (0.00, -0.04, 0.04, -0.05, True),
-        (-0.09, -0.13, -0.05, -0.05, True),  # the bound itself is still allowed
-        (0.02, 0.00, 0.04, 0.05, False),  # a gain that was asked for is shown to be missing
+        (-0.10, -0.14, -0.06, -0.05, "failed"),  # shown to be below
+        (-0.06, -0.10, -0.02, -0.05, "inconclusive"),  # may be below, and that is not shown
+        (0.00, -0.04, 0.04, -0.05, "passed"),  # shown not to be below
+        (-0.09, -0.13, -0.05, -0.05, "inconclusive"),  # the bound itself is still allowed
+        (0.00, -0.05, 0.05, -0.05, "passed"),  # on either side
+        (0.02, 0.00, 0.04, 0.05, "failed"),  # a gain that was asked for is shown to be missing
     ],
 )
-def test_delta_is_decided_on_the_upper_bound(delta: float, low: float, high: float, threshold: float, ok: bool) -> None:
-    verdict = one(results(comparison(delta, low, high)), delta=threshold)
-    assert (verdict.ok, verdict.comparable) == (ok, True)
+def test_delta_is_decided_on_both_bounds(delta: float, low: float, high: float, threshold: float, outcome: str) -> None:
+    assert one(results(comparison(delta, low, high)), delta=threshold).outcome == outcome
+
+
+def test_an_inconclusive_rule_says_the_smallest_loss_that_n_could_have_ruled_out() -> None:
+    """From -0.06 down to -0.10: a loss of 0.04 beyond the threshold would be seen as often as not."""
+    verdict = one(results(comparison(-0.06, -0.10, -0.02)), delta=-0.05)
+    assert verdict.resolves == pytest.approx(0.04)
+    assert "neither shown to be at least -0.05 nor shown not to be" in verdict.sentence
+    assert verdict.sentence.endswith("this n could have ruled out a loss of 0.04 at the least")
+    decided = one(results(comparison(0.0, -0.04, 0.04)), delta=-0.05)
+    assert decided.resolves == pytest.approx(0.04)
+    assert "ruled out" not in decided.sentence
+
+
+def test_an_inconclusive_rule_is_no_failure_unless_it_is_asked_to_be() -> None:
+    verdicts = gate.check(
+        results(comparison(-0.06, -0.10, -0.02)), [Rule(metric="preference", delta=-0.05), Rule(metric="preference",
+        win_rate=0.1)],
+    )  # fmt: skip
+    assert {verdict.outcome for verdict in verdicts} == {"inconclusive", "passed"}
+    assert (gate.exit_code(verdicts), gate.exit_code(verdicts, "fail")) == (0, 1)
+    root = ET.fromstring(gate.junit(verdicts).encode())
+    assert (root.get("skipped"), root.get("failures"), root.get("errors")) == ("1", "0", "0")
+    assert gate.markdown(Judgement(verdicts)).count("| 🟡 inconclusive |") == 1, "a rule knows of no change"
 
 
 def test_lower_is_better_turns_the_sign() -> None:
@@ -88,10 +111,17 @@ def test_two_sided_also_fails_a_gain() -> None:
 
 
 @pytest.mark.parametrize(
-    ("threshold", "two_sided", "ok"), [(0.46, False, False), (0.45, False, True), (0.3, True, True)]
+    ("threshold", "two_sided", "outcome"),
+    [
+        (0.46, False, "failed"),
+        (0.45, False, "inconclusive"),
+        (0.34, False, "passed"),
+        (0.3, True, "passed"),
+        (0.4, True, "inconclusive"),
+    ],
 )
-def test_win_rate(threshold: float, two_sided: bool, ok: bool) -> None:
-    assert one(results(comparison(0, -1, 1)), win_rate=threshold, two_sided=two_sided).ok is ok
+def test_win_rate(threshold: float, two_sided: bool, outcome: str) -> None:
+    assert one(results(comparison(0, -1, 1)), win_rate=threshold, two_sided=two_sided).outcome == outcome
 
 
 def test_two_sided_win_rate_mirrors_at_one_half() -> None:
@@ -108,7 +138,7 @@ def test_more_looks_widen_the_interval() -> None:
     rule = Rule(metric="preference", delta=-0.05)
     assert not gate.check(found, [rule])[0].ok
     both = gate.check(found, [rule, Rule(metric="preference", win_rate=0.1)])
-    assert [verdict.ok for verdict in both] == [True, True]
+    assert [verdict.outcome for verdict in both] == ["inconclusive", "passed"]
     assert both[0].low == pytest.approx(-0.094 - half)
     assert both[0].high == pytest.approx(-0.094 + half)
     assert both[0].level == pytest.approx(0.975)
@@ -218,22 +248,22 @@ def test_bad_rules(given: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize(
     ("low", "high", "two_sided", "plausible", "shown"),
     [
-        (-0.04, 0.04, False, True, True),  # wholly at or above -0.05
-        (-0.06, 0.04, False, True, False),  # may be below -0.05: not contradicted, not shown
-        (-0.14, -0.06, False, False, False),
-        (-0.04, 0.06, True, True, False),  # may be above 0.05
-        (-0.04, 0.04, True, True, True),  # shown to be equivalent within 0.05
+        (-0.04, 0.04, False, "passed", "passed"),  # wholly at or above -0.05
+        (-0.06, 0.04, False, "inconclusive", "failed"),  # may be below -0.05: not contradicted, not shown
+        (-0.14, -0.06, False, "failed", "failed"),
+        (-0.04, 0.06, True, "inconclusive", "failed"),  # may be above 0.05
+        (-0.04, 0.04, True, "passed", "passed"),  # shown to be equivalent within 0.05
     ],
 )
 def test_shown_asks_for_the_whole_interval(
-    low: float, high: float, two_sided: bool, plausible: bool, shown: bool
+    low: float, high: float, two_sided: bool, plausible: str, shown: str
 ) -> None:
     # 100,000 prompts: Student's quantile is the normal one, so the interval stays as it is.
     found = results(comparison((low + high) / 2, low, high, n_prompts=100_000))
-    for require, ok in (("plausible", plausible), ("shown", shown)):
-        assert one(found, delta=-0.05, two_sided=two_sided, require=require).ok is ok
+    for require, outcome in (("plausible", plausible), ("shown", shown)):
+        assert one(found, delta=-0.05, two_sided=two_sided, require=require).outcome == outcome
     verdict = one(found, delta=-0.05, two_sided=two_sided, require="shown")
-    assert ("not shown to be at least -0.05" in verdict.sentence) is not shown
+    assert ("not shown to be at least -0.05" in verdict.sentence) is (shown == "failed")
 
 
 def test_too_few_prompts_show_nothing_unless_the_score_has_a_range() -> None:
@@ -242,7 +272,10 @@ def test_too_few_prompts_show_nothing_unless_the_score_has_a_range() -> None:
     verdict = one(found, delta=-0.05, require="shown")
     assert verdict.outcome == "not comparable"
     assert "too few prompts (12) to show how small a loss is" in verdict.sentence
-    assert one(found, delta=-0.05).outcome == "passed"
+    unsure = one(found, delta=-0.05)
+    assert unsure.outcome == "inconclusive"
+    assert "too few prompts (12) to show how small a loss is" in unsure.sentence
+    assert one(found, delta=0.05).outcome == "failed", "that a gain is missing is shown by any number"
     assert one(found, delta=0.05, require="shown").outcome == "failed", "that nothing is shown is known with any number"
     found["metrics"]["preference"]["bounds"] = [0, 1]
     assert one(found, delta=-0.05, require="shown").outcome == "passed"
@@ -282,19 +315,22 @@ def timed(ratio: float, low: Any, high: Any, **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("ratio", "low", "high", "plausible", "shown"),
     [
-        (1.25, 1.15, 1.36, True, False),  # above 1.2, but that is not shown
-        (1.30, 1.22, 1.39, False, False),
-        (1.10, 1.05, 1.15, True, True),
-        (1.15, 1.08, 1.22, True, False),
+        (1.25, 1.15, 1.36, "inconclusive", "failed"),  # above 1.2, but that is not shown
+        (1.30, 1.22, 1.39, "failed", "failed"),
+        (1.10, 1.05, 1.15, "passed", "passed"),
+        (1.15, 1.08, 1.22, "inconclusive", "failed"),
     ],
 )
 def test_a_ratio_with_an_interval_fails_on_its_lower_bound(
-    ratio: float, low: float, high: float, plausible: bool, shown: bool
+    ratio: float, low: float, high: float, plausible: str, shown: str
 ) -> None:
     found = timed(ratio, low, high)
-    assert one(found, metric="noise_ms", ratio=1.2).ok is plausible
-    assert one(found, metric="noise_ms", ratio=1.2, require="shown").ok is shown
-    assert "times standard" in one(found, metric="noise_ms", ratio=1.2).sentence
+    verdict = one(found, metric="noise_ms", ratio=1.2)
+    assert verdict.outcome == plausible
+    assert one(found, metric="noise_ms", ratio=1.2, require="shown").outcome == shown
+    assert "times standard" in verdict.sentence
+    factor = f"so many batches could have ruled out a factor of {high / ratio:.3g} at the least"
+    assert (factor in verdict.sentence) is (plausible == "inconclusive")
 
 
 def test_a_ratio_with_an_interval_is_a_look() -> None:
@@ -303,7 +339,7 @@ def test_a_ratio_with_an_interval_is_a_look() -> None:
     assert not one(found, metric="noise_ms", ratio=1.2).ok
     rules = [Rule(metric="noise_ms", ratio=1.2)] * 2
     verdicts = gate.check(found, rules)
-    assert [verdict.outcome for verdict in verdicts] == ["passed", "passed"]
+    assert [verdict.outcome for verdict in verdicts] == ["inconclusive", "inconclusive"]
     assert verdicts[0].low == pytest.approx(1.3 * (1.205 / 1.3) ** 1.1436, rel=1e-4)
 
 

@@ -16,6 +16,7 @@ import yaml
 from conftest import LIMIT, TINY, Bench, Run
 
 from bench.cli import _parser
+from bench.errors import BenchError, UserError
 from bench.store import Ledger
 
 ROOT = Path(__file__).parents[1]
@@ -62,7 +63,7 @@ def test_gate_and_run_gate_say_the_same_and_write_the_same(
         first = gated.arguments("--gate") if way == "run" else ["gate", gated.folder]
         done = bench(*first, "--baseline", frozen, *options, "--verbose")
         assert done.code == 0, done.out + done.err
-        verdicts = [line for line in done.out.splitlines() if re.match("ok: |gate: ", line)]
+        verdicts = [line for line in done.out.splitlines() if re.match("ok: |inconclusive: |gate: ", line)]
         texts = [path.read_text() for path in files.values()]
         # What a run made of what it judges is not known to `gate`.
         own = [line for line in json.loads(texts[0])["notes"] if line.startswith("judged: ")]
@@ -73,11 +74,12 @@ def test_gate_and_run_gate_say_the_same_and_write_the_same(
     assert told[0] == told[1]
     lines, as_json, junit, markdown = told[0]
     report = json.loads(as_json)
-    assert (report["outcome"], report["exit_code"], report["baseline"]) == ("passed", 0, "tiny.json")
+    assert (report["outcome"], report["exit_code"], report["baseline"]) == ("inconclusive", 0, "tiny.json")
     assert {verdict["check"] for verdict in report["verdicts"]} == {"rule", "baseline"}
-    assert lines[-1] == f"gate: passed ({len(report['verdicts'])} passed, 0 not comparable, 0 failed)"
+    passed = len(report["verdicts"]) - 1  # four prompts show no loss of a score without a range to be small
+    assert lines[-1] == f"gate: inconclusive ({passed} passed, 1 inconclusive, 0 not comparable, 0 failed)"
     assert ET.fromstring(junit.encode()).get("tests") == str(len(report["verdicts"]))
-    assert markdown.startswith("## Gate: passed\n")
+    assert markdown.startswith("## Gate: inconclusive\n")
 
 
 def test_the_sentence_that_failed_is_printed_last_before_the_sum(bench: Bench, gated: Run) -> None:
@@ -86,7 +88,8 @@ def test_the_sentence_that_failed_is_printed_last_before_the_sum(bench: Bench, g
     assert done.code == 1
     *_, failed, total = done.out.splitlines()
     assert failed.startswith("FAILED: inversion on calls, shapes-sdxl (ddim, 4 steps, g 5.0): 1.5 times standard")
-    assert total == "gate: failed (1 passed, 0 not comparable, 1 failed)"
+    assert failed.endswith(" (2 verdicts: 1 failed, 1 inconclusive)")
+    assert total == "gate: failed (0 passed, 1 inconclusive, 0 not comparable, 1 failed)"
 
 
 def test_the_summary_of_a_github_job_is_added_to(
@@ -97,8 +100,8 @@ def test_the_summary_of_a_github_job_is_added_to(
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(page))
     assert bench(*gated.arguments("--gate")).code == 0
     assert bench("gate", gated.folder, "--baseline", frozen).code == 0
-    assert page.read_text().startswith("before\n## Gate: passed")
-    assert page.read_text().count("## Gate: passed") == 2
+    assert page.read_text().startswith("before\n## Gate: inconclusive")
+    assert page.read_text().count("## Gate: inconclusive") == 2
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "no" / "folder"))
     done = bench("gate", gated.folder, "--baseline", frozen)
     assert done.code == 0, "a verdict stands where the page cannot be written"
@@ -223,6 +226,7 @@ def test_a_mistake_is_told_before_the_run_rather_than_after(bench: Bench, tiny: 
         (["--gate", "--tolerance", "0.1"], "--tolerance: only a baseline reads it; give --baseline FILE"),
         (["--gate", "--require", "shown"], "or write `require: shown` in the suite's rule"),
         (["--require", "shown"], "--require: only a baseline reads it; give --baseline FILE"),
+        (["--inconclusive", "fail"], "--inconclusive: nothing is judged without --gate or --baseline FILE"),
     ):
         done = bench("run", tiny, "--runs", tmp_path / "runs", *options)
         assert done.code == 2
@@ -239,7 +243,6 @@ def test_an_option_that_only_a_baseline_reads_is_a_mistake_without_one(bench: Be
             "--require: only a baseline reads it; give --baseline FILE, or write `require: shown`",
         ),
         (["--two-sided"], "--two-sided: only a baseline reads it; give --baseline FILE, or write `two_sided: true`"),
-        (["--inconclusive", "fail"], "--inconclusive: only a baseline reads it; give --baseline FILE, or leave it out"),
     ):
         done = bench("gate", gated.folder, *options)
         assert done.code == 2, options
@@ -256,6 +259,65 @@ def test_a_form_that_cannot_be_written_does_not_cost_the_others(
     assert done.code == 2
     assert "gate.xml: cannot be written" in done.error
     assert json.loads(json_file.read_text())["outcome"] == "passed"
+
+
+def test_an_inconclusive_rule_fails_where_that_is_asked_for(bench: Bench, gated: Run) -> None:
+    bench(*gated.arguments())
+    codes = [bench("gate", gated.folder, "--inconclusive", what).code for what in ("pass", "fail")]
+    assert codes == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (UserError("the checkpoint is damaged"), 2, "the checkpoint is damaged"),
+        (BenchError("the scorer answered nothing"), 4, "the scorer answered nothing"),
+        (ZeroDivisionError("division by zero"), 4, "ZeroDivisionError: division by zero"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_a_fault_of_the_run_writes_the_forms_with_its_reason_and_keeps_its_exit_code(
+    bench: Bench,
+    gated: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    code: int,
+    said: str,
+) -> None:
+    def broken(*arguments: Any, **options: Any) -> None:
+        raise error
+
+    files = {name: tmp_path / f"g.{name}" for name in ("json", "junit", "markdown")}
+    for path in files.values():
+        path.write_text("of a run before, which passed")
+    monkeypatch.setattr("bench.score.score", broken)
+    done = bench(*gated.arguments("--gate", "--no-cache", "--runs", tmp_path / "new",
+                                  *[part for name, path in files.items() for part in (f"--{name}", path)]))  # fmt: skip
+    assert done.code == code, done.err
+    report = json.loads(files["json"].read_text())
+    assert (report["exit_code"], report["outcome"], report["verdicts"][0]["sentence"]) == (code, "not comparable", said)
+    root = ET.fromstring(files["junit"].read_bytes())
+    assert (root.get("errors"), str(root.findall(".//error")[0].get("message"))) == ("1", said)
+    assert said in files["markdown"].read_text()
+
+
+def test_a_suite_that_cannot_be_read_writes_the_forms_too(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text("models: [none]")
+    done = bench("run", tmp_path / "s.yaml", "--gate", "--json", tmp_path / "g.json")
+    assert done.code == 2
+    assert (
+        done.error.removeprefix("error: ") == json.loads((tmp_path / "g.json").read_text())["verdicts"][0]["sentence"]
+    )
+
+
+def test_a_form_that_cannot_be_written_does_not_hide_a_fault(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = bench("gate", tmp_path / "none", "--json", tmp_path / "file" / "g.json")
+    assert done.code == 2
+    assert "none" in done.error
+    assert "note: " in done.err
+    assert "cannot be written" in done.err
 
 
 def test_a_suite_without_gates_is_not_comparable(bench: Bench, finished: Run) -> None:

@@ -78,8 +78,17 @@ def test_images_that_changed_are_counted_over_all_settings_of_a_method() -> None
                      metric=metric, images=100, images_changed=changed)
         for steps, changed in ((10, 0), (50, 3)) for metric in ("one", "other")
     ]  # fmt: skip
-    words: dict[Any, str] = {"passed": "ok"}
-    assert list(gate.by_method(rows, words)) == ["ok: method: 4 verdicts, 3 of 200 images changed"]
+    assert list(gate.by_method(rows)) == ["ok: method: 4 verdicts, 3 of 200 images changed"]
+
+
+def test_the_line_of_a_method_that_failed_counts_what_else_became_of_it() -> None:
+    outcomes = ("passed", "inconclusive", "failed", "inconclusive", "passed", "passed")
+    rows = [
+        gate.Verdict(check="baseline", rule="r", method="method", outcome=outcome, sentence=f"it {outcome}")
+        for outcome in outcomes
+    ]
+    assert list(gate.by_method(rows)) == ["FAILED: it failed (6 verdicts: 1 failed, 2 inconclusive, 3 passed)"]
+    assert list(gate.by_method(rows[1:2])) == ["changed, inconclusive: it inconclusive"]
 
 
 def _repaint(ledger: Any) -> None:
@@ -212,6 +221,23 @@ def test_two_tolerances_of_one_metric_are_an_error(given: list[str]) -> None:
 def test_a_tolerance_that_nothing_reads_is_an_error(world: World) -> None:
     with pytest.raises(UserError, match="every metric that is compared has one of its own"):
         against(world, drawn(0), drawn(0), tolerance=gate.tolerances(["0.1", f"{METRIC}=0.2"]))
+
+
+def test_a_tolerance_that_nothing_will_read_is_found_before_the_run(
+    bench: Bench, finished: Run, tmp_path: Path
+) -> None:
+    """The suite no longer has the metric; one that `bench score` added to the run is read."""
+    frozen, copy = tmp_path / "b.json", finished.copy(tmp_path)
+    assert bench("baseline", "freeze", copy.folder, "--out", frozen).code == 0
+    fewer = tmp_path / "fewer.yaml"
+    fewer.write_text(copy.suite.read_text().replace("shapes-geneval, shapes-clipscore]", "shapes-geneval]"))
+    assert "clipscore" not in fewer.read_text()
+    given = ("--limit", 4, "--runs", tmp_path / "new", "--baseline", frozen, "--tolerance", "shapes-clipscore=0.1")
+    done = bench("run", fewer, *given)
+    assert done.code == 2
+    assert "--tolerance shapes-clipscore=...: nothing is compared on shapes-clipscore" in done.error
+    assert not (tmp_path / "new").exists()
+    assert bench(*copy.arguments("--baseline", frozen, "--tolerance", "shapes-clipscore=0.1")).code == 0
 
 
 def test_a_sentence_says_what_widened_its_interval(world: World) -> None:

@@ -6,14 +6,16 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.cli.program import Add, say
+from bench.cli.program import Add, code_of, say
 
 if TYPE_CHECKING:
     from bench.gate import Judgement, Tolerance
-    from bench.gate.verdicts import Outcome, Results
+    from bench.gate.verdicts import Results
     from bench.suite import Suite
 
 
@@ -59,7 +61,7 @@ def gate_options(parser: argparse.ArgumentParser) -> None:
         "--inconclusive",
         choices=["pass", "fail"],
         default="pass",
-        help="what a change counts as that is neither shown to be harmless nor to be harmful: exit 0 (pass, the "
+        help="what a verdict counts as that is neither shown to keep to its rule nor shown not to: exit 0 (pass, the "
         "default) or 1 (fail)",
     )
     parser.add_argument("--verbose", action="store_true", help="print every verdict, not a line a method")
@@ -71,19 +73,34 @@ def gate_options(parser: argparse.ArgumentParser) -> None:
 def check_options(options: argparse.Namespace) -> None:
     """Find a baseline that cannot be read, or an option without a gate, before hours of a run rather than after."""
     from bench import gate
-    from bench.errors import NotComparable, UserError
+    from bench.errors import UserError
 
     asked = options.gate or options.baseline
     for name in ("junit", "markdown", "json", "tolerance"):
         if getattr(options, name) and not asked:
             raise UserError(f"--{name}: nothing is judged without --gate or --baseline FILE; add one of them")
+    if options.inconclusive != "pass" and not asked:
+        raise UserError("--inconclusive: nothing is judged without --gate or --baseline FILE; add one of them")
     given = _compared_by(options)
     if options.baseline:
-        try:
-            gate.check_tolerances(gate.load(options.baseline), given)
-        except NotComparable as error:
-            write_uncompared(error, options)
-            raise
+        gate.check_tolerances(gate.load(options.baseline), given)
+
+
+def check_read(options: argparse.Namespace, suite: Suite) -> None:
+    """Find a tolerance that no comparison of this suite will read, before its run."""
+    from bench import gate
+    from bench.results import metrics_of
+    from bench.store import Ledger
+
+    given = gate.tolerances(options.tolerance)
+    if not (options.baseline and given):
+        return
+    folder, metrics = options.runs / f"{suite.name}-{suite.id}", list(suite.metrics)
+    if (folder / "ledger.sqlite").is_file():
+        ledger = Ledger(folder, read_only=True)
+        metrics = metrics_of(ledger, suite)
+        ledger.close()
+    gate.check_unread(gate.load(options.baseline), given, suite, metrics)
 
 
 def _compared_by(options: argparse.Namespace) -> dict[str, Tolerance]:
@@ -98,7 +115,6 @@ def _compared_by(options: argparse.Namespace) -> dict[str, Tolerance]:
         ("tolerance", given, "leave it out"),
         ("require", options.require != "plausible", "write `require: shown` in the suite's rule"),
         ("two-sided", options.two_sided, "write `two_sided: true` in the suite's rule"),
-        ("inconclusive", options.inconclusive != "pass", "leave it out: no rule of a suite is inconclusive"),
     ):
         if asked:
             raise UserError(f"--{name}: only a baseline reads it; give --baseline FILE, or {instead}")
@@ -141,28 +157,44 @@ def verdicts_of(
 
 
 def cmd_gate(options: argparse.Namespace) -> int:
-    from bench.errors import NotComparable
+    with forms_of_faults(options):
+        judged, results = _gate(options)
+    return tell(judged, results, options)
+
+
+@contextmanager
+def forms_of_faults(options: argparse.Namespace) -> Iterator[None]:
+    """Write the forms that were asked for where an error ends the command: no reader takes an old file for this one.
+
+    The error, and so the exit code, stays what it is.
+    """
+    from bench.errors import UserError
 
     try:
-        return _gate(options)
-    except NotComparable as error:
-        write_uncompared(error, options)
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        if not isinstance(error, BrokenPipeError):
+            try:
+                _write_forms(unjudged(error, options), None, options)
+            except UserError as second:
+                print(f"note: {second}", file=sys.stderr)
         raise
 
 
-def write_uncompared(error: Exception, options: argparse.Namespace) -> Judgement:
-    """Write the forms that were asked for where nothing could be compared: no reader takes an old file for this one."""
+def unjudged(error: BaseException, options: argparse.Namespace) -> Judgement:
+    """The one verdict of a command that an error ended: nothing could be compared, and why."""
     from bench import gate
+    from bench.errors import BenchError, first_line
 
+    said = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {first_line(error)}"
+    said = "interrupted" if isinstance(error, KeyboardInterrupt) else said
     verdict = gate.Verdict(check="baseline" if options.baseline else "rule", rule="gate", method="every method",
-                           outcome="not comparable", sentence=str(error))  # fmt: skip
+                           outcome="not comparable", sentence=said)  # fmt: skip
     name = options.baseline.name if options.baseline else None
-    judged = gate.Judgement([verdict], baseline=name, inconclusive=options.inconclusive)
-    _write_forms(judged, None, options)
-    return judged
+    return gate.Judgement([verdict], baseline=name, inconclusive=options.inconclusive, fault=code_of(error))
 
 
-def _gate(options: argparse.Namespace) -> int:
+def _gate(options: argparse.Namespace) -> tuple[Judgement, Results]:
     from bench.errors import NotComparable
     from bench.results import compute, load_suite
     from bench.store import Ledger
@@ -176,7 +208,7 @@ def _gate(options: argparse.Namespace) -> int:
     ledger.close()
     gates = bool(suite.gates)
     judged = verdicts_of(results, suite, suite_gates=gates, baseline=options.baseline, run=options.run, options=options)
-    return tell(judged, results, options)
+    return judged, results
 
 
 def tell(judged: Judgement, results: Results, options: argparse.Namespace) -> int:
@@ -190,22 +222,14 @@ def tell(judged: Judgement, results: Results, options: argparse.Namespace) -> in
         print(f"note: {note}", file=sys.stderr)
     worst_last = sorted(judged.verdicts, key=lambda v: gate.ORDER.index(v.outcome), reverse=True)
     if options.verbose:
-        say(f"{_WORDS[verdict.outcome]}: {verdict.sentence}" for verdict in worst_last)
+        say(f"{gate.mark_of(verdict)}: {verdict.sentence}" for verdict in worst_last)
     else:
-        say(gate.by_method(worst_last, _WORDS))
+        say(gate.by_method(worst_last))
     counts = ", ".join(f"{number} {name}" for name, number in gate.counted(judged.verdicts).items())
     print(f"gate: {gate.overall(judged.verdicts)} ({counts})")
     _summarise(gate.markdown(judged))
     _write_forms(judged, results, options)
     return judged.exit_code
-
-
-_WORDS: dict[Outcome, str] = {
-    "passed": "ok",
-    "inconclusive": "changed, inconclusive",
-    "not comparable": "not comparable",
-    "failed": "FAILED",
-}
 
 
 def _write_forms(judged: Judgement, results: Results | None, options: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.cli.judge import check_options, gate_options, tell, verdicts_of, write_uncompared
+from bench.cli.judge import check_options, check_read, forms_of_faults, gate_options, tell, unjudged, verdicts_of
 from bench.cli.program import Add, positive, say
 from bench.errors import NotComparable, UserError
 
@@ -94,17 +94,29 @@ def cache_folder(options: argparse.Namespace) -> Path:
 
 
 def cmd_run(options: argparse.Namespace) -> int:
-    from bench.stages import run
-
     if options.generate_only and (options.gate or options.baseline):
         raise UserError(
             "--generate-only: nothing is scored, so --gate and --baseline have nothing to judge; leave them out"
         )
-    check_options(options)
-    suite = load_suite(options)
+    if not (options.gate or options.baseline):
+        check_options(options)
+        return _tell_run(_run(options, load_suite(options)), options)
+    with forms_of_faults(options):
+        check_options(options)
+        suite = load_suite(options)
+        check_read(options, suite)
+        done = _run(options, suite)
+        _tell_run(done, options)
+        judged = _judged(done, suite, options)
+    return tell(judged, done.results, options)
+
+
+def _run(options: argparse.Namespace, suite: Suite) -> Outcome:
+    from bench.stages import run
+
     for note in suite.notes:
         print(f"note: {note}", file=sys.stderr)
-    done = run(
+    return run(
         suite,
         runs=options.runs,
         cache=None if options.no_cache else cache_folder(options),
@@ -116,6 +128,10 @@ def cmd_run(options: argparse.Namespace) -> int:
         gate=options.gate or options.baseline is not None,
         other_code="regenerate" if options.regenerate else "keep" if options.keep_images else None,
     )
+
+
+def _tell_run(done: Outcome, options: argparse.Namespace) -> int:
+    """What the run says on the terminal; returns its exit code where nothing is judged."""
     if options.generate_only:
         return _tell_generated(done)
     from bench.report import headline, sentences
@@ -129,19 +145,21 @@ def cmd_run(options: argparse.Namespace) -> int:
     print(f"report: {done.folder / 'report.html'}")
     tell_failed(done.failed)
     tell_unscored(done.unscored)
-    if not (options.gate or options.baseline):
-        return NotComparable.exit_code if done.failed or done.unscored else 0
+    return NotComparable.exit_code if done.failed or done.unscored else 0
+
+
+def _judged(done: Outcome, suite: Suite, options: argparse.Namespace) -> Judgement:
     try:
         judged = verdicts_of(
             done.results, suite, suite_gates=options.gate, baseline=options.baseline, run=done.folder, options=options
         )
     except NotComparable as error:
-        keep(write_uncompared(error, options), done)
+        keep(unjudged(error, options), done)
         raise
     if done.reuse:
         judged.notes.insert(0, f"judged: {done.reuse.line()}")
     keep(judged, done)
-    return tell(judged, done.results, options)
+    return judged
 
 
 def keep(judged: Judgement, done: Outcome) -> None:

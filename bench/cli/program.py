@@ -66,10 +66,10 @@ def guarded(command: Command, options: argparse.Namespace) -> int:
         return command(options)
     except BenchError as error:
         print(f"error: {plain(error)}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
+        return code_of(error)
+    except KeyboardInterrupt as stop:
         print("interrupted; what is finished is kept, run the same command again to go on", file=sys.stderr)
-        return 130
+        return code_of(stop)
     except BrokenPipeError:
         # The reader (`| head`) has gone; that is no fault, and Python must not complain when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -80,9 +80,20 @@ def guarded(command: Command, options: argparse.Namespace) -> int:
 
         if said := of_plugin(error):
             print(f"error: {plain(said)}; report it to its authors, with the lines above", file=sys.stderr)
-            return 2
+            return code_of(error)
         print("error: this is a fault of ours, please report it with the lines above", file=sys.stderr)
-        return 4
+        return code_of(error)
+
+
+def code_of(error: BaseException) -> int:
+    """The exit code of a command that this ends."""
+    if isinstance(error, BenchError):
+        return error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    from bench.faults import of_plugin
+
+    return UserError.exit_code if of_plugin(error) else BenchError.exit_code
 
 
 def plain(text: object) -> str:

@@ -242,9 +242,13 @@ class _Pairing:
             found = look.answer
             if found is None:
                 return self._cannot(row, quantity, f"{what}: one prompt says nothing of others")()
-            outcome, why = ("passed", "") if same else limits.compared(found)
-            if look.few and limits.require == "shown" and outcome == "passed" and not same:
-                return self._cannot(row, quantity, f"{what}: {too_few(look)}")()
+            outcome, why = ("passed", "") if same else limits.decide(found)
+            if outcome == "inconclusive":
+                why = "neither shown to be harmless nor shown to be harmful"
+            if look.few and outcome == "passed" and not same:
+                if limits.require == "shown":
+                    return self._cannot(row, quantity, f"{what}: {too_few(look)}")()
+                outcome, why = "inconclusive", too_few(look)
             if same:
                 scores = quantity == "change" and of.kind == "image"
                 sentence = f"{what} exactly 0" + (f", the same {row['n']} scores" if scores else "")

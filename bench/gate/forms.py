@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -20,6 +20,11 @@ def said_of(verdict: Verdict) -> str:
     return "changed, inconclusive" if changed else verdict.outcome
 
 
+def mark_of(verdict: Verdict) -> str:
+    """What a line on the terminal starts with: `FAILED` is to be seen in a log, `ok` not to be."""
+    return {"passed": "ok", "failed": "FAILED"}.get(verdict.outcome, said_of(verdict))
+
+
 class Report(BaseModel):
     """A gate's answer as JSON."""
 
@@ -31,9 +36,10 @@ class Report(BaseModel):
     kind: Literal["noisebench gate"]
     outcome: Outcome
     """The worst of all verdicts; a gate without verdicts is not comparable."""
-    exit_code: Literal[0, 1, 3]
+    exit_code: int
+    """0, 1 or 3 as the verdicts say; any other is of the error that ended the command before."""
     run: str
-    """Name of the run folder."""
+    """Name of the run folder; empty where there is none."""
     suite: str
     suite_id: str
     baseline: str | None
@@ -52,7 +58,7 @@ def as_json(judgement: Judgement, results: Results | None) -> dict[str, Any]:
         schema=1,
         kind="noisebench gate",
         outcome=overall(judgement.verdicts),
-        exit_code=judgement.exit_code,  # type: ignore[arg-type]
+        exit_code=judgement.exit_code,
         run=results["run"]["folder"] if results else "",
         suite=results["suite"]["name"] if results else "",
         suite_id=results["suite"]["id"] if results else "",
@@ -64,8 +70,8 @@ def as_json(judgement: Judgement, results: Results | None) -> dict[str, Any]:
     return report.model_dump(mode="json", by_alias=True)
 
 
-def by_method(verdicts: Sequence[Verdict], words: Mapping[Outcome, str]) -> Iterator[str]:
-    """A line a method, the worst last: its outcome, images that changed, and the worst finding."""
+def by_method(verdicts: Sequence[Verdict]) -> Iterator[str]:
+    """A line a method, the worst last: its outcome, images that changed, the worst finding, and how many of each."""
     groups: dict[str, list[Verdict]] = {}
     for row in verdicts:
         groups.setdefault(row.method, []).append(row)
@@ -73,11 +79,10 @@ def by_method(verdicts: Sequence[Verdict], words: Mapping[Outcome, str]) -> Iter
         worst = min(rows, key=lambda row: ORDER.index(row.outcome))
         n = len(rows)
         if worst.outcome == "passed":
-            yield f"{words['passed']}: {method}: {n} verdict{'s' * (n > 1)}{_images_changed(rows)}"
+            yield f"{mark_of(worst)}: {method}: {n} verdict{'s' * (n > 1)}{_images_changed(rows)}"
             continue
-        as_bad = sum(row.outcome == worst.outcome for row in rows)
-        more = f" (and {as_bad - 1} more of {n} verdicts)" if as_bad > 1 else ""
-        yield f"{words[worst.outcome]}: {worst.sentence}{more}"
+        outcomes = ", ".join(f"{number} {name}" for name, number in reversed(counted(rows).items()) if number)
+        yield f"{mark_of(worst)}: {worst.sentence}" + (f" ({n} verdicts: {outcomes})" if n > 1 else "")
 
 
 def _images_changed(rows: Sequence[Verdict]) -> str:
@@ -111,7 +116,7 @@ def _escape(text: str) -> str:
 def junit(verdicts: Sequence[Verdict]) -> str:
     """JUnit XML: a failure where a rule failed, an error where nothing could be compared (exit code 3 is no pass).
 
-    A change that is neither shown to be harmless nor to be harmful is skipped, with its reason.
+    What is inconclusive is skipped, with its reason.
 
     A gate that checked nothing is one error, so that no reader of the file takes an empty one for a pass.
     """

@@ -112,15 +112,23 @@ def _bound(results: Results, rule: Rule, row: Row, samples: Samples | None, look
         if found is None:
             return _cannot(rule, row, f"{where(row)}: no {rule.kind} with an interval was measured")
         outcome, said = limits.decide(found)
-        if look and look.few and rule.require == "shown" and outcome == "passed":
-            return _cannot(rule, row, f"{where(row)}: {too_few(look)}")
+        if look and look.few and outcome == "passed":
+            if rule.require == "shown":
+                return _cannot(rule, row, f"{where(row)}: {too_few(look)}")
+            outcome, said = "inconclusive", too_few(look)
         value = f"delta {found.estimate:+.4g}" if rule.kind == "delta" else f"win rate {found.estimate:.4g}"
         notes = (" (sign turned: lower is better)" if flipped else "") + (
             " († the method optimises it)" if row.get("marked") else ""
         )
         spread = span(found).partition(" ")[2] if rule.kind == "delta" else f"[{found.low:.4g}, {found.high:.4g}]"
         sentence = f"{where(row)}: {value} {spread}{looks.said}{notes}, {said}; n = {row.get('n')}"
-        return _verdict(rule, row, outcome=outcome, sentence=sentence, found=found, level=looks.level)
+        resolves = finite(found.estimate - found.low)
+        if outcome == "inconclusive":
+            least = "no loss at all" if resolves is None else f"a loss of {resolves:.3g} at the least"
+            sentence += f"; this n could have ruled out {least}"
+        return _verdict(
+            rule, row, outcome=outcome, sentence=sentence, found=found, level=looks.level, resolves=resolves
+        )
 
     return verdict
 
@@ -198,7 +206,12 @@ def _cost(results: Results, rule: Rule, arm: Row, looks: Looks) -> Pending:
                             found=bounds)  # fmt: skip
         spread = f"[{bounds.low:.3g}, {bounds.high:.3g}]"
         sentence = f"{place}: {bounds.estimate:.3g} {spread}{looks.said} {said}, {why}"
-        return _verdict(rule, arm, outcome=outcome, sentence=sentence, found=bounds, level=looks.level)
+        resolves = bounds.high / bounds.estimate
+        if outcome == "inconclusive":
+            sentence += f"; so many batches could have ruled out a factor of {resolves:.3g} at the least"
+        return _verdict(
+            rule, arm, outcome=outcome, sentence=sentence, found=bounds, level=looks.level, resolves=resolves
+        )
 
     return decided
 
@@ -238,9 +251,17 @@ def _same(left: Row, right: Row) -> bool:
 
 
 def _verdict(
-    rule: Rule, row: Row, *, outcome: Any, sentence: str, found: Interval | None = None, level: float | None = None
+    rule: Rule,
+    row: Row,
+    *,
+    outcome: Any,
+    sentence: str,
+    found: Interval | None = None,
+    level: float | None = None,
+    resolves: float | None = None,
 ) -> Verdict:
     bounds = {"estimate": found.estimate, "low": found.low, "high": found.high, "level": level} if found else {}
+    bounds |= {"resolves": resolves}
     return Verdict(
         **{
             "check": "rule",

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from bench.errors import UserError, nearest
 from bench.gate.frozen import Frozen
+from bench.suite import Suite
 
 
 class Tolerance(NamedTuple):
@@ -66,6 +67,18 @@ def joined(frozen: Frozen, given: float | Mapping[str, float | Tolerance]) -> di
 def check_tolerances(frozen: Frozen, given: Mapping[str, Tolerance]) -> None:
     """UserError for a tolerance, given or the baseline's own, of a metric that the baseline does not have."""
     joined(frozen, given)
+
+
+def check_unread(frozen: Frozen, given: Mapping[str, Tolerance], suite: Suite, metrics: Iterable[str]) -> None:
+    """UserError for a tolerance that no comparison of a suite, on these metrics, will read: before hours of a run."""
+    labels = {spec.label for spec in suite.methods}
+    arms = [arm for arm in frozen.arms if arm.method in labels]
+    asked = [
+        metric
+        for metric in metrics
+        if metric in frozen.metrics and any(metric in arm.metrics and metric not in arm.optimises for arm in arms)
+    ]
+    check_read(given, asked)
 
 
 def check_read(given: Mapping[str, float | Tolerance], compared: Iterable[str]) -> None:

@@ -14,9 +14,9 @@ from bench.intervals import Interval
 Results = dict[str, Any]
 Row = dict[str, Any]
 Outcome = Literal["passed", "inconclusive", "failed", "not comparable"]
-"""`inconclusive`: changed since the baseline was frozen, and neither shown to be harmless nor shown to be harmful."""
+"""`inconclusive`: neither shown to keep to a rule, or to a baseline, nor shown not to."""
 Inconclusive = Literal["pass", "fail"]
-"""What a change that is neither counts as."""
+"""What an inconclusive verdict counts as."""
 
 ORDER: tuple[Outcome, ...] = ("failed", "not comparable", "inconclusive", "passed")
 """The worst first."""
@@ -56,7 +56,8 @@ class Verdict(BaseModel):
     level: float | None = None
     """Its confidence level, such as 0.9875 for one of four looks."""
     resolves: float | None = None
-    """The smallest loss that this many pairs could have ruled out, in the metric's unit; of a change alone."""
+    """The smallest loss that this many pairs could have ruled out, in the metric's unit; of a ratio of costs the
+    smallest factor."""
     images: int | None = None
     """Images of the method that the baseline has too, where it kept their digests."""
     images_changed: int | None = None
@@ -85,12 +86,14 @@ class Judgement:
     baseline: str | None = None
     """Name of the frozen baseline's file."""
     inconclusive: Inconclusive = "pass"
-    """What inconclusive changes count as."""
+    """What inconclusive verdicts count as."""
+    fault: int | None = None
+    """Exit code of the error that ended the command before there was anything to judge."""
 
     @property
     def exit_code(self) -> int:
-        """As `exit_code` has it."""
-        return exit_code(self.verdicts, self.inconclusive)
+        """As `exit_code` has it, or that of the fault."""
+        return self.fault if self.fault is not None else exit_code(self.verdicts, self.inconclusive)
 
 
 @dataclass(frozen=True)
@@ -102,27 +105,21 @@ class Limits:
     require: Literal["plausible", "shown"] = "plausible"
 
     def decide(self, found: Interval) -> tuple[Outcome, str]:
-        """The outcome for an interval, and why."""
+        """The outcome for an interval, and why: within the limits, beyond them, or neither."""
+        asked = self._said("at least", "at most", " and ")
+        if not self._reaches_beyond(found):
+            return "passed", f"shown to be {asked}"
         if self.require == "shown":
-            return self._shown(found)
+            return "failed", f"not shown to be {asked}"
         if self.least is not None and found.high < self.least:
             return "failed", f"shown to be below {self.least:g}"
         if self.most is not None and found.low > self.most:
             return "failed", f"shown to be above {self.most:g}"
-        return "passed", f"not shown to be {self._said('below', 'above', ' or ')}"
+        return "inconclusive", f"neither shown to be {asked} nor shown not to be"
 
-    def compared(self, found: Interval) -> tuple[Outcome, str]:
-        """As `decide`, of a change: one that is not shown to be within the limits nor beyond them is inconclusive."""
-        outcome, why = self.decide(found)
-        if outcome == "failed" or self.require == "shown" or self._shown(found)[0] == "passed":
-            return outcome, self._shown(found)[1] if outcome == "passed" else why
-        return "inconclusive", "neither shown to be harmless nor shown to be harmful"
-
-    def _shown(self, found: Interval) -> tuple[Outcome, str]:
+    def _reaches_beyond(self, found: Interval) -> bool:
         below = self.least is not None and found.low < self.least
-        above = self.most is not None and found.high > self.most
-        asked = self._said("at least", "at most", " and ")
-        return ("failed", f"not shown to be {asked}") if below or above else ("passed", f"shown to be {asked}")
+        return below or (self.most is not None and found.high > self.most)
 
     def _said(self, least: str, most: str, joined: str) -> str:
         parts = [f"{least} {self.least:g}"] if self.least is not None else []
