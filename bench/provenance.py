@@ -7,7 +7,9 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,6 +19,8 @@ from bench import __version__
 
 PACKAGES = ("torch", "diffusers", "transformers", "safetensors", "numpy", "scipy", "pillow", "pydantic")
 
+
+_call: ContextVar[str | None] = ContextVar("call", default=None)
 
 UNCOMMITTED = " with uncommitted changes"
 
@@ -93,12 +97,27 @@ def _code_is_changed() -> bool:
     return _git("status", "--porcelain", "--untracked-files=all", "--", ".", "../npnet") != ""
 
 
+@contextmanager
+def called(call: str) -> Iterator[None]:
+    """Within, this call of the Python API is the command that is recorded."""
+    token = _call.set(call)
+    try:
+        yield
+    finally:
+        _call.reset(token)
+
+
+def command() -> str:
+    """The command line, or the call of the Python API, that this process was asked by."""
+    return _call.get() or shlex.join(["python", "-m", "bench", *sys.argv[1:]])
+
+
 def collect(device: str, weights: dict[str, str], code: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Everything, for a session row and the report; `code` is what each plugin's code is, by its kind and name."""
     return {
         "version": __version__,
         **commit(),
-        "command": shlex.join(["python", "-m", "bench", *sys.argv[1:]]),
+        "command": command(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": packages(),

@@ -169,6 +169,12 @@ def load(
     metrics: Sequence[str] = (),
 ) -> Suite:
     """Read a suite file; see `parse`. UserError for a file that cannot be read."""
+    text = text_of(path)
+    return parse(text, file=str(path), overrides=overrides, limit=limit, twin=twin, methods=methods, metrics=metrics)
+
+
+def text_of(path: Path) -> str:
+    """What a suite file holds; UserError for one that cannot be read, or that is of another kind."""
     try:
         raw = Path(path).read_bytes()
         text = raw.decode("utf-8-sig")
@@ -182,7 +188,7 @@ def load(
     except (OSError, ValueError) as error:
         raise UserError(f"{str(path)!r}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     _check_kind(text, path)
-    return parse(text, file=str(path), overrides=overrides, limit=limit, twin=twin, methods=methods, metrics=metrics)
+    return text
 
 
 def _near(path: Path) -> str:
