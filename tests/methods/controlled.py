@@ -26,9 +26,10 @@ KINDS = ("canny", "depth")
 
 def home(folder: Path) -> Path:
     """`sdxl`, `sd` and `velocity`, each with the ControlNets NAME-canny and NAME-depth."""
-    tiny_unet.save_sdxl(folder / "sdxl", sharpness=1.0)
-    tiny_unet.save_sd(folder / "sd", sharpness=1.0)
-    tiny_unet.save_sd(folder / "velocity", prediction="v_prediction", sharpness=1.0)
+    small: Any = {"sharpness": 1.0, "levels": 1}
+    tiny_unet.save_sdxl(folder / "sdxl", **small)
+    tiny_unet.save_sd(folder / "sd", **small)
+    tiny_unet.save_sd(folder / "velocity", prediction="v_prediction", **small)
     for name in ("sdxl", "sd", "velocity"):
         for seed, kind in enumerate(KINDS):
             tiny_unet.save_controlnet(folder / name, folder / f"{name}-{kind}", seed=seed)

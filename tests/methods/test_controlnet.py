@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +40,21 @@ def prompts(home: Path) -> list[Prompt]:
     return controlled.prompts(home)
 
 
+@cache
+def controlnet(folder: Path) -> Any:
+    """As diffusers loads it."""
+    import diffusers
+
+    return diffusers.ControlNetModel.from_pretrained(folder).eval()
+
+
 def pipeline_of(family: Family, *folders: Path) -> Any:
     """diffusers' ControlNet pipeline of a family's own parts."""
     import diffusers
 
     plain: Any = family.pipeline  # type: ignore[attr-defined]
     kind = type(plain).__name__.replace("Pipeline", "ControlNetPipeline")
-    nets = [diffusers.ControlNetModel.from_pretrained(f).eval() for f in folders]
+    nets = [controlnet(f) for f in folders]
     safety = {} if "safety_checker" not in plain.components else {"requires_safety_checker": False}
     made = getattr(diffusers, kind)(**plain.components, controlnet=nets if len(nets) > 1 else nets[0], **safety)
     made.set_progress_bar_config(disable=True)

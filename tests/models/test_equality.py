@@ -34,10 +34,11 @@ FAMILIES = ("sdxl", "sd", "sd-velocity", "hunyuan")
 @pytest.fixture(scope="module")
 def entries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ModelEntry]:
     home = tmp_path_factory.mktemp("families")
+    small: Any = {"sharpness": 1.0, "levels": 1}
     return {
-        "sdxl": tiny_unet.entry(tiny_unet.save_sdxl(home / "sdxl", sharpness=1.0)),
-        "sd": tiny_unet.entry(tiny_unet.save_sd(home / "sd", sharpness=1.0)),
-        "sd-velocity": tiny_unet.entry(tiny_unet.save_sd(home / "velocity", prediction="v_prediction", sharpness=1.0)),
+        "sdxl": tiny_unet.entry(tiny_unet.save_sdxl(home / "sdxl", **small)),
+        "sd": tiny_unet.entry(tiny_unet.save_sd(home / "sd", **small)),
+        "sd-velocity": tiny_unet.entry(tiny_unet.save_sd(home / "velocity", prediction="v_prediction", **small)),
         "hunyuan": tiny_dit.entry(tiny_dit.save(home / "hunyuan")),
     }
 
@@ -53,53 +54,48 @@ def embedded(family: Family, negative: str) -> tuple[Embeddings, Embeddings]:
     return cond, {k: v.expand_as(cond[k]).contiguous() for k, v in family.encode_negative(negative).items()}
 
 
-def ours(family: Family, sampler: str, steps: int, guidance: float, negative: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Final latents and images (B, 3, H, W) by a session without a method."""
+def ours(family: Family, sampler: str, steps: int, guidance: float, negative: str, kind: str) -> torch.Tensor:
+    """Final latents (`latent`) or images (B, 3, H, W) (`pt`) by a session without a method."""
     cond, uncond = embedded(family, negative)
     items = [Item(Prompt(0, text), seed) for seed, text in enumerate(PROMPTS)]
     p = Sampling(sampler, steps, guidance, family.entry.size, family.dtype)
     with torch.no_grad():
         s = Session(family, items, p, cond=cond, uncond=uncond)
-        final = s.sample(s.draw())
-        images = s.decode(final)
+        made = s.sample(s.draw())
+        if kind == "pt":
+            made = s.decode(made)
     s.meter.close()
     assert s.cost.nfe(0).forwards == registry.get("samplers", sampler).calls(steps)
     assert s.cost.nfe(0).rows == s.cost.nfe(0).forwards * (2 if guidance > 1 else 1)
-    return final, images
+    return made
 
 
-def diffusers(
-    family: Family, sampler: str, steps: int, guidance: float, negative: str
-) -> tuple[torch.Tensor, torch.Tensor]:
+def diffusers(family: Family, sampler: str, steps: int, guidance: float, negative: str, kind: str) -> torch.Tensor:
     """The same by the pipeline's own call: its loop, its scheduler, its decoding."""
     pipeline: Any = family.pipeline  # type: ignore[attr-defined]
     cond, uncond = embedded(family, negative)
     pipeline.scheduler = registry.get("samplers", sampler).build(family.scheduler_config)
     height, width = family.entry.size
     more = {"use_resolution_binning": False} if type(pipeline).__name__ == "HunyuanDiTPipeline" else {}
-    latents = noise.draw_batch(PROMPTS, range(len(PROMPTS)), family.entry.latent).to(family.latent_dtype)
-
-    def call(kind: str) -> torch.Tensor:
-        found: torch.Tensor = pipeline(
+    # Where a VAE is kept in fp32 for its overflows, the pipeline's own decoding wants fp32 latents too.
+    decodes = pipeline.vae.dtype == family.latent_dtype
+    with torch.no_grad():
+        made: torch.Tensor = pipeline(
             **cond,
             **{f"negative_{k}": v for k, v in uncond.items()},
-            latents=latents,
+            latents=noise.draw_batch(PROMPTS, range(len(PROMPTS)), family.entry.latent).to(family.latent_dtype),
             generator=[noise.generator(text, seed, "sampler") for seed, text in enumerate(PROMPTS)],
             num_inference_steps=steps,
             guidance_scale=guidance,
             height=height,
             width=width,
-            output_type=kind,
+            output_type=kind if decodes else "latent",
             return_dict=False,
             **more,
         )[0]
-        return found
-
-    with torch.no_grad():
-        final = call("latent")
-        # Where a VAE is kept in fp32 for its overflows, the pipeline's own decoding wants fp32 latents too.
-        decodes = pipeline.vae.dtype == family.latent_dtype
-        return final, call("pt").float() if decodes else family.pixels(final)
+        if kind == "latent":
+            return made
+        return made.float() if decodes else family.pixels(made)
 
 
 @pytest.mark.parametrize("sampler", registry.names("samplers"))
@@ -113,7 +109,7 @@ def test_in_fp32_the_latents_are_the_pipelines_bit_for_bit(
         warnings.simplefilter("ignore")
         for guidance in GUIDANCE:
             for negative in ("", NEGATIVE) if guidance > 1 else ("",):
-                mine, theirs = (f(family, sampler, steps, guidance, negative)[0] for f in (ours, diffusers))
+                mine, theirs = (f(family, sampler, steps, guidance, negative, "latent") for f in (ours, diffusers))
                 assert torch.equal(mine, theirs), (guidance, negative, float((mine - theirs).abs().max()))
                 assert torch.isfinite(mine).all()
                 seen.append(mine)
@@ -131,7 +127,7 @@ def test_in_bf16_the_images_differ_by_one_grey_level_at_most(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for guidance in GUIDANCE[1:]:
-            mine, theirs = (f(family, sampler, steps, guidance, NEGATIVE)[1] for f in (ours, diffusers))
+            mine, theirs = (f(family, sampler, steps, guidance, NEGATIVE, "pt") for f in (ours, diffusers))
             assert float((mine * 255 - theirs * 255).abs().max()) <= 1.0
             assert mine.std() > 0.01, "images of one colour would compare equal to any"
 
@@ -164,5 +160,5 @@ def test_the_embedded_twins_are_families_like_any_other() -> None:
     entry = replace(registry.get("models", "shapes-sdxl"))
     assert Path(entry.source).is_dir()
     family = loaded(entry, "fp32")
-    mine, theirs = (f(family, "ddim", 4, 5.0, "")[0] for f in (ours, diffusers))
+    mine, theirs = (f(family, "ddim", 4, 5.0, "", "latent") for f in (ours, diffusers))
     assert torch.equal(mine, theirs)
