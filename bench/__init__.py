@@ -1,3 +1,26 @@
-"""A benchmark and evaluation harness for noise methods of text-to-image diffusion."""
+"""A benchmark and evaluation harness for noise methods of text-to-image diffusion.
+
+`bench.run` and `bench.read` are the Python API (docs/api.md). What they need is imported when they are first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bench.api import Run, read, run
 
 __version__ = "0.1.0"
+__all__ = ["Run", "__version__", "read", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in ("Run", "read", "run"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module("bench.api"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
