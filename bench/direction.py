@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 Number = TypeVar("Number", bound=Any)
 
@@ -14,12 +14,11 @@ class Directed(Protocol):
     def higher_is_better(self) -> bool: ...
 
 
-def sign(of: Directed) -> int:
-    """1 where higher values are better, -1 where lower ones are."""
-    return 1 if of.higher_is_better else -1
+def sign(of: Directed | bool) -> int:
+    """1 where higher values are better, -1 where lower ones are; of a metric, or of its `higher_is_better`."""
+    return 1 if (of if isinstance(of, bool) else of.higher_is_better) else -1
 
 
-def gain(change: Number, of: Directed) -> Number:
+def gain(change: Number, of: Directed | bool) -> Number:
     """A change of a metric's value, a number or an array, turned so that more is better."""
-    turned: Number = change if of.higher_is_better else -change
-    return turned
+    return cast(Number, sign(of) * change)

@@ -75,14 +75,14 @@ class Scores:
 
     def better(self, metric: str, threshold: float) -> np.ndarray:
         """s0 + threshold < s0' (n,), with the scores' signs turned where less is better; False where one is NaN."""
-        source, target = (-1 if lower_is_better(metric) else 1) * self.values[metric].T
+        source, target = sign_of(metric) * self.values[metric].T
         with np.errstate(invalid="ignore"):
             return source + threshold < target
 
 
-def lower_is_better(metric: str) -> bool:
-    """Whether a metric's smaller scores are the better ones; one that is not installed is taken not to be so."""
-    return metric in registry.names("metrics") and not registry.get("metrics", metric).higher_is_better
+def sign_of(metric: str) -> int:
+    """-1 where a metric's smaller scores are the better ones, else 1, as of one that is not installed."""
+    return registry.get("metrics", metric).sign if metric in registry.names("metrics") else 1
 
 
 def read_scores(folder: Path) -> Scores:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from bench import registry
 from bench.errors import UserError, nearest
 from bench.store import full_disk_is_said, write_atomically
-from npnet.scores import Scores, lower_is_better, read_scores
+from npnet.scores import Scores, read_scores, sign_of
 
 SCHEMA = 1
 Mode = Literal["all", "any"]
@@ -95,7 +95,7 @@ def _nothing_left(scores: Scores, rules: Sequence[Rule], mode: Mode, usable: np.
     asked = describe(rules, mode)
     if not usable.any():
         return f"{scores.folder}: none of its {len(scores)} pairs is finite; collect again"
-    signs = [-1 if lower_is_better(rule.metric) else 1 for rule in rules]
+    signs = [sign_of(rule.metric) for rule in rules]
     gains = [sign * np.diff(scores.values[r.metric][usable])[:, 0] for r, sign in zip(rules, signs, strict=True)]
     margins = np.stack([gain - rule.threshold for gain, rule in zip(gains, rules, strict=True)])
     margin = margins.min(0) if mode == "all" else margins.max(0)
@@ -112,7 +112,7 @@ def describe(rules: Sequence[Rule], mode: Mode) -> str:
     """Rules as a person would say them: `all of hpsv2 > +0, pickscore > +0.1`; `<` where less is better."""
     told = ", ".join(
         f"{rule.metric} < {0.0 - rule.threshold:+g}"
-        if lower_is_better(rule.metric)
+        if sign_of(rule.metric) < 0
         else f"{rule.metric} > {rule.threshold:+g}"
         for rule in rules
     )

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from bench import direction
 from bench.arms import POOLED, Floats
 from bench.gate.common import MEANT, Common, changed, in_common, row_of
 from bench.gate.frozen import Frozen, FrozenArm, images_of, rounded
@@ -215,7 +216,7 @@ class _Pairing:
         metric = row["metric"]
         there = ~np.isnan(change)
         prompts = self.samples.prompts(self.common.now[there])
-        gains = change[there] if self.frozen.metrics[metric].higher_is_better else -change[there]
+        gains = direction.gain(change[there], self.frozen.metrics[metric])
         # The same scores leave nothing to chance, so they are no look.
         look = (
             Look(None, Interval(0.0, 0.0, 0.0)) if same else self.looks.mean(gains, prompts, self._range(metric, gains))

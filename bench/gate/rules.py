@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from bench import direction
+from bench.costs import of_means
 from bench.errors import nearest
 from bench.gate.looks import Look, Looks, too_few
 from bench.gate.samples import Samples
@@ -137,7 +139,7 @@ def _look(results: Results, rule: Rule, row: Row, samples: Samples | None, looks
     """What decides: an interval from the pairs themselves where they are at hand, else the results' own, widened."""
     if not row.get("complete"):
         return None
-    sign = 1 if higher_is_better(results, row["metric"]) else -1
+    sign = direction.sign(higher_is_better(results, row["metric"]))
     kind = kind_of(results, row["metric"])
     if samples is not None and kind != "set":
         pairs = samples.paired(row)
@@ -185,7 +187,7 @@ def _cost(results: Results, rule: Rule, arm: Row, looks: Looks) -> Pending:
         return lambda: verdict
     given = ratios.get(name) or {}
     measured = interval(given, "ratio", "low", "high")
-    point = finite(given.get("ratio")) or ours / theirs
+    point = finite(given.get("ratio")) or of_means(ours, theirs) or 0.0
     if measured is None and name.endswith("_ms"):
         why = f"{point:.3g} times {base['method']}, without an interval, of fewer than {FEWEST_BATCHES} batches a side"
         verdict = _cannot(rule, arm, f"{place}: {why}; run more batches (a smaller --batch-size), or gate calls")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from bench.costs import of_means
 from bench.measure import PROCESS
 from bench.paired import SHORTEST_MS
 from bench.report.tables import Cell, Table, has_settings, label_headers, labels_of, metric_header, preferred
@@ -95,9 +96,9 @@ def _cost(arm: Row, base: Row, stages: Sequence[str], counted: Sequence[str]) ->
             said, bounds = number(row["ratio"], 2), interval(row.get("low"), row.get("high"), 2)
             # A count that every pair agrees on has no interval worth a line.
             return f"× {said} {'' if bounds == f'[{said}, {said}]' else bounds}".rstrip()
-        value, reference = finite(cost.get(name)), finite(base.get(name))
         # Results without ratios still tell how the two means of the whole image's time compare.
-        return f"× {value / reference:.2f}" if name == "total_ms" and not known and value and reference else ""
+        plain = of_means(finite(cost.get(name)), finite(base.get(name)))
+        return f"× {plain:.2f}" if name == "total_ms" and not known and plain else ""
 
     peak = None if cost.get("peak_kind") == PROCESS else finite(cost.get("peak_bytes"))
     return [

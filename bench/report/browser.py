@@ -17,8 +17,21 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
+from bench import direction
 from bench.report.thumbnails import thumbnails
-from bench.report.words import Results, Row, baseline_name, distinct, finite, kind, number, places, setting, setting_key
+from bench.report.words import (
+    Results,
+    Row,
+    baseline_name,
+    distinct,
+    finite,
+    higher_is_better,
+    kind,
+    number,
+    places,
+    setting,
+    setting_key,
+)
 
 BUDGET = 4_300_000
 """Characters of the browser's data with its thumbnails; the rest of 5 MB is for the tables and figures around it."""
@@ -167,7 +180,7 @@ def _setting(row: Row) -> dict[str, Any]:
 
 
 def _metric(results: Results, name: str, given: Row) -> dict[str, Any]:
-    sign = -1 if given.get("higher_is_better") is False else 1
+    sign = direction.sign(higher_is_better(results, name))
     title, unit = str(given.get("title") or name), str(given.get("unit") or "")
     return {"name": name, "title": title, "unit": unit, "sign": sign, "digits": places(results, name)}
 

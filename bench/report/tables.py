@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench import direction
 from bench.report.words import (
     MISSING,
     OPTIMISED,
@@ -13,6 +14,7 @@ from bench.report.words import (
     Results,
     Row,
     baseline_name,
+    categories,
     distinct,
     effect,
     finite,
@@ -33,7 +35,6 @@ from bench.report.words import (
     setting_key,
 )
 
-GENEVAL_TASKS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
 EQUAL_CALLS = (
     "Last column: the plain arm of this run (standard noise, or the best of several) whose denoiser calls are "
     "nearest, and the paired deltas to it with 95 % intervals, not adjusted for their number. A call without "
@@ -142,7 +143,8 @@ def task_table(results: Results) -> Table:
     """GenEval: the share of images that pass, task by task, and the mean over the tasks."""
     given = rows_of(results, "tasks", detail=True)
     seen = distinct(name for row in given for name in row.get("tasks") or {})
-    tasks = [name for name in GENEVAL_TASKS if name in seen] + [name for name in seen if name not in GENEVAL_TASKS]
+    order = categories(distinct(str(row.get("metric")) for row in given))
+    tasks = [name for name in order if name in seen] + [name for name in seen if name not in order]
     arms, several = {place(arm): arm for arm in results.get("arms") or []}, has_settings(results)
     rows = []
     for row in given:
@@ -218,7 +220,7 @@ def _best(results: Results, arms: list[Row], comparisons: dict[tuple[Any, ...], 
     """Places in bold: of the complete, unmarked arms of a setting and set the best one, if it is clearly better."""
     found = set()
     for name in results.get("metrics") or {}:
-        sign = 1 if higher_is_better(results, name) else -1
+        sign = direction.sign(higher_is_better(results, name))
         groups: dict[tuple[Any, ...], list[tuple[float, tuple[Any, ...]]]] = {}
         for arm in arms:
             key, mean = (*place(arm), name), finite(((arm.get("metrics") or {}).get(name) or {}).get("mean"))

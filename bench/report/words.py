@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from statistics import median
 from typing import Any
 
+from bench import registry
 from bench.store import ELSEWHERE
 from bench.suite import EVERY_PROMPT_SET
 
@@ -128,13 +129,17 @@ def metric_title(results: Results, name: str) -> str:
     return str(((results.get("metrics") or {}).get(name) or {}).get("title") or name)
 
 
-MIXED = ("t2i_compbench",)
-"""Metrics whose mean over categories is no quantity of its own, as categories have scores of different kinds."""
-
-
 def mixed(metric: str) -> bool:
-    """Whether a mean of the metric over several categories mixes kinds of scores."""
-    return metric in MIXED
+    """Whether a mean of the metric over its categories is no quantity of its own: they have scores of other kinds."""
+    return metric in registry.names("metrics") and registry.get("metrics", metric).overall == "none"
+
+
+def categories(metrics: Iterable[str]) -> list[str]:
+    """The categories by which metrics are reported, in their sources' order; of those that are installed here."""
+    known = registry.names("metrics")
+    return distinct(
+        name for metric in metrics if metric in known for name in registry.get("metrics", metric).categories
+    )
 
 
 def kind(results: Results, metric: str) -> str:
