@@ -367,7 +367,7 @@ def test_the_readmes_workflow_gates_the_twin_with_commands_that_exist() -> None:
 def test_tox_runs_the_same_gate_and_ci_runs_tox() -> None:
     tox = ConfigParser()
     tox.read(ROOT / "tox.ini")
-    gates = commands(tox["testenv:gate"]["commands"])
+    gates = [arguments for name in ("quick", "main") for arguments in commands(tox["gate"][name])]
     (job,) = workflow()["jobs"].values()
     (shown,) = (arguments for step in job["steps"] for arguments in commands(step.get("run", "")))
 
@@ -376,5 +376,6 @@ def test_tox_runs_the_same_gate_and_ci_runs_tox() -> None:
         return {key: value for key, value in options.items() if key not in ("runs", "junit", "json", "markdown")}
 
     assert decides(shown) in [decides(arguments) for arguments in gates]
-    assert "{[testenv:gate]commands}" in tox["testenv:check"]["commands"]
+    for name in ("check", "gate"):
+        assert all(f"{{[gate]{gate}}}" in tox[f"testenv:{name}"]["commands"] for gate in ("quick", "main"))
     assert tox["tox"]["envlist"] == "check"
