@@ -16,7 +16,7 @@ import numpy as np
 
 from bench import registry, suite_seeds
 from bench.costs import costs
-from bench.differences import differences
+from bench.differences import differences, labels, near
 from bench.errors import NotComparable, UserError
 from bench.judged import stacked
 from bench.metrics.base import MetricEntry
@@ -28,7 +28,6 @@ from bench.suite import EVERY_PROMPT_SET as POOLED
 
 SCHEMA = 1
 KIND = "noisebench comparison"
-_PROTOCOL = ("model", "sampler", "steps", "guidance")
 _FIELDS = {"model": "models", "prompts": "prompt sets", "sampler": "samplers", "steps": "steps", "guidance": "guidance",
            "method": "methods"}  # fmt: skip
 
@@ -92,9 +91,9 @@ class _Comparison:
             "not_compared": self.not_compared,
             "arms": arms,
             "comparisons": comparisons,
-            "only_a": [_labels(arm) | {"cells": self.a.arms[arm]} for arm in only_a],
-            "only_b": [_labels(arm) | {"cells": self.b.arms[arm]} for arm in only_b],
-            "different_protocol": list(_near(only_a, only_b)),
+            "only_a": [labels(arm) | {"cells": self.a.arms[arm]} for arm in only_a],
+            "only_b": [labels(arm) | {"cells": self.b.arms[arm]} for arm in only_b],
+            "different_protocol": list(near(only_a, only_b)),
             "differences": differences(self.a, self.b),
             "notes": list(self._notes(arms)),
         }
@@ -183,7 +182,7 @@ class _Comparison:
     def _arm(self, both: _Both) -> Row:
         made = both.a.made & both.b.made
         a, b = both.a.take(made), both.b.take(made)
-        return _labels(both.arm) | {
+        return labels(both.arm) | {
             "n_a": both.n_a,
             "n_b": both.n_b,
             "n_expected": len(both.a),
@@ -198,7 +197,7 @@ class _Comparison:
     def _compare(self, both: _Both) -> Iterator[Row]:
         texts = np.unique(both.a.texts, return_inverse=True)[1] if len(both.a) else np.empty(0, np.int64)
         marked = {*self.a.marked(both.arm), *self.b.marked(both.arm)}
-        near = {name for run in (self.a, self.b) for name in run.siblings(both.arm, self.entries.values())} - marked
+        kin = {name for run in (self.a, self.b) for name in run.siblings(both.arm, self.entries.values())} - marked
         for name, entry in self.entries.items():
             rows = both.a.carried
             expected = sum(map(entry.judges, rows)) if entry.needs_metadata else len(rows)
@@ -213,9 +212,9 @@ class _Comparison:
             if entry.kind == "set" and (why := refusal(entry, n)):
                 self._refuse(name, why)
                 continue
-            row = _labels(both.arm) | {"metric": name, "n": n, "n_expected": expected}
+            row = labels(both.arm) | {"metric": name, "n": n, "n_expected": expected}
             row |= {"complete": bool(n) and (n == expected or entry.partial), "marked": name in marked}
-            row |= {"sibling": name in near}
+            row |= {"sibling": name in kin}
             if entry.kind == "set":
                 yield self._compare_sets(row, entry, both.a.take(there), both.b.take(there))
                 continue
@@ -274,10 +273,6 @@ def _featured(rows: Rows, metric: str) -> Any:
     return np.array([one is not None for one in rows.features[metric]], dtype=bool)
 
 
-def _labels(arm: Arm) -> Row:
-    return {name: getattr(arm, name) for name in ("model", "prompts", "sampler", "steps", "guidance", "method")}
-
-
 def _about(run: Source) -> Row:
     return {
         "folder": run.folder.name,
@@ -298,15 +293,3 @@ def _about(run: Source) -> Row:
 def _metric(entry: MetricEntry, scorer: str) -> Row:
     told = {name: getattr(entry, name) for name in ("title", "kind", "unit", "higher_is_better", "scale")}
     return told | {"digest": scorer}
-
-
-def _near(only_a: list[Arm], only_b: list[Arm]) -> Iterator[Row]:
-    """Arms of A and of B that are the same but for one value of their protocol."""
-    for field in _PROTOCOL:
-        rest = {name: None for name in _PROTOCOL if name == field}
-        others: dict[tuple[Any, ...], list[Arm]] = {}
-        for arm in only_b:
-            others.setdefault(tuple((_labels(arm) | rest).values()), []).append(arm)
-        for arm in only_a:
-            for other in others.get(tuple((_labels(arm) | rest).values()), ()):
-                yield {"differs": field, "a": _labels(arm), "b": _labels(other)}

@@ -1,4 +1,4 @@
-"""What two runs were made with, and where that differs: suite, code, packages, hardware, weights and scorers."""
+"""What two runs were made with, and where that differs: suite, code, packages, hardware, weights, scorers, arms."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 
 from bench import suite_seeds
 from bench.pairing import Source
+from bench.plan import Arm
 from bench.suite import Suite
 
 Difference = dict[str, Any]
+_PROTOCOL = ("model", "sampler", "steps", "guidance")
 _CODE = ("version", "commit", "dirty", "command")
 _MACHINE = ("hardware", "cpu", "device", "python", "platform")
 _SUITE = ("name", "models", "prompts", "samplers", "steps", "guidance", "images_per_prompt", "baseline",
@@ -53,3 +55,20 @@ def _suite(suite: Suite) -> Iterator[tuple[tuple[str, str], Any]]:
         chain = [{"use": link.use, **link.params} for link in spec.chain]
         yield ("suite", f"method {spec.label}"), chain
     yield ("suite", "text (sha256)"), hashlib.sha256(suite.source_text.encode("utf-8", "replace")).hexdigest()[:16]
+
+
+def labels(arm: Arm) -> dict[str, Any]:
+    """Where an arm stands, by name."""
+    return {name: getattr(arm, name) for name in ("model", "prompts", "sampler", "steps", "guidance", "method")}
+
+
+def near(only_a: list[Arm], only_b: list[Arm]) -> Iterator[dict[str, Any]]:
+    """Arms of A and of B that are the same but for one value of their protocol."""
+    for field in _PROTOCOL:
+        rest = {name: None for name in _PROTOCOL if name == field}
+        others: dict[tuple[Any, ...], list[Arm]] = {}
+        for arm in only_b:
+            others.setdefault(tuple((labels(arm) | rest).values()), []).append(arm)
+        for arm in only_a:
+            for other in others.get(tuple((labels(arm) | rest).values()), ()):
+                yield {"differs": field, "a": labels(arm), "b": labels(other)}
