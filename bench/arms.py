@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from bench.errors import NotComparable
 from bench.judged import Features, Judged
 from bench.metrics.base import MetricEntry
+from bench.moved import moved
 from bench.prompts.base import Prompt
 from bench.store import CALLS, TIMES, Ledger
 from bench.store.rows import EVALUATIONS, Cell, ImageCost, Setting, carried_keys
@@ -276,3 +277,7 @@ def _pooled(arms: Sequence[MeasuredArm]) -> MeasuredArm:
         np.concatenate([a.scores for a in arms], axis=1)[:, order],
         frozenset().union(*(a.asked for a in arms)),
     )
+
+
+if not TYPE_CHECKING:
+    __getattr__ = moved("bench.arms", {"cost_of": "bench.costs"})

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
+from bench.moved import moved
 from bench.records import FailedImage, FailedRow
 from bench.store import Ledger
 
@@ -35,3 +37,7 @@ def unscored(ledger: Ledger, scorers: Mapping[str, str]) -> dict[str, list[str]]
             place = f"{one.prompts} {one.prompt_index}, seed {one.seed}, {one.method}"
             found.setdefault(one.metric, []).append(f"{place}: {one.reason}")
     return found
+
+
+if not TYPE_CHECKING:
+    __getattr__ = moved("bench.failed", {"Failed": "bench.store.rows"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import warnings
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ import bench
 from bench import direction, moved, registry
 from bench.arms import read_arms
 from bench.comparisons import Tabulation
-from bench.costs import of_means
+from bench.costs import cost_of, of_means
 from bench.metrics.base import MetricEntry
 from bench.metrics.geneval_rules import TASKS
 from bench.pairing import Source
@@ -90,6 +91,8 @@ def test_a_name_at_its_old_place_is_given_with_one_line_that_names_the_new_one()
     find = moved.moved("bench.old", {"prompt_key": "bench.store"})
     with pytest.warns(FutureWarning, match=r"bench\.old\.prompt_key is now bench\.store\.prompt_key"):
         assert find("prompt_key") is prompt_key
+    with pytest.warns(FutureWarning, match=r"bench\.arms\.cost_of is now bench\.costs\.cost_of"):
+        assert importlib.import_module("bench.arms").cost_of is cost_of
     with pytest.raises(AttributeError, match=r"'bench\.old' has no attribute 'other'"):
         find("other")
 

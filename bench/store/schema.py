@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 SCHEMA = 1
-_FIRST = """
+FIRST = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE cells (
   method TEXT, model TEXT, prompts TEXT, sampler TEXT, steps INTEGER, guidance REAL,
@@ -90,7 +90,7 @@ WHERE s.metric = 'human' AND d.method = ? AND c.method <> d.method
 def create(db: sqlite3.Connection) -> None:
     """The tables of an empty ledger; `complete` adds the rest."""
     db.execute("PRAGMA journal_mode=WAL")
-    db.executescript(_FIRST)
+    db.executescript(FIRST)
 
 
 def version(db: sqlite3.Connection, get: Callable[[str], Any]) -> int | None:
