@@ -2,210 +2,45 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cache
 from typing import Any
 
 from bench import identity, registry
 from bench.errors import UserError
+from bench.jobs import Arm as Arm
+from bench.jobs import Cell as Cell
+from bench.jobs import Choice as Choice
+from bench.jobs import Job as Job
+from bench.jobs import Look, Template, with_code
+from bench.jobs import content_hash as content_hash
 from bench.kinship import kin
 from bench.methods.base import Chain, Method, check_chain, split_choice
 from bench.metrics.base import MetricEntry
 from bench.models.base import ModelEntry
 from bench.models.shapes_of import check_entry
 from bench.needs.base import Lacking, Need
+from bench.outline import Outline, Row
 from bench.prompts.base import Prompt
-from bench.prompts.control import ControlImage
 from bench.samplers.diffusers_schedulers import Sampler
-from bench.sampling.records import ATTENTION, FIRST_ORDER, MEMORYLESS, Item, Nfe, Sampling
+from bench.sampling.records import ATTENTION, FIRST_ORDER, MEMORYLESS, Sampling
 from bench.suite import Link, MethodSpec, Suite
 
-PNG_BYTES_PER_PIXEL = {64: 0.35, 1024: 1.5}
-"""Measured size of a PNG by side: flat shapes, and photographs at SDXL's size; the estimate takes the nearer."""
+Read = Callable[[str], list[Prompt]]
+"""Reads a prompt set by its name."""
+MAX_CELLS = 2_000_000
+"""Of a plan, and of the images that it asks for: more would fill the memory. The largest suite here has 720,000."""
 
 
-def content_hash(record: Any) -> str:
-    """32 hex digits over a record's canonical JSON."""
-    text = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-@dataclass(frozen=True)
-class Job:
-    """One image to make. `id` hashes every input that decides its pixels, and nothing else.
-
-    `links` is the method chain as ((name, identity as JSON), ...); `seed` is the seed the latent is drawn from,
-    after the chain has had its say. Steps, guidance and all else of the sampling are the method's own where it has
-    its own.
-    """
-
-    model: str
-    model_digest: str
-    sampler: str
-    sampler_identity: str
-    steps: int
-    guidance: float
-    """The guidance that is applied; at 1 or below there is none, and that is written 1."""
-    size: tuple[int, int]
-    links: tuple[tuple[str, str], ...]
-    prompt: str
-    negative_prompt: str
-    seed: int
-    dtype: str = "fp32"
-    timesteps: tuple[int, ...] | None = None
-    settings: str = "{}"
-    """Scheduler settings of the method, as JSON."""
-    adapter: str = ""
-    """The class that loads the model, and the digest of its code, as JSON."""
-    code: str = ""
-    """Digest of the code that every image goes through (`bench.identity.loop`)."""
-    carried: str = ""
-    """All else that the prompt carries, such as GenEval metadata, as JSON."""
-    control: tuple[tuple[str, ControlImage], ...] = ()
-    """Control images that the methods read, by kind; what is in them decides, and not where they lie."""
-    chain: Chain = field(default=Chain(links=()), compare=False, repr=False)
-    """The methods that make the image, ready for its model."""
-
-    @cached_property
-    def id(self) -> str:
-        # A name is not what decides pixels: the digest and the identity are.
-        decides = {f: getattr(self, f) for f in _DECIDES}
-        if self.control:
-            # Only then, for jobs had no control images at first, and the same job keeps its id.
-            decides["control"] = [[kind, image.digest] for kind, image in self.control]
-        return content_hash(decides)
-
-    @property
-    def group(self) -> tuple[Any, ...]:
-        """Jobs of one group can share a batch."""
-        of = (self.model, self.sampler, self.steps, self.guidance, self.links, self.negative_prompt)
-        return (*of, self.dtype, self.timesteps, self.settings)
-
-    @property
-    def sampling(self) -> Sampling:
-        settings = tuple(sorted(json.loads(self.settings).items()))
-        return Sampling(self.sampler, self.steps, self.guidance, self.size, self.dtype, self.timesteps, settings)
-
-    @property
-    def item(self) -> Item:
-        """The prompt with all that it carries, and the seed."""
-        metadata = json.loads(self.carried) if self.carried else None
-        return Item(Prompt(0, self.prompt, "", metadata, dict(self.control) or None), self.seed)
-
-    def sampled(self, p: Sampling) -> Job:
-        """The same job sampled as `p`; UserError where the sampler cannot do that."""
-        sampler = registry.get("samplers", p.sampler)
-        sampler.check(p)
-        return replace(
-            self,
-            sampler=p.sampler,
-            sampler_identity=json.dumps(_with_code(sampler.identity(), sampler), sort_keys=True),
-            steps=p.steps,
-            guidance=p.scale,
-            size=p.size,
-            dtype=p.dtype,
-            timesteps=p.timesteps,
-            settings=json.dumps(dict(p.settings), sort_keys=True),
-        )
-
-
-_DECIDES = tuple(f.name for f in fields(Job) if f.name not in ("model", "sampler", "control", "chain"))
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One image to be chosen among the images of other jobs by a metric."""
-
-    candidates: tuple[str, ...]
-    metric: str
-    metric_digest: str
-    prompt: str
-
-    @cached_property
-    def id(self) -> str:
-        return content_hash({"candidates": self.candidates, "metric": self.metric_digest})
-
-
-@dataclass(frozen=True)
-class Arm:
-    """A row of the report: one method under one protocol."""
-
-    method: str
-    model: str
-    prompts: str
-    sampler: str
-    steps: int
-    guidance: float
-
-
-@dataclass(frozen=True)
-class Cell:
-    """Where an image stands in the suite: its arm, prompt and seed. Two cells may share one image."""
-
-    arm: Arm
-    prompt: Prompt
-    seed: int
-    job_id: str
-
-
-@dataclass(frozen=True)
-class Plan:
+@dataclass(frozen=True, kw_only=True)
+class Plan(Outline):
     """Everything a run will do. `jobs` are arm after arm, made in turns (`generate.batches`); `choices` come after."""
 
-    suite: Suite
     jobs: dict[str, Job]
     choices: dict[str, Choice]
     cells: list[Cell]
-    optimises: dict[str, dict[str, list[str]]] = field(default_factory=dict)
-    """By method label and model, the metrics that are no evidence for the method as it works with that model."""
-    methods: dict[tuple[str, str], tuple[Method, ...]] = field(default_factory=dict)
-    """By method label and model, the chain as it works with that model, what chooses included."""
-    lacking: tuple[Need, ...] = ()
-    """Files that are not here and without which some jobs' ids are unknown: such a plan is priced and never run."""
-    learnt_from: dict[str, dict[str, list[list[str]]]] = field(default_factory=dict)
-    """By method label and model, what its weights were tuned on beside named metrics, where there is any: traits, as
-    (kind, name) in `bench.kinship`."""
-    notes: tuple[str, ...] = ()
-    """What of the suite is left out, and why."""
-
-    def nfe(self, job: Job) -> Nfe:
-        """What one image costs by its method's closed form."""
-        return job.chain.nfe(job.sampling, registry.get("samplers", job.sampler).calls(job.steps))
-
-    def calls(self, job: Job) -> int:
-        """Denoiser calls of one image, the noise stage's and gradients included."""
-        return round(self.nfe(job).calls)
-
-    def costs(self, known: set[str] | frozenset[str] = frozenset()) -> dict[str, float]:
-        """images, denoiser calls, shared images, and estimates of seconds and bytes; `known` are in the cache."""
-        wanted = [c.job_id for c in self.cells]
-        todo = [j for j in self.jobs.values() if j.id not in known]
-        # Once a group: of 2,800 jobs each took a millisecond.
-        calls = {group: self.calls(j) for group, j in {j.group: j for j in todo}.items()}
-        with self.suite.configured():
-            entries: dict[str, ModelEntry] = {m: registry.get("models", m) for m in {j.model for j in todo}}
-        seconds = sum(calls[j.group] * (entries[j.model].call_ms or float("nan")) for j in todo) / 1000
-        return {
-            "cells": len(wanted),
-            "images": len(self.jobs),
-            "choices": len(self.choices),
-            "shared": len(wanted)
-            + sum(len(c.candidates) for c in self.choices.values())
-            - len(self.choices)
-            - len(self.jobs),
-            "cached": len(self.jobs) - len(todo),
-            "calls": sum(calls[j.group] for j in todo),
-            "seconds": seconds,
-            "bytes": sum(_png_bytes(j.size) for j in todo),
-        }
-
-
-def _png_bytes(size: tuple[int, int]) -> float:
-    side = min(PNG_BYTES_PER_PIXEL, key=lambda s: abs(s - size[0]))
-    return size[0] * size[1] * PNG_BYTES_PER_PIXEL[side]
 
 
 def build_method(use: str, params: dict[str, Any]) -> Method:
@@ -223,7 +58,7 @@ def _links(methods: tuple[Method, ...], names: list[str]) -> tuple[tuple[str, st
 
 
 def _identity(method: Method) -> str:
-    record = _with_code(method.identity(), type(method))
+    record = with_code(method.identity(), type(method))
     if weights := [dict(w.identity()) for w in method.adapters()]:
         record["weights"] = weights
     if metrics := {name: _metric_digest(name) for name in method.metrics()}:
@@ -231,21 +66,15 @@ def _identity(method: Method) -> str:
     return json.dumps(record, sort_keys=True)
 
 
-def _with_code(decides: Mapping[str, Any], thing: Any) -> dict[str, Any]:
-    """What enters the job id of a plugin, with the digest of its code where it has any."""
-    code = identity.of(thing)
-    return {**decides, **({"code": code.digest} if code else {})}
-
-
 def _adapter(entry: ModelEntry) -> str:
     """What loads a model: two adapters of the same weights make two images."""
-    return json.dumps(_with_code({"adapter": entry.adapter}, entry.family()), sort_keys=True)
+    return json.dumps(with_code({"adapter": entry.adapter}, entry.family()), sort_keys=True)
 
 
 def make_plan(
     suite: Suite,
     *,
-    read: Callable[[str], list[Prompt]] | None = None,
+    read: Read | None = None,
     dtype: str = "fp32",
     placeholders: bool = False,
 ) -> Plan:
@@ -254,23 +83,32 @@ def make_plan(
     `dtype` is the precision of the networks where the suite does not say. A method's file that is not here is a
     UserError; with `placeholders` it is listed in `lacking`, and something else stands in the ids in its place.
     """
+    found = outlined(suite, read=read, dtype=dtype, placeholders=placeholders)
     with suite.configured():
-        return _make_plan(suite, read, dtype, placeholders)
+        return _listed(found)
 
 
-def _make_plan(suite: Suite, read: Callable[[str], list[Prompt]] | None, dtype: str, placeholders: bool) -> Plan:
+def outlined(suite: Suite, *, read: Read | None = None, dtype: str = "fp32", placeholders: bool = False) -> Outline:
+    """As `make_plan`, without a list of the images: all that it refuses, and what a plan costs."""
+    with suite.configured():
+        return _outlined(suite, read or read_prompts, dtype, placeholders)
+
+
+def _outlined(suite: Suite, read: Read, dtype: str, placeholders: bool) -> Outline:
     lacking: dict[Need, None] | None = {} if placeholders else None
-    prompt_sets = {name: _taken(suite, (read or read_prompts)(name)) for name in suite.prompts}
-    jobs: dict[str, Job] = {}
-    choices: dict[str, Choice] = {}
-    cells: list[Cell] = []
+    prompt_sets = {name: _taken(suite, read(name)) for name in suite.prompts}
+    _check_number(suite, prompt_sets)
+    seeds = {name: _seeds(suite, name, found) for name, found in prompt_sets.items()}
+    rows: list[Row] = []
     optimises: dict[str, dict[str, list[str]]] = {}
     learnt_from: dict[str, dict[str, list[list[str]]]] = {}
     ready: dict[tuple[str, str], tuple[Method, ...]] = {}
     notes: dict[str, None] = {}
+    looks = Looks()
     for arm, entry, spec in _arms(suite):
+        prompts = prompt_sets[arm.prompts]
         methods = tuple(_for_model(link, entry, lacking) for link in spec.chain)
-        if (blind := _blind(methods, prompt_sets[arm.prompts], arm.prompts)) and spec.label != suite.baseline:
+        if (blind := _blind(methods, prompts, arm.prompts)) and spec.label != suite.baseline:
             notes[f"{spec.label} is left out on {arm.prompts}: {blind}"] = None
             continue
         if blind:
@@ -287,9 +125,10 @@ def _make_plan(suite: Suite, read: Callable[[str], list[Prompt]] | None, dtype: 
         except (ValueError, UserError) as error:
             raise UserError(f"method {spec.label!r}: {error}") from error
         chain = Chain(links=making)
-        for prompt in prompt_sets[arm.prompts]:
-            _check_prompt(chain, spec.label, arm.prompts, prompt)
-        base = Job(
+        _check_prompts(chain, spec.label, arm.prompts, prompts)
+        if choosing is not None and prompts:
+            _check_chooser(choosing)
+        job = Job(
             model=arm.model,
             model_digest=_model_digest(entry),
             sampler=arm.sampler,
@@ -305,40 +144,106 @@ def _make_plan(suite: Suite, read: Callable[[str], list[Prompt]] | None, dtype: 
             code=identity.loop().digest,
             chain=chain,
         )
-        at = {arm.steps: _sampled(base, plain, entry, spec.label)}
-        for prompt in prompt_sets[arm.prompts]:
-            carried = json.dumps(dict(prompt.metadata), sort_keys=True) if prompt.metadata is not None else ""
-            control = tuple((kind, prompt.control_image(kind).pinned()) for kind in chain.controls())
-            for seed in _seeds(suite, arm.prompts, prompt):
-                job = _of(at[arm.steps], prompt, carried, control, chain.seed(seed))
-                if choosing is None:
-                    jobs.setdefault(job.id, job)
-                    cells.append(Cell(arm, prompt, seed, job.id))
-                    continue
-                made = []
-                for c in choosing.candidates(seed):
-                    steps = c.steps_of(arm.steps)
-                    if steps not in at:
-                        at[steps] = _sampled(base, replace(plain, steps=steps), entry, spec.label)
-                    made.append(_of(at[steps], prompt, carried, control, chain.seed(c.seed)))
-                for m in made:
-                    jobs.setdefault(m.id, m)
-                choice = _choice(choosing, tuple(m.id for m in made), prompt)
-                choices.setdefault(choice.id, choice)
-                cells.append(Cell(arm, prompt, seed, choice.id))
-    order = {group: i for i, group in enumerate(dict.fromkeys(j.group for j in jobs.values()))}
-    ordered = sorted(jobs.values(), key=lambda j: order[j.group])
-    return Plan(
-        suite,
-        {j.id: j for j in ordered},
-        choices,
-        cells,
-        optimises,
-        ready,
-        tuple(lacking or ()),
-        learnt_from,
-        tuple(notes),
+        at = _at_steps(job, plain, entry, spec.label)
+        at(arm.steps)  # refused here, without prompts too
+        rows.append(Row(arm, prompts, looks.of(arm.prompts, prompts, chain), seeds[arm.prompts], chain, choosing, at))
+    _check_candidates(suite, rows)
+    return Outline(
+        suite=suite,
+        rows=tuple(rows),
+        prompts=prompt_sets,
+        optimises=optimises,
+        methods=ready,
+        lacking=tuple(lacking or ()),
+        learnt_from=learnt_from,
+        notes=(*notes, *_same(rows)),
     )
+
+
+def _listed(outline: Outline) -> Plan:
+    """The plan of an outline: every image with its id."""
+    jobs: dict[str, Job] = {}
+    grouped: dict[tuple[Any, ...], list[Job]] = {}
+    choices: dict[str, Choice] = {}
+    cells: list[Cell] = []
+    for row in outline.rows:
+        for prompt, look, seed in row.cells():
+            made = []
+            for template, of in row.images(seed):
+                job = template.made(look, of)
+                made.append(job.id)
+                if job.id not in jobs:
+                    jobs[job.id] = job
+                    grouped.setdefault(template.group, []).append(job)
+            if row.choosing is None:
+                cells.append(Cell(row.arm, prompt, seed, made[0]))
+                continue
+            choice = _choice(row.choosing, tuple(made), prompt)
+            choices.setdefault(choice.id, choice)
+            cells.append(Cell(row.arm, prompt, seed, choice.id))
+    shared = {f.name: getattr(outline, f.name) for f in fields(outline)}
+    return Plan(**shared, jobs={j.id: j for of in grouped.values() for j in of}, choices=choices, cells=cells)
+
+
+class Looks:
+    """Prompts as they decide pixels, each set once for all chains that read the same of it."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[Any, int] = {}
+        self._found: dict[tuple[str, tuple[str, ...]], list[Look]] = {}
+
+    def of(self, name: str, prompts: Sequence[Prompt], chain: Chain) -> list[Look]:
+        """The looks of a set's prompts for a chain."""
+        key = (name, chain.controls())
+        if key not in self._found:
+            self._found[key] = [Look.of(prompt, key[1], self._numbers) for prompt in prompts]
+        return self._found[key]
+
+
+def _at_steps(job: Job, plain: Sampling, entry: ModelEntry, label: str) -> Callable[[int], Template]:
+    """An arm's jobs by the number of steps, which its candidates may have of their own."""
+
+    @cache
+    def at(steps: int) -> Template:
+        return Template(_sampled(job, replace(plain, steps=steps), entry, label))
+
+    return at
+
+
+def _check_number(suite: Suite, prompts: Mapping[str, Sequence[Prompt]]) -> None:
+    """UserError, before a list of them fills the memory, where a suite has more images than a plan can hold."""
+    protocols = len(suite.models) * len(suite.samplers) * len(suite.steps or (0,)) * len(suite.guidance or (0,))
+    each = {name: suite.images_per_prompt or registry.get("prompts", name).images_per_prompt for name in prompts}
+    images = sum(len(p.seeds) if not suite.seeds else len(suite.seeds) * each[name]
+                 for name, found in prompts.items() for p in found)  # fmt: skip
+    _check_fits(suite, protocols * len(suite.methods) * images, "cells (method x prompt x seed x protocol)")
+
+
+def _check_candidates(suite: Suite, rows: Sequence[Row]) -> None:
+    """As `_check_number`, of the images that candidates are, each as often as it is asked for."""
+    asked = sum(len(row.images(row.seeds[0][0])) * sum(map(len, row.seeds)) for row in rows if row.prompts)
+    _check_fits(suite, asked, "images, candidates of choices among them")
+
+
+def _check_fits(suite: Suite, number: int, what: str) -> None:
+    if number > MAX_CELLS:
+        raise UserError(
+            f"suite {suite.name!r} has {number:,} {what}, and a plan holds at most {MAX_CELLS:,}; give fewer seeds, "
+            "images_per_prompt, candidates or methods, or --limit fewer prompts"
+        )
+
+
+def _same(rows: Sequence[Row]) -> Iterator[str]:
+    """A note for arms that are one arm by all that decides their images."""
+    found: dict[tuple[Any, ...], dict[str, None]] = {}
+    for row in rows:
+        if row.prompts:
+            images = tuple((template.key, seed) for template, seed in row.images(row.seeds[0][0]))
+            chooser = row.choosing.judge() if row.choosing else ""
+            found.setdefault((row.arm.model, images, chooser, row.chain.controls()), {})[row.arm.method] = None
+    for labels in dict.fromkeys(tuple(one) for one in found.values() if len(one) > 1):
+        named = ", ".join(map(repr, labels[:-1])) + f" and {labels[-1]!r}"
+        yield f"{named} are the same arm here: they make the same images"
 
 
 def _for_model(link: Link, entry: ModelEntry, lacking: dict[Need, None] | None) -> Method:
@@ -370,11 +275,6 @@ def known_metrics(names: Iterable[str]) -> list[MetricEntry]:
     return [registry.get("metrics", name) for name in names if name in there]
 
 
-def _of(job: Job, prompt: Prompt, carried: str, control: tuple[tuple[str, ControlImage], ...], seed: int) -> Job:
-    """The job of an arm for one prompt and seed."""
-    return replace(job, prompt=prompt.text, carried=carried, control=control, seed=seed)
-
-
 def _sampled(job: Job, p: Sampling, entry: ModelEntry, label: str) -> Job:
     """The job as its method samples it where the suite says `p`; UserError where its sampler lacks what it needs."""
     try:
@@ -387,11 +287,14 @@ def _sampled(job: Job, p: Sampling, entry: ModelEntry, label: str) -> Job:
         raise UserError(f"method {label!r}: {error}") from error
 
 
-def _check_prompt(chain: Chain, label: str, prompts: str, prompt: Prompt) -> None:
-    try:
-        chain.check(prompt)
-    except UserError as error:
-        raise UserError(f"method {label!r}: prompt {prompt.index} of {prompts}: {error}") from error
+def _check_prompts(chain: Chain, label: str, name: str, prompts: Sequence[Prompt]) -> None:
+    if all(type(link).check is Method.check for link in chain.links):
+        return  # none of them refuses any, and there may be many
+    for prompt in prompts:
+        try:
+            chain.check(prompt)
+        except UserError as error:
+            raise UserError(f"method {label!r}: prompt {prompt.index} of {name}: {error}") from error
 
 
 def _blind(methods: tuple[Method, ...], prompts: list[Prompt], name: str) -> str:
@@ -449,8 +352,13 @@ def _metric_digest(name: str) -> str:
 def _choice(method: Method, candidates: tuple[str, ...], prompt: Prompt) -> Choice:
     name = method.judge()
     assert name is not None
-    registry.get("metrics", name).check_selects()
     return Choice(candidates, name, _metric_digest(name), prompt.text)
+
+
+def _check_chooser(method: Method) -> None:
+    name = method.judge()
+    assert name is not None
+    registry.get("metrics", name).check_selects()
 
 
 def _arms(suite: Suite) -> Iterator[tuple[Arm, ModelEntry, MethodSpec]]:
@@ -470,14 +378,12 @@ def _taken(suite: Suite, prompts: list[Prompt]) -> list[Prompt]:
     return [p for p in prompts if suite.seeds or p.seeds][: suite.limit]
 
 
-def _seeds(suite: Suite, prompts: str, prompt: Prompt) -> list[int]:
-    """A suite's seeds, or the prompt's own; where it asks for several images a prompt, seeds 0, 1, ... follow each."""
+def _seeds(suite: Suite, name: str, prompts: Sequence[Prompt]) -> list[Sequence[int]]:
+    """For each prompt a suite's seeds, or its own; of several images a prompt, seeds 0, 1, ... follow each."""
     if not suite.seeds:
-        return list(prompt.seeds)
-    per_prompt = suite.images_per_prompt or registry.get("prompts", prompts).images_per_prompt
-    if per_prompt == 1:
-        return list(suite.seeds)
-    return [s * per_prompt + k for s in suite.seeds for k in range(per_prompt)]
+        return [prompt.seeds for prompt in prompts]
+    n = suite.images_per_prompt or registry.get("prompts", name).images_per_prompt
+    return [[s * n + k for s in suite.seeds for k in range(n)]] * len(prompts)
 
 
 def read_prompts(name: str) -> list[Prompt]:

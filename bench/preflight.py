@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from bench import registry
@@ -11,7 +11,8 @@ from bench.errors import UserError
 from bench.metrics.backbones import MACHINE
 from bench.metrics.base import MetricEntry
 from bench.needs.base import Made, Need, Nothing, Source, gigabytes
-from bench.plan import Plan, make_plan
+from bench.outline import Outline, Task
+from bench.plan import Plan, make_plan, outlined
 from bench.prompts.base import Prompt, PromptSet
 from bench.suite import Suite
 
@@ -25,6 +26,11 @@ def planned(suite: Suite, *, dtype: str = "fp32") -> Plan:
     return make_plan(suite, read=_read_or_count, dtype=dtype, placeholders=True)
 
 
+def outline(suite: Suite) -> Outline:
+    """As `planned`, without a list of the images."""
+    return outlined(suite, read=_read_or_count, placeholders=True)
+
+
 def _read_or_count(name: str) -> list[Prompt]:
     entry: PromptSet = registry.get("prompts", name)
     if all(file.here() for file in entry.files):
@@ -32,27 +38,29 @@ def _read_or_count(name: str) -> list[Prompt]:
     return [Prompt(i, f"{name} {i}", seeds=entry.seeds.get(i, ())) for i in range(entry.size)]
 
 
-def judges(plan: Plan) -> list[str]:
+def uncounted(plan: Outline) -> list[str]:
+    """The plan's prompt sets that are not here, and of which only their files say how many prompts they have."""
+    entries: dict[str, PromptSet] = {name: registry.get("prompts", name) for name in plan.prompts}
+    return [name for name, one in entries.items() if not one.size and not all(file.here() for file in one.files)]
+
+
+def judges(plan: Outline) -> list[str]:
     """Every metric that a run asks: those of the suite, those that choose, and the rewards of methods.
 
     Not those that judge none of its prompts, such as GenEval where no prompt has its metadata.
     """
-    carried = {frozenset(p.metadata or registry.get("prompts", name).carries) for name, p in _prompts(plan)}
+    declared = {name: registry.get("prompts", name).carries for name in plan.prompts}
+    carried = {frozenset(p.metadata or declared[name]) for name, found in plan.prompts.items() for p in found}
     of_suite = (m for m in plan.suite.metrics if any(map(registry.get("metrics", m).judges, carried)) or not carried)
     return list(dict.fromkeys((*of_suite, *choosers(plan))))
 
 
-def choosers(plan: Plan) -> list[str]:
+def choosers(plan: Outline) -> list[str]:
     """Every metric that is asked while images are made: those that choose among candidates, and rewards of methods."""
     return list(dict.fromkeys(name for chain in plan.methods.values() for m in chain for name in m.metrics()))
 
 
-def _prompts(plan: Plan) -> Iterator[tuple[str, Prompt]]:
-    """Each prompt of a plan once, with the name of its set."""
-    yield from {(c.arm.prompts, c.prompt.index): (c.arm.prompts, c.prompt) for c in plan.cells}.values()
-
-
-def needs(plan: Plan, *, metrics: Sequence[str] | None = None) -> list[Need]:
+def needs(plan: Outline, *, metrics: Sequence[str] | None = None) -> list[Need]:
     """All that must be on this machine before a plan is run, each once; `metrics`: the scorers that are asked."""
     suite = plan.suite
     methods = [method for chain in plan.methods.values() for method in chain]
@@ -153,28 +161,27 @@ class Scoring:
         ]
 
 
-def scoring(plan: Plan) -> Scoring:
+def scoring(plan: Outline) -> Scoring:
     """The estimate for a plan's scores, candidates' included; nothing that is kept from before is taken off.
 
     Metrics of one network are scored together: it is in memory once, and an image goes through it once.
     """
-    from bench import score
-
-    asked: dict[str, set[tuple[object, ...]]] = {}
-    for work in (score.judges(plan), score.arms(plan)):
-        for name, tasks in work.items():
-            asked.setdefault(name, set()).update((t.job_id, t.baseline, t.prompt.text) for t in tasks)
+    asked: dict[str, set[Task]] = {name: set(found) for name, found in plan.tally.candidates.items()}
     with plan.suite.configured():
+        for name in plan.suite.metrics:
+            found = plan.tally.tasks(registry.get("metrics", name))
+            asked[name] = found | asked[name] if name in asked else found
         entries: dict[str, MetricEntry] = {name: registry.get("metrics", name) for name in asked}
-    spent: dict[tuple[object, ...], float] = {}
-    for name, entry in entries.items():
-        network = entry.networks() or name
-        for task in asked[name]:
-            spent[network, task] = max(spent.get((network, task), 0.0), entry.ms or 0.0)
+    seconds = 0.0
+    seen: dict[object, set[Task]] = {}
+    for name in sorted(asked, key=lambda name: -(entries[name].ms or 0.0)):  # the slowest of a network first
+        done = seen.setdefault(entries[name].networks() or name, set())
+        seconds += len(asked[name] - done) * (entries[name].ms or 0.0) / 1000
+        done |= asked[name]
     weights = {name: entry.gib or 0.0 for name, entry in entries.items()}
     largest = max(weights, key=lambda name: weights[name], default="")
     unknown = tuple(name for name in asked if entries[name].ms is None)
-    return Scoring(sum(spent.values()) / 1000, weights.get(largest, 0.0), largest, unknown)
+    return Scoring(seconds, weights.get(largest, 0.0), largest, unknown)
 
 
 def duration(seconds: float) -> str:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from bench import registry
 from bench.judging import Asked, Key, Shown, judge, place, together
 from bench.metrics.base import MetricEntry, Value
+from bench.outline import Outline
 from bench.plan import Choice, Plan
 from bench.prompts.base import Prompt
 from bench.store import Image, Ledger, prompt_key
@@ -77,14 +78,15 @@ def _tasks(entry: MetricEntry, cells: Sequence[tuple[str, tuple[Any, ...], str, 
     ]
 
 
-def planned(plan: Plan) -> Iterator[str]:
+def planned(plan: Outline) -> Iterator[str]:
     """What each metric of a plan judges, as `shapes-clipscore 16 images`."""
-    sizes = Counter((*(getattr(c.arm, n) for n in ("method", "model", "sampler", "steps", "guidance")),)
-                    for c in plan.cells)  # fmt: skip
+    sizes: Counter[tuple[object, ...]] = Counter()
+    for row, images in zip(plan.rows, plan.tally.rows, strict=True):
+        sizes[row.arm.method, row.arm.model, row.arm.sampler, row.arm.steps, row.arm.guidance] += len(images)
     most = max(sizes.values(), default=0)
-    for name, tasks in arms(plan).items():
+    for name in plan.suite.metrics:
         entry: MetricEntry = registry.get("metrics", name)
-        n = len({(t.job_id, t.baseline, prompt_key(t.prompt)) for t in tasks})
+        n = len(plan.tally.tasks(entry))
         if entry.kind == "pair":
             yield f"{name} {n} pairs of images{' in both orders' if entry.both_orders else ''}"
         elif entry.kind == "set" and most < entry.fewest:

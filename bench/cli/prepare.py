@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from bench.errors import UserError
 
 if TYPE_CHECKING:
     from bench.needs.base import Need
-    from bench.plan import Plan
+    from bench.outline import Outline
 
 
 def add_to(add: Add) -> None:
@@ -35,35 +35,29 @@ def cmd_plan(options: argparse.Namespace) -> int:
     from bench import preflight
     from bench.cache import ImageCache
     from bench.needs.base import gigabytes
-    from bench.score import planned
 
     suite = load_suite(options)
     for note in suite.notes:
         print(f"note: {note}")
-    plan = preflight.planned(suite)
+    plan = preflight.outline(suite)
     for note in plan.notes:
         print(f"note: {note}")
-    cache = ImageCache(cache_folder(options))
-    cost = plan.costs({j for j in plan.jobs if cache.has(j)})
+    cost = plan.costs({record.stem for record in ImageCache(cache_folder(options)).records()})
     needs = preflight.needs(plan)
     away = preflight.missing(needs)
     print(f"suite:          {suite.name} ({suite.id}){' on the embedded twin' if suite.twin else ''}")
     print(f"methods:        {', '.join(m.label for m in suite.methods)}")
     print(f"prompts:        {', '.join(_counted(plan, name, away) for name in suite.prompts)}")
-    print(f"cells:          {cost['cells']} (method x prompt x seed)")
-    print(
-        f"images:         {cost['images']} to have, {cost['cached']} of them in the cache; {cost['shared']} uses shared"
-    )
-    if cost["choices"]:
-        print(f"choices:        {cost['choices']} images chosen among candidates")
-    with suite.configured():
-        print(f"scoring:        {'; '.join(planned(plan))}")
-    print(f"denoiser calls: {cost['calls']} still to make (guidance doubles the batch, not the calls)")
-    print(f"time:           {_denoising(plan, cost['seconds'])}")
-    for line in preflight.scoring(plan).lines():
-        print(f"                scoring: {line}")
+    uncounted = preflight.uncounted(plan)
+    if len(uncounted) == len(suite.prompts):
+        print(f"images:         unknown, as their number of prompts is: {', '.join(uncounted)}")
+    else:
+        say(_priced(plan, cost))
     fetched = preflight.amount([need for need in away if not need.source.command])
-    print(f"disk:           about {gigabytes(cost['bytes'])} of images; {fetched or 'nothing'} to download")
+    images = "images of unknown size" if uncounted else f"about {gigabytes(cost['bytes'])} of images"
+    print(f"disk:           {images}; {fetched or 'nothing'} to download")
+    if uncounted and len(uncounted) < len(suite.prompts):
+        print(f"note: all numbers are without {', '.join(uncounted)}, whose number of prompts is unknown")
     print(f"needs:          {len(needs)}, of which {len(away)} are not on this machine{':' if away else ''}")
     say(_listed(away))
     if any(not need.source.command for need in away):
@@ -73,15 +67,33 @@ def cmd_plan(options: argparse.Namespace) -> int:
     return 0
 
 
-def _counted(plan: Plan, name: str, away: Sequence[Need]) -> str:
+def _priced(plan: Outline, cost: dict[str, float]) -> Iterator[str]:
+    """What is made, and what that costs, a line each."""
+    from bench import preflight
+    from bench.score import planned
+
+    yield f"cells:          {cost['cells']} (method x prompt x seed)"
+    made = f"{cost['images']} to have, {cost['cached']} of them in the cache; {cost['shared']} uses shared"
+    yield f"images:         {made}"
+    if cost["choices"]:
+        yield f"choices:        {cost['choices']} images chosen among candidates"
+    with plan.suite.configured():
+        yield f"scoring:        {'; '.join(planned(plan))}"
+    yield f"denoiser calls: {cost['calls']} still to make (guidance doubles the batch, not the calls)"
+    yield f"time:           {_denoising(plan, cost['seconds'])}"
+    for line in preflight.scoring(plan).lines():
+        yield f"                scoring: {line}"
+
+
+def _counted(plan: Outline, name: str, away: Sequence[Need]) -> str:
     """A prompt set with its number of prompts, and whether they were read."""
-    number = len({c.prompt.index for c in plan.cells if c.arm.prompts == name})
+    number = len(plan.prompts[name])
     if f"prompts {name}" not in {need.of for need in away}:
         return f"{name} ({number})"
     return f"{name} ({number}, counted and not read)" if number else f"{name} (number unknown until it is here)"
 
 
-def _denoising(plan: Plan, seconds: float) -> str:
+def _denoising(plan: Outline, seconds: float) -> str:
     from bench import registry
     from bench.preflight import duration
 
@@ -116,7 +128,7 @@ def cmd_fetch(options: argparse.Namespace) -> int:
     needs: list[Need] = []
     for path in options.suite:
         suite = load_suite(argparse.Namespace(**{**vars(options), "suite": path}))
-        needs += preflight.needs(preflight.planned(suite))
+        needs += preflight.needs(preflight.outline(suite))
     if not options.suite:
         if not options.metric:
             raise UserError("fetch: expected suite files, such as suites/sdxl_main.yaml, or --metric NAME")
