@@ -27,7 +27,9 @@ class Progress:
 
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
             rate = TextColumn("{task.fields[rate]:.1f} " + self.unit + "/s")
-            self._bar = Bar(*columns, rate, TimeRemainingColumn(), console=Console(stderr=True))
+            # Past what keeps a command's output free of control characters: a bar is made of them.
+            console = Console(file=getattr(sys.stderr, "unguarded", sys.stderr))
+            self._bar = Bar(*columns, rate, TimeRemainingColumn(), console=console)
             self._bar.start()
             self._task = self._bar.add_task(self.title, total=self.total, rate=0.0)
         return self

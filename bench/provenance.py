@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import __version__
+from bench.errors import masked, masked_word
 
 PACKAGES = ("torch", "diffusers", "transformers", "safetensors", "numpy", "scipy", "pillow", "pydantic")
 
@@ -108,8 +109,9 @@ def called(call: str) -> Iterator[None]:
 
 
 def command() -> str:
-    """The command line, or the call of the Python API, that this process was asked by."""
-    return _call.get() or shlex.join(["python", "-m", "bench", *sys.argv[1:]])
+    """The command line, or the call of the Python API, that this process was asked by, its secrets masked."""
+    call = _call.get()
+    return masked(call) if call else shlex.join(["python", "-m", "bench", *map(masked_word, sys.argv[1:])])
 
 
 def collect(device: str, weights: dict[str, str], code: Mapping[str, Any] | None = None) -> dict[str, Any]:

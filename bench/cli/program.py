@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import signal
 import sys
 import traceback
@@ -12,9 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from bench import __version__
-from bench.errors import BenchError, UserError, nearest
-
-_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+from bench.cli.terminal import inert_output, plain
+from bench.errors import BenchError, UserError, masked, nearest
 
 Command = Callable[[argparse.Namespace], int]
 Add = Callable[[str, Command, str], argparse.ArgumentParser]
@@ -57,7 +55,15 @@ class Parser(argparse.ArgumentParser):
 
 
 def guarded(command: Command, options: argparse.Namespace) -> int:
-    """A command's exit code, whatever becomes of it: mistakes and interruptions are one line, faults a traceback."""
+    """A command's exit code, whatever becomes of it: mistakes and interruptions are one line, faults a traceback.
+
+    What it prints on either stream is text alone (`terminal`), and its errors show no secrets.
+    """
+    with inert_output():
+        return _guarded(command, options)
+
+
+def _guarded(command: Command, options: argparse.Namespace) -> int:
     try:
         for file in getattr(options, "plugin", ()):
             from bench import plugins
@@ -65,7 +71,7 @@ def guarded(command: Command, options: argparse.Namespace) -> int:
             plugins.load(file)
         return command(options)
     except BenchError as error:
-        print(f"error: {plain(error)}", file=sys.stderr)
+        print(f"error: {masked(plain(error))}", file=sys.stderr)
         return code_of(error)
     except KeyboardInterrupt as stop:
         print("interrupted; what is finished is kept, run the same command again to go on", file=sys.stderr)
@@ -75,11 +81,11 @@ def guarded(command: Command, options: argparse.Namespace) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except Exception as error:
-        traceback.print_exc()
+        print(masked(traceback.format_exc()), end="", file=sys.stderr)
         from bench.faults import of_plugin
 
         if said := of_plugin(error):
-            print(f"error: {plain(said)}; report it to its authors, with the lines above", file=sys.stderr)
+            print(f"error: {masked(plain(said))}; report it to its authors, with the lines above", file=sys.stderr)
             return code_of(error)
         print("error: this is a fault of ours, please report it with the lines above", file=sys.stderr)
         return code_of(error)
@@ -94,11 +100,6 @@ def code_of(error: BaseException) -> int:
     from bench.faults import of_plugin
 
     return UserError.exit_code if of_plugin(error) else BenchError.exit_code
-
-
-def plain(text: object) -> str:
-    """One line that a terminal takes for text alone: names come from files that others wrote."""
-    return _UNSEEN.sub(" ", str(text))
 
 
 def say(lines: Iterable[object]) -> None:
