@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # importing `typing` for it takes longer than all else here
 if TYPE_CHECKING:
+    from typing import Any
+
     from bench.api import Run, read, run
 
 __version__ = "0.1.0"

@@ -93,9 +93,9 @@ def run(
                 other_code=other_code,
             )
     except BenchError as error:
-        if (said := _in_python(str(error))) == str(error):
-            raise
-        raise type(error)(said) from None
+        # The line says it all: a notebook would print every frame of the way there.
+        error.args = (_in_python(str(error)),)
+        raise error.with_traceback(None) from None
     found = Run(done.folder)
     for what, failed in (("images", done.failed), ("scores", done.unscored)):
         for name, reasons in failed.items():
@@ -211,8 +211,11 @@ class Run:
         kept = rows[rows["method"].isin(methods)] if methods else rows
         first = rows.iloc[0]
         title = f"{first['prompts']} {first['index']}, seed {first['seed']}: {first['prompt']}"
-        files = {row["method"]: Path(row["file"]) if row["file"] else None for _, row in kept.iterrows()}
-        notes = {row["method"]: row["failed"] or self._scores_of(row) for _, row in kept.iterrows()}
+        files: dict[str, Path | None] = {}
+        notes: dict[str, str] = {}
+        for _, row in kept.iterrows():
+            files[row["method"]] = Path(row["file"]) if isinstance(row["file"], str) else None
+            notes[row["method"]] = row["failed"] if isinstance(row["failed"], str) else self._scores_of(row)
         return SideBySide(title, files, notes)
 
     def _scores_of(self, row: Any) -> str:

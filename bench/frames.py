@@ -60,8 +60,8 @@ _SCORES = {
 }
 _IMAGES = {
     **_PLACE,
-    "file": (None, "The PNG; None where it was not made."),
-    "failed": (None, "Why it could not be made; None where it was, or is still to be made."),
+    "file": (None, "The PNG; NaN where it was not made."),
+    "failed": (None, "Why it could not be made; NaN where it was, or is still to be made."),
     **{name: ("ms/image", f"Milliseconds of the stage {name.removesuffix('_ms')}.") for name in TIMES},
     "total_ms": ("ms/image", "Milliseconds of all stages."),
     **{name: ("calls/image", f"Denoiser calls of {name.removeprefix('calls_')}.") for name in CALLS},
@@ -195,7 +195,7 @@ def _described(record: type[records.Record]) -> list[tuple[str, str]]:
 
 
 def _frame(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, tuple[str | None, str]], run: str) -> pd.DataFrame:
-    """Rows as a frame of these columns, each (unit, meaning); a number that is not there is NaN."""
+    """Rows as a frame of these columns, each (unit, meaning); what is not there is NaN."""
     import pandas as pd
 
     frame = pd.DataFrame.from_records([{name: row.get(name) for name in columns} for row in rows], columns=[*columns])
