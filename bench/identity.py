@@ -22,9 +22,8 @@ from typing import Any
 
 from bench import interactive
 from bench.registry import NOTEBOOK
-from bench.source import Kept, Part, Parts
+from bench.source import OWN, Kept, Part, Parts
 
-OWN = ("bench", "npnet")
 PROJECT = "noisebench"
 GROUPS = tuple(f"bench.{kind}" for kind in ("models", "methods", "samplers", "prompts", "metrics", "families"))
 """Entry points by which a package brings code."""
@@ -265,12 +264,23 @@ def _read(roots: tuple[str, ...], skip: tuple[str, ...]) -> tuple[dict[str, Plac
         path = (_file(module) or ("",))[0]
         files[path] = _stat(path)
         part: Part = parts.get(definition) or parts[""]
-        digests[name] = part.digest
+        digests[name] = " ".join([part.digest, *imported(part)])
         todo += _followed(part, beside, loose=distribution is None)
     _kept.save()
-    whole = hashlib.sha256("\n".join(f"{name} {digests[name]}" for name in sorted(digests)).encode()).hexdigest()[:16]
+    # Without names: code that moves within this project is the same code.
+    whole = hashlib.sha256("\n".join(sorted(digests.values())).encode()).hexdigest()[:16]
     brought_by = distribution or _file_name(min(theirs))
     return files, Code(whole, tuple(sorted(digests)), brought_by, version, tuple(unread))
+
+
+def imported(part: Part) -> Iterator[str]:
+    """The digests of what a part imports of this project and what counts: another thing of the same name is not it."""
+    for one in part.imports:
+        module = _module_of(one)
+        if module and module.partition(".")[0] in OWN and counts(module):
+            parts = _parts(module) or {}
+            found = parts.get(one.removeprefix(module).lstrip(".")) or parts.get("")
+            yield found.digest if found else ""
 
 
 def _followed(part: Part, beside: set[str], *, loose: bool) -> Iterator[str]:

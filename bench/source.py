@@ -1,9 +1,10 @@
 """Source files as what decides their behaviour: a digest of the syntax tree, and the modules that they import.
 
 Two files that differ in white space, comments, docstrings, type-checking imports, the words of an error, or a plugin's
-description have one digest. The digest is of our own writing of the tree, not of `ast.dump`'s, which other versions of
-Python write otherwise. A tree takes 50 ms a thousand lines, so what was found is kept beside the image cache by the
-file's sha256.
+description have one digest. So do two files of this project that import the same things of it, wherever those lie:
+`bench.identity` counts what is imported by its content. The digest is of our own writing of the tree, not of
+`ast.dump`'s, which other versions of Python write otherwise. A tree takes 50 ms a thousand lines, so what was found is
+kept beside the image cache by the file's sha256.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from typing import Any, NamedTuple
 from bench.cache import default_folder
 from bench.store import write_atomically
 
-FORMAT = 2
+OWN = ("bench", "npnet")
+"""The packages of this project."""
+FORMAT = 3
 """Raised where the digest of the same file becomes another one."""
 DESCRIBING = frozenset({"about", "source", "cost", "title"})
 """Class attributes that are words for people where they are set to a plain string."""
@@ -59,13 +62,17 @@ def parse(data: bytes, module: str, *, package: bool, rows: bool) -> Parts:
 
 def _part(body: Iterable[ast.stmt], base: str) -> Part:
     words: list[str] = []
-    imports: dict[str, None] = {}
+    imports: dict[str, str] = {}
     for one in body:
         _write(one, words, imports, base)
-    return Part(hashlib.sha256("\0".join(words).encode()).hexdigest()[:16], tuple(imports))
+    if own := sorted(bound for name, bound in imports.items() if _is_own(name) and _is_own(base)):
+        words += ["imports", *own]
+    # By the names in the file: neither the order of imports nor where things lie decides anything.
+    found = sorted(imports, key=lambda name: (imports[name], name))
+    return Part(hashlib.sha256("\0".join(words).encode()).hexdigest()[:16], tuple(found))
 
 
-def _write(node: ast.AST, words: list[str], imports: dict[str, None], base: str) -> None:
+def _write(node: ast.AST, words: list[str], imports: dict[str, str], base: str) -> None:
     """The node as words, without what decides nothing; imports are noted on the way."""
     if _is_words(node):
         return
@@ -74,7 +81,10 @@ def _write(node: ast.AST, words: list[str], imports: dict[str, None], base: str)
             _write(one, words, imports, base)
         return
     if isinstance(node, ast.Import | ast.ImportFrom):
-        imports.update(dict.fromkeys(_imported(node, base)))
+        found = dict(_imported(node, base))
+        imports.update(found)
+        if isinstance(node, ast.ImportFrom) and _is_own(base) and all(map(_is_own, found)):
+            return
     words.append(type(node).__name__)
     if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
         # What an error says decides nothing; which one it is, and when it is raised, may.
@@ -144,14 +154,20 @@ def _is_reporting(call: ast.Call, given: ast.keyword) -> bool:
     return isinstance(call.func, ast.Name) and call.func.id in ROWS and given.arg in REPORTING
 
 
-def _imported(node: ast.Import | ast.ImportFrom, base: str) -> Iterator[str]:
-    """`from a import b` is a.b, which may be a module or a thing in a."""
+def _is_own(name: str) -> bool:
+    """Whether a module, or a thing in one, is of this project."""
+    return name.partition(".")[0] in OWN
+
+
+def _imported(node: ast.Import | ast.ImportFrom, base: str) -> Iterator[tuple[str, str]]:
+    """(what, its name in the file): `from a import b` is a.b, which may be a module or a thing in a."""
     if isinstance(node, ast.Import):
-        yield from (alias.name for alias in node.names)
+        yield from ((alias.name, alias.asname or alias.name) for alias in node.names)
         return
     above = base.split(".")[: len(base.split(".")) - node.level + 1] if node.level else []
     place = ".".join([*above, *([node.module] if node.module else [])])
-    yield from (place if alias.name == "*" else f"{place}.{alias.name}" for alias in node.names)
+    for alias in node.names:
+        yield (place if alias.name == "*" else f"{place}.{alias.name}"), alias.asname or alias.name
 
 
 # Kept between processes ----------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import os
@@ -63,6 +64,94 @@ class Done:
 
 
 Bench = Callable[..., Done]
+
+# Kinds of tests ---------------------------------------------------------------------------------------------------
+
+INTEGRATION_FIXTURES = frozenset({"one_thread", "bench_process"})
+"""Tests of networks ask for one thread, as `bench` and `finished` do, and those of the program for a process."""
+INTEGRATION_FOLDERS = frozenset({"perf", "reference"})
+INTEGRATION = (
+    "test_browser_page.py",
+    "test_captions.py::test_every_word_of_the_grammar_is_one_token_of_its_own",
+    "test_checkpoint.py",
+    "test_clipscore.py::test_it_is_two_and_a_half_times_the_cosine_cut_at_zero",
+    "test_compare.py::test_compare_and_power_import_no_torch",
+    "test_detector.py",
+    "test_env.py",
+    "test_fetch.py",
+    "test_figures.py",
+    "test_fresh.py",
+    "test_gains.py::test_the_command_prints_the_table_without_torch",
+    "test_hub_prompts.py",
+    "test_identity.py::test_code_that_moves_within_the_project_is_the_same_code",
+    "test_imports.py",
+    "test_latex.py",
+    "test_model.py::test_importing_the_package_loads_no_torch",
+    "test_page.py",
+    "test_plots.py",
+    "test_plugin.py",
+    "test_plugin_kinds.py",
+    "test_plugin_metrics.py",
+    "test_provenance.py",
+    "test_select.py::test_selecting_starts_without_torch",
+    "test_set_metrics.py::test_the_interval_of_a_frechet_distance_holds",
+    "test_together.py",
+    "test_votes.py",
+    "test_wheel.py",
+    "test_workers.py",
+)
+"""What else is integration: files, or tests in them by the beginning of their name. All that is left is unit."""
+
+
+def is_integration(item: pytest.Item) -> bool:
+    """Whether a test starts a process, loads a pipeline, or takes more than a second."""
+    return (
+        not INTEGRATION_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
+        or item.path.parent.name in INTEGRATION_FOLDERS
+        or f"{item.path.name}::{item.name}".startswith(INTEGRATION)
+    )
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses among them
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every test is `unit` or `integration`, and it is said here alone."""
+    for item in items:
+        item.add_marker("integration" if is_integration(item) else "unit")
+
+
+@pytest.fixture(autouse=True)
+def as_small_as_a_unit_test(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A unit test that starts a process or loads a pipeline fails, and says where to name it."""
+    if request.node.get_closest_marker("unit") is None:
+        return
+    from bench.models.pipeline import PipelineFamily
+
+    def refused(*_: object, **__: object) -> None:
+        pytest.fail("a unit test starts no process and loads no pipeline; name it in INTEGRATION of tests/conftest.py")
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", refused)
+    monkeypatch.setattr(PipelineFamily, "__init__", refused)
+
+
+# Time -------------------------------------------------------------------------------------------------------------
+
+IMPORTED = pytest.StashKey[int]()
+"""Number of modules when the garbage collector was last set to leave them out."""
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leave what was imported out of garbage collections.
+
+    The harness collects between models, and each time all objects of torch, diffusers and pytest would be looked
+    through: a fifth of the time of a small run.
+    """
+    if len(sys.modules) > item.config.stash.get(IMPORTED, 0) + 100:
+        gc.collect()
+        gc.freeze()
+        item.config.stash[IMPORTED] = len(sys.modules)
+
+
+# What tests share -------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -6,7 +6,10 @@ import ast
 import importlib
 import inspect
 import json
+import os
+import shutil
 import sqlite3
+import subprocess
 import sys
 import textwrap
 import time
@@ -158,7 +161,7 @@ ASIDE = {
     "bench.methods.base:_nested": "costs",
     "bench.registry:get": "it finds plugins, each of which has a digest",
     "bench.score:_summed": "costs",
-    "bench.score:prompt_key": "by what a score is found",
+    "bench.store.rows:prompt_key": "by what a score is found",
 }
 """What the code that images go through calls, and why it does not count."""
 
@@ -296,6 +299,49 @@ def test_a_plugin_s_digest_follows_what_it_imports(
     assert before is not None
     assert after is not None
     assert (before.digest == after.digest) == same
+
+
+DIGESTS = """
+from bench import identity, registry
+print(identity.loop().digest, *(identity.of(registry.get("methods", name)).digest for name in ("reseed", "inversion")))
+"""
+
+
+def digests_in(folder: Path) -> list[str]:
+    """The digests of the loop and of two methods, by the copy of the package in a folder."""
+    environment = {**os.environ, "PYTHONPATH": str(folder), "BENCH_CACHE": str(folder / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-c", DIGESTS], env=environment, cwd=folder, capture_output=True, text=True, check=True
+    )
+    return done.stdout.split()
+
+
+def test_code_that_moves_within_the_project_is_the_same_code(tmp_path: Path) -> None:
+    """A module that all images go through lies elsewhere, and all that import it say so."""
+    shutil.copytree(
+        Path(identity.__file__).parent, tmp_path / "bench", ignore=shutil.ignore_patterns("*.safetensors", "*.pyc")
+    )
+    before = digests_in(tmp_path)
+    (tmp_path / "bench" / "noise.py").rename(tmp_path / "bench" / "sampling" / "noise.py")
+    for path in (tmp_path / "bench").rglob("*.py"):
+        text = path.read_text().replace("bench.noise", "bench.sampling.noise")
+        text = text.replace(
+            "from bench import noise, registry", "from bench import registry\nfrom bench.sampling import noise"
+        )
+        path.write_text(text.replace("from bench import noise\n", "from bench.sampling import noise\n"))
+    after = digests_in(tmp_path)
+    assert after == before
+    drawing = tmp_path / "bench" / "sampling" / "noise.py"
+    drawing.write_text(drawing.read_text().replace("dtype=torch.float32", "dtype=torch.float64"))
+    assert digests_in(tmp_path)[0] != before[0]
+
+
+def test_the_same_name_from_another_module_is_another_thing() -> None:
+    """Both modules count already; which of the two is imported decides."""
+    here, there = "from bench.metrics.pixels import f\n" + BASE, "from bench.metrics.towers import f\n" + BASE
+    one, other = (parse(text.encode(), "bench.metrics.one", package=False, rows=True)[""] for text in (here, there))
+    assert one.digest == other.digest
+    assert [*identity.imported(one)] != [*identity.imported(other)]
 
 
 def test_code_in_a_zip_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
