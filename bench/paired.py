@@ -13,6 +13,7 @@ from bench.arms import POOLED, Floats, Ints
 from bench.intervals import Bounds, Interval, looks_bounded, range_of_deltas
 from bench.metrics.base import MetricEntry
 from bench.resampling import Asked, Batch, Totals, totals
+from bench.sensitivity import detectable
 
 Row = dict[str, Any]
 SHORTEST_MS = 1.0
@@ -125,12 +126,13 @@ class Asking:
         sign = float(entry.sign)
         count = stats.outcomes(sign * treated, sign * control)
         known = math.isfinite(error)
+        limits = delta_range(entry.kind, entry.range, treated, control)
         row |= {
             "n_prompts": clusters,
             "win": count.win,
             "tie": count.tie,
             "loss": count.loss,
-            "detectable": stats.detectable(error) if known else None,
+            "detectable": _finite(detectable(error, clusters, limits)) if known else None,
             "sd": error * math.sqrt(clusters) if known else None,
         }
         self.delta(row, entry, treated, control, texts)
@@ -139,6 +141,10 @@ class Asking:
             tested = self._batch.test(of_prompts.sums)
             self._later.append(lambda: row.update(p=tested.answer))
         return row
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def adjust(comparisons: list[Row]) -> None:

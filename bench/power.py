@@ -5,8 +5,8 @@ seeds a prompt lower only the second part, so from some number of seeds on only 
 seeds each the mean delta has the variance (between + within / s) / k.
 
 Sources: Searle, Casella & McCulloch (1992), Variance Components, ch. 3.6 (the ANOVA estimators for unequal numbers);
-Miller (2024), Adding error bars to evals, arXiv:2411.00640, sec. 5 (sample size with resampled questions); Guenther
-(1981), The American Statistician 35 (the + z**2 / 2 of a t test).
+Miller (2024), Adding error bars to evals, arXiv:2411.00640, sec. 5 (sample size with resampled questions). What a
+number of prompts finds is `bench.sensitivity`'s, by the intervals of a report.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import math
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from bench import registry, stats
 from bench.errors import NotComparable, UserError, nearest
+from bench.intervals import UNBOUNDED, Bounds
+from bench.paired import delta_range
 from bench.pairing import Rows, Source, in_common, joined, setting_of
+from bench.sensitivity import clusters_for
 
 Floats = NDArray[np.float64]
 _RESAMPLES = 2000
@@ -106,21 +108,27 @@ def _anova(counts: Floats, sums: Floats, squares: Floats, *, resampled: bool = F
     return np.maximum(between, 0.0), np.maximum(within, 0.0)
 
 
-def prompts_needed(variance: float, goal: Goal) -> int:
-    """How many prompts find `goal.delta` when one prompt's mean delta has this variance, by the sign-flip test.
+def prompts_needed(variance: float, goal: Goal, bounds: Bounds | None = None) -> int:
+    """How many prompts find `goal.delta` when one prompt's mean delta has this variance and range.
 
-    The sample size of a two-sided one-sample t test; never fewer than can reach the level at all, for k prompts have
-    2**k sign patterns and so no p-value below 2 / 2**k.
+    The fewest whose interval excludes zero with this power; without a range that is the sample size of a two-sided
+    one-sample t test. Never fewer than can reach the level at all, for k prompts have 2**k sign patterns and so no
+    p-value below 2 / 2**k. UserError for a delta beyond the range.
     """
-    normal = NormalDist()
-    critical = normal.inv_cdf(1 - goal.level / 2)
-    reach = critical + normal.inv_cdf(goal.power)
-    needed = variance * (reach / goal.delta) ** 2 + critical**2 / 2
-    return max(math.ceil(needed), math.ceil(1 + math.log2(1 / goal.level)), 2)
+    if bounds is not None and abs(goal.delta) > max(map(abs, bounds)):
+        raise UserError(
+            f"--delta {goal.delta:g}: expected one within the range of deltas, {bounds[0]:g} to {bounds[1]:g}"
+        )
+    needed = clusters_for(variance, goal.delta, bounds, alpha=goal.level, power=goal.power)
+    return max(needed, math.ceil(1 + math.log2(1 / goal.level)))
 
 
-def prompts_bounds(deltas: ArrayLike, clusters: Iterable[Hashable], goal: Goal) -> dict[int, tuple[int, int]]:
+def prompts_bounds(
+    deltas: ArrayLike, clusters: Iterable[Hashable], goal: Goal, limits: Bounds | None = None
+) -> dict[int, tuple[int, int]]:
     """By seeds a prompt, the 95 % interval of `prompts_needed`: a run knows its variance from its prompts only.
+
+    `limits` is the range of the deltas (n,).
 
     Bootstrap over whole prompts of the variance components, with the draws of a fixed seed.
     """
@@ -139,7 +147,7 @@ def prompts_bounds(deltas: ArrayLike, clusters: Iterable[Hashable], goal: Goal) 
     bounds = {}
     for seeds in goal.seeds:
         low, high = np.quantile(between + within / seeds, (0.025, 0.975))
-        bounds[seeds] = prompts_needed(float(low), goal), prompts_needed(float(high), goal)
+        bounds[seeds] = prompts_needed(float(low), goal, limits), prompts_needed(float(high), goal, limits)
     return bounds
 
 
@@ -195,15 +203,18 @@ def _rows(run: Source, goal: Goal, methods: Sequence[str], metrics: Sequence[str
             treated, control = (joined([pair[side] for pair in pairs]) for side in (0, 1))
             near = run.siblings(mine[0], [registry.get("metrics", name) for name in scorers])
             for metric in scorers:
-                deltas = treated.scores[metric] - control.scores[metric]
+                sides = treated.scores[metric], control.scores[metric]
+                deltas = sides[0] - sides[1]
                 there = ~np.isnan(deltas)
                 if len({*treated.texts[there].tolist()}) < 2:
                     continue
                 row = dict(zip(("model", "sampler", "steps", "guidance"), setting, strict=True))
-                row |= {"method": method, "metric": metric, "marked": metric in run.marked(mine[0])}
-                row["sibling"] = metric in near
+                row |= {"method": method, "metric": metric, "marked": metric in run.marked(mine[0]),
+                        "sibling": metric in near}  # fmt: skip
                 ms = [rows.total_ms[rows.made].mean() for rows in (treated, control)]
-                yield row | _answer(deltas[there], treated.texts[there], goal, ms_a_pair=float(sum(ms)))
+                entry = registry.get("metrics", metric)
+                limits = delta_range(entry.kind, entry.range, *(side[there] for side in sides))
+                yield row | _answer(deltas[there], treated.texts[there], goal, limits, ms_a_pair=float(sum(ms)))
 
 
 def _paired(treated: Rows, control: Rows) -> tuple[Rows, Rows]:
@@ -211,13 +222,13 @@ def _paired(treated: Rows, control: Rows) -> tuple[Rows, Rows]:
     return treated.take(left), control.take(right)
 
 
-def _answer(deltas: Floats, texts: Any, goal: Goal, *, ms_a_pair: float) -> dict[str, Any]:
+def _answer(deltas: Floats, texts: Any, goal: Goal, limits: Bounds | None, *, ms_a_pair: float) -> dict[str, Any]:
     _, codes = np.unique(texts, return_inverse=True)
     found = components(deltas, codes)
-    bounds = prompts_bounds(deltas, codes, goal)
+    bounds = prompts_bounds(deltas, codes, goal, limits)
     plans = []
     for seeds in goal.seeds if found.split else (1,):
-        prompts = prompts_needed(found.at(seeds), goal)
+        prompts = prompts_needed(found.at(seeds), goal, limits)
         low, high = bounds.get(seeds, (prompts, prompts))
         plans.append({"seeds": seeds, "prompts": prompts, "low": low, "high": high, "pairs": prompts * seeds,
                       "hours": prompts * seeds * ms_a_pair / _HOUR_MS})  # fmt: skip
@@ -226,7 +237,7 @@ def _answer(deltas: Floats, texts: Any, goal: Goal, *, ms_a_pair: float) -> dict
         "n_prompts": int(codes.max()) + 1,
         "components": found,
         "plans": plans,
-        "detectable": stats.smallest_detectable(deltas, codes, alpha=goal.level, power=goal.power),
+        "detectable": stats.smallest_detectable(deltas, codes, limits or UNBOUNDED, alpha=goal.level, power=goal.power),
         "ms_a_pair": ms_a_pair,
     }
 
@@ -275,11 +286,19 @@ def _table(row: dict[str, Any], found: dict[str, Any]) -> Iterator[str]:
             "run two seeds to know"
         )
     now = f"{row['n']} pairs on {row['n_prompts']} prompts"
-    yield f"  this run ({now}) finds a delta of {row['detectable']:.4g} with that power"
+    yield f"  this run ({now}) {_finds(row['detectable'])}"
     yield f"  {'seeds a prompt':>14}  {'prompts':>24}  {'pairs':>12}  {'hours':>10}"
     for plan in row["plans"]:
         prompts = f"{plan['prompts']:,} [{plan['low']:,}, {plan['high']:,}]"
         yield f"  {plan['seeds']:>14}  {prompts:>24}  {plan['pairs']:>12,}  {_hours(plan['hours']):>10}"
+
+
+def _finds(detectable: float) -> str:
+    if detectable == 0:
+        return "gives no smallest delta that it finds: all differences are exactly 0"
+    if math.isinf(detectable):
+        return "finds no delta within the metric's range with that power: too few prompts"
+    return f"finds a delta of {detectable:.4g} with that power"
 
 
 def _hours(value: float) -> str:

@@ -21,6 +21,7 @@ from bench.arms import POOLED, Measured, MeasuredArm, read_arms, with_pooled
 from bench.comparisons import Optimised, Tabulation
 from bench.equal_compute import STANDARD, plain_labels
 from bench.errors import UserError
+from bench.intervals import FEW
 from bench.merging import check_baselines, check_weights, joined, joint_id
 from bench.methods.base import Chain
 from bench.metrics.base import MetricEntry
@@ -227,7 +228,10 @@ def _control(row: ComparisonRow, effect: Literal["zero", "positive"], p: float |
         return finding(ok, f" must show nothing: {seen}: {said}")
     sign = registry.get("metrics", row.metric).sign
     ok = min(sign * row.low, sign * row.high) > 0 and p < CONTROL_ALPHA
-    said = "as it must be" if ok else "the harness misses an effect that is there, or n is too small"
+    few = row.n_prompts is not None and row.n_prompts < FEW
+    if few and not ok and max(sign * row.low, sign * row.high) > 0:
+        return finding(None, f" must show a gain: {seen}: too few prompts ({row.n_prompts}) to show one")
+    said = "as it must be" if ok else "the harness misses an effect that is there"
     return finding(ok, f" must show a gain: {seen}: {said}")
 
 

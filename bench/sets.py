@@ -38,6 +38,7 @@ from bench.intervals import LEVEL, ROUNDING, Interval
 from bench.judged import Floats, Ints
 from bench.metrics.base import MetricEntry
 from bench.resampling import Totals, bootstrap, draws, sign_flips, totals
+from bench.sensitivity import detectable
 from bench.store import write_atomically
 
 Row = dict[str, Any]
@@ -93,7 +94,7 @@ class Sets:
         k = len(np.unique(texts))
         row |= {"n_prompts": k, "delta": delta}
         if math.isfinite(found.low):
-            row |= {"low": found.low, "high": found.high, "detectable": stats.detectable(error),
+            row |= {"low": found.low, "high": found.high, "detectable": detectable(error),
                     "sd": error * math.sqrt(k)}  # fmt: skip
         if row["complete"]:
             row["p"] = exchange_p(entry, treated, control, texts)

@@ -15,7 +15,6 @@ import contextlib
 import math
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from bench import intervals, resampling
 from bench.intervals import LEVEL, ROUNDING, UNBOUNDED, Bounds, Floats, Interval
 from bench.resampling import totals
+from bench.sensitivity import clusters_for, detectable
 
 RATES = ("win_rate", "win_low", "win_high", "win_strict", "win_strict_low", "win_strict_high")
 """What rows of results call the shares of pairs won, and their intervals: of `win_rate` and of `win_rate_strict`."""
@@ -265,18 +265,32 @@ def holm(p_values: ArrayLike) -> Floats:
 
 
 def smallest_detectable(
-    deltas: ArrayLike, clusters: Iterable[Hashable], *, alpha: float = 0.05, power: float = 0.8
+    deltas: ArrayLike,
+    clusters: Iterable[Hashable],
+    bounds: Bounds | None = None,
+    *,
+    alpha: float = 0.05,
+    power: float = 0.8,
 ) -> float:
-    """The smallest true mean delta that a two-sided test on as many clusters would find with this power.
+    """The smallest true mean delta whose interval, on as many clusters, would exclude zero with this power.
 
-    (z[1 - alpha/2] + z[power]) times the cluster-robust standard error of the mean of `deltas` (n,), in their unit.
-    The normal quantiles make it optimistic below about 20 clusters. inf for one cluster; zero for deltas without
-    spread between clusters. Raises ValueError also for alpha or power outside (0, 1).
-    Source: Miller (2024), arXiv:2411.00640; Liang & Zeger (1986), Biometrika 73, with the factor k / (k - 1).
+    By the spread of `deltas` (n,) between clusters, in their unit, as `bench.sensitivity.detectable` has it. `bounds`
+    is their range, as in `paired_delta`; without it, deltas that are all -1, 0 or 1 and not all 0 are taken to have
+    one. inf for one cluster, and where nothing within the range would be found; zero for deltas without a range and
+    without spread. Raises ValueError also for alpha or power outside (0, 1).
+    Source of the standard error: Liang & Zeger (1986), Biometrika 73, with the factor k / (k - 1).
     """
     _check_fraction(alpha=alpha, power=power)
     columns, codes = _check(clusters, deltas=deltas)
-    return detectable(standard_error(*totals(columns[0], codes)), alpha=alpha, power=power)
+    bounds = _range_of(columns[0], bounds)
+    error = standard_error(*totals(columns[0], codes))
+    return detectable(error, int(codes.max()) + 1, bounds, alpha=alpha, power=power)
+
+
+def _range_of(deltas: Floats, bounds: Bounds | None) -> Bounds | None:
+    """The range that was given, or that deltas (n,) show of themselves; None for none."""
+    _check_bounds(bounds, "deltas", deltas)
+    return (-1.0, 1.0) if bounds is None and deltas.any() and intervals.looks_bounded(deltas) else bounds
 
 
 def standard_error(sums: Floats, counts: Floats) -> float:
@@ -291,27 +305,27 @@ def standard_error(sums: Floats, counts: Floats) -> float:
     return math.sqrt(float(residuals @ residuals) * k / (k - 1)) / n
 
 
-def detectable(error: float, *, alpha: float = 0.05, power: float = 0.8) -> float:
-    """The smallest true mean that a two-sided test finds with this power, given the mean's standard error."""
-    return (NormalDist().inv_cdf(1 - alpha / 2) + NormalDist().inv_cdf(power)) * error
-
-
 def clusters_needed(
-    deltas: ArrayLike, clusters: Iterable[Hashable], delta: float, *, alpha: float = 0.05, power: float = 0.8
+    deltas: ArrayLike,
+    clusters: Iterable[Hashable],
+    delta: float,
+    bounds: Bounds | None = None,
+    *,
+    alpha: float = 0.05,
+    power: float = 0.8,
 ) -> int:
     """How many clusters like these would find a true mean of `delta` (in the unit of `deltas` (n,)); at least 2.
 
-    The standard error falls with the square root of the number of clusters; the rest as in `smallest_detectable`.
-    Raises ValueError also for a delta of zero or not finite, and for one cluster, which has no spread to go by.
+    As `smallest_detectable`, by the same spread between clusters. Raises ValueError also for a delta of zero, not
+    finite or beyond the range, and for one cluster, which has no spread to go by.
     """
-    if not math.isfinite(delta) or delta == 0:
-        raise ValueError(f"delta is {delta:g}; a finite number other than zero is needed")
-    clusters = list(clusters)
-    detectable = smallest_detectable(deltas, clusters, alpha=alpha, power=power)
-    if math.isinf(detectable):
+    _check_fraction(alpha=alpha, power=power)
+    columns, codes = _check(clusters, deltas=deltas)
+    bounds = _range_of(columns[0], bounds)
+    error, k = standard_error(*totals(columns[0], codes)), int(codes.max()) + 1
+    if k == 1:
         raise ValueError("clusters has one label; at least two are needed to know their spread")
-    needed = len(set(clusters)) * (detectable / delta) ** 2
-    return max(2, math.ceil(needed * (1 - ROUNDING)))
+    return clusters_for(error**2 * k, delta, bounds, alpha=alpha, power=power)
 
 
 def _columns(**named: ArrayLike) -> list[Floats]:

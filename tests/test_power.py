@@ -231,3 +231,17 @@ def test_an_unfinished_run_says_so(bench: Bench, tmp_path: Path) -> None:
 def test_a_goal_without_sense_is_refused() -> None:
     with pytest.raises(UserError):
         Goal(math.inf)
+
+
+def test_a_run_whose_differences_are_all_0_names_no_delta(bench: Bench, tmp_path: Path) -> None:
+    out = bench("power", make(tmp_path / "a", scored, suite=SEEDS), "--delta", "1", "--method", "reseed").out
+    assert "(12 pairs on 4 prompts) gives no smallest delta that it finds: all differences are exactly 0" in out
+    assert "a delta of 0" not in out
+
+
+def test_a_range_asks_for_more_prompts_than_a_t_test() -> None:
+    goal = Goal(0.2)
+    assert prompts_needed(0.3, goal, (-1.0, 1.0)) > prompts_needed(0.3, goal)
+    assert prompts_needed(0.0, Goal(0.09), (-1.0, 1.0)) == pytest.approx(98, abs=2), "0.088 is found by 100"
+    with pytest.raises(UserError, match=r"--delta 1\.5: expected one within the range of deltas, -1 to 1"):
+        prompts_needed(0.3, Goal(1.5), (-1.0, 1.0))

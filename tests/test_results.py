@@ -383,3 +383,27 @@ def test_a_foreign_ledgers_names_are_plain_text_on_a_terminal(tmp_path: Path, be
     assert done.code == 0, done.err
     assert "quick [31m red against standard" in done.out
     assert not {"\x1b", "\u202e"} & set(done.out)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "low", "ok", "said"),
+    [
+        (12, -0.02, None, "too few prompts (12) to show one"),
+        (30, -0.02, False, "the harness misses an effect that is there"),
+        (12, 0.02, True, "as it must be"),
+        (12, -0.3, False, "the harness misses an effect that is there"),
+    ],
+)
+def test_a_control_of_too_few_prompts_is_no_fault_of_the_harness(
+    prompts: int, low: float, ok: bool | None, said: str
+) -> None:
+    """Few prompts may not show a gain; that there is none is shown by any number."""
+    from bench.records import ComparisonRow
+    from bench.results import _control
+
+    row = ComparisonRow.model_construct(
+        method="m", metric="shapes-preference", n_prompts=prompts, delta=low + 0.1, low=low, high=low + 0.2
+    )
+    found = _control(row, "positive", 0.001 if ok else 0.4)
+    assert found.ok is ok
+    assert found.sentence.endswith(said)

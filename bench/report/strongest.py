@@ -150,7 +150,10 @@ def _said(results: Results, rows: list[Row]) -> str:
         parts += [] if gains or silent else ["no method is shown to be better"]
     sizes = [size for row in silent if (size := finite(row.get("detectable"))) is not None]
     # The least certain of the comparisons that show nothing.
-    parts += [f"this run could have seen {max(sizes):.2g} with 80 % power"] if sizes else []
+    if sizes and max(sizes) == 0:
+        parts.append("all of its differences are exactly 0, so n and variance give no smallest effect")
+    elif sizes:
+        parts.append(f"this run could have seen {max(sizes):.2g} with 80 % power")
     return "; ".join([*parts, *_not_judged(results, metric, rows)])
 
 

@@ -149,7 +149,10 @@ def _power(results: Results) -> list[tuple[str, str]]:
         if known:
             sizes[name] = max(known)
     if sizes:
-        listed = ", ".join(f"{name} {size:.2g}" for name, size in sizes.items())
+        listed = ", ".join(
+            f"{name} {size:.2g}" if size else f"{name} none (all differences are exactly 0)"
+            for name, size in sizes.items()
+        )
         facts.append(f"Smallest delta found with 80 % power, in the least certain comparison: {listed}.")
     return [("fact", text) for text in facts]
 

@@ -110,7 +110,9 @@ def _conclusion(results: Results, row: Row) -> str:
     if not row["low"] <= 0 <= row["high"]:
         reasons.append(adjusted or "no adjusted p-value")
     size = finite(row.get("detectable"))
-    if size is not None:
+    if size == 0:
+        reasons.append("n and variance give no smallest effect: all differences are exactly 0")
+    elif size is not None:
         reasons.append(f"a delta of {size:.2g} would have been found with 80 % power")
     return f"no effect shown ({'; '.join(reasons)})" if reasons else "no effect shown"
 

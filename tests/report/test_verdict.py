@@ -186,3 +186,13 @@ def test_merged_runs_that_differ_are_no_quiet_matter(merged: dict[str, Any]) -> 
 def test_many_settings_are_not_all_named(small: dict[str, Any]) -> None:
     small["arms"] = [small["arms"][0] | {"steps": steps} for steps in (4, 10, 20, 30, 50, 100)]
     assert about.compared(small)[1].endswith("ddim, 30 steps, g 5.5; and 2 more.")
+
+
+def test_where_all_differences_are_0_no_delta_is_said_to_have_been_findable(small: dict[str, Any]) -> None:
+    small["comparisons"] = [comparison("npnet", 0.0, 0.0, 0.0, 1.0, detectable=0.0)]
+    said = "n and variance give no smallest effect: all differences are exactly 0"
+    assert report.sentences(small)[0].endswith(f"no effect shown ({said}).")
+    assert "all of its differences are exactly 0, so n and variance give no smallest effect" in report.headline(small)
+    told = [line for _, line in report.trust(small)]
+    assert any(line.endswith("preference none (all differences are exactly 0).") for line in told)
+    assert "of 0 would" not in " ".join([*report.sentences(small), report.headline(small), *told])
