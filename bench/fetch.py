@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from bench.errors import UserError
-from bench.needs.base import Need, Source, Tell, gigabytes
+from bench.needs.base import Need, Source, Tell, Unreachable, gigabytes
 
 ROOM = 1_000_000_000
 """Bytes that stay free beside what is fetched."""
@@ -42,30 +42,55 @@ def fetch(needs: Sequence[Need], *, to: Path | None = None, tell: Tell) -> None:
 
 
 def listed(needs: Sequence[Need], *, to: Path | None = None) -> Iterator[str]:
-    """What `fetch` would get, a line each with its size, as the hub says it where it can be asked; then the sum."""
+    """What `fetch` would get, a line each with its size, as the hub says it where it can be asked; then the sum.
+
+    UserError at the end where the hub cannot be reached; all lines come before it.
+    """
     total, unknown = 0, 0
-    for need in _todo(needs, to):
+    away: Unreachable | None = None
+    todo = _todo(needs, to)
+    for need in todo:
         if need.source.command:
             yield f"{need.of}: {need.what}: not to be fetched: {need.source.command}"
             continue
-        size, said = _size(need)
+        size, said = need.about_bytes, _about(need)
+        if away is None:  # a host that did not answer is not asked again
+            try:
+                size, said = _size(need)
+            except Unreachable as error:
+                away = error
         total, unknown = total + (size or 0), unknown + (size is None)
         yield f"{need.of}: {need.what} from {need.source.where}: {said}"
     more = f" and {unknown} of unknown size" if unknown else ""
-    yield f"in all {gigabytes(total)}{more} to fetch; {_count(needs) - len(_todo(needs, to))} are here"
+    about = "about " if away else ""
+    yield f"in all {about}{gigabytes(total)}{more} to fetch; {_count(needs) - len(todo)} are here"
+    if away:
+        raise UserError(f"what is still to come is unknown, sizes above are those published: {away}")
 
 
 def _size(need: Need) -> tuple[int | None, str]:
-    """Bytes still to come, as far as they are known, and how that is said."""
+    """Bytes still to come, as far as they are known, and how that is said; Unreachable where nobody can be asked."""
     try:
         if asked := need.source.size():
             return asked, gigabytes(asked)
+    except Unreachable:
+        raise
     except UserError as error:
-        about = f"about {gigabytes(need.about_bytes)}; " if need.about_bytes else ""
+        about = f"{_about(need)}; " if need.about_bytes else ""
         return need.about_bytes, f"{about}{error}"
-    if need.about_bytes is None:
-        return None, "size unknown"
-    return need.about_bytes, f"about {gigabytes(need.about_bytes)}"
+    return need.about_bytes, _about(need)
+
+
+def _left(need: Need) -> int:
+    try:
+        return _size(need)[0] or 0
+    except Unreachable:
+        return need.about_bytes or 0
+
+
+def _about(need: Need) -> str:
+    """A size as published."""
+    return "size unknown" if need.about_bytes is None else f"about {gigabytes(need.about_bytes)}"
 
 
 def _folder(need: Need, to: Path | None) -> Path | None:
@@ -98,7 +123,7 @@ def _check_room(getting: Sequence[Need], to: Path | None) -> None:
     wanted = sum(need.about_bytes or 0 for need in getting)
     if wanted and wanted + ROOM > free:
         # What was fetched before it was cut off needs no room again; only here is it worth to ask for that.
-        wanted = sum(_size(need)[0] or 0 for need in getting)
+        wanted = sum(_left(need) for need in getting)
     if wanted and wanted + ROOM > free:
         other = "give --to a folder" if to else "set HF_HOME to a folder"
         raise UserError(

@@ -7,11 +7,14 @@ import json
 import os
 import random
 import shutil
+import socket
 import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -130,6 +133,59 @@ def test_a_suite_is_planned_fetched_and_run_without_the_hub(hub: Hub, tmp_path: 
     assert done.code == 0, done.err
     assert not hub.asked
     assert "0 are not on this machine" in bench("plan", suite, HF_HUB_OFFLINE="1").out
+
+
+@contextmanager
+def dropping() -> Iterator[tuple[str, list[None]]]:
+    """A host that takes connections and answers none, and a list that grows by one with each of them."""
+    taken: list[None] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            while True:
+                try:
+                    server.accept()[0].close()
+                except OSError:
+                    return
+                taken.append(None)
+
+        Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}", taken
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def dry_run(bench_process: Bench, tmp_path: Path, url: str, **more: str) -> Any:
+    """Of a shipped suite, whose sizes are known as published."""
+    env = {**Hub(tmp_path, url).environment(tmp_path / "hf"), "BENCH_DATA": str(tmp_path), **more}
+    suite = Path(__file__).parents[1] / "suites" / "sdxl_main.yaml"
+    return bench_process("fetch", suite, "--metric", "hpsv2", "--metric", "clipscore", "--dry-run", env=env)
+
+
+def test_a_dry_run_without_a_network_says_so_at_its_end_and_is_a_mistake(bench_process: Bench, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    done = dry_run(bench_process, tmp_path, url)
+    assert done.code == 2
+    assert f"{url} cannot be reached (" in done.error
+    assert "check the network or the proxy, set HF_ENDPOINT to a mirror of the hub" in done.error
+    assert "metric hpsv2: HPS_v2.1_compressed.pt from xswu/HPSv2@697403c7: about 2.0 GB\n" in done.out
+    assert "in all about " in done.out
+    assert "fetch again" not in done.out + done.err
+
+
+def test_a_dry_run_that_is_forbidden_to_ask_says_what_forbids_it(bench_process: Bench, tmp_path: Path) -> None:
+    done = dry_run(bench_process, tmp_path, "http://127.0.0.1:9", HF_HUB_OFFLINE="1")
+    assert done.code == 2
+    assert "HF_HUB_OFFLINE forbids to ask the hub; unset it" in done.error
+
+
+def test_a_host_that_does_not_answer_is_asked_for_one_need_alone(bench_process: Bench, tmp_path: Path) -> None:
+    with dropping() as (url, taken):
+        done = dry_run(bench_process, tmp_path, url)
+    assert done.code == 2
+    assert done.error.count("cannot be fetched from") == 1
+    assert "cannot be fetched" not in done.out
+    assert taken
 
 
 def test_what_diffusers_would_take_is_taken_and_nothing_else(hub: Hub, tmp_path: Path) -> None:

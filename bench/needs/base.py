@@ -74,6 +74,10 @@ class Lacking(UserError):
         self.need, self.instead = need, instead
 
 
+class Unreachable(UserError):
+    """The host of a source cannot be reached: what else is there cannot be asked for either."""
+
+
 _UNKNOWN = "0" * 16
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import glob
 import json
+import socket
 import sys
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,17 +19,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from threading import Thread
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from bench.digests import COMMIT, file_digest
 from bench.errors import UserError, first_line
-from bench.needs.base import Source, Tell, gigabytes
+from bench.needs.base import Source, Tell, Unreachable, gigabytes
 from bench.needs.choosing import of_folder, of_pipeline
 
 Read = Callable[[str], Any]
 """The content of a repository's JSON file by its name."""
 SECONDS = 5.0
 """Between two lines of progress where there is no terminal."""
+REACHED = 4.0
+"""Seconds for the first answer of the hub's host, before it is taken for one that cannot be reached."""
 _INDEX = "model_index.json"
 
 
@@ -86,6 +92,7 @@ class OnHub(Source):
         """Bytes of the files that are not here yet, by the hub's listing."""
         from huggingface_hub import try_to_load_from_cache
 
+        check_reachable()
         with _faults(self):
             files, wanted = self._asked()
             here = {n: try_to_load_from_cache(self.repo, n, revision=self.revision) for n in wanted}
@@ -225,6 +232,47 @@ def _json(path: Path) -> Mapping[str, Any]:
     return found
 
 
+# Whether it can be asked --------------------------------------------------------------------------------------------
+
+
+def check_reachable() -> None:
+    """Unreachable, within seconds, where the hub cannot be asked; its host, or the proxy before it, is tried once."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        raise Unreachable("HF_HUB_OFFLINE forbids to ask the hub; unset it")
+    if why := _unreachable(constants.ENDPOINT):
+        raise Unreachable(
+            f"{constants.ENDPOINT} cannot be reached ({why}); check the network or the proxy, set HF_ENDPOINT to a "
+            "mirror of the hub, or fetch on another machine and bring its HF_HOME here"
+        )
+
+
+@cache
+def _unreachable(endpoint: str) -> str:
+    """Why no connection to an address, or to its proxy, is had; empty where one is.
+
+    In a thread, as looking up a name has no time limit of its own.
+    """
+    found: list[str] = []
+
+    def connect() -> None:
+        parts = urlsplit(endpoint)
+        proxy = "" if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme, "")
+        at = urlsplit(proxy if "//" in proxy else f"//{proxy}") if proxy else parts
+        port = at.port or (443 if at.scheme == "https" else 80)
+        try:
+            socket.create_connection((at.hostname or "", port), timeout=REACHED).close()
+            found.append("")
+        except OSError as error:
+            found.append(first_line(error))
+
+    thread = Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(REACHED)
+    return found[0] if found else f"no answer within {REACHED:.0f} s"
+
+
 # What goes wrong ----------------------------------------------------------------------------------------------------
 
 
@@ -236,7 +284,17 @@ def _faults(source: OnHub) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # it has a class for every way of being unreachable, and passes on those of its parts
-        raise UserError(f"{source.where}: {_why(source, error)}") from error
+        kind = Unreachable if _is_connection(error) else UserError
+        raise kind(f"{source.where}: {_why(source, error)}") from error
+
+
+def _is_connection(error: Exception) -> bool:
+    """Whether no answer came, where another kind of error is an answer."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    # The library's HTTP client is another package in each of its versions; the class keeps its name.
+    transport = any(one.__name__ == "TransportError" for one in type(error).__mro__)
+    return transport or isinstance(error, ConnectionError | TimeoutError | LocalEntryNotFoundError)
 
 
 def _why(source: OnHub, error: Exception) -> str:
