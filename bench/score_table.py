@@ -12,6 +12,7 @@ from bench import registry, results
 from bench.arms import POOLED, read_arms
 from bench.metrics.base import MetricEntry
 from bench.store import Ledger, write_atomically
+from bench.store.exports import cell
 
 SCORES = ("path", "prompt", "method", "seed", "metric", "score")
 
@@ -19,12 +20,13 @@ SCORES = ("path", "prompt", "method", "seed", "metric", "score")
 def write_scores(ledger: Ledger, found: dict[str, Any]) -> Path:
     """Every score by path, as a table, of a ledger and its results; a score that is not there is empty.
 
-    A metric of pairs has 2p - 1 for each image and 0 for the baseline's, a metric of sets one row a method.
+    A metric of pairs has 2p - 1 for each image and 0 for the baseline's, a metric of sets one row a method. A text that
+    a spreadsheet would take for a formula has a `'` before it.
     """
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(SCORES)
-    writer.writerows(_score_rows(ledger, found))
+    writer.writerows(map(cell, row) for row in _score_rows(ledger, found))
     path = ledger.folder / "scores.csv"
     write_atomically(path, text.getvalue().encode())
     return path

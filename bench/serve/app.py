@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 from functools import cache
 from pathlib import Path
@@ -11,7 +12,7 @@ from flask import Flask, Response, abort, request, send_file
 from werkzeug.exceptions import HTTPException
 
 from bench.compare import compare
-from bench.errors import BenchError, NotComparable, UserError
+from bench.errors import BenchError, NotComparable, UserError, masked
 from bench.pairing import Source
 from bench.report import comparison, pages
 from bench.serve.listing import Folder
@@ -24,6 +25,8 @@ _REPORT = (
     "default-src 'none'; img-src 'self' data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
     "form-action 'none'; sandbox allow-scripts allow-downloads"
 )
+LONGEST = 4096
+"""Characters of an address: two runs of the longest names and a search have room, and SQLite takes such a pattern."""
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -42,6 +45,14 @@ def make_app(root: Path) -> Flask:
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     runs = Folder(root)
 
+    @app.before_request
+    def admit() -> None:
+        # Werkzeug compares a Host with the trusted ones only where the request has one.
+        if not request.headers.get("Host"):
+            abort(400, "no Host is named; expected 127.0.0.1 or localhost")
+        if len(request.full_path) > LONGEST:
+            abort(414, f"an address of {len(request.full_path)} characters; expected at most {LONGEST}")
+
     @app.get("/")
     def index() -> str:
         return _render("index.html.j2", title="Runs", root=str(root), runs=runs.runs())
@@ -59,10 +70,13 @@ def make_app(root: Path) -> Flask:
 
     @app.get("/run/<name>/report.html")
     def report(name: str) -> Response:
-        file = runs.folder(name) / "report.html"
+        folder = runs.folder(name).resolve()
+        file = (folder / "report.html").resolve()
+        if not file.is_relative_to(folder):
+            raise UserError(f"{name}'s report.html is a link to a file outside of the run's folder; it is not sent")
         if not file.is_file():
             raise UserError(f"{name} has no report.html yet; it is written when the run ends, or by `bench report`")
-        found = send_file(file.absolute(), mimetype="text/html", conditional=True)
+        found = send_file(file, mimetype="text/html", conditional=True)
         found.headers["Content-Security-Policy"] = _REPORT
         return found
 
@@ -116,7 +130,7 @@ def _failed(error: Exception) -> tuple[str, int]:
         code = 409 if isinstance(error, NotComparable) else 404 if isinstance(error, UserError) else 500
         said = str(error)
     else:
-        traceback.print_exception(error)
+        print(masked("".join(traceback.format_exception(error))), end="", file=sys.stderr)
         code, said = 500, f"this is a fault of ours ({type(error).__name__}); the terminal has the details"
     return _render("error.html.j2", title="That did not work", said=said), code
 

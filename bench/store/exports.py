@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from bench.store.ledger import Ledger
 from bench.store.schema import TABLES
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+
+
+def cell(value: Any) -> Any:
+    """A value of a CSV as a spreadsheet may open it: a text that would be a formula there has a `'` before it.
+
+    Numbers stay as they are. Prompts, labels and file names are texts of others, and a formula can run a program.
+    """
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
 
 def export(ledger: Ledger, out: Path) -> list[Path]:
-    """Write every table as Parquet and CSV; returns the files."""
+    """Write every table as Parquet and CSV; returns the files.
+
+    Parquet holds every text as it is, CSV as `cell` has it.
+    """
     import numpy as np
 
     out.mkdir(parents=True, exist_ok=True)
@@ -19,7 +33,8 @@ def export(ledger: Ledger, out: Path) -> list[Path]:
         if table == "features":
             # Numbers, not bytes: a list in Parquet, and JSON in CSV.
             frame["features"] = [np.frombuffer(blob, "<f4").tolist() for blob in frame["features"]]
-        frame.to_csv(out / f"{table}.csv", index=False)
+        texts = {name: column.map(cell) for name, column in frame.items() if column.dtype.kind == "O"}
+        frame.assign(**texts).to_csv(out / f"{table}.csv", index=False)
         frame.to_parquet(out / f"{table}.parquet", index=False)
         written += [out / f"{table}.csv", out / f"{table}.parquet"]
     return written
