@@ -62,5 +62,5 @@ def crossed_delta(deltas: ArrayLike, *, level: float = LEVEL) -> Crossed:
         spread += of_networks**2 / (t - 1) + of_rest**2 / ((t - 1) * (p - 1))
     freedom = (more + of_prompts) ** 2 / spread
     reach = float(stdtrit(freedom, (1 + level) / 2)) * variance**0.5
-    errors = (float((part / (t * p)) ** 0.5) for part in (more, of_prompts))
-    return Crossed(Interval(mean, mean - reach, mean + reach), *errors, freedom=float(freedom))
+    by_networks, by_prompts = (float((part / (t * p)) ** 0.5) for part in (more, of_prompts))
+    return Crossed(Interval(mean, mean - reach, mean + reach), by_networks, by_prompts, float(freedom))

@@ -72,6 +72,14 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--threads", type=positive, help="CPU threads for torch")
     _device(train)
 
+    trainings = add(
+        "trainings", cmd_trainings, "print what several networks of one recipe gain in a run, as one method"
+    )
+    trainings.add_argument("run", type=Path, metavar="RUN", help="a run folder whose methods are the networks")
+    trainings.add_argument("--network", action="append", required=True, metavar="METHOD", help="two or more")
+    trainings.add_argument("--against", action="append", default=[], metavar="METHOD", help="beside the baseline")
+    trainings.add_argument("--out", type=Path, metavar="FILE.csv", help="the same table as CSV")
+
     convert = add("convert", cmd_convert, "write a published or own checkpoint as safetensors, checked by reading it")
     convert.add_argument("source", type=Path, help="a .pth or .safetensors file, or a folder with one")
     convert.add_argument("target", type=Path, help="a .safetensors file, or a folder")
@@ -196,6 +204,13 @@ def cmd_train(options: argparse.Namespace) -> int:
 
         torch.set_num_threads(options.threads)
     train.run(settings, out=options.out, start=options.start, device=options.device, say=_note)
+    return 0
+
+
+def cmd_trainings(options: argparse.Namespace) -> int:
+    from npnet import trainings
+
+    trainings.run(options.run, options.network, options.against, out=options.out)
     return 0
 
 
