@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
 
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")
+"""What is decoded, by content and not by name: Pillow reads EPS by running another program on the file."""
 _ORIENTATION = 0x0112
 """The EXIF tag that says how a viewer should turn an image; the public scorers do not read it."""
 
@@ -19,6 +21,15 @@ _ORIENTATION = 0x0112
 def pixel_digest(pixels: np.ndarray) -> str:
     """sha256 over shape and bytes of an (H, W, 3) uint8 image, so that the PNG encoder does not matter."""
     return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
+
+
+def opened(path: Path) -> Image:
+    """Pillow's image of a file in one of FORMATS, its pixels not decoded yet; Pillow's errors otherwise."""
+    from PIL import Image
+
+    if not set(FORMATS) <= Image.OPEN.keys():
+        Image.init()  # an older Pillow has no AVIF after it either
+    return Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN])
 
 
 def rgb(picture: Image) -> np.ndarray:
@@ -41,16 +52,17 @@ def decode(path: Path) -> tuple[np.ndarray, str]:
 
     UserError with the reason, the path left out, for what is no whole image or shows nothing certain as RGB.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import UnidentifiedImageError
 
     try:
         if not path.stat().st_size:
             raise UserError("an empty file (0 bytes)")
-        with Image.open(path) as opened:
-            if opened.mode in ("F", "I"):
-                raise UserError(f"32 bits a pixel (mode {opened.mode}), whose range is not known; save it with 8 or 16")
-            changed = _changed(opened)
-            return rgb(opened), changed
+        with opened(path) as picture:
+            if picture.mode in ("F", "I"):
+                mode = picture.mode
+                raise UserError(f"32 bits a pixel (mode {mode}), whose range is not known; save it with 8 or 16")
+            changed = _changed(picture)
+            return rgb(picture), changed
     except UserError:
         raise
     except UnidentifiedImageError as error:
@@ -88,8 +100,8 @@ def read_png(path: Path, *, mend: str, missing: str | None = None) -> np.ndarray
     from PIL import Image
 
     try:
-        with Image.open(path) as opened:
-            return rgb(opened)
+        with opened(path) as picture:
+            return rgb(picture)
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # a broken PNG is a SyntaxError to Pillow
         if isinstance(error, FileNotFoundError) and missing:
             raise UserError(f"{path}: missing; {missing}") from None

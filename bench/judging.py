@@ -24,7 +24,7 @@ from bench.metrics.base import MetricEntry, PairScorer, Scorer, SetScorer, Value
 from bench.metrics.sharing import Memory, remembering
 from bench.progress import Progress
 from bench.prompts.base import Prompt
-from bench.store import Image, Ledger
+from bench.store import Image, Ledger, inside
 
 BATCH = 64
 
@@ -113,7 +113,8 @@ def _read(batch: Iterable[tuple[Key, Shown]], ledger: Ledger) -> dict[str, np.nd
     missing = "run the suite again, which makes it again"
     images = {image.digest: image for _, (shown, _) in batch for image in shown}
     return {
-        digest: read_png(ledger.folder / image.file, mend=broken, missing=missing) for digest, image in images.items()
+        digest: read_png(inside(ledger.folder, image.file), mend=broken, missing=missing)
+        for digest, image in images.items()
     }
 
 

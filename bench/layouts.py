@@ -29,7 +29,7 @@ from bench.metrics.base import MetricEntry
 from bench.prompts.base import Prompt
 from bench.prompts.rows import said
 from bench.stages import write_report
-from bench.store import Image, Ledger, exclusive, full_disk_is_said, link_or_copy, prompt_key, write_atomically
+from bench.store import Image, Ledger, exclusive, full_disk_is_said, inside, link_or_copy, prompt_key, write_atomically
 
 INDEX = "noisebench.json"
 MOST_LETTERS = 200
@@ -170,7 +170,7 @@ def _write(tree: _Tree, place: Path, about: dict[str, Any], run: Path) -> None:
         target = place / name
         if not target.is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
-            _put(run / image.file, target)
+            _put(inside(run, image.file), target)
 
 
 def _put(source: Path, target: Path) -> None:

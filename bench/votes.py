@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from bench import registry
 from bench.errors import NotComparable, UserError
 from bench.metrics.human import NAME
-from bench.store import Ledger
+from bench.store import Ledger, read_json
 
 
 class _Record(BaseModel):
@@ -73,13 +73,15 @@ class Counted:
 def read_votes(path: Path) -> VotesFile:
     """A votes file; UserError in one line where it is none."""
     try:
-        given = json.loads(path.read_text(encoding="utf-8"))
+        given = read_json(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not a readable votes file ({error}); export it from report.html again") from error
     if isinstance(given, dict):
         given = {**given, "schema_": given.get("schema")}
     try:
         return VotesFile.model_validate_json(json.dumps(given))
+    except RecursionError as error:
+        raise UserError(f"{path}: not a votes file: nested too deeply; export it from report.html again") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])).replace("schema_", "schema") or "the file"

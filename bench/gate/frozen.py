@@ -22,6 +22,7 @@ from bench.errors import NotComparable, UserError
 from bench.gate.samples import Samples, jobs_of
 from bench.gate.verdicts import SETTING, Results, Row, setting_of
 from bench.metrics.base import Kind
+from bench.store import read_json
 
 SCHEMA = 2
 KIND = "noisebench baseline"
@@ -251,10 +252,10 @@ def _lines(value: Any, indent: str) -> Iterator[str]:
 def load(path: Path) -> Frozen:
     """Read a baseline file; UserError for what is none, NotComparable for one of an older schema."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path)
     except FileNotFoundError:
         raise UserError(f"{path}: no such baseline; {_AGAIN.replace('freeze it again', 'freeze a run')}") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         said = " ".join(str(getattr(error, "strerror", None) or error).split())
         raise UserError(f"{path}: not a readable baseline ({said}); {_AGAIN}") from None
     schema = data.get("schema") if isinstance(data, dict) else None

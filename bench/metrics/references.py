@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from bench.cache import default_folder
 from bench.digests import file_digest
 from bench.errors import UserError, first_line
-from bench.images import rgb
+from bench.images import opened, rgb
 from bench.progress import Progress
 from bench.store import write_atomically
 
@@ -122,11 +122,9 @@ class Reference:
         return np.concatenate(found)
 
     def _read(self, file: Path) -> np.ndarray:
-        from PIL import Image
-
         try:
-            with Image.open(file) as opened:
-                return rgb(opened)
+            with opened(file) as picture:
+                return rgb(picture)
         except Exception as error:  # Pillow's plugins raise whatever they like
             said = first_line(error)
             raise UserError(f"metric {self.metric!r}: reference image {file} does not decode ({said})") from error

@@ -62,5 +62,5 @@ def _json(content: bytes, name: str) -> Any:
         return json.loads(content)
     except json.JSONDecodeError as error:
         raise UserError(f"{name}:{error.lineno}: not JSON ({error.msg.lower()}); {_AGAIN}") from error
-    except (UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no text, a number of 5,000 digits, nested without end
         raise UserError(f"{name}: not JSON; {_AGAIN}") from error

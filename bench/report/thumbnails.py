@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.images import opened
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -91,7 +93,7 @@ def _copies(files: Sequence[Path]) -> Iterator[Image]:
 
     for file in files:
         try:
-            with Image.open(file) as image:
+            with opened(file) as image:
                 yield _reduced(image, LONGEST)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             continue
@@ -105,7 +107,7 @@ def _embedded(file: Path | None, step: tuple[int, int] | None) -> Thumbnail:
     if file is None:
         return nothing
     try:
-        with Image.open(file) as image:
+        with opened(file) as image:
             width, kind = image.width, str(image.format).lower()
             small = max(image.size) <= LONGEST and kind in ("png", "jpeg", "webp")
             image.load()  # a truncated file must not become a broken picture

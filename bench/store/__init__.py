@@ -7,7 +7,7 @@ row, so a run killed at any moment continues where it was. All SQL is in this pa
 """
 
 from bench.store.exports import export
-from bench.store.files import exclusive, full_disk_is_said, link_or_copy, write_atomically
+from bench.store.files import exclusive, full_disk_is_said, inside, link_or_copy, read_json, write_atomically
 from bench.store.ledger import Ledger, lost_images
 from bench.store.rows import CALLS, ELSEWHERE, TIMES, Cell, Image, as_json, prompt_key
 from bench.store.schema import SCHEMA
@@ -24,8 +24,10 @@ __all__ = [
     "exclusive",
     "export",
     "full_disk_is_said",
+    "inside",
     "link_or_copy",
     "lost_images",
     "prompt_key",
+    "read_json",
     "write_atomically",
 ]

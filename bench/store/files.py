@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from bench.errors import UserError
 
@@ -80,6 +81,37 @@ def write_atomically(path: Path, data: bytes) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def inside(folder: Path, file: str) -> Path:
+    """The file of a run folder that its ledger names; UserError where that leads out of the folder.
+
+    A ledger is a file that others may have written, and an unpacked folder may hold links.
+    """
+    try:
+        found = (folder / file).resolve()
+        if found.is_relative_to(folder.resolve()):
+            return found
+        why = "leads out of the run's folder"
+    except (OSError, ValueError) as error:  # a NUL, a loop of links
+        why = f"is no file name ({error})"
+    raise UserError(f"{folder}: its ledger names the image {file!r}, which {why}; it is not read")
+
+
+MOST_JSON = 64 * 2**20
+"""Bytes of a JSON file of a stranger's: the numbers of 100,000 images, and what fits into memory once it is parsed."""
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file of a stranger's holds; OSError, or ValueError for no JSON, deep nesting and absurd sizes."""
+    with path.open("rb") as file:
+        content = file.read(MOST_JSON + 1)
+    if len(content) > MOST_JSON:
+        raise ValueError(f"larger than {MOST_JSON >> 20} MiB")
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def missing_from(folder: Path, files: list[str]) -> int:
