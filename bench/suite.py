@@ -507,6 +507,10 @@ def _twinned(suite: Suite, document: Document) -> Suite:
     update: dict[str, Any] = {}
     notes: list[str] = []
     twins = {kind: {name: registry.twin(kind, name) for name in getattr(suite, kind)} for kind in _SINGULAR}
+    exchanged = [twin for name, twin in twins["models"].items() if twin and twin != name]
+    if not exchanged:
+        # Prompts of the user's own are kept where the suite's models are: they were written for these.
+        twins["prompts"] = {name: twin or name for name, twin in twins["prompts"].items()}
     for kind, of in twins.items():
         gone = [name for name, twin in of.items() if twin is None]
         update[kind] = tuple(dict.fromkeys(twin for twin in of.values() if twin))
@@ -518,7 +522,6 @@ def _twinned(suite: Suite, document: Document) -> Suite:
             alike = [name for name, one in of.items() if one == twin]
             if len(alike) > 1:
                 notes.append(f"{_SINGULAR[kind]}s {', '.join(map(repr, alike))} are one on the twin: {twin!r}")
-    exchanged = [twin for name, twin in twins["models"].items() if twin and twin != name]
     kept: list[MethodSpec] = []
     for method in suite.methods:
         found = _twinned_method(method, exchanged, update["models"])
@@ -535,7 +538,7 @@ def _twinned(suite: Suite, document: Document) -> Suite:
         notes.append("seeds are 0, for the twin's prompts have none of their own; --set seeds=... sets others")
     for key in ("steps", "guidance"):
         values = getattr(suite, key)
-        if values is None or key in document.overridden:
+        if values is None or key in document.overridden or not exchanged:
             continue
         if len(values) > 1:
             continue  # the suite compares them: it would have nothing to show at one value

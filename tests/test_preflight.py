@@ -32,7 +32,13 @@ def nothing_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("twin", [False, True], ids=["real", "twin"])
 @pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
-def test_every_suite_plans_on_a_machine_that_has_nothing(path: Path, twin: bool) -> None:
+def test_every_suite_plans_on_a_machine_that_has_nothing(
+    path: Path, twin: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A file of prompts is named from where the program is started.
+    (tmp_path / "there" / "suites").mkdir(parents=True)
+    (tmp_path / "there" / "suites" / "captions").symlink_to(ROOT / "suites" / "captions")
+    monkeypatch.chdir(tmp_path / "there")
     done = call("plan", path, "--limit", 1, *(["--twin"] if twin else []))
     assert done.code == 0, done.err
     assert not done.err
