@@ -81,7 +81,6 @@ LOOP = (
     "bench.maker:_save_png",
     "bench.faults:checked",
     "bench.score:_choose",
-    "bench.score:_row",
     "bench.models.base:Family",
     "bench.models.base:to_uint8",
     "bench.methods.base:Chain",

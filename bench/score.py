@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -172,13 +172,13 @@ def _unscored(choice: Choice, images: dict[str, Image], ledger: Ledger) -> str |
 
 def _choose(choice: Choice, prompt: Prompt, candidates: list[Image], ledger: Ledger) -> Image | None:
     entry: MetricEntry = registry.get("metrics", choice.metric)
-    rows = [_row(ledger, image, prompt, choice) for image in candidates]
+    of = prompt_key(prompt), choice.metric, choice.metric_digest
+    rows = [ledger.score_of(image.digest, *of) for image in candidates]
     if any(r is None for r in rows):
         return None
-    sign = 1 if entry.higher_is_better else -1
-    values = [sign * r[0] for r in rows if r]
+    values = [entry.sign * r[0] for r in rows if r]
     best = candidates[values.index(max(values))]
-    judging = sum(r[1] for r in rows if r)
+    judging = sum(r[1] or 0.0 for r in rows if r)
     return replace(
         best,
         job_id=choice.id,
@@ -205,9 +205,3 @@ def _summed(costs: Sequence[dict[str, dict[str, float]]], *, judging: float) -> 
                 into[name] = max(into.get(name, 0), amount) if most else into.get(name, 0) + amount
     found["select"] = {"ms": round(judging, 6), "rewards": len(costs)}
     return found
-
-
-def _row(ledger: Ledger, image: Image, prompt: Prompt, choice: Choice) -> Any:
-    query = "SELECT value, ms FROM scores WHERE digest = ? AND prompt = ? AND metric = ? AND scorer = ?"
-    key: Iterable[str] = (image.digest, prompt_key(prompt), choice.metric, choice.metric_digest)
-    return ledger.db.execute(query, tuple(key)).fetchone()

@@ -343,7 +343,7 @@ class Session:
         if self._scorers is None:
             raise ValueError("this session has no scorers")
         scorer: Any = self._scorers(metric)
-        sign = 1.0 if registry.get("metrics", metric).higher_is_better else -1.0
+        sign = float(registry.get("metrics", metric).sign)
         prompts = [item.prompt for item in self.items]
         with self.meter.only(self.places), self.meter.uncounted():
             self.meter.count("rewards")

@@ -90,7 +90,8 @@ WHERE s.metric = 'human' AND d.method = ? AND c.method <> d.method
 def create(db: sqlite3.Connection) -> None:
     """The tables of an empty ledger; `complete` adds the rest."""
     db.execute("PRAGMA journal_mode=WAL")
-    db.executescript(FIRST)
+    # All or nothing: a disk that is full in between must not leave a ledger of half its tables.
+    db.executescript(f"BEGIN;{FIRST};COMMIT")
 
 
 def version(db: sqlite3.Connection, get: Callable[[str], Any]) -> int | None:
