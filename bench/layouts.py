@@ -114,7 +114,7 @@ def _cells(ledger: Ledger) -> Iterator[_Cell]:
 
 
 def _slug(name: str) -> str:
-    return re.sub(r"[^\w.+-]+", "_", name).strip("._") or "_"
+    return re.sub(r"[^\w.+-]+", "_", name).lstrip("._-").rstrip("._") or "_"
 
 
 def _geneval(cells: Sequence[_Cell], images: Mapping[str, Image]) -> _Tree:

@@ -13,6 +13,9 @@ from bench.digests import file_digest
 from bench.errors import UserError, first_line
 from bench.needs.base import Source, Tell
 
+LARGEST = 2**20
+"""Bytes of a file that an archive may hold: those of prompts are a few hundred, and an archive of 1 MB may claim to
+hold gigabytes."""
 TRIES = 4
 SECONDS = 30
 """Without a byte from the server, after which a try is given up."""
@@ -83,6 +86,8 @@ def unpack(url: str, inside: str, target: Path, check: Callable[[Path], object])
                     # A repository's archive has all of it below one folder, which is named after the commit.
                     place = PurePosixPath(*PurePosixPath(one.name).parts[1:])
                     if one.isfile() and place.parent == PurePosixPath(inside):
+                        if one.size > LARGEST:
+                            raise tarfile.TarError(f"{one.name} has {one.size} bytes, more than {LARGEST}")
                         content = tar.extractfile(one)
                         assert content is not None
                         (found / place.name).write_bytes(content.read())

@@ -224,7 +224,7 @@ def _file(run: Path, name: str) -> Path | None:
     try:
         file = (run / name).resolve()
         return file if file.is_relative_to(run.resolve()) and file.is_file() else None
-    except (OSError, ValueError):  # a NUL, a loop of links, a name that is too long
+    except (OSError, RuntimeError, ValueError):  # a NUL, a loop of links, a name that is too long
         return None
 
 

@@ -17,6 +17,7 @@ from bench.pairing import Source
 from bench.report import comparison, pages
 from bench.serve.listing import Folder
 from bench.serve.pairs import Wanted, page
+from bench.store import inside
 
 _PAGE = "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'; form-action 'self'"
 _REPORT = (
@@ -70,10 +71,7 @@ def make_app(root: Path) -> Flask:
 
     @app.get("/run/<name>/report.html")
     def report(name: str) -> Response:
-        folder = runs.folder(name).resolve()
-        file = (folder / "report.html").resolve()
-        if not file.is_relative_to(folder):
-            raise UserError(f"{name}'s report.html is a link to a file outside of the run's folder; it is not sent")
+        file = inside(runs.folder(name), "report.html")
         if not file.is_file():
             raise UserError(f"{name} has no report.html yet; it is written when the run ends, or by `bench report`")
         found = send_file(file, mimetype="text/html", conditional=True)
@@ -82,12 +80,11 @@ def make_app(root: Path) -> Flask:
 
     @app.get("/run/<name>/images/<job_id>.png")
     def image(name: str, job_id: str) -> Response:
-        folder = runs.folder(name).resolve()
+        folder = runs.folder(name)
         with Source(folder) as run:
             name_there = run.ledger.file(job_id)
-        file = (folder / name_there).resolve() if name_there is not None else None
-        # A ledger is a file like any other: what it names must lie in its own folder.
-        if file is None or not file.is_relative_to(folder) or file.suffix != ".png" or not file.is_file():
+        file = inside(folder, name_there) if name_there is not None else None
+        if file is None or file.suffix != ".png" or not file.is_file():
             abort(404, "no such image: it is not made yet, or its file was deleted")
         found = send_file(file, mimetype="image/png", conditional=True)
         # The report's own origin (see _REPORT) is another one than this page's.

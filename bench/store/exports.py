@@ -34,7 +34,8 @@ def export(ledger: Ledger, out: Path) -> list[Path]:
             # Numbers, not bytes: a list in Parquet, and JSON in CSV.
             frame["features"] = [np.frombuffer(blob, "<f4").tolist() for blob in frame["features"]]
         texts = {name: column.map(cell) for name, column in frame.items() if column.dtype.kind == "O"}
-        frame.assign(**texts).to_csv(out / f"{table}.csv", index=False)
+        # With another line end, a lone carriage return in a text would end its row: only the line end's own are quoted.
+        frame.assign(**texts).to_csv(out / f"{table}.csv", index=False, lineterminator="\r\n")
         frame.to_parquet(out / f"{table}.parquet", index=False)
         written += [out / f"{table}.csv", out / f"{table}.parquet"]
     return written

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from bench.errors import UserError
+from bench.errors import UserError, first_line
 
 
 @contextmanager
@@ -84,7 +84,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def inside(folder: Path, file: str) -> Path:
-    """The file of a run folder that its ledger names; UserError where that leads out of the folder.
+    """A file of a run folder, such as its ledger names; UserError where that leads out of the folder.
 
     A ledger is a file that others may have written, and an unpacked folder may hold links.
     """
@@ -93,9 +93,9 @@ def inside(folder: Path, file: str) -> Path:
         if found.is_relative_to(folder.resolve()):
             return found
         why = "leads out of the run's folder"
-    except (OSError, ValueError) as error:  # a NUL, a loop of links
-        why = f"is no file name ({error})"
-    raise UserError(f"{folder}: its ledger names the image {file!r}, which {why}; it is not read")
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL
+        why = f"cannot be found ({first_line(error)})"
+    raise UserError(f"{folder}: the file {file!r} of this run {why}; it is not read")
 
 
 MOST_JSON = 64 * 2**20
