@@ -5,14 +5,16 @@ from __future__ import annotations
 import io
 import json
 import os
+import struct
 import tarfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Bench
-from handmade import image, make
+from handmade import SUITE, image, make
 from hub import serving
 from PIL import Image
 
@@ -22,6 +24,7 @@ from bench.layouts import export
 from bench.needs.web import LARGEST, unpack
 from bench.store import Ledger, inside, read_json
 from bench.store.files import MOST_JSON
+from bench.suite import parse
 
 HEAD = '{"schema": 1, "kind": "noisebench votes", "voter": "", "votes": [], "suite": '
 DOCUMENTS: dict[str, str] = {
@@ -228,3 +231,23 @@ def test_an_archives_file_that_claims_gigabytes_is_refused(tmp_path: Path) -> No
             unpack(url, "prompts", tmp_path / "data" / "set", checked.append)
     assert checked == []
     assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_an_image_that_claims_billions_of_pixels_is_one_line(tmp_path: Path) -> None:
+    """A PNG of 100 bytes may say that it is of 60,000 by 60,000 pixels, 10 GB once decoded."""
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    chunks = [b"IHDR" + header, b"IDAT" + zlib.compress(b"")]
+    written = [struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks]
+    file = tmp_path / "large.png"
+    file.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(written))
+    with pytest.raises(UserError, match=r"does not decode: .*exceeds limit") as caught:
+        decode(file)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match=r"not a whole PNG .*exceeds limit"):
+        read_png(file, mend="make it again")
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "..", ".", "", "A", "a b", "a\n", "/etc", "a\x1b", "\u202ea"])
+def test_a_suites_name_is_no_path(name: str) -> None:
+    with pytest.raises(UserError, match="name"):
+        parse(SUITE.replace("name: made", f"name: {json.dumps(name)}"), file="theirs.yaml")
