@@ -45,14 +45,8 @@ DECIDES = (
     "bench.shapes.stylist",
     "bench.shapes.tokenizer",
     "bench.shapes.votes",
-    "npnet.architecture",
-    "npnet.blocks",
-    "npnet.checkpoint",
-    "npnet.header",
     "npnet.method",
-    "npnet.model",
-    "npnet.pickled",
-    "npnet.published",
+    "npnet.network",
 )
 """Packages and modules of this project that decide pixels or scores, when something that does imports them."""
 ASIDE = (
@@ -69,6 +63,7 @@ ASIDE = (
     "bench.sampling.meter",  # counts and clocks
     "bench.shapes",  # training, packaging, and the catalogue
     "npnet",
+    "npnet.network.convert",
 )
 """What does not: errors, the command line, plans, stores, reports, training. The longer name of both lists wins."""
 LOOP = (

@@ -12,17 +12,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from npnet.architecture import NPNetConfig
+from npnet import moved
+from npnet.network.architecture import NPNetConfig
 
 if TYPE_CHECKING:
-    from npnet.model import NPNet
+    from npnet.network.model import NPNet
 
 __all__ = ["NPNet", "NPNetConfig"]
+
+moved.install()
 
 
 def __getattr__(name: str) -> Any:
     if name == "NPNet":
-        from npnet.model import NPNet
+        from npnet.network.model import NPNet
 
         return NPNet
     raise AttributeError(f"module 'npnet' has no attribute {name!r}")

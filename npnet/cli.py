@@ -135,7 +135,8 @@ def _note(text: str) -> None:
 
 
 def cmd_collect(options: argparse.Namespace) -> int:
-    from npnet import collect, collection, config
+    from npnet import config
+    from npnet.pairs import collect, collection
 
     settings = config.load(options.config, collection.CollectConfig, overrides=options.set)
     if options.twin:
@@ -158,7 +159,7 @@ def cmd_collect(options: argparse.Namespace) -> int:
 
 
 def cmd_merge(options: argparse.Namespace) -> int:
-    from npnet import dataset
+    from npnet.pairs import dataset
 
     count = dataset.merge(options.folders, options.out)
     print(f"{options.out}: {count} of {dataset.read_manifest(options.out).chunks} shards")
@@ -166,21 +167,21 @@ def cmd_merge(options: argparse.Namespace) -> int:
 
 
 def cmd_score(options: argparse.Namespace) -> int:
-    from npnet.rescore import score
+    from npnet.pairs.rescore import score
 
     print(f"{score(options.folder, metrics=options.metric, device=options.device)} scores added")
     return 0
 
 
 def cmd_select(options: argparse.Namespace) -> int:
-    from npnet import select
+    from npnet.pairs import select
 
     select.run(options.folder, metrics=options.metric, thresholds=options.threshold, mode=options.mode, out=options.out)
     return 0
 
 
 def cmd_teachers(options: argparse.Namespace) -> int:
-    from npnet import gains
+    from npnet.pairs import gains
 
     middling = gains.Middling(*options.middling) if options.middling else None
     gains.run(options.folders, calls=options.calls, metrics=options.metric, middling=middling)
@@ -188,15 +189,16 @@ def cmd_teachers(options: argparse.Namespace) -> int:
 
 
 def cmd_singular_vectors(options: argparse.Namespace) -> int:
-    from npnet import singular
+    from npnet.pairs import singular
 
     singular.run(options.folder, most=options.limit, out=options.out)
     return 0
 
 
 def cmd_train(options: argparse.Namespace) -> int:
-    from npnet import config, train
-    from npnet.settings import TrainConfig
+    from npnet import config
+    from npnet.training import train
+    from npnet.training.settings import TrainConfig
 
     settings = config.load(options.config, TrainConfig, overrides=options.set)
     if options.threads:
@@ -215,7 +217,7 @@ def cmd_trainings(options: argparse.Namespace) -> int:
 
 
 def cmd_convert(options: argparse.Namespace) -> int:
-    from npnet.convert import convert
+    from npnet.network.convert import convert
 
     print(convert(options.source, options.target, attention=options.attention))
     return 0

@@ -19,14 +19,14 @@ from bench.methods.base import Method
 from bench.needs.base import Lacking, Made, Need, Package, is_placeholder, placeholder, tilde
 from bench.needs.hub import HubFile
 from bench.sampling.records import Nfe, Sampling
-from npnet.teachers import choosers
+from npnet.teachers.base import choosers
 
 if TYPE_CHECKING:
     import torch
 
     from bench.models.base import ModelEntry
     from bench.sampling.session import Session
-    from npnet.model import NPNet
+    from npnet.network.model import NPNet
 
 AUTO = "auto"
 PUBLISHED_AS = {"hunyuan-dit": "dit"}
@@ -71,7 +71,7 @@ class Published(HubFile):
 
 def find(checkpoint: str) -> Path:
     """The file of a known name, or of a path; UserError for neither."""
-    from npnet import checkpoint as checkpoints
+    from npnet.network import checkpoint as checkpoints
 
     names = known()
     if checkpoint in names:
@@ -215,7 +215,7 @@ def _provenance(path: Path) -> dict[str, Any]:
 @cache
 def _read(path: Path, changed: int, size: int) -> dict[str, Any]:
     """A checkpoint's provenance, read anew when the file has changed."""
-    from npnet.checkpoint import read_provenance
+    from npnet.network.checkpoint import read_provenance
 
     return read_provenance(path)
 
@@ -223,7 +223,7 @@ def _read(path: Path, changed: int, size: int) -> dict[str, Any]:
 def _network(digest: str, device: str) -> NPNet:
     """The network of a digest, loaded once a process and device."""
     if (digest, device) not in _networks:
-        from npnet.model import NPNet
+        from npnet.network.model import NPNet
 
         path = _of_digest(digest)
         if not _provenance(path)["digest"].startswith(digest):

@@ -87,6 +87,7 @@ INTEGRATION = (
     "test_imports.py",
     "test_latex.py",
     "test_model.py::test_importing_the_package_loads_no_torch",
+    "test_moved.py",
     "test_page.py",
     "test_plan.py::test_planning_loads_no_network_library",
     "test_plots.py",

@@ -126,7 +126,7 @@ def test_the_digest_is_the_same_on_every_version_of_python() -> None:
     "module",
     ["bench.noise", "bench.sampling.session", "bench.sampling.schedule", "bench.methods.inversion", "bench.models.sdxl",
      "bench.models.pipeline", "bench.samplers.diffusers_schedulers", "bench.metrics.clipscore", "bench.metrics.pixels",
-     "bench.shapes.detector", "bench.shapes.scorers", "npnet.model", "npnet.blocks", "npnet.method"],
+     "bench.shapes.detector", "bench.shapes.scorers", "npnet.network.model", "npnet.network.blocks", "npnet.method"],
 )  # fmt: skip
 def test_these_decide_pixels_or_scores(module: str) -> None:
     assert identity.counts(module)
@@ -136,7 +136,8 @@ def test_these_decide_pixels_or_scores(module: str) -> None:
     "module",
     ["bench.errors", "bench.cli.make", "bench.report.html", "bench.suite", "bench.plan", "bench.store", "bench.stages",
      "bench.gate.against", "bench.stats", "bench.registry", "bench.sampling.meter", "bench.models.references",
-     "bench.shapes.training", "bench.shapes.plugin", "npnet.train", "npnet.collect", "npnet.cli"],
+     "bench.shapes.training", "bench.shapes.plugin", "npnet.training.train", "npnet.pairs.collect", "npnet.cli",
+     "npnet.teachers.base", "npnet.network.convert"],
 )  # fmt: skip
 def test_these_do_not(module: str) -> None:
     assert not identity.counts(module)
@@ -214,7 +215,7 @@ def test_the_hooks_that_a_chain_asks_are_digested() -> None:
 def test_a_default_of_npnet_s_architecture_is_in_its_method_s_digest() -> None:
     code = identity.of(registry.get("methods", "npnet"))
     assert code is not None
-    assert {"npnet.architecture", "npnet.model"} <= {*code.modules}
+    assert {"npnet.network.architecture", "npnet.network.model"} <= {*code.modules}
 
 
 @pytest.mark.parametrize("kind", ["methods", "samplers"])

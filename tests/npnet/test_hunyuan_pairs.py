@@ -14,13 +14,15 @@ from conftest import Done, call_main, make_run
 from PIL import Image
 
 from bench import registry
-from npnet import NPNet, NPNetConfig, checkpoint, dataset, method
+from npnet import NPNet, NPNetConfig, method
 from npnet.cli import main
 from npnet.method import NPNetMethod
+from npnet.network import checkpoint
+from npnet.pairs import dataset
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-PRESET = Path(dataset.__file__).parent / "configs" / "hunyuan-dit.yaml"
+PRESET = Path(method.__file__).parent / "configs" / "hunyuan-dit.yaml"
 PROMPT = (77, tiny_dit.WIDTH)
 SUITE = """\
 name: dit_with_npnet

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from conftest import Done, call_main
 
-from npnet import NPNetConfig, dataset
+from npnet import NPNetConfig, method
 from npnet.cli import main
+from npnet.pairs import dataset
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -91,7 +92,7 @@ def test_set_and_score_and_select(config: Path, tmp_path: Path) -> None:
 
 
 def test_a_preset_runs_on_its_twin(tmp_path: Path) -> None:
-    preset = Path(dataset.__file__).parent / "configs" / "sdxl.yaml"
+    preset = Path(method.__file__).parent / "configs" / "sdxl.yaml"
     small = ("--set", "pairs=2", "--set", "steps=2", "--set", "metrics=[shapes-clipscore]")
     done = npnet("collect", preset, "--twin", *small, "--out", tmp_path, "--device", "cpu")
     assert done.code == 0, done.err
@@ -165,7 +166,7 @@ def test_a_share_that_is_none_is_refused(config: Path, share: str) -> None:
 
 
 def test_a_fault_of_ours_says_so(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from npnet import collect
+    from npnet.pairs import collect
 
     def fault(*_: object, **__: object) -> int:
         raise RuntimeError("boom")
@@ -179,7 +180,7 @@ def test_a_fault_of_ours_says_so(config: Path, tmp_path: Path, monkeypatch: pyte
 def test_an_interrupted_collection_says_what_to_do(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from npnet import collect
+    from npnet.pairs import collect
 
     def stop(*_: object, **__: object) -> int:
         raise KeyboardInterrupt

@@ -28,8 +28,10 @@ from bench.sampling.session import Session
 from bench.stages import _record_suite
 from bench.store import Ledger
 from bench.suite import Link
-from npnet import NPNet, NPNetConfig, checkpoint, method, teachers
+from npnet import NPNet, NPNetConfig, method
 from npnet.method import NPNetMethod
+from npnet.network import checkpoint
+from npnet.teachers import base as teachers
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

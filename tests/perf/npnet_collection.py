@@ -31,12 +31,13 @@ def main() -> None:
     options = parser.parse_args()
     import torch
 
-    from npnet import collect, config, dataset
-    from npnet.collection import CollectConfig, plan
+    from npnet import config
+    from npnet.pairs import collect, dataset
+    from npnet.pairs.collection import CollectConfig, plan
 
     if options.threads:
         torch.set_num_threads(options.threads)
-    preset = Path(dataset.__file__).parent / "configs" / "shapes.yaml"
+    preset = Path(config.__file__).parent / "configs" / "shapes.yaml"
     set_ = [f"pairs={options.pairs}", f"metrics=[{', '.join(METRICS)}]"]
     clock, processor = Rates(time.perf_counter), Rates(time.process_time)
     noise_off, image_off = 0.0, 0

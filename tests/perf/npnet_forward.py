@@ -54,7 +54,7 @@ def measure(batch: int, device: str, repeats: int) -> None:
     import torch
 
     from npnet import NPNet, NPNetConfig
-    from npnet.model import decompose
+    from npnet.network.model import decompose
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     network = NPNet(NPNetConfig.sdxl()).eval().requires_grad_(False).to(device)

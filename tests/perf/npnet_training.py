@@ -35,7 +35,7 @@ from bench.models.base import ModelEntry
 from bench.models.sdxl import SDXL
 
 if TYPE_CHECKING:
-    from npnet.settings import TrainConfig
+    from npnet.training.settings import TrainConfig
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "small network (all branches)": {},
@@ -104,7 +104,7 @@ def _text_pipeline(device: str) -> Any:
 
 def collection(folder: Path, pairs: int, model: str = "shapes-sdxl") -> None:
     """Random noise of the model's latent shape, each pair with a caption of its own as far as there are some."""
-    from npnet import dataset
+    from npnet.pairs import dataset
 
     entry = registry.get("models", model)
     captions = [prompt.text for prompt in registry.get("prompts", "shapes-pickapic").read()]
@@ -135,7 +135,7 @@ def collection(folder: Path, pairs: int, model: str = "shapes-sdxl") -> None:
 
 def settings(home: Path, network: dict[str, Any], caches: tuple[bool, bool], batch: int, **given: Any) -> TrainConfig:
     """A training on the collection in `home`; `caches` says whether embeddings and singular values are kept."""
-    from npnet.settings import TrainConfig
+    from npnet.training.settings import TrainConfig
 
     return TrainConfig(
         pairs=(home / "pairs",),
@@ -151,7 +151,7 @@ def settings(home: Path, network: dict[str, Any], caches: tuple[bool, bool], bat
 
 def rate(home: Path, out: Path, network: dict[str, Any], caches: tuple[bool, bool], batch: int) -> float:
     """Steps a second of the second and third epoch."""
-    from npnet.train import run
+    from npnet.training.train import run
 
     config = settings(home, network, caches, batch, epochs=3)
     run(config, out=out, device="cpu", say=lambda _line: None)
@@ -166,11 +166,12 @@ def at_sdxl(home: Path, batch: int, steps: int) -> list[str]:
     import torch
 
     from bench.generate import choose_device
-    from npnet import NPNetConfig, train
-    from npnet.batches import choose, gather
-    from npnet.caches import Team
-    from npnet.loop import Data, Loop
-    from npnet.model import decompose
+    from npnet import NPNetConfig
+    from npnet.network.model import decompose
+    from npnet.training import train
+    from npnet.training.caches import Team
+    from npnet.training.data import choose, gather
+    from npnet.training.loop import Data, Loop
 
     device = choose_device(None)
     entry = replace(

@@ -1,0 +1,1 @@
+"""The network, its checkpoints and the published ones: what decides the noise that NPNet makes."""

@@ -1,0 +1,1 @@
+"""Training an NPNet on noise pairs, or fine-tuning one."""
