@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,11 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench import noise, registry
 from bench.cache import ImageCache
+from bench.engine import Engine
 from bench.faults import UNDECODED, checked, described, fail_not_finite, fault_of
-from bench.fitting import Fitting
 from bench.images import pixel_digest
 from bench.measure import peak
-from bench.models.base import Embeddings, Family, ModelEntry, to_uint8
+from bench.models.base import Family, ModelEntry, to_uint8
 from bench.plan import Job
 from bench.provenance import hardware, origin
 from bench.sampling.meter import Cost, Meter
@@ -46,22 +45,16 @@ class Made(NamedTuple):
     encode_ms: Sequence[float] = ()
 
 
-class Maker:
-    """The model in work, embeddings and scorers, which live as long as one generate stage."""
+class Maker(Engine):
+    """An engine that makes the images of a run, for as long as one generate stage."""
 
     def __init__(self, ledger: Ledger, cache: ImageCache | None, *, device: str):
-        self.ledger, self.cache, self.device = ledger, cache, device
+        super().__init__(device)
+        self.ledger, self.cache = ledger, cache
         self.hardware = hardware(device)
-        self.family: Family | None = None
-        self.meter: Meter | None = None
-        self.embeddings: dict[tuple[str, str], tuple[Embeddings, float]] = {}
-        """By sign and text, of the model in work."""
-        self.scorers: dict[str, Any] = {}
         self.begun = time.perf_counter()
-        self.load_seconds = self.warmup_seconds = 0.0
+        self.warmup_seconds = 0.0
         self.stages: dict[str, float] = {}
-        self.inside: dict[str, float] = {}
-        self.fitting = Fitting()
         self.writer = ThreadPoolExecutor(2)
 
     def totals(self) -> dict[str, Any]:
@@ -81,44 +74,11 @@ class Maker:
             found |= {"inside": self.inside, "efficiency": sum(self.inside.values()) / wall}
         return found
 
-    def release(self) -> None:
-        """Let the model in work go, with its memory."""
-        if self.meter is not None:
-            for role, seconds in self.meter.inside.items():
-                self.inside[role] = self.inside.get(role, 0.0) + seconds
-            self.meter.close()
-        held, self.family, self.meter = self.family is not None, None, None
-        self.embeddings.clear()
-        if held or self.device != "cpu":
-            gc.collect()  # a tenth of a second, for nothing before the first model of a run
-        if self.device.startswith("cuda"):
-            import torch
-
-            torch.cuda.empty_cache()
-
-    def scorer(self, metric: str) -> Any:
-        """A metric's scorer for methods that ask for it, loaded once."""
-        if metric not in self.scorers:
-            self.scorers[metric] = registry.get("metrics", metric).scorer(self.device)
-        return self.scorers[metric]
-
     def model(self, job: Job, size: int) -> tuple[Family, Meter]:
         """The job's model; loading it also runs one throwaway batch, so that no timed batch is the first."""
         if self.family is None or (self.family.entry.name, self.family.dtype) != (job.model, job.dtype):
-            self.release()
-            begun = time.perf_counter()
             entry: ModelEntry = registry.get("models", job.model)
-            family = entry.load(self.device, job.dtype)
-            self.load_seconds += time.perf_counter() - begun
-            meter = Meter(family.modules(), self.device)
-            try:
-                self._warm_up(family, meter, job, size)
-            except BaseException:
-                # A batch that does not fit is tried smaller, with another warm-up.
-                meter.close()
-                raise
-            meter.inside.clear()
-            self.family, self.meter = family, meter
+            return self.load(entry, job.dtype, warm_up=lambda family, meter: self._warm_up(family, meter, job, size))
         assert self.meter is not None
         return self.family, self.meter
 
@@ -245,30 +205,6 @@ class Maker:
             fail_not_finite(session, range(len(jobs)), final, "final latents are")
             pixels = _decoded(family, session, final)
         return Made(session.failed, pixels, session.facts, digests, encode_ms)
-
-    def _embed(self, family: Family, jobs: Sequence[Job]) -> tuple[Embeddings, Embeddings, list[float]]:
-        """Embeddings of a batch, each prompt encoded once a model, and the ms that encoding each took."""
-        import torch
-
-        missing = list(dict.fromkeys(j.prompt for j in jobs if ("+", j.prompt) not in self.embeddings))
-        if missing:
-            self._remember("+", missing, lambda: family.encode(missing))
-        negative = jobs[0].negative_prompt
-        if ("-", negative) not in self.embeddings:
-            self._remember("-", [negative], lambda: family.encode_negative(negative))
-        found = [self.embeddings["+", j.prompt] for j in jobs]
-        cond = {k: torch.stack([e[k] for e, _ in found]).to(self.device) for k in found[0][0]}
-        against = self.embeddings["-", negative][0]
-        uncond = {k: against[k].to(self.device).expand_as(v) for k, v in cond.items()}
-        return cond, uncond, [ms for _, ms in found]
-
-    def _remember(self, sign: str, prompts: list[str], encode: Callable[[], Embeddings]) -> None:
-        started = time.perf_counter()
-        # On the CPU: thousands of prompts of a large model would fill a GPU.
-        embeddings = {k: v.cpu() for k, v in encode().items()}
-        ms = 1000 * (time.perf_counter() - started) / len(prompts)
-        for i, prompt in enumerate(prompts):
-            self.embeddings[sign, prompt] = ({k: v[i] for k, v in embeddings.items()}, ms)
 
 
 def _decoded(family: Family, session: Session, final: torch.Tensor) -> np.ndarray | None:

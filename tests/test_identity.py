@@ -158,7 +158,7 @@ ASIDE = {
     "bench.faults:described": "words",
     "bench.faults:fail_not_finite": "whether an image fails, not its pixels",
     "bench.faults:fault_of": "whether the images of an arm fail, not their pixels",
-    "bench.maker:Maker.scorer": "the digests of scorers are in the ids of what they are asked for",
+    "bench.engine:Engine.scorer": "the digests of scorers are in the ids of what they are asked for",
     "bench.methods.base:_nested": "costs",
     "bench.registry:get": "it finds plugins, each of which has a digest",
     "bench.score:_summed": "costs",
@@ -192,10 +192,10 @@ def called(part: str) -> set[str]:
 def test_nothing_that_images_go_through_calls_is_left_out() -> None:
     """What is neither digested nor stated above as of no effect on pixels and choices fails here."""
     parts = {name for name in identity.LOOP if ":" in name and "Family" not in name}
-    begin = {f"bench.maker:Maker.{name}" for name in ("_sample", "_embed", "_write")}
+    begin = {"bench.maker:Maker._sample", "bench.maker:Maker._write", "bench.engine:Engine._embed"}
     assert begin - {"bench.maker:Maker._write"} <= parts
     needed = set().union(*map(called, parts | begin))
-    assert {"bench.maker:Maker._remember", "bench.maker:_save_png", "bench.faults:checked"} <= needed
+    assert {"bench.engine:Engine._remember", "bench.maker:_save_png", "bench.faults:checked"} <= needed
     covered = {name for name in needed if {name, name.partition(":")[0]} & {*identity.loop().modules}}
     assert needed - covered == {*ASIDE}
 

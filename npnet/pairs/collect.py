@@ -26,9 +26,6 @@ from npnet.teachers.work import Work
 if TYPE_CHECKING:
     import numpy as np
 
-    from bench.metrics.base import MetricEntry, Scorer
-    from bench.models.base import Embeddings
-
 __all__ = ["CollectConfig", "run"]
 
 ABANDONED_SECONDS = 86_400
@@ -77,24 +74,24 @@ def run(
     if not todo:
         return 0
     total = sum(len(protocol.members(c)) for c in todo)
-    maker = _Maker(planned, out, device, digests, say)
+    collector = _Collector(planned, out, device, digests, say)
     size = batch_size or DEFAULT_BATCH[device.split(":")[0]]
     if teachers.one_by_one(planned.teacher):
         size = 1
     with Progress("collect", total, "pairs") as progress:
         for chunk in todo:
-            shard = maker.shard(protocol.members(chunk), size, progress.advance)
-            if not have and chunk == todo[0] and maker.broken == len(shard) > 1:
-                maker.say_given_up()
+            shard = collector.shard(protocol.members(chunk), size, progress.advance)
+            if not have and chunk == todo[0] and collector.broken == len(shard) > 1:
+                collector.say_given_up()
                 raise UserError(
                     f"none of the first {len(shard)} pairs has finite target noise; try another guidance, or look at "
-                    f"the model ({maker.first_broken})"
+                    f"the model ({collector.first_broken})"
                 )
             dataset.write_shard(out, protocol, chunk, shard)
     say(f"{total} pairs made, {shard.calls:g} denoiser calls a pair")
-    if maker.broken:
-        say(f"{maker.broken} of them with NaN or infinity in their target noise, which selection drops")
-    maker.say_given_up()
+    if collector.broken:
+        say(f"{collector.broken} of them with NaN or infinity in their target noise, which selection drops")
+    collector.say_given_up()
     return total
 
 
@@ -136,34 +133,28 @@ def _clean(out: Path, chunks: Iterable[int], protocol: dataset.Protocol) -> None
                 path.unlink()
 
 
-class _Maker:
-    """Model, negative prompt and scorers, loaded once for all batches."""
+class _Collector:
+    """Batches of pairs and what became of them, by the harness's engine: model and scorers are loaded once."""
 
     def __init__(
         self, planned: Planned, out: Path, device: str, digests: Mapping[str, str], say: Callable[[str], None]
     ):
-        from bench.fitting import Fitting
-        from bench.sampling.meter import Meter
+        from bench.engine import Engine
         from bench.sampling.records import Sampling
 
-        self.planned, self.out, self.device, self.digests, self.say = planned, out, device, digests, say
-        self.fitting = Fitting()
+        self.planned, self.out, self.digests, self.say = planned, out, digests, say
         self.broken, self.first_broken = 0, ""
         """Pairs so far whose target noise is not finite, and what is said of the first."""
         self.given_up: Counter[str] = Counter()
         """Images so far that the teacher gave up, by its reason."""
-        wanted = dict.fromkeys([*planned.config.metrics, *teachers.metrics(planned.teacher)])
-        entries: dict[str, MetricEntry] = {name: registry.get("metrics", name) for name in wanted}
+        self.engine = Engine(device)
         # Scorers first: one that is missing shall be told before a large model has been loaded.
-        self.scorers: dict[str, Scorer] = {name: entry.scorer(device) for name, entry in entries.items()}
-        teachers.check_scorers(planned.teacher, self.scorers)
-        self.family = planned.entry.load(device)
-        self.meter = Meter(self.family.modules(), device)
+        for name in dict.fromkeys([*planned.config.metrics, *teachers.metrics(planned.teacher)]):
+            self.engine.scorer(name)
+        teachers.check_scorers(planned.teacher, self.engine.scorers)
+        family, _ = self.engine.load(planned.entry)
         protocol = planned.protocol
-        self.sampling = Sampling(
-            protocol.sampler, protocol.steps, protocol.guidance, planned.entry.size, self.family.dtype
-        )
-        self.negative: Embeddings = self.family.encode_negative("")
+        self.sampling = Sampling(protocol.sampler, protocol.steps, protocol.guidance, planned.entry.size, family.dtype)
 
     def shard(self, members: range, batch: int, advance: Callable[[int], None]) -> dataset.Shard:
         """The pairs of one shard, batch by batch."""
@@ -172,7 +163,7 @@ class _Maker:
         parts: list[dataset.Shard] = []
         for start in range(members.start, members.stop, batch):
             numbers = range(start, min(start + batch, members.stop))
-            self.fitting.each(
+            self.engine.fitting.each(
                 numbers, lambda part: parts.append(self.batch(part)), model=self.planned.entry.name, one="pair"
             )
             advance(len(numbers))
@@ -224,9 +215,8 @@ class _Maker:
     def work(self, pairs: Sequence[tuple[Prompt, int]]) -> Work:
         """Embeddings and source noise of a batch."""
         prompts, seeds = [p for p, _ in pairs], [s for _, s in pairs]
-        cond = self.family.encode([p.text for p in prompts])
-        uncond = {k: self.negative[k].expand_as(v) for k, v in cond.items()}
-        return Work(self.family, self.meter, self.sampling, prompts, seeds, cond, uncond, self.scorers, memory=Memory())
+        cond, uncond = self.engine.embed([p.text for p in prompts])
+        return Work(self.engine, self.sampling, prompts, seeds, cond, uncond, memory=Memory())
 
     def count_broken(self, numbers: Sequence[int], work: Work, target: np.ndarray) -> None:
         """Count the pairs whose target noise is not finite, and say of the first which it is."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from bench.metrics.base import Scorer
-    from bench.models.base import Embeddings, Family
+    from bench.engine import Engine
+    from bench.models.base import Embeddings
     from bench.prompts.base import Prompt
 
 BACKWARD_CALLS = 2.0
@@ -29,15 +29,14 @@ activations and going back together take 1.8 times as long as the call alone."""
 class Work:
     """One batch of B pairs in the making; every session of it counts into one record and shares one memory."""
 
-    family: Family
-    meter: Meter
+    engine: Engine
+    """With the collection's model in work."""
     sampling: Sampling
     """The collection's protocol."""
     prompts: Sequence[Prompt]
     seeds: Sequence[int]
     cond: Embeddings
     uncond: Embeddings
-    scorers: Mapping[str, Scorer]
     memory: Memory | None = None
     """The call that both arms begin with is computed once."""
     source: Any = None
@@ -49,6 +48,12 @@ class Work:
         self.cost: Cost = self.meter.begin(len(self.prompts))
         if self.source is None:
             self.source = self.session().draw()
+
+    @property
+    def meter(self) -> Meter:
+        """What counts the work of the model."""
+        assert self.engine.meter is not None
+        return self.engine.meter
 
     @property
     def steps(self) -> int:
@@ -64,14 +69,15 @@ class Work:
         """A session of the batch, with other seeds or steps where given."""
         items = [Item(p, s) for p, s in zip(self.prompts, seeds or self.seeds, strict=True)]
         p = self.sampling if steps is None else replace(self.sampling, steps=steps)
+        assert self.engine.family is not None
         return Session(
-            self.family,
+            self.engine.family,
             items,
             p,
             cond=self.cond,
             uncond=self.uncond,
             meter=self.meter,
-            scorers=self.scorers.__getitem__,
+            scorers=self.engine.scorer,
             memory=self.memory,
         )
 
@@ -88,7 +94,7 @@ class Work:
         """(B,) values of a metric."""
         import numpy as np
 
-        return np.array([v.value for v in self.scorers[metric].score(list(images), self.prompts)])
+        return np.array([v.value for v in self.engine.scorer(metric).score(list(images), self.prompts)])
 
     def goodness(self, metric: str, images: np.ndarray) -> np.ndarray:
         """(B,) values of a metric, turned so that more is better."""

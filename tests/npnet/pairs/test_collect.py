@@ -349,17 +349,17 @@ def test_what_another_machine_may_still_be_writing_stays(whole: Path, prompts: P
 def test_a_batch_that_does_not_fit_a_gpus_memory_is_halved(
     whole: Path, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from npnet.pairs.collect import _Maker
+    from npnet.pairs.collect import _Collector
 
-    inner, tried = _Maker.batch, []
+    inner, tried = _Collector.batch, []
 
-    def batch(self: _Maker, numbers: Sequence[int]) -> dataset.Shard:
+    def batch(self: _Collector, numbers: Sequence[int]) -> dataset.Shard:
         tried.append(len(numbers))
         if len(numbers) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return inner(self, numbers)
 
-    monkeypatch.setattr(_Maker, "batch", batch)
+    monkeypatch.setattr(_Collector, "batch", batch)
     run(settings_of(prompts, pairs=8), out=tmp_path, device="cpu", say=quiet)
     assert tried == [4, 2, 2, 2, 2]
     np.testing.assert_array_equal(together(tmp_path).source, together(whole).source[:8])

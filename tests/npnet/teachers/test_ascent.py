@@ -96,9 +96,9 @@ def gathered(shards: list[dataset.Shard]) -> tuple[np.ndarray, np.ndarray, np.nd
 def work_of(config: CollectConfig, tmp_path: Path) -> tuple[Ascent, Work]:
     """The teacher of a collection, and its first batch."""
     planned = plan(config)
-    maker = collect._Maker(planned, tmp_path, "cpu", {}, quiet)
+    collector = collect._Collector(planned, tmp_path, "cpu", {}, quiet)
     with torch.no_grad():
-        work = maker.work([planned.pair(k) for k in range(4)])
+        work = collector.work([planned.pair(k) for k in range(4)])
     assert isinstance(planned.teacher, Ascent)
     return planned.teacher, work
 
@@ -133,12 +133,12 @@ def test_the_gradient_is_that_of_the_sampled_image(prompts: Path, tmp_path: Path
     """Against central differences, through all of sampling, decoder and scorer."""
     teacher, work = work_of(settings_of(prompts, metric="shapes-preference"), tmp_path)
     session = work.session()
-    scorer: Any = work.scorers["shapes-preference"]
+    scorer: Any = work.engine.scorers["shapes-preference"]
 
     def value(noise: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
             final = sampled(session, noise, STEPS)
-            found: torch.Tensor = scorer.differentiable(work.family.pixels(final), work.prompts)
+            found: torch.Tensor = scorer.differentiable(work.engine.family.pixels(final), work.prompts)
         return found
 
     gradient = teacher.gradient(session, work.source)
@@ -156,7 +156,7 @@ def test_sampling_for_the_gradient_is_ddim(prompts: Path, tmp_path: Path) -> Non
     """
     _, work = work_of(settings_of(prompts), tmp_path)
     with torch.no_grad():
-        made = work.family.decode(sampled(work.session(), work.source, STEPS))
+        made = work.engine.family.decode(sampled(work.session(), work.source, STEPS))
     real = work.images(work.source, work.seeds, STEPS)
     assert np.abs(made.astype(int) - real).mean() < 2
 
