@@ -58,6 +58,7 @@ def run(
     batch_size: int | None = None,
     threads: int | None = None,
     other_code: OtherCode | None = None,
+    memory: bool = False,
 ) -> Run:
     """Make the images of a suite, score them and write the report; what is there already is not made again.
 
@@ -65,7 +66,8 @@ def run(
     baseline, and what is added; `prompts` take the place of its prompt sets: the name of one, or texts or mappings as
     a prompt file has them. `overrides` are keys of the suite, as --set has them: `{"steps": 20}`. `plugins` are files
     as --plugin has them. `cache` is the folder of images that runs share, False for none. `other_code` says what
-    becomes of images of this run that other code made: `"regenerate"` or `"keep"`; by default an error asks.
+    becomes of images of this run that other code made: `"regenerate"` or `"keep"`; by default an error asks. `memory`
+    also measures, on a CPU, each method's peak memory in a process of its own, which loads plugins from their files.
 
     BenchError where the command line would print one line: UserError for a mistake, NotComparable for no result.
     Images and scores that failed are in `Run.failed` and `Run.unscored`, and are said on stderr.
@@ -73,6 +75,7 @@ def run(
     given = {
         "methods": methods, "metrics": metrics, "prompts": prompts, "twin": twin, "limit": limit,
         "overrides": overrides, "plugins": plugins, "other_code": other_code,
+        "memory": memory,
     }  # fmt: skip
     try:
         _load(plugins)
@@ -91,6 +94,7 @@ def run(
                 threads=threads,
                 named="SUITE" if isinstance(suite, Mapping) else str(suite),
                 other_code=other_code,
+                memory=memory,
             )
     except BenchError as error:
         # The line says it all: a notebook would print every frame of the way there.
@@ -100,6 +104,8 @@ def run(
     for what, failed in (("images", done.failed), ("scores", done.unscored)):
         for name, reasons in failed.items():
             print(f"failed: {len(reasons)} {what} of {name}; the first: {reasons[0]}", file=sys.stderr)
+    for name, reason in done.unmeasured.items():
+        print(f"failed: the memory of {name} was not measured: {reason}", file=sys.stderr)
     return found
 
 

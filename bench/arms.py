@@ -20,7 +20,7 @@ from bench.judged import Features, Judged
 from bench.metrics.base import MetricEntry
 from bench.moved import moved
 from bench.prompts.base import Prompt
-from bench.store import CALLS, TIMES, Ledger
+from bench.store import CALLS, TIMES, Ledger, Memory
 from bench.store.rows import EVALUATIONS, Cell, ImageCost, Setting, carried_keys
 from bench.suite import EVERY_PROMPT_SET, Suite
 
@@ -69,6 +69,8 @@ class Images:
     def __init__(self) -> None:
         self.words: dict[str, list[Any]] = {name: [] for name in _WORDS}
         self.run: list[int] = []
+        self.memory: dict[tuple[Setting, str], Memory] = {}
+        """By setting and method, what was measured of it apart; of several runs the first one's."""
         self._numbers: dict[str, list[Any]] = {name: [] for name in _NUMBERS}
         self.numbers: dict[str, Floats] = {}
 
@@ -80,6 +82,8 @@ class Images:
             (self.words if name in self.words else self._numbers)[name].extend(column)
         self.run += [run] * len(rows)
         self.numbers = {n: np.array(column, dtype=np.float64) for n, column in self._numbers.items()}
+        for one in ledger.memory():
+            self.memory.setdefault((one.setting, one.method), one)
         return {job: before + i for i, job in enumerate(self.words["job_id"][before:])}
 
 

@@ -16,7 +16,7 @@ from bench import stats
 from bench.arms import Floats, Images, Ints, MeasuredArm
 from bench.measure import PROCESS
 from bench.paired import SHORTEST_MS, bounds
-from bench.store import CALLS, TIMES
+from bench.store import CALLS, TIMES, Memory
 from bench.store.rows import EVALUATIONS
 
 if TYPE_CHECKING:
@@ -72,7 +72,38 @@ def cost_of(arm: MeasuredArm, images: Images) -> dict[str, Any]:
     cost["peak_kind"] = images.words["peak_kind"][timed[0]]
     cost["from_cache"] = int(images.numbers["from_cache"][made].sum())
     cost["n_timed"], cost["hardware"] = len(timed), images.words["hardware"][timed[0]]
-    return cost
+    return cost | _memory_of(arm, images)
+
+
+LEAST_BYTES = 2**20
+"""A ratio of memory is given of a MiB or more on both sides: less is a few pages that a library touched."""
+
+
+def _memory_of(arm: MeasuredArm, images: Images) -> Row:
+    """The arm's memory as it was measured apart; nothing where it was not."""
+    found = images.memory.get((arm.setting, arm.method))
+    if found is None:
+        return {}
+    if found.reason is not None:
+        return {"memory_failed": found.reason}
+    row: Row = {"memory_bytes": found.peak_bytes, "memory_batch": len(found.ids)}
+    stages = {"memory_noise_bytes": found.noise_bytes, "memory_sampling_bytes": found.sampling_bytes}
+    return row | {name: value for name, value in stages.items() if value is not None}
+
+
+def _memory_ratio(arm: MeasuredArm, base: MeasuredArm, images: Images) -> Row:
+    """The memory measured apart as a multiple of the baseline's, where both are of batches of one kind."""
+    ours, theirs = (images.memory.get((one.setting, one.method)) for one in (arm, base))
+    if arm is base or ours is None or theirs is None or _measured_as(ours) != _measured_as(theirs):
+        return {}
+    sides = [one.peak_bytes or 0 for one in (ours, theirs)]
+    if min(sides) < LEAST_BYTES:
+        return {}
+    return {"memory_bytes": {"ratio": sides[0] / sides[1], "low": None, "high": None}}
+
+
+def _measured_as(one: Memory) -> tuple[Any, ...]:
+    return one.hardware, one.kind, one.dtype, len(one.ids)
 
 
 def _timed(arm: MeasuredArm, images: Images) -> Ints:
@@ -88,7 +119,8 @@ def _timed(arm: MeasuredArm, images: Images) -> Ints:
 def ratios(arm: MeasuredArm, base: MeasuredArm, images: Images) -> Row:
     """Each cost as a multiple of the baseline's, times with intervals; null where the machines were two.
 
-    So it is where a stage takes less than SHORTEST_MS, and where a peak is the whole process's.
+    So it is where a stage takes less than SHORTEST_MS, and where a peak is the whole process's. Memory measured apart
+    has a ratio of its own.
     """
     ours, theirs = (_fresh(a, images) for a in (arm, base))
     hardware = [images.words["hardware"][rows[0]] if len(rows) else None for rows in (ours, theirs)]
@@ -106,7 +138,7 @@ def ratios(arm: MeasuredArm, base: MeasuredArm, images: Images) -> Row:
     kinds = {images.words["peak_kind"][i] for rows in (ours, theirs) for i in rows}
     peak = _peak_ratio(peaks[0], peaks[1], kinds) if judged and all(peaks) else None
     found["peak_bytes"] = peak and {"ratio": peak, "low": None, "high": None}
-    return found
+    return found | _memory_ratio(arm, base, images)
 
 
 def calls_of(arm: MeasuredArm, images: Images) -> float:

@@ -31,7 +31,8 @@ _COST_UNITS: Mapping[str, str | None] = {
     **dict.fromkeys((*TIMES, "total_ms"), "ms/image"),
     **dict.fromkeys((*CALLS, "calls_total", "networks"), "calls/image"),
     **dict.fromkeys(("n_expected", "n", "from_cache", "n_timed"), "images"),
-    "peak_bytes": "bytes",
+    **dict.fromkeys(("peak_bytes", "memory_bytes", "memory_noise_bytes", "memory_sampling_bytes"), "bytes"),
+    "memory_batch": "images",
     "backwards": "gradients/image",
     "rewards": "rewards/image",
 }

@@ -57,6 +57,11 @@ def load(file: Path | str) -> list[tuple[str, str]]:
     return found
 
 
+def files() -> list[str]:
+    """The files that were loaded, for another process to load them too."""
+    return [path for path, _ in _loaded.values()]
+
+
 def name_of(kind: type) -> str:
     """What a class is called in a suite: `MyMethod` as `my_method`."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", kind.__name__).lower()

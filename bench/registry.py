@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -77,9 +78,11 @@ def register(kind: str, name: str) -> Callable[[T], T]:
 
     A notebook, or a file that `--plugin` names, may give its own name again: its cells are run more than once.
     """
+    # What a plugin file imports of this package registers itself as ever: only the file's own names are the file's.
+    own = bool(_reading) and sys._getframe(1).f_globals.get("__file__") == _reading[-1]
 
     def add(plugin: T) -> T:
-        source = _reading[-1] if _reading else NOTEBOOK if getattr(plugin, "__module__", "") == NOTEBOOK else None
+        source = _reading[-1] if own else NOTEBOOK if getattr(plugin, "__module__", "") == NOTEBOOK else None
         if source is None:
             add_plugin(kind, name, plugin, "bench")
         else:
@@ -134,6 +137,11 @@ def name_of(kind: str, plugin: Any) -> str | None:
 def put_by(source: str) -> list[tuple[str, str]]:
     """(kind, name) of what `put` registered from a source."""
     return sorted(one for one in _put if _sources[one] == source)
+
+
+def of_this_process(kind: str, name: str) -> str | None:
+    """The source of a plugin that `put` registered; None where other processes find it themselves."""
+    return _sources[kind, name] if (kind, name) in _put else None
 
 
 def add_resolver(kind: str, matches: Callable[[str], bool], resolve: Callable[[str], Any]) -> None:

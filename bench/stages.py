@@ -42,6 +42,8 @@ class Outcome:
     """By method label, why images of it could not be made, a line each."""
     unscored: dict[str, list[str]] = field(default_factory=dict)
     """By metric, why scores of it failed, a line each."""
+    unmeasured: dict[str, str] = field(default_factory=dict)
+    """By method label, why its memory could not be measured apart."""
     reuse: Reuse | None = None
     """How many images and scores are new, and where the others are from."""
     apart: tuple[str, ...] = ()
@@ -60,6 +62,7 @@ def run(
     named: str = "SUITE",
     gate: bool = False,
     other_code: OtherCode | None = None,
+    memory: bool = False,
 ) -> Outcome:
     """Make or finish a run of a suite; a finished one is only read. `named` is how the user names the suite.
 
@@ -68,6 +71,8 @@ def run(
     commit or from uncommitted code: a gate makes what it judges.
 
     UserError, before anything is made, where something that it needs is not on this machine.
+
+    `memory` also measures the memory of every arm in a process of its own, once.
 
     `generate_only` stops at the images, whatever becomes of the suite's scorers: this call again without it, or
     `add_scores`, resumes there, here or on another machine.
@@ -87,6 +92,7 @@ def run(
                 threads=threads,
                 other_code=other,
                 by=provenance.trusted() if gate and other != "keep" else None,
+                memory=memory,
             )
             if generate_only:
                 return _generated(plan, folder, how)
@@ -110,6 +116,8 @@ class _How:
     other_code: OtherCode
     by: str | None
     """The one origin whose images are taken from the cache; None: any."""
+    memory: bool
+    """Whether the memory of every arm is measured apart."""
 
 
 def fingerprint(plan: Plan) -> str:
@@ -127,7 +135,8 @@ def _run(plan: Plan, folder: Path, how: _How, check: Callable[[], None]) -> Outc
     report = folder / "results.json"
     weights = {name: registry.get("metrics", name).digest() for name in plan.suite.metrics}
     before = ledger.images()
-    if ledger.get("finished") == complete and report.is_file() and _images_there(plan, ledger, how.by):
+    whole = _images_there(plan, ledger, how.by) and not _to_measure(plan, ledger, how)
+    if ledger.get("finished") == complete and report.is_file() and whole:
         scores = ledger.scores_of(weights)
         reuse = resuming.reuse(plan, ledger, before, scores=(scores, scores))
         recorded = [ledger.get("suite"), ledger.get("optimises"), ledger.get("learnt_from") or {}, kept]
@@ -152,11 +161,25 @@ def _run(plan: Plan, folder: Path, how: _How, check: Callable[[], None]) -> Outc
     stages["seconds"] = time.perf_counter() - started
     end_session(ledger, session, stages)
     found = write_report(ledger)
-    failed, unscored = failed_images(ledger), results.unscored(ledger)
+    failed, unscored, unmeasured = failed_images(ledger), results.unscored(ledger), _unmeasured(ledger, how)
     if not failed and not unscored:
         ledger.set("finished", complete)
     ledger.close()
-    return Outcome(folder, found, worked=True, failed=failed, unscored=unscored, reuse=reuse)
+    return Outcome(folder, found, worked=True, failed=failed, unscored=unscored, unmeasured=unmeasured, reuse=reuse)
+
+
+def _to_measure(plan: Plan, ledger: Ledger, how: _How) -> bool:
+    """Whether memory is asked for that was not measured yet."""
+    if not how.memory or (how.device or likely_device()) != "cpu":
+        return False
+    from bench import memory
+
+    return bool(memory.lacking(plan, ledger, how.batch_size))
+
+
+def _unmeasured(ledger: Ledger, how: _How) -> dict[str, str]:
+    """Why memory that is asked for is not known, by method."""
+    return {row.method: row.reason for row in ledger.memory() if how.memory and row.reason is not None}
 
 
 def _generated(plan: Plan, folder: Path, how: _How) -> Outcome:
@@ -169,9 +192,9 @@ def _generated(plan: Plan, folder: Path, how: _How) -> Outcome:
     started = time.perf_counter()
     _, session, stages = _images(plan, ledger, how, codes, {})
     end_session(ledger, session, {**stages, "seconds": time.perf_counter() - started})
-    failed = failed_images(ledger)
+    failed, unmeasured = failed_images(ledger), _unmeasured(ledger, how)
     ledger.close()
-    return Outcome(folder, {}, worked=bool(stages["generate"]["made"]), failed=failed)
+    return Outcome(folder, {}, worked=bool(stages["generate"]["made"]), failed=failed, unmeasured=unmeasured)
 
 
 def _images(
@@ -193,6 +216,12 @@ def _images(
     stages: dict[str, Any] = {"generate": made}
     stages["judge_seconds"] = score.score(score.judges(plan), ledger, device=chosen)
     score.choose(plan, ledger)
+    if how.memory:
+        from bench import memory
+
+        started = time.perf_counter()
+        memory.measure(plan, ledger, device=chosen, batch_size=how.batch_size)
+        stages["memory_seconds"] = time.perf_counter() - started
     return chosen, session, stages
 
 
@@ -278,6 +307,7 @@ def _record_suite(ledger: Ledger, plan: Plan) -> None:
         ledger.set("learnt_from", plan.learnt_from)
         ledger.set("left_out", plan.notes)
         record_scorers(ledger, plan.suite, plan.suite.metrics)
+        ledger.forget_memory(plan.jobs.keys())
         ledger.put_cells(
             StoredCell(
                 c.arm.method,

@@ -123,7 +123,7 @@ def edited(change: Callable[[dict[str, Any]], Any]) -> bytes:
         (b'{"schema": 2}', "no results"),
         (b'{"schema": true, "suite": {}}', "no results"),
         (b'{"schema": 0, "suite": {}}', "no results"),
-        (b'{"schema": 3, "suite": {}}', "newer version (results schema 3, this one reads up to 2); upgrade"),
+        (b'{"schema": 4, "suite": {}}', "newer version (results schema 4, this one reads up to 3); upgrade"),
         (b'{"schema": 1, "suite": {}}', "edited by hand (lacks 'run')"),
         (b'{"schema": 2, "suite": [], "controls": []}', "edited by hand"),
         (edited(lambda r: r["comparisons"][1].update(delta="0.3")), "comparisons.1.delta"),

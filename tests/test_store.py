@@ -17,7 +17,7 @@ from bench.errors import UserError
 from bench.store import SCHEMA, Image, Ledger, exclusive, export, write_atomically
 
 TABLES = ("cells", "images", "scores", "sessions")
-SINCE = ("failures", "pair_scores", "features", "score_failures")
+SINCE = ("failures", "pair_scores", "features", "score_failures", "memory")
 HOLDER = """
 import sys, time
 from pathlib import Path

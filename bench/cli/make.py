@@ -32,6 +32,10 @@ def add_to(add: Add) -> None:
         "--generate-only", action="store_true",
         help="make the images and stop; `score RUN`, or the same command without this, scores them",
     )  # fmt: skip
+    run.add_argument(
+        "--memory", action="store_true",
+        help="on a CPU, also measure each method's peak memory: one batch of every arm in a process of its own",
+    )  # fmt: skip
     other = run.add_mutually_exclusive_group()
     other.add_argument(
         "--regenerate", action="store_true",
@@ -127,6 +131,7 @@ def _run(options: argparse.Namespace, suite: Suite) -> Outcome:
         named=suite_words(options),
         gate=options.gate or options.baseline is not None,
         other_code="regenerate" if options.regenerate else "keep" if options.keep_images else None,
+        memory=options.memory,
     )
 
 
@@ -145,7 +150,8 @@ def _tell_run(done: Outcome, options: argparse.Namespace) -> int:
     print(f"report: {done.folder / 'report.html'}")
     tell_failed(done.failed)
     tell_unscored(done.unscored)
-    return NotComparable.exit_code if done.failed or done.unscored else 0
+    tell_unmeasured(done.unmeasured)
+    return NotComparable.exit_code if done.failed or done.unscored or done.unmeasured else 0
 
 
 def _judged(done: Outcome, suite: Suite, options: argparse.Namespace) -> Judgement:
@@ -175,7 +181,8 @@ def _tell_generated(done: Outcome) -> int:
     print(f"images: {images}{'' if done.worked else ' (all made before)'}")
     print(f"to score them, here or where the folder is taken to: python -m bench score {done.folder}")
     tell_failed(done.failed)
-    return NotComparable.exit_code if done.failed else 0
+    tell_unmeasured(done.unmeasured)
+    return NotComparable.exit_code if done.failed or done.unmeasured else 0
 
 
 def tell_failed(failed: dict[str, list[str]]) -> None:
@@ -188,3 +195,9 @@ def tell_unscored(unscored: dict[str, list[str]]) -> None:
     """Say how many scores of each metric failed, and why the first did."""
     for metric, reasons in unscored.items():
         print(f"failed: {len(reasons)} scores of {metric}; the first: {reasons[0]}", file=sys.stderr)
+
+
+def tell_unmeasured(unmeasured: dict[str, str]) -> None:
+    """Say of which methods the memory could not be measured, and why."""
+    for method, reason in unmeasured.items():
+        print(f"failed: the memory of {method} was not measured: {reason}", file=sys.stderr)

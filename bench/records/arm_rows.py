@@ -77,6 +77,8 @@ class Ratios(Record):
     """Of denoiser calls in both."""
     peak_bytes: Ratio | None
     """None also where the peak is the whole process's."""
+    memory_bytes: Ratio | None = None
+    """Of the memory measured apart, without bounds: one batch each; missing where it was not measured for both."""
 
 
 class Cost(Record):
@@ -116,6 +118,17 @@ class Cost(Record):
     """Calls of networks that are not the model's; missing where nothing was measured."""
     rewards: float | None = None
     """Images scored meanwhile; missing where nothing was measured."""
+    memory_bytes: int | None = None
+    """The method's peak memory, measured by `--memory` in a process of its own: the larger of the two stages', in
+    bytes above what the process held with the model loaded and warmed up. Missing where it was not measured."""
+    memory_noise_bytes: int | None = None
+    """That of the noise stage; missing where it is not known."""
+    memory_sampling_bytes: int | None = None
+    """That of the sampling stage; missing where it is not known."""
+    memory_batch: int | None = None
+    """Images of the batch that it was measured on; missing where it was not."""
+    memory_failed: str | None = None
+    """Why it could not be measured; missing where it was, or was not asked for."""
     ratios: Ratios
     """Multiples of the baseline's."""
 

@@ -109,6 +109,8 @@ class Stages(Record):
     """Judging among candidates, by metric."""
     score_seconds: dict[str, float] = Field(default_factory=dict)
     """Scoring of the images, by metric."""
+    memory_seconds: float | None = None
+    """Measuring the methods' memory; missing where it was not asked for."""
     seconds: float | None = None
     """The whole session."""
 

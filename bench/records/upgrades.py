@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 Document = dict[str, Any]
-SCHEMA: Final = 2
-FORMATS = {2: "b2fa3ac4acf83b3e"}
+SCHEMA: Final = 3
+FORMATS = {2: "b2fa3ac4acf83b3e", 3: "0358561bf6b49a5c"}
 """The digest of each version's names and types (`bench.records.json_schema.digest`), from when it was recorded."""
 
 _RATES = ("win_rate", "win_low", "win_high", "win_strict", "win_strict_low", "win_strict_high")
@@ -48,6 +48,11 @@ def update_to_2(old: Document) -> Document:
     }
 
 
+def update_to_3(old: Document) -> Document:
+    """Memory measured apart: fields that are missing where it was not, as it was not in version 2."""
+    return {**old, "schema": 3}
+
+
 def _since_2(found: Document) -> Document:
     """What files of version 2 lack that were written before it had all of its fields."""
     known = list(dict.fromkeys(row["method"] for row in found["controls"]))
@@ -74,7 +79,7 @@ def _equal(row: Document, unmarked: Document) -> Document:
     return {**row, "metrics": {name: {**unmarked, **one} for name, one in row["metrics"].items()}}
 
 
-UPDATES: dict[int, Callable[[Document], Document]] = {2: update_to_2}
+UPDATES: dict[int, Callable[[Document], Document]] = {2: update_to_2, 3: update_to_3}
 """By the version that each makes of the one before it."""
 
 

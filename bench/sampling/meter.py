@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from bench.measure import drain, peak, reset_peak
+from bench.measure import Resident, drain, peak, reset_peak
 from bench.sampling.records import COUNTS, Nfe
 
 STAGES = ("prepare", "encode", "noise", "sampling", "decode", "select")
@@ -74,6 +74,8 @@ class Meter:
         self.images: Sequence[int] = ()
         """Places in the batch that calls count for now."""
         self.stage_name = UNTIMED
+        self.resident: Resident | None = None
+        """Measures each stage's memory, in a process that is there for nothing else (`bench.memory`)."""
         self._hooked: dict[int, str] = {}
         """Roles by the identity of networks that have hooks."""
         self._begun: dict[str, float] = {}
@@ -109,6 +111,8 @@ class Meter:
         before, self.stage_name = self.stage_name, name
         drain(self.device)
         reset_peak(self.device)
+        if self.resident is not None:
+            self.resident.start()
         begun = time.perf_counter()
         try:
             yield
@@ -117,6 +121,8 @@ class Meter:
             seconds = self.cost.seconds
             seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - begun
             self.cost.peak[name] = max(self.cost.peak.get(name, 0), peak(self.device)[0])
+            if self.resident is not None:
+                self.resident.stop(name)
             self.stage_name = before
 
     @contextmanager

@@ -9,7 +9,7 @@ row, so a run killed at any moment continues where it was. All SQL is in this pa
 from bench.store.exports import export
 from bench.store.files import exclusive, full_disk_is_said, inside, link_or_copy, read_json, write_atomically
 from bench.store.ledger import Ledger, lost_images
-from bench.store.rows import CALLS, ELSEWHERE, TIMES, Cell, Image, as_json, prompt_key
+from bench.store.rows import CALLS, ELSEWHERE, TIMES, Cell, Image, Memory, as_json, prompt_key
 from bench.store.schema import SCHEMA
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Cell",
     "Image",
     "Ledger",
+    "Memory",
     "as_json",
     "exclusive",
     "export",

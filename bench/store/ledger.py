@@ -6,6 +6,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from bench.errors import UserError
 from bench.store import schema
 from bench.store.files import is_the_disk, missing_from
 from bench.store.reading import IMAGE_COLUMNS, Reader
-from bench.store.rows import Image
+from bench.store.rows import Image, Memory
 
 
 class Ledger(Reader):
@@ -88,6 +89,18 @@ class Ledger(Reader):
         """(job id, reason, when) of images that could not be made; one that is made later is none any more."""
         with self.transaction():
             self.db.executemany("INSERT OR REPLACE INTO failures VALUES (?,?,?)", rows)
+
+    def put_memory(self, row: Memory) -> None:
+        """What an arm's memory is now, in the place of what was known of it."""
+        with self.transaction():
+            self.db.execute(f"INSERT OR REPLACE INTO memory VALUES ({','.join('?' * len(row))})", row)
+
+    def forget_memory(self, jobs: AbstractSet[str]) -> None:
+        """Remove what was measured of a batch whose jobs are not all among these."""
+        with self.transaction():
+            for row in self.memory():
+                if not jobs >= set(row.ids):
+                    self.db.execute("DELETE FROM memory WHERE method = ? AND jobs = ?", (row.method, row.jobs))
 
     def put_scores(self, rows: Iterable[tuple[str, str, str, str, float, str, float | None]]) -> None:
         """(digest, prompt key, metric, scorer digest, value, detail JSON, ms where it was measured) rows."""

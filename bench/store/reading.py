@@ -19,6 +19,7 @@ from bench.store.rows import (
     Feature,
     Image,
     ImageCost,
+    Memory,
     PairScore,
     Score,
     Scorer,
@@ -119,6 +120,10 @@ class Reader:
         """Every finished image with its costs."""
         asked = [_evaluations(name) if name in EVALUATIONS else name for name in ImageCost._fields]
         return [*map(ImageCost._make, self.db.execute(f"SELECT {','.join(asked)} FROM images"))]
+
+    def memory(self) -> list[Memory]:
+        """The memory of every arm that was measured, or of which it was tried, by itself."""
+        return [*map(Memory._make, self.db.execute(f"SELECT {', '.join(Memory._fields)} FROM memory"))]
 
     def file(self, job_id: str) -> str | None:
         """Where an image is, relative to the run folder; None where it is not made."""

@@ -194,6 +194,46 @@ class ImageCost(NamedTuple):
     rewards: float
 
 
+class Memory(NamedTuple):
+    """Peak memory of one batch of an arm, measured in a process of its own; no prompt set has its own."""
+
+    method: str
+    model: str
+    sampler: str
+    steps: int
+    guidance: float
+    dtype: str
+    """Precision of the networks."""
+    jobs: str
+    """The job ids of the batch, as a JSON list: what the numbers stand for."""
+    noise_bytes: int | None
+    """The noise stage's peak above `level_bytes`; None where it is not known."""
+    sampling_bytes: int | None
+    """The sampling stage's, as `noise_bytes`."""
+    level_bytes: int | None
+    """What the process held after the model was loaded and warmed up."""
+    kind: str
+    """What the bytes are of (`bench.measure.APART`)."""
+    hardware: str
+    reason: str | None
+    """Why there are no numbers."""
+    created: str
+
+    @property
+    def setting(self) -> Setting:
+        return self.model, self.sampler, self.steps, self.guidance
+
+    @property
+    def ids(self) -> list[str]:
+        found: list[str] = json.loads(self.jobs)
+        return found
+
+    @property
+    def peak_bytes(self) -> int | None:
+        """Of both stages; None where neither is known."""
+        return max((one for one in (self.noise_bytes, self.sampling_bytes) if one is not None), default=None)
+
+
 class Shown(NamedTuple):
     """A method's image at one place; `digest` and `file` are None where it is not made yet."""
 

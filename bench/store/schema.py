@@ -30,7 +30,7 @@ CREATE TABLE scores (
 CREATE TABLE sessions (
   id INTEGER PRIMARY KEY, started TEXT, ended TEXT, provenance TEXT, stages TEXT);
 """
-TABLES = ("cells", "images", "failures", "scores", "pair_scores", "features", "score_failures", "sessions")
+TABLES = ("cells", "images", "failures", "scores", "pair_scores", "features", "score_failures", "memory", "sessions")
 """All that a ledger holds beside its named values, in the order in which they are exported."""
 _NEEDED = frozenset({"cells", "images", "scores", "sessions"})
 """Tables without which a file is no ledger."""
@@ -75,6 +75,12 @@ ADDITIONS: tuple[Column | Table, ...] = (
         " PRIMARY KEY (digest, baseline, prompt, metric, scorer))",
     ),
     Column("origin", "TEXT", "''"),
+    Table(
+        "memory",  # of an arm's batch, in a process of its own; bytes are NULL where there is a reason
+        "(method TEXT, model TEXT, sampler TEXT, steps INTEGER, guidance REAL, dtype TEXT, jobs TEXT NOT NULL,"
+        " noise_bytes INTEGER, sampling_bytes INTEGER, level_bytes INTEGER, kind TEXT, hardware TEXT, reason TEXT,"
+        " created TEXT, PRIMARY KEY (method, model, sampler, steps, guidance))",
+    ),
 )
 """In the order in which versions brought them. Add to the end, and never change what is here."""
 _OLD_VOTES = """
