@@ -75,6 +75,7 @@ INTEGRATION = (
     "test_captions.py::test_every_word_of_the_grammar_is_one_token_of_its_own",
     "test_checkpoint.py",
     "test_clipscore.py::test_it_is_two_and_a_half_times_the_cosine_cut_at_zero",
+    "test_contributing.py",
     "test_compare.py::test_compare_and_power_import_no_torch",
     "test_detector.py",
     "test_env.py",
