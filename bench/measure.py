@@ -80,9 +80,10 @@ class Resident:
     of the whole process is a stage's own only where the stage raised it; otherwise it is unknown, None.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, resets: bool = True) -> None:
+        """With `resets` False the process's peak is left as it is, as where it cannot be reset."""
         gc.collect()
-        self.resets = _reset()
+        self.resets = resets and _reset()
         self.level = resident()
         """What was held."""
         self.peaks: dict[str, int | None] = {}

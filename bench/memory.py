@@ -151,7 +151,7 @@ def _row(batch: Batch, found: dict[str, Any], hardware: str) -> Memory:
 
 def _measured(suite: Suite, batch: Batch, folder: Path) -> dict[str, Any]:
     """What the process of a batch found: `noise`, `sampling` and `level` in bytes, or a `reason`."""
-    if reason := _only_here(suite, batch):
+    if reason := unreachable(suite, batch):
         return {"reason": reason}
     request = {
         "suite": _of_arm(suite, batch).model_dump(mode="json"),
@@ -205,7 +205,7 @@ def _ended(code: int, log: str) -> str:
     return said[-1] if said else f"its process ended with {code}"
 
 
-def _only_here(suite: Suite, batch: Batch) -> str | None:
+def unreachable(suite: Suite, batch: Batch) -> str | None:
     """Why another process cannot load what an arm uses; None where it can."""
     (spec,) = [one for one in suite.methods if one.label == batch.key.method]
     used = [("models", batch.key.model), ("samplers", batch.key.sampler), *(("prompts", p) for p in batch.prompts)]

@@ -26,8 +26,12 @@ _MEASURED = (
     "decode_ms",
     "select_ms",
 )
-COSTS = {"calls": "calls_total"} | {name: name for name in (*_MEASURED, "total_ms", "peak_bytes")}
-"""What a gate may name beside the suite's metrics, and its name in results; judged as a ratio to the baseline's."""
+COSTS = {"calls": "calls_total", "memory": "peak_bytes"} | {
+    name: name for name in (*_MEASURED, "total_ms", "peak_bytes")
+}
+"""What a gate may name beside the suite's metrics, and its name in results; judged as a ratio to the baseline's.
+
+Memory is on a CPU what `--memory` measured (`memory_bytes`), where it did."""
 
 EVERY_PROMPT_SET = "*"
 Text = Annotated[str, Field(strict=True)]

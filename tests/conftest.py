@@ -87,6 +87,7 @@ INTEGRATION = (
     "test_identity.py::test_code_that_moves_within_the_project_is_the_same_code",
     "test_imports.py",
     "test_latex.py",
+    "test_memory.py::test_a_stages_peak_is_its_own_or_unknown",
     "test_model.py::test_importing_the_package_loads_no_torch",
     "test_moved.py",
     "test_page.py",

@@ -354,6 +354,34 @@ def test_a_time_without_an_interval_is_not_comparable(ratio: float, require: str
     assert one(calls, metric="calls", ratio=1.2, require="shown").ok, "a count needs no interval"
 
 
+PROCESS = {"peak_bytes": 10, "peak_kind": "process peak (CPU)"}
+
+
+@pytest.mark.parametrize(("ratio", "outcome"), [(1.1, "passed"), (1.3, "failed")])
+@pytest.mark.parametrize("metric", ["memory", "peak_bytes"])
+def test_memory_measured_apart_is_gated_on_a_cpu(metric: str, ratio: float, outcome: str) -> None:
+    ratios = {"peak_bytes": None, "memory_bytes": {"ratio": ratio, "low": None, "high": None}}
+    arms = [arm("standard", memory_bytes=10, **PROCESS), arm("npnet", memory_bytes=30, ratios=ratios, **PROCESS)]
+    assert one(results(arms=arms), metric=metric, ratio=1.2).outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("ours", "base", "said"),
+    [
+        ({}, {}, "run with --memory"),
+        ({"memory_bytes": 30}, {}, "run with --memory"),
+        ({"memory_failed": "it broke"}, {"memory_bytes": 30}, "memory of npnet could not be measured: it broke"),
+        ({"memory_bytes": 30}, {"memory_bytes": 10}, "batches that differ"),
+    ],
+)
+def test_a_processes_peak_is_gated_nowhere(ours: dict[str, Any], base: dict[str, Any], said: str) -> None:
+    """Also where one of the two alone was measured apart, or both with no ratio."""
+    arms = [arm("standard", **PROCESS, **base), arm("npnet", ratios={"peak_bytes": None}, **PROCESS, **ours)]
+    verdict = one(results(arms=arms), metric="memory", ratio=1000.0)
+    assert verdict.outcome == "not comparable"
+    assert said in verdict.sentence
+
+
 def test_a_ratio_is_that_of_images_made_in_this_run() -> None:
     ratios = {"peak_bytes": {"ratio": 1.1, "low": None, "high": None}}
     arms = [arm("standard", peak_bytes=10), arm("npnet", peak_bytes=30, ratios=ratios)]

@@ -83,7 +83,7 @@ def test_filters_and_twins_keep_what_a_mapping_says() -> None:
          "s.yaml:8: the metric of a gate under 'clipscore' is 'clipscore'; leave 'metric' out"),
         ("gates:\n  clipscore: {ratio: 2}",
          "s.yaml:8: a ratio is taken on a cost, and 'clipscore' is none; known: calls, calls_noise, calls_sampling, "
-         "calls_total, decode_ms, encode_ms, noise_ms, peak_bytes, sampling_ms, select_ms, total_ms"),
+         "calls_total, decode_ms, encode_ms, memory, noise_ms, peak_bytes, sampling_ms, select_ms, total_ms"),
         ("gates:\n  noise_ms: {delta: 2}", "s.yaml:8: noise_ms is a cost: its gate should be a ratio, got delta"),
         ("gates:\n  noise_ms: {ratio: 2, two_sided: true}",
          "s.yaml:8: a ratio cannot be two_sided (gate on noise_ms)"),

@@ -175,13 +175,15 @@ def _cost(results: Results, rule: Rule, arm: Row, looks: Looks) -> Pending:
     metric = str(rule.metric)
     name, place = COSTS[metric], where(arm, metric)
     base = next((row for row in results.get("arms") or [] if row.get("is_baseline") and _same(row, arm)), None)
+    if name == "peak_bytes" and base is not None and _apart(arm, base):
+        name = "memory_bytes"
     problem = _no_ratio(name, arm, base)
     if problem or base is None:
         verdict = _cannot(rule, arm, f"{place}: {problem}")
         return lambda: verdict
     ours, theirs = (finite(row["cost"][name]) or 0.0 for row in (arm, base))
     ratios = arm["cost"].get("ratios") or {}
-    if name in ratios and ratios[name] is None:
+    if ratios.get(name) is None and (name in ratios or name == "memory_bytes"):
         # The two means are still there, but of other days: an image from the cache was timed when it was made.
         verdict = _cannot(rule, arm, f"{place}: {_no_measure(name, arm, base)}")
         return lambda: verdict
@@ -218,6 +220,12 @@ def _cost(results: Results, rule: Rule, arm: Row, looks: Looks) -> Pending:
     return decided
 
 
+def _apart(arm: Row, base: Row) -> bool:
+    """Whether a CPU's memory was measured apart for both, where a run's own peaks are of its whole process."""
+    costs = [row.get("cost") or {} for row in (arm, base)]
+    return all(cost.get("peak_kind") == PROCESS and "memory_bytes" in cost for cost in costs)
+
+
 def _no_ratio(name: str, arm: Row, base: Row | None) -> str | None:
     """Why there is no ratio of two arms' costs; None where there is one."""
     if base is None:
@@ -233,7 +241,7 @@ def _no_ratio(name: str, arm: Row, base: Row | None) -> str | None:
     if not reference or reference < 0:
         return f"the baseline's {name} is {reference}, so there is no ratio"
     hardware = [cost.get("hardware") for cost in costs]
-    if hardware[0] != hardware[1] and not name.startswith("calls_"):
+    if hardware[0] != hardware[1] and not name.startswith(("calls_", "memory_")):
         return f"measured on {hardware[0]}, the baseline on {hardware[1]}; only one machine's times are compared"
     return None
 
@@ -241,7 +249,12 @@ def _no_ratio(name: str, arm: Row, base: Row | None) -> str | None:
 def _no_measure(name: str, arm: Row, base: Row) -> str:
     """Why two costs that are known have no ratio."""
     if name == "peak_bytes" and PROCESS in (arm["cost"].get("peak_kind"), base["cost"].get("peak_kind")):
-        return "a process's peak memory is of all that ran before, so it compares no methods; gate it on a GPU"
+        for row in (arm, base):
+            if reason := row["cost"].get("memory_failed"):
+                return f"the memory of {row['method']} could not be measured: {reason}"
+        return "a process's peak memory is of all that ran before, so it compares no methods; run with --memory"
+    if name == "memory_bytes":
+        return "measured of batches that differ, on two machines or under 1 MiB; run again with --memory"
     if name.endswith("_ms") and min(finite(row["cost"][name]) or 0.0 for row in (arm, base)) < SHORTEST_MS:
         return f"a stage of less than {SHORTEST_MS:g} ms has no ratio worth gating"
     said = "not measured in this run for both methods (images from the cache keep the times they were made with)"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from bench.costs import of_means
@@ -71,6 +71,13 @@ def cost_table(results: Results) -> Table:
 
 def _peak_note(kinds: Sequence[Any], costs: Sequence[Row]) -> str:
     """What peak memory is of; a process's is said once, beside no method."""
+    apart = sorted({c["memory_batch"] for c in costs if finite(c.get("memory_bytes")) is not None})
+    if apart:
+        images = " or ".join(f"{n} image{'s' * (n > 1)}" for n in apart)
+        return (
+            "Peak memory: of the noise stage or of sampling, whichever needs more, above the loaded model, for a batch "
+            f"of {images} in a process of its own; one batch, so × has no interval."
+        )
     of_process = [c["peak_bytes"] for c in costs if c.get("peak_kind") == PROCESS and finite(c.get("peak_bytes"))]
     if not of_process:
         return f"Peak memory: {', '.join(str(name) for name in kinds if name) or MISSING}."
@@ -100,19 +107,23 @@ def _cost(arm: Row, base: Row, stages: Sequence[str], counted: Sequence[str]) ->
         plain = of_means(finite(cost.get(name)), finite(base.get(name)))
         return f"× {plain:.2f}" if name == "total_ms" and not known and plain else ""
 
-    peak = None if cost.get("peak_kind") == PROCESS else finite(cost.get("peak_bytes"))
     return [
         *(Cell(_count(cost.get(name))) for name in ("calls_noise", "calls_sampling")),
         Cell(_count(cost.get("calls_total")), ratio("calls_total")),
         *(Cell(_count(cost.get(name))) for name in counted),
         *(Cell(number(cost.get(f"{stage}_ms"), 1), ratio(f"{stage}_ms")) for stage in stages),
         Cell(number(cost.get("total_ms"), 1), ratio("total_ms")),
-        Cell(
-            MISSING if peak is None else f"{peak / 2**20:,.0f} MiB",
-            ratio("peak_bytes"),
-        ),
+        _peak(cost, ratio),
         *(Cell(_count(cost.get(name))) for name in ("n_timed", "from_cache")),
     ]
+
+
+def _peak(cost: Row, ratio: Callable[[str], str]) -> Cell:
+    """The memory measured apart where it was; else the peak of its batches, unless that is the whole process's."""
+    if (own := finite(cost.get("memory_bytes"))) is not None:
+        return Cell(f"{own / 2**20:,.1f} MiB", ratio("memory_bytes"))
+    peak = None if cost.get("peak_kind") == PROCESS else finite(cost.get("peak_bytes"))
+    return Cell(MISSING if peak is None else f"{peak / 2**20:,.0f} MiB", ratio("peak_bytes"))
 
 
 def _count(value: Any) -> str:

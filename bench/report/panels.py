@@ -198,7 +198,8 @@ def stage_panels(results: Results) -> list[StagePanel]:
             cost = arm.get("cost") or {}
             known = [finite(cost.get(f"{stage}_ms")) for stage in STAGES]
             times = tuple(0.0 if value is None else value for value in known)
-            peak = None if cost.get("peak_kind") == PROCESS else finite(cost.get("peak_bytes"))
+            own = None if cost.get("peak_kind") == PROCESS else finite(cost.get("peak_bytes"))
+            peak = finite(cost.get("memory_bytes")) or own
             if sum(times) > 0:
                 splits.append(Split(arm["method"], index[arm["method"]], times, peak / MEBIBYTE if peak else None))
         if splits:

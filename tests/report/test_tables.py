@@ -128,6 +128,20 @@ def test_a_processes_peak_is_no_methods(small: dict[str, Any]) -> None:
     assert "612 MiB at its peak: whatever ran before a method is in it, so no method's is shown" in table.notes[0]
 
 
+def test_memory_measured_apart_stands_beside_each_method(small: dict[str, Any]) -> None:
+    for row in small["arms"]:
+        row["cost"] |= {"peak_kind": "process peak (CPU)", "memory_bytes": 3 * 2**20, "memory_batch": 4}
+        row["cost"].setdefault("ratios", {})
+        if not row["is_baseline"]:
+            row["cost"]["memory_bytes"] = 9 * 2**20
+            row["cost"]["ratios"]["memory_bytes"] = {"ratio": 3.0, "low": None, "high": None}
+    table = cost_table(small)
+    assert "3.0 MiB" in lines(table)
+    assert "9.0 MiB<br>× 3.00 |" in lines(table), "no interval of one batch"
+    assert "a batch of 4 images in a process of its own" in table.notes[0]
+    assert "612" not in lines(table) + table.notes[0], "the process's peak is not beside it"
+
+
 def test_one_geneval_overall_and_the_share_of_images_is_called_so(small: dict[str, Any]) -> None:
     small["tasks"] = [
         {**SETTING, "prompts": "*", "method": "standard", "metric": "preference", "overall": 0.788, "overall_low": 0.7,

@@ -1,0 +1,304 @@
+"""Memory measured apart: a stage's own peak, an arm in a process of its own, kept, resumed and compared."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Bench, Done
+from ledgers import write_ledger
+
+from bench import memory, registry, results
+from bench.costs import LEAST_BYTES
+from bench.errors import UserError
+from bench.jobs import Job
+from bench.measure import APART
+from bench.plan import make_plan
+from bench.store import Ledger, Memory
+from bench.suite import load
+
+MIB = 2**20
+SUITE = """\
+title: Memory
+models: [shapes-sdxl]
+prompts: [shapes-pickapic]
+samplers: [ddim]
+steps: 2
+guidance: 5.0
+baseline: standard
+methods: [standard, {use: standard, name: again}, held, broken]
+metrics: [shapes-clipscore]
+"""
+METHODS = """\
+import torch
+from bench.methods.base import Method
+
+
+class Held(Method):
+    def noise(self, s, x):
+        held = torch.ones(200 * 250_000)
+        return x + 0 * held[0]
+
+
+class Broken(Method):
+    def noise(self, s, x):
+        raise RuntimeError("it broke")
+"""
+
+
+# A stage's own peak --------------------------------------------------------------------------------------------------
+
+STAGES = """
+import json, sys
+from bench.measure import Resident
+MIB = 2**20
+earlier = bytearray(b"1") * (200 * MIB); del earlier
+found = Resident(resets=json.loads(sys.argv[1]))
+for name, size in (("small", 50), ("large", 400), ("after", 100)):
+    found.start(); held = bytearray(b"1") * (size * MIB); del held; found.stop(name)
+print(json.dumps(found.peaks))
+"""
+
+
+@pytest.mark.parametrize("resets", [True, False])
+def test_a_stages_peak_is_its_own_or_unknown(*, resets: bool) -> None:
+    """Where a peak cannot be reset, only a stage that raised it is known: not the one below what came before it."""
+    if resets and not os.access("/proc/self/clear_refs", os.W_OK):
+        pytest.skip("this system does not reset a process's peak")
+    script = [sys.executable, "-c", STAGES, json.dumps(resets)]
+    found = json.loads(subprocess.run(script, capture_output=True, text=True, check=True).stdout)
+    assert found["large"] / MIB == pytest.approx(400, abs=10)
+    if resets:
+        assert (found["small"] / MIB, found["after"] / MIB) == pytest.approx((50, 100), abs=10)
+    else:
+        assert found["small"] is found["after"] is None
+
+
+# Which batch ---------------------------------------------------------------------------------------------------------
+
+
+def planned(tmp_path: Path, methods: str, *, limit: int = 3) -> Any:
+    file = tmp_path / "some.yaml"
+    file.write_text(SUITE.replace("[standard, {use: standard, name: again}, held, broken]", methods))
+    return make_plan(load(file, limit=limit))
+
+
+def ids(jobs: tuple[Job, ...]) -> list[str]:
+    return [job.id for job in jobs]
+
+
+def test_every_arm_has_a_batch_of_one_size_of_its_first_jobs(tmp_path: Path) -> None:
+    plan = planned(tmp_path, "[standard, inversion, {use: best_of_n, n: 2, chooser: shapes-geneval}]")
+    found = {batch.key.method: batch for batch in memory.batches(plan, 50)}
+    assert {name: len(batch.jobs) for name, batch in found.items()} == {"standard": 3, "inversion": 3, "best_of_n": 3}
+    assert ids(found["standard"].jobs) == [c.job_id for c in plan.cells if c.arm.method == "standard"]
+    first = next(c.job_id for c in plan.cells if c.arm.method == "best_of_n")
+    assert ids(found["best_of_n"].jobs)[:2] == [*plan.choices[first].candidates], "candidates are what is made"
+    assert {len(batch.jobs) for batch in memory.batches(plan, 2)} == {2}
+
+
+def test_what_is_of_this_session_alone_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    from bench.methods.standard import Standard
+
+    class Mine(Standard):
+        pass
+
+    registry.put("methods", "mine", Mine, registry.NOTEBOOK)
+    try:
+        plan = planned(tmp_path, "[standard, mine]")
+        ledger = Ledger(tmp_path / "run", create=True)
+        (batch,) = [one for one in memory.batches(plan, 4) if one.key.method == "mine"]
+        reason = memory.unreachable(plan.suite, batch)
+        ledger.close()
+    finally:
+        registry.forget(registry.NOTEBOOK)
+    assert reason is not None
+    assert "method 'mine' is defined in this session" in reason
+    with pytest.raises(UserError):
+        registry.get("methods", "mine")
+
+
+# In results ----------------------------------------------------------------------------------------------------------
+
+
+def row(method: str, noise: int | None, sampling: int | None, **changed: Any) -> Memory:
+    made = {"reason": None, "hardware": "a cpu", "jobs": '["a", "b"]', **changed}
+    return Memory(method, "shapes-sdxl", "ddim", 20, 5.0, "fp32", made["jobs"], noise, sampling, MIB, APART,
+                  made["hardware"], made["reason"], "now")  # fmt: skip
+
+
+def costs(folder: Path, *rows: Memory) -> dict[str, Any]:
+    ledger = write_ledger(folder, lambda *_: 1.0, methods=("standard", "a"), prompts=2)
+    setting = next(iter(ledger.cells())).setting
+    for one in rows:
+        model, sampler, steps, guidance = setting
+        ledger.put_memory(one._replace(model=model, sampler=sampler, steps=steps, guidance=guidance))
+    return {arm.method: arm.cost for arm in results.compute(ledger).arms if arm.prompts == "*"}
+
+
+def test_an_arms_memory_is_that_of_its_larger_stage_and_has_a_ratio_without_bounds(tmp_path: Path) -> None:
+    found = costs(tmp_path, row("standard", MIB, 4 * MIB), row("a", 12 * MIB, 3 * MIB))
+    assert (found["a"].memory_bytes, found["a"].memory_noise_bytes, found["a"].memory_batch) == (12 * MIB, 12 * MIB, 2)
+    ratio = found["a"].ratios.memory_bytes
+    assert (ratio.ratio, ratio.low, ratio.high) == (3.0, None, None)
+    assert found["standard"].ratios.memory_bytes is None
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        row("standard", MIB, 4 * MIB, hardware="another cpu"),
+        row("standard", MIB, 4 * MIB, jobs='["a"]'),
+        row("standard", 0, LEAST_BYTES - 1),
+        row("standard", None, None, reason="it broke"),
+    ],
+    ids=["hardware", "batch", "nothing to divide by", "failed"],
+)
+def test_memory_of_two_kinds_has_no_ratio(tmp_path: Path, theirs: Memory) -> None:
+    found = costs(tmp_path, theirs, row("a", 12 * MIB, 3 * MIB))
+    assert found["a"].memory_bytes == 12 * MIB
+    assert found["a"].ratios.memory_bytes is None
+    assert found["standard"].memory_failed == theirs.reason
+
+
+def test_what_was_not_measured_is_missing_in_the_file(tmp_path: Path) -> None:
+    found = costs(tmp_path)["a"].model_dump(exclude_unset=True)
+    assert not [name for name in (*found, *found["ratios"]) if name.startswith("memory")]
+
+
+def test_a_measurement_of_other_jobs_than_the_plans_is_forgotten(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, create=True)
+    ledger.put_memory(row("standard", 1, 2))
+    ledger.put_memory(row("a", 1, 2, jobs='["c"]'))
+    ledger.forget_memory({"a", "b"})
+    assert [one.method for one in ledger.memory()] == ["standard"]
+
+
+# A run ---------------------------------------------------------------------------------------------------------------
+
+
+def arguments(home: Path, *more: object) -> list[object]:
+    return ["run", home / "memory.yaml", "--plugin", home / "some_methods.py", "--limit", 4, "--device", "cpu",
+            "--runs", home / "runs", "--no-cache", "--memory", *more]  # fmt: skip
+
+
+def written(home: Path) -> Path:
+    (home / "memory.yaml").write_text(SUITE)
+    (home / "some_methods.py").write_text(METHODS)
+    return home
+
+
+def kept(home: Path) -> dict[str, Memory]:
+    """What a run's ledger holds, which another process may write now."""
+    for folder in (home / "runs").glob("*/ledger.sqlite"):
+        try:
+            ledger = Ledger(folder.parent, read_only=True)
+        except (UserError, sqlite3.OperationalError):
+            continue  # its tables are not all there yet
+        found = {one.method: one for one in ledger.memory()}
+        ledger.close()
+        return found
+    return {}
+
+
+@pytest.fixture(scope="module")
+def measured(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Done]:
+    home = written(tmp_path_factory.mktemp("memory"))
+    return home, bench(*arguments(home))
+
+
+def test_what_a_method_holds_is_its_own_and_the_same_arm_has_the_same_twice(measured: tuple[Path, Done]) -> None:
+    home, _ = measured
+    found = kept(home)
+    standard, again, held = (found[name] for name in ("standard", "again", "held"))
+    assert held.noise_bytes is not None
+    assert standard.noise_bytes is not None
+    assert held.noise_bytes - standard.noise_bytes >= 180e6
+    assert again.peak_bytes == pytest.approx(standard.peak_bytes, rel=0.15)
+    assert held.sampling_bytes == pytest.approx(standard.sampling_bytes, abs=20e6), "what is freed is not sampling's"
+    assert {len(one.ids) for one in found.values()} == {4}
+
+
+def test_a_method_that_fails_costs_its_own_measurement_only(measured: tuple[Path, Done]) -> None:
+    home, done = measured
+    assert kept(home)["broken"].reason == "RuntimeError: it broke (some_methods.py:13 of some_methods.py)"
+    assert done.code == 3
+    assert "failed: the memory of broken was not measured: RuntimeError: it broke" in done.err
+    assert "memory: 4/4 arms" in done.err
+
+
+def test_results_and_report_compare_what_was_measured_apart_and_never_a_processes_peak(
+    measured: tuple[Path, Done],
+) -> None:
+    home, _ = measured
+    (folder,) = (home / "runs").iterdir()
+    found = json.loads((folder / "results.json").read_text())
+    arms = {arm["method"]: arm["cost"] for arm in found["arms"] if arm["prompts"] == "*"}
+    assert arms["held"]["memory_bytes"] == kept(home)["held"].peak_bytes
+    assert arms["held"]["ratios"]["memory_bytes"]["ratio"] > 10
+    assert {cost["ratios"]["peak_bytes"] for cost in arms.values()} == {None}
+    assert found["run"]["stages"]["memory_seconds"] > 0
+    text = (folder / "report.md").read_text()
+    assert "for a batch of 4 images in a process of its own" in text
+    assert not list(folder.glob(f"{memory.SCRATCH}*")), "nothing is left lying about"
+
+
+def test_what_was_measured_is_not_measured_again(measured: tuple[Path, Done], bench: Bench) -> None:
+    """What failed is tried again, as an image that failed is."""
+    home, _ = measured
+    before = kept(home)
+    done = bench(*arguments(home))
+    assert "memory: 1/1 arms" in done.err
+    after = kept(home)
+    assert {name: one for name, one in after.items() if name != "broken"} == {
+        name: one for name, one in before.items() if name != "broken"
+    }
+
+
+@pytest.mark.slow
+def test_a_run_killed_while_it_measures_resumes_at_the_next_arm(bench: Bench, tmp_path: Path) -> None:
+    home = written(tmp_path)
+    some = ("--method", "again", "--method", "held")
+    command = [sys.executable, "-m", "bench", *map(str, arguments(home, *some))]
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 400
+    while not (kept(home) and scratch_processes(home)):
+        assert running.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    running.send_signal(signal.SIGKILL)
+    running.wait(timeout=60)
+    before = kept(home)
+    assert 1 <= len(before) < 3
+    while scratch_processes(home):
+        assert time.monotonic() < deadline, "the process of an arm outlived its run"
+        time.sleep(0.05)
+    done = bench(*arguments(home, *some))
+    assert done.code == 0, done.err
+    assert f"memory: {3 - len(before)}/{3 - len(before)} arms" in done.err
+    after = kept(home)
+    assert len(after) == 3
+    assert {name: after[name] for name in before} == before
+    (folder,) = (home / "runs").iterdir()
+    assert not list(folder.glob(f"{memory.SCRATCH}*"))
+
+
+def scratch_processes(home: Path) -> list[str]:
+    """Command lines of processes that measure a batch of this run."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = entry.read_bytes().decode(errors="replace").replace("\0", " ")
+        except OSError:
+            continue  # it has ended
+        if "bench.memory" in line and str(home) in line:
+            found.append(line)
+    return found
