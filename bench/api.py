@@ -146,7 +146,7 @@ class Run:
         """The report's first sentence."""
         from bench.report import headline
 
-        return headline(self.results.document())
+        return headline(self.results)
 
     @cached_property
     def comparisons(self) -> pd.DataFrame:
@@ -235,7 +235,7 @@ class Run:
     def _repr_html_(self) -> str:
         from bench.report.notebook import summary
 
-        return summary(self.results.document(), self.report.resolve())
+        return summary(self.results, self.report.resolve())
 
 
 def _at(rows: pd.DataFrame, column: str, value: Any) -> pd.DataFrame:

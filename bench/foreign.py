@@ -191,7 +191,7 @@ def _scored(suite: Suite, work: _Work, ledger: Ledger, device: str | None) -> Ou
     end_session(ledger, session, {"score_seconds": seconds})
     apart = _unpaired(work)
     if len(work.methods) > 1 and len(apart) == len(work.methods) - 1:
-        write_scores(ledger, results.compute(ledger).document())
+        write_scores(ledger, results.compute(ledger))
         raise NotComparable(
             f"no prompt and seed of {work.baseline!r} is there in {', '.join(map(repr, apart))}, so nothing pairs; the "
             f"scores are in {ledger.folder / 'scores.csv'}"
@@ -202,7 +202,7 @@ def _scored(suite: Suite, work: _Work, ledger: Ledger, device: str | None) -> Ou
     write_scores(ledger, found)
     failed, unscored = failed_images(ledger), results.unscored(ledger)
     ledger.close()
-    return Outcome(ledger.folder, found, worked=True, failed=failed, unscored=unscored, apart=tuple(apart))
+    return Outcome(ledger.folder, found=found, worked=True, failed=failed, unscored=unscored, apart=tuple(apart))
 
 
 def _with_earlier(suite: Suite, ledger: Ledger, work: _Work) -> Suite:

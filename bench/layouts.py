@@ -28,6 +28,7 @@ from bench.metrics import original
 from bench.metrics.base import MetricEntry
 from bench.prompts.base import Prompt
 from bench.prompts.rows import said
+from bench.records import Results
 from bench.stages import write_report
 from bench.store import Image, Ledger, exclusive, full_disk_is_said, inside, link_or_copy, prompt_key, write_atomically
 
@@ -203,7 +204,7 @@ class Taken:
     """Images that were exported and have no score."""
 
 
-def take(run: Path, file: Path, *, of: Path | None, metric: str | None) -> tuple[Taken, dict[str, Any]]:
+def take(run: Path, file: Path, *, of: Path | None, metric: str | None) -> tuple[Taken, Results]:
     """Keep the scores of a result file as a metric of a run, and write its report again; returns both.
 
     `of` is the tree that was scored, else one of the folders above the file. UserError with file and place for a

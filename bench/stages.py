@@ -35,9 +35,10 @@ class Outcome:
     """Where a run lies and what it found."""
 
     folder: Path
-    results: dict[str, Any]
     worked: bool
     """False where everything was there already."""
+    found: records.Results | None = None
+    """None where only images were asked for."""
     failed: dict[str, list[str]] = field(default_factory=dict)
     """By method label, why images of it could not be made, a line each."""
     unscored: dict[str, list[str]] = field(default_factory=dict)
@@ -48,6 +49,12 @@ class Outcome:
     """How many images and scores are new, and where the others are from."""
     apart: tuple[str, ...] = ()
     """Methods that have no prompt and seed in common with the baseline."""
+
+    @property
+    def results(self) -> records.Results:
+        """What it found; only of a job that was scored."""
+        assert self.found is not None, "only images were asked for"
+        return self.found
 
 
 def run(
@@ -143,8 +150,8 @@ def _run(plan: Plan, folder: Path, how: _How, check: Callable[[], None]) -> Outc
         if recorded != [plan.suite.model_dump(mode="json"), plan.optimises, plan.learnt_from, ledger.get("kept")]:
             # The same images and scores under another title, before other gates, or by methods that now say more.
             _record_suite(ledger, plan)
-            return Outcome(folder, write_report(ledger), worked=False, reuse=reuse)
-        return Outcome(folder, records.read(report).document(), worked=False, reuse=reuse)
+            return Outcome(folder, found=write_report(ledger), worked=False, reuse=reuse)
+        return Outcome(folder, found=records.read(report), worked=False, reuse=reuse)
 
     check()
     for name in preflight.judges(plan):
@@ -165,7 +172,9 @@ def _run(plan: Plan, folder: Path, how: _How, check: Callable[[], None]) -> Outc
     if not failed and not unscored:
         ledger.set("finished", complete)
     ledger.close()
-    return Outcome(folder, found, worked=True, failed=failed, unscored=unscored, unmeasured=unmeasured, reuse=reuse)
+    return Outcome(
+        folder, found=found, worked=True, failed=failed, unscored=unscored, unmeasured=unmeasured, reuse=reuse
+    )
 
 
 def _to_measure(plan: Plan, ledger: Ledger, how: _How) -> bool:
@@ -194,7 +203,7 @@ def _generated(plan: Plan, folder: Path, how: _How) -> Outcome:
     end_session(ledger, session, {**stages, "seconds": time.perf_counter() - started})
     failed, unmeasured = failed_images(ledger), _unmeasured(ledger, how)
     ledger.close()
-    return Outcome(folder, {}, worked=bool(stages["generate"]["made"]), failed=failed, unmeasured=unmeasured)
+    return Outcome(folder, worked=bool(stages["generate"]["made"]), failed=failed, unmeasured=unmeasured)
 
 
 def _images(
@@ -233,11 +242,11 @@ def failed_images(ledger: Ledger) -> dict[str, list[str]]:
     return found
 
 
-def write_report(*ledgers: Ledger, folder: Path | None = None, formats: Sequence[str] | None = None) -> dict[str, Any]:
+def write_report(*ledgers: Ledger, folder: Path | None = None, formats: Sequence[str] | None = None) -> records.Results:
     """results.json and the report of a run folder, or of several runs into `folder`, from their ledgers alone."""
     from bench import report
 
-    found = results.write(*ledgers, folder=folder).document()
+    found = results.write(*ledgers, folder=folder)
     report.write(found, folder or ledgers[0].folder, formats=formats)
     return found
 
@@ -280,7 +289,7 @@ def add_scores(
                     (counted.aside, f"without {suite.baseline}")) if n]  # fmt: skip
             ignored = f"; ignored: {', '.join(left)}" if left else ""
             print(f"votes: {counted.used} on {counted.pairs} pairs{ignored}", file=sys.stderr)
-        return Outcome(folder, write_report(ledger), worked=True, unscored=results.unscored(ledger))
+        return Outcome(folder, found=write_report(ledger), worked=True, unscored=results.unscored(ledger))
 
 
 def merged_folder(ledgers: Sequence[Ledger]) -> Path:

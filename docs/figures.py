@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bench import records
 from bench.report import words
 
 ROOT = Path(__file__).parents[1]
@@ -39,7 +40,12 @@ TABLE = re.compile(
 )
 FIGURE = re.compile(r"(?P<value>[-+]?\d+\.\d+)(?: %)?\s\[(?P<low>[-+]?\d+\.\d+),\s(?P<high>[-+]?\d+\.\d+)\]")
 ALL = "*"
-Row = dict[str, Any]
+
+
+class Row(dict[str, Any]):
+    """A row of results whose names are attributes too, as `words` reads them."""
+
+    __getattr__ = dict.__getitem__
 
 
 def pooled(rows: list[Row], method: str, metric: str | None = None) -> Row | None:
@@ -85,7 +91,7 @@ def equal(results: Row, arm: Row, metric: str) -> str:
 
 def rows(data: Path, columns: list[str]) -> str:
     """The lines of a table, one a method."""
-    results = json.loads(data.read_text())
+    results = json.loads(records.read(data).text(), object_hook=Row)
     lines = []
     for name in words.distinct(arm["method"] for arm in results["arms"]):
         arm = pooled(results["arms"], name)

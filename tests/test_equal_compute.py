@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from handmade import SUITE, Spot, image, make
 from bench import registry, results, stats
 from bench.arms import MeasuredArm
 from bench.equal_compute import Costed, plain_labels, reference, steps_to_add
+from bench.records import load
 from bench.report.tables import metric_table
 from bench.store import Ledger
 from bench.suite import parse
@@ -158,7 +160,8 @@ def test_baselines_have_no_row(tmp_path: Path) -> None:
 
 def test_the_quality_table_says_the_reference_or_what_to_add(tmp_path: Path) -> None:
     told = compute(tmp_path)
-    table = metric_table(told)
+    found = load.parse(json.dumps(told).encode(), "told")
+    table = metric_table(found)
     assert table.headers[-1] == "against plain sampling at equal calls"
     last = {(row[1].text, row[3].text.split(" †")[0]): row[-1] for row in table.rows}
     assert last["ddim, 4 steps, g 5.0", "standard"].text == "n/a"
@@ -169,4 +172,4 @@ def test_the_quality_table_says_the_reference_or_what_to_add(tmp_path: Path) -> 
     assert "Preference †" in near.sub
     far = last["ddim, 8 steps, g 5.0", "repaint_every"]
     assert (far.text, far.sub) == ("none near 11 calls", "add 11 to steps")
-    assert metric_table(told, equal=False).headers == table.headers[:-1]
+    assert metric_table(found, equal=False).headers == table.headers[:-1]

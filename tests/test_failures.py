@@ -196,12 +196,14 @@ def test_a_method_that_is_repaired_makes_what_failed(
 
 
 def test_a_report_names_a_few_reasons_and_counts_the_others() -> None:
+    from report.samples import of, small
+
     place = {"prompts": "p", "index": 3, "seed": 1, "prompt": "a cat", "run": 0}
     setting = {"model": "m", "sampler": "ddim", "steps": 4, "guidance": 5.0}
     rows = [
         {**setting, "method": "odd", "reason": f"reason {n}.", "n": n, "images": [place]} for n in range(1, REASONS + 3)
     ]
-    said = [text for _, text in trust({"failed": rows}) if "could not be made" in text]
+    said = [text for _, text in trust(of(small(failed=rows))) if "could not be made" in text]
     assert len(said) == REASONS + 1
     assert said[0].startswith(f"{REASONS + 2} images of odd (m, ")
     assert said[0].endswith(f"could not be made: reason {REASONS + 2}; the first is p 3, seed 1.")

@@ -249,7 +249,8 @@ def test_one_prompt_has_a_value_and_no_interval() -> None:
 
 
 def test_too_few_images_are_refused_in_one_sentence_and_nothing_else_is(tmp_path: Path) -> None:
-    found = results.compute(judged(tmp_path, lambda p: 0.9, prompts=7)).document()
+    computed = results.compute(judged(tmp_path, lambda p: 0.9, prompts=7))
+    found = computed.document()
     jsonschema.Draft202012Validator(SCHEMA).validate(json.loads(json.dumps(found, allow_nan=False)))
     assert {row["metric"] for row in found["comparisons"]} == {LIKED}
     value = arm(found, "a")["metrics"][LEVEL]
@@ -257,7 +258,7 @@ def test_too_few_images_are_refused_in_one_sentence_and_nothing_else_is(tmp_path
     assert arm(found, "a")["complete"]
     (said,) = [note for note in found["notes"] if LEVEL in note and "no value" in note]
     assert "it needs at least 8 images, there are 7" in said
-    text = markdown.render(found)
+    text = markdown.render(computed)
     assert said in text
     assert "incomplete" not in text
 
@@ -291,9 +292,7 @@ def test_only_a_metric_of_images_chooses_among_candidates() -> None:
 
 
 def test_a_report_has_the_win_rate_of_pairs_and_the_value_of_sets(tmp_path: Path) -> None:
-    found = results.compute(
-        judged(tmp_path, lambda p: 0.8, lambda p: 3.0 + p[1] + (1.0 if p[0] == "a" else 0))
-    ).document()
+    found = results.compute(judged(tmp_path, lambda p: 0.8, lambda p: 3.0 + p[1] + (1.0 if p[0] == "a" else 0)))
     text = markdown.render(found)
     quality = text[text.index("## Quality") : text.index("## Win rate")]
     (mine,) = [line for line in quality.splitlines() if "| a |" in line]

@@ -88,9 +88,10 @@ def test_the_list_says_how_far_each_run_is_and_why_one_cannot_be_read(client: An
 
 
 def test_the_verdict_in_the_list_is_the_reports(client: Any, finished: Run) -> None:
+    from bench.records import read
     from bench.report import headline
 
-    assert headline(finished.results()) in text(client.get("/"))
+    assert headline(read(finished.folder)) in text(client.get("/"))
 
 
 def test_a_run_that_goes_on_is_shown_anew(client: Any, runs: Path) -> None:

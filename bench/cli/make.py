@@ -112,7 +112,7 @@ def cmd_run(options: argparse.Namespace) -> int:
         done = _run(options, suite)
         _tell_run(done, options)
         judged = _judged(done, suite, options)
-    return tell(judged, done.results, options)
+    return tell(judged, done.results.document(), options)
 
 
 def _run(options: argparse.Namespace, suite: Suite) -> Outcome:
@@ -144,9 +144,9 @@ def _tell_run(done: Outcome, options: argparse.Namespace) -> int:
     if not done.worked:
         print("finished before; nothing to do", file=sys.stderr)
     say([headline(done.results), *sentences(done.results)])
-    for control in done.results["controls"]:
-        if control["ok"] is False:
-            say([f"control: {control['sentence']}"])
+    for control in done.results.controls:
+        if control.ok is False:
+            say([f"control: {control.sentence}"])
     print(f"report: {done.folder / 'report.html'}")
     tell_failed(done.failed)
     tell_unscored(done.unscored)
@@ -157,7 +157,12 @@ def _tell_run(done: Outcome, options: argparse.Namespace) -> int:
 def _judged(done: Outcome, suite: Suite, options: argparse.Namespace) -> Judgement:
     try:
         judged = verdicts_of(
-            done.results, suite, suite_gates=options.gate, baseline=options.baseline, run=done.folder, options=options
+            done.results.document(),
+            suite,
+            suite_gates=options.gate,
+            baseline=options.baseline,
+            run=done.folder,
+            options=options,
         )
     except NotComparable as error:
         keep(unjudged(error, options), done)
@@ -172,7 +177,7 @@ def keep(judged: Judgement, done: Outcome) -> None:
     """Leave the verdicts in the run's folder, and show them in its report.html."""
     from bench import gate, report
 
-    gate.keep(judged, done.results, done.folder)
+    gate.keep(judged, done.results.document(), done.folder)
     report.write(done.results, done.folder, formats=["html"])
 
 

@@ -1,4 +1,4 @@
-"""Results as a report: one dict in; report.md, report.html, report.tex and figures out.
+"""Results as a report: one record in; report.md, report.html, report.tex and figures out.
 
 `words` and `verdict` hold what all forms say in the same words: how a number is printed, when an effect counts as
 shown, the verdict, and how far to trust it. `tables`, `breakdown` and `paper` lay the tables out, `panels` the
@@ -12,15 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.errors import UserError, nearest
+from bench.records import Results
 from bench.report.strongest import headline
 from bench.report.trust import trust
 from bench.report.verdict import sentences
 from bench.report.words import (
     ALPHA,
     MISSING,
-    Results,
-    Row,
-    baseline_name,
     distinct,
     effect,
     finite,
@@ -37,7 +35,7 @@ from bench.report.words import (
 )
 
 __all__ = [
-    "ALPHA", "FORMATS", "MISSING", "Results", "Row", "baseline_name", "distinct", "effect", "finite", "headline",
+    "ALPHA", "FORMATS", "MISSING", "distinct", "effect", "finite", "headline",
     "higher_is_better", "interval", "number", "p_value", "percent", "places", "pooled", "prompts_name", "sentences",
     "setting", "setting_key", "trust", "write",
 ]  # fmt: skip
@@ -45,7 +43,7 @@ __all__ = [
 FORMATS = ("md", "html", "tex", "figures")
 
 
-def write(results: Results, folder: Path, *, formats: Sequence[str] | None = None) -> list[Path]:
+def write(found: Results, folder: Path, *, formats: Sequence[str] | None = None) -> list[Path]:
     """Write report.md, report.html, report.tex and figures/ into `folder`; returns the files' paths.
 
     `formats` takes some of FORMATS; None takes all that can be made here: figures need matplotlib, and without it one
@@ -69,13 +67,13 @@ def write(results: Results, folder: Path, *, formats: Sequence[str] | None = Non
     folder.mkdir(parents=True, exist_ok=True)
     texts = {}
     if "md" in chosen:
-        texts["report.md"] = markdown.render(results)
+        texts["report.md"] = markdown.render(found)
     if "html" in chosen:
-        texts["report.html"] = html.render(results, folder)
+        texts["report.html"] = html.render(found, folder)
     if "tex" in chosen:
-        texts["report.tex"] = latex.render(results)
+        texts["report.tex"] = latex.render(found)
     for name, text in texts.items():
         # A prompt may hold half a surrogate pair, which UTF-8 cannot.
         write_atomically(folder / name, text.encode("utf-8", "replace"))
-    drawn = plots.write(results, folder / "figures") if figures else []
+    drawn = plots.write(found, folder / "figures") if figures else []
     return [*(folder / name for name in texts), *drawn]

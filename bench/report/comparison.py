@@ -9,10 +9,11 @@ from typing import Any
 
 from bench.errors import UserError
 from bench.report import pages, tables
-from bench.report.comparison_tables import Comparison, all_tables, pooled_arms
+from bench.report.comparison_tables import Comparison, Row, all_tables, pooled_arms, rows
 from bench.report.markdown import LIMIT, bullets, escape, table_lines
-from bench.report.verdict import sentences as verdict
-from bench.report.words import Row, distinct, interval, number, setting
+from bench.report.strongest import most_independent
+from bench.report.verdict import told
+from bench.report.words import distinct, interval, number, pooled, setting
 from bench.store import write_atomically
 
 _ENDS = {"json": "json", "markdown": "md", "html": "html"}
@@ -36,6 +37,7 @@ def compared(found: Comparison) -> list[str]:
 
 def sentences(found: Comparison) -> list[str]:
     """The verdict in plain words: same images, deltas by arm, times, and what was not compared."""
+    found = rows(found)
     return [*_same(found), *_deltas(found), *_speed(found), *_apart(found)]
 
 
@@ -49,24 +51,25 @@ def _same(found: Comparison) -> list[str]:
 def _deltas(found: Comparison) -> list[str]:
     """The report's own sentences, B's arm being the method and A's its baseline; silent where no image changed."""
     changed = {tables.place(arm) for arm in pooled_arms(found) if arm["identical"] < arm["n"] or not arm["complete"]}
-    rows = [
-        row | {"method": f"{row['method']} in B", "baseline": f"{row['method']} in A"}
+    shown = [
+        rows(row | {"method": f"{row['method']} in B", "baseline": f"{row['method']} in A"})
         for row in found["comparisons"]
         if tables.place(row) in changed
     ]
-    return verdict({"comparisons": rows, "metrics": found["metrics"]}) if rows else []
+    of = rows({"comparisons": shown, "metrics": found["metrics"], "arms": []})
+    return told(of, shown, first=most_independent(of, pooled(shown)))
 
 
 def _speed(found: Comparison) -> list[str]:
-    pooled = [arm for arm in pooled_arms(found) if arm["n"]]
-    timed = [(arm, arm["cost"]["times"]["total_ms"]) for arm in pooled if arm["cost"]["times"]]
+    made = [arm for arm in pooled_arms(found) if arm["n"]]
+    timed = [(arm, arm["cost"]["times"]["total_ms"]) for arm in made if arm["cost"]["times"]]
     said = [
         f"{_name(found, arm)} {number(total['ratio'], 2)} {interval(total['low'], total['high'], 2)}".rstrip()
         for arm, total in timed
         if total["ratio"] is not None
     ]
     lines = [f"Time an image, B as a multiple of A: {_some(said)}."] if said else []
-    untimed = [arm for arm in pooled if not arm["cost"]["times"]]
+    untimed = [arm for arm in made if not arm["cost"]["times"]]
     for reason in distinct(arm["cost"]["no_times"] for arm in untimed):
         hardware = [", ".join(distinct(name for arm in untimed for name in arm["cost"][f"hardware_{x}"])) for x in "ab"]
         more = f" ({hardware[0]} against {hardware[1]})" if hardware[0] != hardware[1] else ""
@@ -89,10 +92,10 @@ def _apart(found: Comparison) -> list[str]:
     if changed:
         lines.append(f"{changed} cells have another prompt in B than in A at the same place: not compared.")
     for field in distinct(row["differs"] for row in found["different_protocol"]):
-        rows = [row for row in found["different_protocol"] if row["differs"] == field]
-        values = distinct(f"{row['a'][field]} in A, {row['b'][field]} in B" for row in rows)
+        apart = [row for row in found["different_protocol"] if row["differs"] == field]
+        values = distinct(f"{row['a'][field]} in A, {row['b'][field]} in B" for row in apart)
         lines.append(
-            f"Different protocol, not compared: {len(rows)} pairs of arms differ in {field} ({_some(values)})."
+            f"Different protocol, not compared: {len(apart)} pairs of arms differ in {field} ({_some(values)})."
         )
     return lines
 

@@ -11,7 +11,6 @@ from bench.report.tables import Cell, Table
 from bench.report.words import (
     MISSING,
     SIBLING_NOTE,
-    Row,
     distinct,
     effect,
     finite,
@@ -29,18 +28,37 @@ from bench.report.words import (
 from bench.stats import FEWEST_BATCHES
 from bench.suite import EVERY_PROMPT_SET as POOLED
 
-Comparison = dict[str, Any]
-"""What `bench.compare.compare` returns."""
+Comparison = Any
+"""What `bench.compare.compare` returns, a dictionary, with its rows as `rows` makes them for `words` and `tables`."""
+Row = Any
+
+
+class _Row(dict[str, Any]):
+    """A dictionary whose names are attributes too, as those of records are."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError as error:
+            raise AttributeError(name) from error
+
+
+def rows(value: Any) -> Any:
+    """A comparison with attributes beside its keys."""
+    if isinstance(value, dict):
+        return _Row({name: rows(one) for name, one in value.items()})
+    return [rows(one) for one in value] if isinstance(value, list | tuple) else value
+
 
 STAGES = ("encode_ms", "noise_ms", "sampling_ms", "decode_ms", "select_ms", "total_ms")
 
 
 def delta_table(found: Comparison) -> Table:
     """B - A of every metric: means of both, the paired delta with its interval, and the adjusted p."""
-    rows = tables.compared_at(found)
+    at = tables.compared_at(found["comparisons"])
     names = list(found["metrics"])
     body = [
-        [*tables.labels_of(found, arm), *(_delta(found, rows.get((*tables.place(arm), name)), name) for name in names)]
+        [*tables.labels_of(found, arm), *(_delta(found, at.get((tables.place(arm), name)), name) for name in names)]
         for arm in _arms(found)
     ]
     notes = [
@@ -77,12 +95,13 @@ def _delta(found: Comparison, row: Row | None, name: str) -> Cell:
 
 def win_table(found: Comparison) -> Table:
     """How often B's image has the better score."""
-    rows, names = tables.compared_at(found), [name for name in found["metrics"] if kind(found, name) != "set"]
+    at = tables.compared_at(found["comparisons"])
+    names = [name for name in found["metrics"] if kind(found, name) != "set"]
     body = []
     for arm in _arms(found):
         cells = []
         for name in names:
-            row = rows.get((*tables.place(arm), name))
+            row = at.get((tables.place(arm), name))
             known = row is not None and finite(row["win_rate"]) is not None
             text = percent(row["win_rate"], row["win_low"], row["win_high"]) if row and known else MISSING
             cells.append(Cell(text, f"{row['win']}/{row['tie']}/{row['loss']}" if row and known else ""))
@@ -188,6 +207,7 @@ def _arms(found: Comparison) -> list[Row]:
 
 def all_tables(found: Comparison) -> list[Table]:
     """Every table that has a row."""
+    found = rows(found)
     given = (delta_table, win_table, cost_table, coverage_table, difference_table)
     return [table for table in (make(found) for make in given) if table.rows]
 

@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from html import escape
 from typing import Any
 
-from bench.report.panels import STAGES, Bar, CostPanel, Line, Split, StagePanel, StepPanel, WinPanel, side_by_side
+from bench.report.costed import STAGES
+from bench.report.panels import Bar, CostPanel, Line, Split, StagePanel, StepPanel, WinPanel, side_by_side
 
 WIDTH = 320
 LEFT, RIGHT, TOP = 12, 12, 30

@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from bench.report import Results, browser, figures, headline, pages, panels, trust
+from bench.records import Results
+from bench.report import browser, figures, headline, pages, panels, trust
 from bench.report.about import compared, provenance
 from bench.report.breakdown import category_table, cost_table, mixed_table, seed_table
+from bench.report.costed import STAGES
 from bench.report.gated import gated
 from bench.report.paper import paper_table
 from bench.report.tables import Table, metric_table, task_table
@@ -21,14 +23,14 @@ PANELS = 24
 
 def render(results: Results, folder: Path) -> str:
     """The whole page; `folder` is where it will lie, from which the runs' images are found."""
-    suite = results.get("suite", {})
+    suite = results.suite
     steps = panels.step_panels(results)
     stages = panels.stage_panels(results)
     page: str = (
         pages.environment()
         .get_template("template.html.j2")
         .render(
-            title=suite.get("title") or suite.get("name") or "Results",
+            title=suite.title or suite.name,
             compared=compared(results),
             headline=headline(results),
             verdict=sentences(results),
@@ -49,9 +51,9 @@ def render(results: Results, folder: Path) -> str:
             splits=_drawn(figures.stage_split, stages),
             memory=_drawn(figures.memory, stages),
             legend=[(name, _safe(figures.key(index))) for name, index in panels.methods(results).items()],
-            stages=[(name, _safe(figures.stage_key(index))) for index, name in enumerate(panels.STAGES)],
+            stages=[(name, _safe(figures.stage_key(index))) for index, name in enumerate(STAGES)],
             browser=browser.browser(results, folder),
-            notes=results.get("notes") or [],
+            notes=results.notes,
             provenance=provenance(results),
         )
     )

@@ -6,12 +6,12 @@ import re
 import unicodedata
 from typing import Any
 
-from bench.report.about import runs
+from bench.records import Results
 from bench.report.breakdown import category_table, cost_table, mixed_table, seed_table
 from bench.report.paper import paper_table
 from bench.report.tables import Cell, Table, metric_table, task_table
 from bench.report.wins import strict_table, win_table
-from bench.report.words import Results, distinct
+from bench.report.words import distinct
 
 PACKAGES = ("booktabs", "amssymb", "graphicx")
 """What a document needs for these tables: rules, the triangles, and scaling to the page's width."""
@@ -141,11 +141,11 @@ def render(results: Results) -> str:
         seed_table(results),
         category_table(results),
     ]
-    suite = results.get("suite") or {}
-    made = "; ".join(str(run.get("folder")) for run in runs(results) if run.get("folder"))
+    suite = results.suite
+    made = "; ".join(run.folder for run in results.runs)
     head = [
-        f"% {escape(suite.get('title') or suite.get('name') or 'Results')}",
-        f"% suite {escape(suite.get('name'))} ({escape(suite.get('id'))}), from {escape(made or 'an unnamed run')}",
+        f"% {escape(suite.title or suite.name)}",
+        f"% suite {escape(suite.name)} ({escape(suite.id)}), from {escape(made)}",
         f"% Needs {' '.join(f'{chr(92)}usepackage{{{name}}}' for name in PACKAGES)}; take it in with {chr(92)}input.",
     ]
     shown = [_table(table) for table in tables if table.rows]

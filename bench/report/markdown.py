@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
 
-from bench.report.about import compared, provenance, runs
+from bench.records import PairRow, Results
+from bench.report.about import compared, provenance
 from bench.report.breakdown import category_table, cost_table, mixed_table, seed_table
 from bench.report.paper import paper_table
 from bench.report.strongest import headline
@@ -15,7 +16,7 @@ from bench.report.tables import Cell, Table, metric_table, task_table
 from bench.report.trust import trust
 from bench.report.verdict import sentences
 from bench.report.wins import strict_table, win_table
-from bench.report.words import MISSING, Results, Row, distinct, number, places, setting
+from bench.report.words import MISSING, distinct, number, places, setting
 
 LIMIT = 65_000  # GitHub cuts a comment or a job summary's step at about this length
 PAIRS_SHOWN = 12
@@ -55,7 +56,7 @@ def render(results: Results) -> str:
 
 
 def _document(results: Results, *, folded: bool, detail: bool) -> str:
-    suite = results.get("suite", {})
+    suite = results.suite
     items = [(f"**{text}**" if level == "alarm" else text) for level, text in
              ((level, escape(text)) for level, text in trust(results))]  # fmt: skip
     paper = paper_table(results)
@@ -71,7 +72,7 @@ def _document(results: Results, *, folded: bool, detail: bool) -> str:
         category_table(results),
     ]
     parts = [
-        f"# {escape(suite.get('title') or suite.get('name') or 'Results')}",
+        f"# {escape(suite.title or suite.name)}",
         "\n\n".join(compared(results, escape=escape)),
         "## Verdict",
         f"**{escape(headline(results))}**",
@@ -80,7 +81,7 @@ def _document(results: Results, *, folded: bool, detail: bool) -> str:
         bullets(items),
         *(part for table in tables for part in table_lines(table, folded=folded)),
         *_pairs(results),
-        *(["## Notes", bullets(map(escape, results["notes"]))] if results.get("notes") else []),
+        *(["## Notes", bullets(map(escape, results.notes))] if results.notes else []),
         "## Provenance",
         bullets(f"{escape(name)}: {escape(value)}" for name, value in provenance(results)),
     ]
@@ -111,7 +112,7 @@ def _cell(cell: Cell) -> str:
     return f"{text}<br>{escape(cell.sub)}" if cell.sub else text
 
 
-def safe_path(path: Any) -> str:
+def safe_path(path: str | None) -> str:
     """A relative path inside the run folder as a quoted link; nothing for an address or a way out of the folder."""
     parts = str(path).replace("\\", "/").split("/")
     inside = bool(path) and ":" not in str(path) and ".." not in parts and parts[0] != ""
@@ -119,21 +120,19 @@ def safe_path(path: Any) -> str:
 
 
 def _pairs(results: Results) -> list[str]:
-    given = results.get("pairs") or []
+    given = results.pairs
     pairs = [given[index] for index in _evenly(len(given), PAIRS_SHOWN)]
-    methods = distinct(name for pair in pairs for name in pair.get("images") or {})
+    methods = distinct(name for pair in pairs for name in pair.images)
     if not pairs:
         return []
-    settings = results.get("settings") or []
-    extra = ["setting"] if len({pair.get("setting") for pair in pairs}) > 1 else []
+    extra = ["setting"] if len({pair.setting for pair in pairs}) > 1 else []
     lines = [["prompt", "set", *extra, "seed", *map(escape, methods)], ["---"] * (3 + len(extra) + len(methods))]
     for pair in pairs:
-        place = pair.get("setting")
-        known = settings[place] if isinstance(place, int) and 0 <= place < len(settings) else {}
-        where = [escape(f"{known.get('model')}, {setting(known)}") if known else MISSING] if extra else []
+        place = results.settings[pair.setting]
+        where = [escape(f"{place.model}, {setting(place)}")] if extra else []
         links = [_link(results, pair, name) for name in methods]
-        lines.append([escape(pair["prompt"]), escape(pair.get("prompts")), *where, escape(pair.get("seed")), *links])
-    more = max(len(given), int(results.get("pairs_total") or 0)) - len(pairs)
+        lines.append([escape(pair.prompt), escape(pair.prompts), *where, escape(pair.seed), *links])
+    more = max(len(given), results.pairs_total) - len(pairs)
     body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     notes = f"Evenly spaced over all pairs, not picked by looking; {more:,} more in report.html." if more else ""
     return ["## Image pairs", body, notes]
@@ -146,18 +145,17 @@ def _evenly(total: int, wanted: int) -> list[int]:
     return [round(place * (total - 1) / (wanted - 1)) for place in range(wanted)]
 
 
-def _link(results: Results, pair: Row, name: str) -> str:
-    scores = (pair.get("scores") or {}).get(name) or {}
+def _link(results: Results, pair: PairRow, name: str) -> str:
+    scores = pair.scores.get(name, {})
     text = ", ".join(f"{metric} {number(value, places(results, metric))}" for metric, value in scores.items())
     path = image_path(results, pair, name)
     return f"{f'[image]({path})' if path else MISSING}<br>{escape(text)}"
 
 
-def image_path(results: Results, pair: Row, name: str) -> str:
+def image_path(results: Results, pair: PairRow, name: str) -> str:
     """A quoted link from the report to a method's image; nothing where the image or its run folder has no safe one."""
-    path = safe_path((pair.get("images") or {}).get(name))
-    known, place = runs(results), (pair.get("runs") or {}).get(name, 0)
-    folder = str(known[place].get("path") or ".") if isinstance(place, int) and 0 <= place < len(known) else "."
+    path = safe_path(pair.images.get(name))
+    folder = results.runs[pair.runs[name]].path if path else "."
     if not path or ":" in folder or "\\" in folder or folder.startswith("/"):
         return ""
     # A merged run's folder may lie beside this one, so `..` is right there, and only there.

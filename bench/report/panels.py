@@ -5,16 +5,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
-from bench.measure import PROCESS
+from bench.records import ComparisonRow, Results
+from bench.report.costed import own_peak, stage_times
+from bench.report.parts import Labelled
 from bench.report.words import (
-    Results,
-    Row,
-    baseline_name,
+    all_known,
     distinct,
-    finite,
     higher_is_better,
     mark,
     pooled,
@@ -22,7 +22,6 @@ from bench.report.words import (
     setting_key,
 )
 
-STAGES = ("encode", "noise", "sampling", "decode", "select")
 MEBIBYTE = 2**20
 
 
@@ -115,20 +114,20 @@ class StagePanel:
 
 def methods(results: Results) -> dict[str, int]:
     """Every method with its colour's index, the baseline first as 0."""
-    names = distinct(arm["method"] for arm in results.get("arms") or [])
-    others = [name for name in names if name != baseline_name(results)]
-    return {name: index for index, name in enumerate([baseline_name(results), *others])}
+    baseline = results.suite.baseline
+    others = [name for name in distinct(arm.method for arm in results.arms) if name != baseline]
+    return {name: index for index, name in enumerate([baseline, *others])}
 
 
 def win_panels(results: Results) -> list[WinPanel]:
     """Win rates (the paper's figure 3)."""
     index = methods(results)
     panels = []
-    for title, _, rows in _compared(results):
+    for title, rows in _compared(results):
         bars = [
-            Bar(row["method"], index.get(row["method"], 1), *known, bool(row.get("marked")), mark(row))
+            Bar(row.method, index.get(row.method, 1), *known, row.marked, mark(row))
             for row in rows
-            if (known := _known(row, "win_rate", "win_low", "win_high"))
+            if (known := all_known(row.win_rate, row.win_low, row.win_high))
         ]
         if bars:
             panels.append(WinPanel(title, bars))
@@ -137,49 +136,51 @@ def win_panels(results: Results) -> list[WinPanel]:
 
 def cost_panels(results: Results) -> list[CostPanel]:
     """Quality against the time of an image (the paper's figure 5); against calls where times are missing."""
-    arms = {(setting_key(arm), arm["prompts"], arm["method"]): arm for arm in results.get("arms") or []}
-    index, panels = methods(results), []
-    for title, _, rows in _compared(results):
-        head = (setting_key(rows[0]), rows[0]["prompts"])
-        mine = {name: arms.get((*head, name), {}).get("cost") or {} for name in index}
-        compared = [(row, known) for row in rows if (known := _known(row, "delta", "low", "high"))]
-        used = [baseline_name(results), *(row["method"] for row, _ in compared)]
+    arms = {(setting_key(arm), arm.prompts, arm.method): arm for arm in results.arms}
+    index, panels, baseline = methods(results), [], results.suite.baseline
+    for title, rows in _compared(results):
+        head = (setting_key(rows[0]), rows[0].prompts)
+        mine = {name: arms[*head, name].cost for name in index if (*head, name) in arms}
+        compared = [(row, known) for row in rows if (known := all_known(row.delta, row.low, row.high))]
+        used = [baseline, *(row.method for row, _ in compared)]
         # Calls where times are missing: with images from the cache nothing was timed, but calls are known.
-        timed = all(finite(mine.get(name, {}).get("total_ms")) is not None for name in used)
-        column, axis = ("total_ms", "ms per image") if timed else ("calls_total", "denoiser calls per image")
-        cost = {name: value for name in used if (value := finite(mine.get(name, {}).get(column))) is not None}
-        points = [Point(name, 0, cost[name], 0.0, 0.0, 0.0) for name in used[:1] if name in cost]
+        timed = all(name in mine and mine[name].total_ms is not None for name in used)
+        costs = {name: cost.total_ms if timed else cost.calls_total for name, cost in mine.items()}
+        cost = {name: value for name in used if (value := costs.get(name)) is not None}
+        points = [Point(baseline, 0, cost[baseline], 0.0, 0.0, 0.0)] if baseline in cost else []
         points += [
-            Point(row["method"], index.get(row["method"], 1), cost[row["method"]], *known,
-                  marked=bool(row.get("marked")))
-            for row, known in compared if row["method"] in cost
-        ]  # fmt: skip
+            Point(row.method, index.get(row.method, 1), cost[row.method], *known, marked=row.marked)
+            for row, known in compared
+            if row.method in cost
+        ]
         if len(points) > 1:
-            panels.append(CostPanel(title, axis, points))
+            panels.append(CostPanel(title, "ms per image" if timed else "denoiser calls per image", points))
     return panels
 
 
 def step_panels(results: Results) -> list[StepPanel]:
     """Every metric's paired delta and mean over the number of steps, where a run has several (the paper's figure 4)."""
-    arms = [arm for arm in pooled(results.get("arms") or []) if arm.get("complete")]
-    rows = [row for row in pooled(results.get("comparisons") or []) if row.get("complete")]
+    arms = [arm for arm in pooled(results.arms) if arm.complete]
+    rows = [row for row in pooled(results.comparisons) if row.complete]
     lines = distinct(_track(arm) for arm in arms)
-    varied = [track for track in lines if len({arm["steps"] for arm in arms if _track(arm) == track}) > 1]
+    varied = [track for track in lines if len({arm.steps for arm in arms if _track(arm) == track}) > 1]
     panels = []
-    for name, metric in (results.get("metrics") or {}).items():
+    for name, metric in results.metrics.items():
         for track in varied:
             first = next(arm for arm in arms if _track(arm) == track)
-            title = ", ".join([str(metric.get("title") or name), *_what_differs(arms, first, steps=False)])
-            unit = f" ({metric['unit']})" if metric.get("unit") else ""
+            title = ", ".join([metric.title, *_what_differs(arms, first, steps=False)])
+            unit = f" ({metric.unit})" if metric.unit else ""
             arrow = "" if higher_is_better(results, name) else ", lower is better"
-            deltas = [row for row in rows if _track(row) == track and row["metric"] == name]
-            means = [arm | ((arm.get("metrics") or {}).get(name) or {}) for arm in arms if _track(arm) == track]
-            marked = {row["method"] for row in deltas if row.get("marked")}
+            deltas = [row for row in rows if _track(row) == track and row.metric == name]
+            means = [(arm, arm.metrics.get(name)) for arm in arms if _track(arm) == track]
+            marked = {row.method for row in deltas if row.marked}
+            of_deltas = [_Spot(row.method, row.steps, row.delta, row.low, row.high) for row in deltas]
+            of_means = [_Spot(arm.method, arm.steps, one.mean, one.low, one.high) for arm, one in means if one]
             panels += [
                 StepPanel(title, axis + arrow, drawn, paired)
                 for axis, drawn, paired in (
-                    (f"paired delta{unit}", _lines(results, deltas, "delta", marked), True),
-                    (f"mean{unit}", _lines(results, means, "mean", marked), False),
+                    (f"paired delta{unit}", _curves(results, of_deltas, marked), True),
+                    (f"mean{unit}", _curves(results, of_means, marked), False),
                 )
                 if drawn
             ]
@@ -188,20 +189,17 @@ def step_panels(results: Results) -> list[StepPanel]:
 
 def stage_panels(results: Results) -> list[StagePanel]:
     """The time of an image by its stages, and peak memory (the paper's figure 16)."""
-    arms, index = pooled(results.get("arms") or []), methods(results)
-    heads = distinct((setting_key(arm), arm["prompts"]) for arm in arms)
+    arms, index = pooled(results.arms), methods(results)
+    heads = distinct((setting_key(arm), arm.prompts) for arm in arms)
     panels = []
     for head in heads:
-        mine = [arm for arm in arms if (setting_key(arm), arm["prompts"]) == head]
+        mine = [arm for arm in arms if (setting_key(arm), arm.prompts) == head]
         splits = []
         for arm in mine:
-            cost = arm.get("cost") or {}
-            known = [finite(cost.get(f"{stage}_ms")) for stage in STAGES]
-            times = tuple(0.0 if value is None else value for value in known)
-            own = None if cost.get("peak_kind") == PROCESS else finite(cost.get("peak_bytes"))
-            peak = finite(cost.get("memory_bytes")) or own
+            times = tuple(time or 0.0 for time in stage_times(arm.cost).values())
+            peak = arm.cost.memory_bytes or own_peak(arm.cost)
             if sum(times) > 0:
-                splits.append(Split(arm["method"], index[arm["method"]], times, peak / MEBIBYTE if peak else None))
+                splits.append(Split(arm.method, index[arm.method], times, peak / MEBIBYTE if peak else None))
         if splits:
             panels.append(StagePanel(", ".join(_what_differs(arms, mine[0])), splits))
     return panels
@@ -221,55 +219,53 @@ def side_by_side(places: list[float], *, gap: float) -> list[float]:
     return moved
 
 
-def _compared(results: Results) -> list[tuple[str, str, list[Row]]]:
-    """(title, metric, complete comparisons) of every setting and metric on pooled prompts."""
-    rows = [row for row in pooled(results.get("comparisons") or []) if row.get("complete")]
-    heads = distinct((setting_key(row), row["prompts"]) for row in rows)
+def _compared(results: Results) -> list[tuple[str, list[ComparisonRow]]]:
+    """(title, complete comparisons) of every setting and metric on pooled prompts."""
+    rows = [row for row in pooled(results.comparisons) if row.complete]
+    heads = distinct((setting_key(row), row.prompts) for row in rows)
     panels = []
-    for name, metric in (results.get("metrics") or {}).items():
+    for name, metric in results.metrics.items():
         for head in heads:
-            mine = [row for row in rows if (setting_key(row), row["prompts"]) == head and row["metric"] == name]
+            mine = [row for row in rows if (setting_key(row), row.prompts) == head and row.metric == name]
             if mine:
-                title = ", ".join([str(metric.get("title") or name), *_what_differs(rows, mine[0])])
-                panels.append((title, name, mine))
+                panels.append((", ".join([metric.title, *_what_differs(rows, mine[0])]), mine))
     return panels
 
 
-def _what_differs(rows: list[Row], row: Row, *, steps: bool = True) -> list[str]:
+def _what_differs(rows: Sequence[Labelled], row: Labelled, *, steps: bool = True) -> list[str]:
     """The parts of a row's setting that are not the same in all rows: a panel's title has no room for the others."""
-    said = {
-        "model": str(row.get("model")),
-        "sampler": str(row.get("sampler")),
-        "steps": f"{row.get('steps')} steps",
-        "guidance": f"g {row.get('guidance')}",
-        "prompts": prompts_name(str(row.get("prompts"))),
-    }
+    said = (row.model, row.sampler, f"{row.steps} steps", f"g {row.guidance}", prompts_name(row.prompts))
+    values = zip(*((*setting_key(other), other.prompts) for other in rows), strict=True)
     return [
         words
-        for column, words in said.items()
-        if (steps or column != "steps") and len({other.get(column) for other in rows}) > 1
+        for place, (words, others) in enumerate(zip(said, values, strict=True))
+        if (steps or place != 2) and len(set(others)) > 1
     ]
 
 
-def _track(row: Row) -> tuple[Any, ...]:
+def _track(row: Labelled) -> tuple[object, ...]:
     """What is held fixed along a curve over steps."""
-    return row.get("model"), row.get("sampler"), row.get("guidance"), row.get("prompts")
+    return row.model, row.sampler, row.guidance, row.prompts
 
 
-def _lines(results: Results, rows: list[Row], column: str, marked: set[str]) -> list[Line]:
+class _Spot(NamedTuple):
+    """A method's value at one number of steps, with its interval where it has one."""
+
+    method: str
+    steps: int
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+def _curves(results: Results, spots: Sequence[_Spot], marked: set[str]) -> list[Line]:
     lines = []
     for method, index in methods(results).items():
         points = []
-        for row in sorted((row for row in rows if row["method"] == method), key=lambda row: row["steps"]):
-            if (value := finite(row.get(column))) is not None:
-                low, high = (value if finite(row.get(end)) is None else float(row[end]) for end in ("low", "high"))
-                points.append((float(row["steps"]), value, low, high))
+        for spot in sorted((spot for spot in spots if spot.method == method), key=lambda spot: spot.steps):
+            if (value := spot.value) is not None:
+                low, high = (value if end is None else end for end in (spot.low, spot.high))
+                points.append((float(spot.steps), value, low, high))
         if points:
             lines.append(Line(method, index, tuple(points), method in marked))
     return lines
-
-
-def _known(row: Row, *names: str) -> tuple[float, float, float] | None:
-    """Three numbers of a row, or None where one was not measured."""
-    first, second, third = (finite(row.get(name)) for name in names)
-    return None if first is None or second is None or third is None else (first, second, third)

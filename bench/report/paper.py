@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from bench.records import Results
 from bench.report.tables import Cell, Table
-from bench.report.words import Results, Row, baseline_name, distinct, finite, interval, mark, number, places
+from bench.report.words import distinct, interval, mark, number, places
 
 # Our names on the left, the paper's on the right; what is not here has no number in the paper and is left out.
 MODELS = {
@@ -90,9 +91,18 @@ def printed() -> tuple[Printed, ...]:
     return ()
 
 
-def tables_named(reproduces: object) -> list[str]:
+@dataclass(frozen=True)
+class Shared:
+    """The paper's names of what this run has too, each with our names for it."""
+
+    models: dict[str, list[str]]
+    prompts: dict[str, list[str]]
+    methods: dict[str, list[str]]
+
+
+def tables_named(reproduces: str | None) -> list[str]:
     """`final:T2` from `final:T2`, `final: Table 2` and the like; several may be named."""
-    found = re.findall(r"\b(final|anon|readme)\s*:\s*(?:table\s*|T)?([\w.-]+)", str(reproduces or ""), re.IGNORECASE)
+    found = re.findall(r"\b(final|anon|readme)\s*:\s*(?:table\s*|T)?([\w.-]+)", reproduces or "", re.IGNORECASE)
     return [f"{version.lower()}:{f'T{name}' if name.isdigit() else name}" for version, name in found]
 
 
@@ -102,29 +112,25 @@ def paper_table(results: Results) -> Table | None:
     A run on the real things gets its own delta beside them, in the paper's unit; a twin's numbers are on scales of
     their own and get nothing. None where the suite reproduces no table, or none of which a row is known.
     """
-    wanted = tables_named((results.get("suite") or {}).get("reproduces"))
-    metrics = {name: of for name in results.get("metrics") or {} if (of := _metric(results, name))}
-    models, sets, methods = (
-        _known(results, kind, names) for kind, names in (("models", MODELS), ("prompts", PROMPTS), ("methods", METHODS))
-    )
+    wanted = tables_named(results.suite.reproduces)
+    metrics = {name: of for name in results.metrics if (of := _metric(results, name))}
+    ours = _shared(results)
     cells = [
         cell
         for cell in printed()
         if cell.table in wanted
-        and cell.model in models
-        and cell.dataset in sets
-        and cell.method in methods
+        and cell.model in ours.models
+        and cell.dataset in ours.prompts
+        and cell.method in ours.methods
         and _plain(cell.metric) in metrics.values()
     ]
     if not cells:
         return None
-    return _lay_out(results, cells, metrics, {"models": models, "prompts": sets, "methods": methods})
+    return _lay_out(results, cells, metrics, ours)
 
 
-def _lay_out(
-    results: Results, cells: list[Printed], metrics: dict[str, str], ours: dict[str, dict[str, list[str]]]
-) -> Table:
-    twin = bool(results["suite"].get("twin"))
+def _lay_out(results: Results, cells: list[Printed], metrics: dict[str, str], ours: Shared) -> Table:
+    twin = results.suite.twin
     given = {(*cell.place, _plain(cell.metric)): cell for cell in cells}
     shown = {name: of for name, of in metrics.items() if any(_plain(cell.metric) == of for cell in cells)}
     several = len({cell.place[4:] for cell in cells}) > 1 or len({cell.table for cell in cells}) > 1
@@ -133,7 +139,7 @@ def _lay_out(
     for place in distinct(cell.place for cell in cells):
         _, model, dataset, method, *_ = place
         # Two methods of ours may stand for one of the paper's: released code and equation differ.
-        for label in ours["methods"][method] if not twin else [""]:
+        for label in ours.methods[method] if not twin else [""]:
             row = [Cell(model), *([Cell(_place(place))] if several else []), Cell(dataset)]
             other = label and label.lower() != method.lower()
             row.append(Cell(method, f"here {label}" if other else ""))
@@ -179,26 +185,25 @@ def _standard(cell: Printed | None, cells: list[Printed]) -> float | None:
     return same[0].score if same else None
 
 
-def _here(results: Results, cell: Printed, metric: str, ours: dict[str, dict[str, list[str]]], label: str) -> str:
+def _here(results: Results, cell: Printed, metric: str, ours: Shared, label: str) -> str:
     """This run's delta in the paper's unit; nothing where it has no such pair of arms, or several."""
-    rows: list[Row] = [
+    rows = [
         row
-        for row in results.get("comparisons") or []
-        if row.get("metric") == metric
-        and row.get("method") == label
-        and row.get("model") in ours["models"][cell.model]
-        and row.get("prompts") in ours["prompts"][cell.dataset]
-        and row.get("complete")
+        for row in results.comparisons
+        if row.metric == metric
+        and row.method == label
+        and row.model in ours.models[cell.model]
+        and row.prompts in ours.prompts[cell.dataset]
+        and row.complete
     ]
     if len(rows) > 1:
-        rows = [row for row in rows if str(row.get("steps")) == cell.steps]
-    if len(rows) != 1 or finite(rows[0].get("delta")) is None:
+        rows = [row for row in rows if str(row.steps) == cell.steps]
+    if len(rows) != 1 or rows[0].delta is None:
         return ""
-    factor = 100 if cell.metric.endswith(HUNDREDFOLD) else 1
+    row, factor = rows[0], 100 if cell.metric.endswith(HUNDREDFOLD) else 1
     digits = max(0, places(results, metric) - (2 if factor == 100 else 0))
-    low, high = (None if finite(rows[0].get(end)) is None else factor * rows[0][end] for end in ("low", "high"))
-    said = f"here {number(factor * rows[0]['delta'], digits, sign=True)} {interval(low, high, digits, sign=True)}"
-    return said.rstrip() + mark(rows[0])
+    delta, low, high = (None if value is None else factor * value for value in (row.delta, row.low, row.high))
+    return f"here {number(delta, digits, sign=True)} {interval(low, high, digits, sign=True)}".rstrip() + mark(row)
 
 
 def _notes(cells: list[Printed], *, several: bool, twin: bool) -> list[str]:
@@ -225,22 +230,30 @@ def _place(place: tuple[str, ...]) -> str:
 
 def _metric(results: Results, name: str) -> str | None:
     """The paper's name of a metric, or of the metric that it stands in for."""
-    twin_of: Iterable[str] = (results["metrics"][name] or {}).get("twin_of") or ()
-    return next((METRICS[known] for known in (name, *twin_of) if known in METRICS), None)
+    known = (name, *results.metrics[name].twin_of)
+    return next((METRICS[one] for one in known if one in METRICS), None)
 
 
-def _known(results: Results, kind: str, names: dict[str, str]) -> dict[str, list[str]]:
-    """The paper's names of what this run has, each with our names for it; stand-ins count as what they stand for."""
-    column = {"models": "model", "prompts": "prompts", "methods": "method"}[kind]
+def _shared(results: Results) -> Shared:
+    """What this run and the paper have in common; stand-ins count as what they stand for."""
+    twin, arms = results.suite.twin, results.arms
+    # The paper compares with Standard and nothing else.
+    papers = METHODS if METHODS.get(results.suite.baseline) == METHODS["standard"] else {}
+    return Shared(
+        _known((arm.model for arm in arms), MODELS, "models" if twin else None),
+        _known((arm.prompts for arm in arms), PROMPTS, "prompts" if twin else None),
+        _known((arm.method for arm in arms), papers, None),
+    )
+
+
+def _known(given: Iterable[str], names: dict[str, str], kind: str | None) -> dict[str, list[str]]:
+    """The paper's names with ours; `kind` is the plugins' whose stand-ins count."""
     found: dict[str, list[str]] = {}
-    for ours in distinct(str(arm.get(column)) for arm in results.get("arms") or []):
-        stands_for = _stands_for(kind, ours) if results["suite"].get("twin") and kind != "methods" else ()
+    for ours in distinct(given):
+        stands_for = _stands_for(kind, ours) if kind else ()
         name = next((names[known] for known in (ours, *stands_for) if known in names), None)
         if name:
             found.setdefault(name, []).append(ours)
-    baseline = baseline_name(results)
-    if kind == "methods" and METHODS.get(baseline) != METHODS["standard"]:
-        return {}  # the paper compares with Standard and nothing else
     return found
 
 

@@ -13,8 +13,9 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from bench.records import Results
+from bench.report.costed import STAGES
 from bench.report.panels import (
-    STAGES,
     CostPanel,
     StagePanel,
     StepPanel,
@@ -26,7 +27,6 @@ from bench.report.panels import (
     step_panels,
     win_panels,
 )
-from bench.report.words import Results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,16 +7,15 @@ where it optimises the metric. A sibling (‡) of what chose a method counts for
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from bench.records import ArmRow, ComparisonRow, Results
+from bench.report.parts import AnyDelta, Compared, Delta, Labelled
 from bench.report.words import (
     SIBLING,
-    Results,
-    Row,
-    baseline_name,
+    all_known,
     distinct,
     effect,
-    finite,
     higher_is_better,
     interval,
     kind,
@@ -38,16 +37,16 @@ LISTED = 2
 
 def headline(results: Results) -> str:
     """The whole verdict as one sentence: who moves the one metric most, at what cost, and what else was seen."""
-    if not pooled(results.get("comparisons") or []):
+    if not pooled(results.comparisons):
         return "Nothing was compared."
     metric = headline_metric(results)
-    rows = counted(results, metric) if metric else []
+    rows = counted(results, competing(results), metric) if metric else []
     if not rows:
         by = f" by {metric_title(results, metric)}" if metric else ""
         why = "no complete comparison of a method, other than controls, on a metric that it does not optimise"
         return f"Nothing can be judged{by}: {why}."
-    start = "So far: " if (results.get("run") or {}).get("finished") is False else ""
-    if any(row.get("ok") is False for row in results.get("controls") or []):
+    start = "So far: " if not results.run.finished else ""
+    if any(row.ok is False for row in results.controls):
         start += "A control does not behave, so nothing below is to be believed yet; as it stands: "
     said = f"{start}{_said(results, rows)}."
     # A method's label keeps its case.
@@ -59,12 +58,13 @@ def headline(results: Results) -> str:
 
 def headline_metric(results: Results) -> str | None:
     """The metric of the headline; None where no metric can judge any competing method."""
-    known = list(results.get("metrics") or {})
-    named = named_metric(results)
-    if named:
-        return named
-    judging = {name: counted(results, name) for name in known}
-    usable = [name for name in known if judging[name]]
+    return named_metric(results) or most_independent(results, competing(results))
+
+
+def most_independent(of: Compared, rows: Sequence[Delta]) -> str | None:
+    """The first metric that is independent evidence for the most comparisons of `rows`, whatever they show."""
+    judging = {name: counted(of, rows, name) for name in of.metrics}
+    usable = [name for name in of.metrics if judging[name]]
     # A mean over kinds of scores is a headline only where there is no other.
     usable = [name for name in usable if not mixed(name)] or usable
     # `max` keeps the first of equals, so that the suite's order decides between them.
@@ -73,8 +73,8 @@ def headline_metric(results: Results) -> str | None:
 
 def named_metric(results: Results) -> str | None:
     """The headline's metric as the suite names it, where the run has it."""
-    named = (results.get("suite") or {}).get("headline")
-    return str(named) if named in (results.get("metrics") or {}) else None
+    named = results.suite.headline
+    return named if named in results.metrics else None
 
 
 def chosen_by(results: Results) -> str:
@@ -84,8 +84,9 @@ def chosen_by(results: Results) -> str:
         return ""
     if named_metric(results):
         return f"The headline is by {metric_title(results, metric)}, which the suite names for it."
-    judged, all_methods = counted(results, metric), distinct(row["method"] for row in competing(results))
-    independent = distinct(row["method"] for row in judged if not row.get("sibling"))
+    rows = competing(results)
+    judged, all_methods = counted(results, rows, metric), distinct(row.method for row in rows)
+    independent = distinct(row.method for row in judged if not row.sibling)
     return (
         f"The headline is by {metric_title(results, metric)}: the first metric of the suite that is independent "
         f"evidence for the most methods ({len(independent)} of {len(all_methods)}); no result plays a part in the "
@@ -93,62 +94,56 @@ def chosen_by(results: Results) -> str:
     )
 
 
-def competing(results: Results) -> list[Row]:
+def competing(results: Results) -> list[ComparisonRow]:
     """Comparisons on pooled prompts of all methods but controls."""
     out = controls(results)
-    return [row for row in pooled(results.get("comparisons") or []) if row.get("method") not in out]
+    return [row for row in pooled(results.comparisons) if row.method not in out]
 
 
 def controls(results: Results) -> set[str]:
     """Labels of the methods whose effect is known beforehand, whether the suite lists them or not."""
-    listed = {str(row.get("method")) for row in results.get("controls") or []}
-    known = (results.get("suite") or {}).get("controls")
-    # Older results do not say which methods are controls by themselves.
-    return listed | ({"reseed"} if known is None else {str(label) for label in known})
+    return {*(row.method for row in results.controls), *results.suite.controls}
 
 
-def counted(results: Results, metric: str) -> list[Row]:
-    """Comparisons on a metric that count as evidence for their methods."""
-    rows = competing(results)
+def counted(of: Compared, rows: Sequence[AnyDelta], metric: str) -> list[AnyDelta]:
+    """Those of the rows on a metric that count as evidence for their methods."""
     # A method that lacks images is judged by nothing.
-    lacking = {_arm(row) for row in rows if not row.get("complete")}
-    usable = [row for row in rows if effect(results, row) != "unknown" and not row.get("marked")]
-    independent = {_arm(row) for row in usable if not row.get("sibling") and not mixed(str(row["metric"]))}
+    lacking = {_arm(row) for row in rows if not row.complete}
+    usable = [row for row in rows if effect(of, row) != "unknown" and not row.marked]
+    independent = {_arm(row) for row in usable if not row.sibling and not mixed(row.metric)}
     return [
         row
         for row in usable
-        if row["metric"] == metric
-        and _arm(row) not in lacking
-        and not (row.get("sibling") and _arm(row) in independent)
+        if row.metric == metric and _arm(row) not in lacking and not (row.sibling and _arm(row) in independent)
     ]
 
 
-def _weight(rows: list[Row]) -> tuple[int, int]:
+def _weight(rows: Sequence[Delta]) -> tuple[int, int]:
     """For how many comparisons a metric is independent evidence, then for how many it is any."""
-    return sum(not row.get("sibling") for row in rows), len(rows)
+    return sum(not row.sibling for row in rows), len(rows)
 
 
-def _arm(row: Row) -> tuple[object, ...]:
-    return (*setting_key(row), row.get("prompts"), row.get("method"))
+def _arm(row: Labelled) -> tuple[object, ...]:
+    return (*setting_key(row), row.prompts, row.method)
 
 
 # What it says --------------------------------------------------------------------------------------------------------
 
 
-def _said(results: Results, rows: list[Row]) -> str:
-    metric = str(rows[0]["metric"])
-    by_size = sorted(rows, key=lambda row: abs(row["delta"]), reverse=True)
+def _said(results: Results, rows: list[ComparisonRow]) -> str:
+    metric = rows[0].metric
+    by_size = sorted(rows, key=lambda row: abs(_delta(row)), reverse=True)
     gains, harms, silent = ([row for row in by_size if effect(results, row) == word] for word in _EFFECTS)
     first = next(iter([*gains, *harms]), None)
     if first is None:
-        dependent = _DEPENDENT if all(row.get("sibling") for row in rows) else ""
+        dependent = _DEPENDENT if all(row.sibling for row in rows) else ""
         parts = [f"no method shows a change on {metric_title(results, metric)}{dependent}"]
     else:
         parts = [_moves(results, first) + _also(results, first)]
         parts += [part for group in (gains, harms) for part in _further(results, [r for r in group if r is not first])]
         parts += ["no other method shows a change"] if silent else []
         parts += [] if gains or silent else ["no method is shown to be better"]
-    sizes = [size for row in silent if (size := finite(row.get("detectable"))) is not None]
+    sizes = [size for row in silent if (size := row.detectable) is not None]
     # The least certain of the comparisons that show nothing.
     if sizes and max(sizes) == 0:
         parts.append("all of its differences are exactly 0, so n and variance give no smallest effect")
@@ -161,63 +156,69 @@ _EFFECTS = ("better", "worse", "none")
 _DEPENDENT = f"{SIBLING} (no independent evidence)"
 
 
-def _moves(results: Results, row: Row) -> str:
+def _moves(results: Results, row: ComparisonRow) -> str:
     """`best_of_4 raises GenEval by 0.107 [0.077, 0.140] at 4.1 times the time`."""
-    metric = str(row["metric"])
-    name = metric_title(results, metric) + (_DEPENDENT if row.get("sibling") else "")
+    metric = row.metric
+    name = metric_title(results, metric) + (_DEPENDENT if row.sibling else "")
     direction = "" if higher_is_better(results, metric) else " (lower is better)"
     where = f"{_cost(results, row)}{_place(results, row)}"
     if kind(results, metric) == "pair":
-        return f"{row['method']} is preferred to {baseline_name(results)} by {name} {_by(results, row)}{where}"
-    return f"{row['method']} {_verb(row)} {name}{direction} {_by(results, row)}{where}"
+        return f"{row.method} is preferred to {results.suite.baseline} by {name} {_by(results, row)}{where}"
+    return f"{row.method} {_verb(row)} {name}{direction} {_by(results, row)}{where}"
 
 
-def _verb(row: Row) -> str:
-    return "raises" if row["delta"] > 0 else "lowers"
+def _verb(row: ComparisonRow) -> str:
+    return "raises" if _delta(row) > 0 else "lowers"
 
 
-def _by(results: Results, row: Row) -> str:
+def _delta(row: ComparisonRow) -> float:
+    """Of a row that shows an effect or none: its delta is known."""
+    return row.delta or 0.0
+
+
+def _by(results: Results, row: ComparisonRow) -> str:
     """The size of an effect with its interval: without a sign, as the verb says the direction."""
-    if kind(results, str(row["metric"])) == "pair":
-        only = "" if row["delta"] > 0 else "only "
-        return f"in {only}{percent(row.get('win_rate'), row.get('win_low'), row.get('win_high'))} of pairs"
-    digits, sign = places(results, str(row["metric"])), 1 if row["delta"] > 0 else -1
-    low, high = sorted((sign * row["low"], sign * row["high"]))
-    return f"by {number(sign * row['delta'], digits)} {interval(low, high, digits)}"
+    if kind(results, row.metric) == "pair":
+        only = "" if _delta(row) > 0 else "only "
+        return f"in {only}{percent(row.win_rate, row.win_low, row.win_high)} of pairs"
+    digits, known = places(results, row.metric), all_known(row.delta, row.low, row.high)
+    delta, low, high = known or (0.0, 0.0, 0.0)
+    if delta <= 0:
+        delta, low, high = -delta, -high, -low
+    return f"by {number(delta, digits)} {interval(low, high, digits)}"
 
 
-def _cost(results: Results, row: Row) -> str:
+def _cost(results: Results, row: ComparisonRow) -> str:
     """What the method takes: times the baseline's time where that was measured, else times its denoiser calls."""
-    costs = {_arm(arm): arm.get("cost") or {} for arm in results.get("arms") or []}
-    ours, theirs = costs.get(_arm(row), {}), costs.get((*_arm(row)[:-1], row.get("baseline")), {})
-    for name, what in (("total_ms", "time"), ("calls_total", "denoiser calls")):
-        value = finite((ours["ratios"].get(name) or {}).get("ratio")) if "ratios" in ours else None
-        if "ratios" not in ours and finite(ours.get(name)) and finite(theirs.get(name)):
-            value = ours[name] / theirs[name]  # older results have means only
-        if value is not None:
+    arm: ArmRow | None = next((arm for arm in results.arms if _arm(arm) == _arm(row)), None)
+    if arm is None:
+        return ""
+    for known, what in ((arm.cost.ratios.total_ms, "time"), (arm.cost.ratios.calls_total, "denoiser calls")):
+        if known is not None:
+            value = known.ratio
             return f" at {number(value, 0 if value >= 10 else 1 if value >= 1 else 2)} times the {what}"
     return ""
 
 
-def _also(results: Results, row: Row) -> str:
+def _also(results: Results, row: ComparisonRow) -> str:
     """What other metrics show of the same method, short; those that it optimises are left out."""
     said = []
     for other in competing(results):
-        name = str(other["metric"])
-        if _arm(other) != _arm(row) or name == row["metric"] or other.get("marked"):
+        name = other.metric
+        if _arm(other) != _arm(row) or name == row.metric or other.marked:
             continue
         if effect(results, other) in ("better", "worse"):
             pair = kind(results, name) == "pair"
-            size = percent(other["win_rate"]) if pair else number(other["delta"], places(results, name), sign=True)
+            size = percent(other.win_rate) if pair else number(other.delta, places(results, name), sign=True)
             said.append(f"{metric_title(results, name)} {size}{mark(other)}")
     return f" (also shown: {', '.join(said)})" if said else ""
 
 
-def _further(results: Results, rows: list[Row]) -> list[str]:
+def _further(results: Results, rows: list[ComparisonRow]) -> list[str]:
     """More methods with a shown effect of one direction: the largest with their size, the rest counted."""
-    pair = bool(rows) and kind(results, str(rows[0]["metric"])) == "pair"
+    pair = bool(rows) and kind(results, rows[0].metric) == "pair"
     parts = [
-        f"{row['method']} {'is preferred' if pair else f'{_verb(row)} it'} {_by(results, row)}{mark(row)}"
+        f"{row.method} {'is preferred' if pair else f'{_verb(row)} it'} {_by(results, row)}{mark(row)}"
         f"{_place(results, row)}"
         for row in rows[:LISTED]
     ]
@@ -226,26 +227,26 @@ def _further(results: Results, rows: list[Row]) -> list[str]:
     return [*parts, f"{more} more {are} {effect(results, rows[0])} by less"] if more > 0 else parts
 
 
-def _not_judged(results: Results, metric: str, rows: list[Row]) -> list[str]:
+def _not_judged(results: Results, metric: str, rows: list[ComparisonRow]) -> list[str]:
     """The methods that the metric is no evidence for, as it or a sibling of it chose them; none, or one clause."""
     judged = {_arm(row) for row in rows}
     out = distinct(
-        f"{row['method']}{mark(row)}"
+        f"{row.method}{mark(row)}"
         for row in competing(results)
-        if row["metric"] == metric and mark(row) and _arm(row) not in judged
+        if row.metric == metric and mark(row) and _arm(row) not in judged
     )
     return [f"not judged by it: {', '.join(out)}"] if out else []
 
 
-def _place(results: Results, row: Row) -> str:
+def _place(results: Results, row: ComparisonRow) -> str:
     """Where an effect is: what of model, setting and prompts differs within the run."""
-    rows = pooled(results.get("comparisons") or [])
+    rows = pooled(results.comparisons)
     parts = [say(row) for say in _PLACES if len({say(one) for one in rows}) > 1]
     return f" ({', '.join(parts)})" if parts else ""
 
 
-_PLACES: tuple[Callable[[Row], str], ...] = (
-    lambda row: str(row.get("model")),
+_PLACES: tuple[Callable[[ComparisonRow], str], ...] = (
+    lambda row: row.model,
     setting,
-    lambda row: prompts_name(str(row.get("prompts"))),
+    lambda row: prompts_name(row.prompts),
 )

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from bench import direction
+from bench.records import ArmRow, ComparisonRow, EqualComputeRow, Mean, Results
+from bench.report.parts import AnyDelta, AnyLabelled, Compared, Counted, Labelled
 from bench.report.words import (
     MISSING,
     OPTIMISED,
     POOLED,
     SIBLING_NOTE,
-    Results,
-    Row,
-    baseline_name,
     categories,
     distinct,
     effect,
-    finite,
     higher_is_better,
     interval,
     kind,
@@ -43,6 +41,8 @@ EQUAL_CALLS = (
 )
 MIXED_NOTE = "its categories have scores of different kinds, shares and a cosine, so read the table of its categories."
 GLYPHS = {"better": " ▲", "worse": " ▼"}
+Place = tuple[str, str, int, float, str, str]
+"""What makes an arm: model, sampler, steps, guidance, prompt set, method."""
 
 
 @dataclass(frozen=True)
@@ -73,37 +73,37 @@ def metric_table(results: Results, *, detail: bool = True, equal: bool = True) -
 
     `equal` adds what plain sampling gives for as many denoiser calls, where the results have it.
     """
-    arms, names = rows_of(results, "arms", detail=detail), list(results.get("metrics") or {})
-    comparisons, several = compared_at(results), has_settings(results)
+    arms, names = rows_of(results.arms, detail=detail), list(results.metrics)
+    comparisons, several = compared_at(results.comparisons), has_settings(results)
     best, digits = _best(results, arms, comparisons), {name: places(results, name) for name in names}
-    plain = {place(row): row for row in (results.get("equal_compute") or []) if equal}
+    plain = {place(row): row for row in results.equal_compute if equal}
     rows = []
     for arm in arms:
         cells: list[Cell] = [
-            _mean(results, arm, name, comparisons.get((*place(arm), name)), best=best, digits=digits[name])
+            _mean(results, arm, name, comparisons.get((place(arm), name)), best=best, digits=digits[name])
             for name in names
         ]
         if plain:
             cells.append(_plain(results, arm, plain.get(place(arm)), digits=digits))
         rows.append([*labels_of(results, arm, several=several), *cells])
     notes = [
-        f"Mean with its 95 % interval for {baseline_name(results)}; for the others the mean, then the paired delta "
-        f"against {baseline_name(results)} with its 95 % interval. ▲ clearly better, ▼ clearly worse.",
+        f"Mean with its 95 % interval for {results.suite.baseline}; for the others the mean, then the paired delta "
+        f"against {results.suite.baseline} with its 95 % interval. ▲ clearly better, ▼ clearly worse.",
         "Bold: the best complete method in its column, only where it is clearly better than the baseline; "
         "methods are not tested against each other.",
     ]
     kinds = {kind(results, name) for name in names}
     if "pair" in kinds:
-        notes.append(f"Win rate: how far the image is preferred over {baseline_name(results)}'s of the same prompt and "
+        notes.append(f"Win rate: how far the image is preferred over {results.suite.baseline}'s of the same prompt and "
                      "seed, with its 95 % interval.")  # fmt: skip
     if "set" in kinds:
         of = ", ".join(metric_title(results, name) for name in names if kind(results, name) == "set")
         notes.append(f"One value for all images of a row together, which depends on their number: {of}.")
-    if any(row.get("marked") for row in results.get("comparisons") or []):
+    if any(row.marked for row in results.comparisons):
         notes.append("† The method optimises this metric: not ranked, not counted as evidence.")
-    if any(row.get("sibling") for row in results.get("comparisons") or []):
+    if any(row.sibling for row in results.comparisons):
         notes.append(SIBLING_NOTE)
-    by_task = distinct(row.get("metric") for row in results.get("tasks") or [])
+    by_task = distinct(row.metric for row in results.tasks)
     notes += [
         f"{metric_title(results, name)} here is the share over all images, of which its paired deltas are; its "
         "overall, the mean over tasks, is in the table of tasks."
@@ -117,43 +117,43 @@ def metric_table(results: Results, *, detail: bool = True, equal: bool = True) -
                  len(label_headers(results)), rows, notes)  # fmt: skip
 
 
-def _plain(results: Results, arm: Row, row: Row | None, *, digits: dict[str, int]) -> Cell:
+def _plain(results: Results, arm: ArmRow, row: EqualComputeRow | None, *, digits: dict[str, int]) -> Cell:
     """The arm's deltas to the plain arm with as many denoiser calls, or what to add to the suite for one."""
-    if arm.get("is_baseline") or not row:
+    if arm.is_baseline or row is None:
         return Cell(MISSING)
-    found = row.get("reference")
-    if not found:
-        add = f"add {row['add_steps']} to steps" if row.get("add_steps") else "add a best_of_n"
-        return Cell(f"none near {number(row['calls'], 0)} calls", add)
-    at = f" at {found['steps']} steps" if found["steps"] != arm.get("steps") else ""
-    text = f"{found['method']}{at}, {number(found['calls'], 0)} calls"
-    if not at and found["method"] == baseline_name(results):
+    found = row.reference
+    if found is None:
+        add = f"add {row.add_steps} to steps" if row.add_steps else "add a best_of_n"
+        return Cell(f"none near {number(row.calls, 0)} calls", add)
+    at = f" at {found.steps} steps" if found.steps != arm.steps else ""
+    text = f"{found.method}{at}, {number(found.calls, 0)} calls"
+    if not at and found.method == results.suite.baseline:
         return Cell(text, "the deltas beside")
-    if not arm.get("complete"):
+    if not arm.complete:
         return Cell(text)
     said = [
-        f"{metric_title(results, name)}{mark(one)} {number(one['delta'], digits[name], sign=True)} "
-        f"{interval(one['low'], one['high'], digits[name], sign=True)}".rstrip()
-        for name, one in row["metrics"].items()
+        f"{metric_title(results, name)}{mark(one)} {number(one.delta, digits[name], sign=True)} "
+        f"{interval(one.low, one.high, digits[name], sign=True)}".rstrip()
+        for name, one in row.metrics.items()
     ]
     return Cell(text, "; ".join(said))
 
 
 def task_table(results: Results) -> Table:
     """GenEval: the share of images that pass, task by task, and the mean over the tasks."""
-    given = rows_of(results, "tasks", detail=True)
-    seen = distinct(name for row in given for name in row.get("tasks") or {})
-    order = categories(distinct(str(row.get("metric")) for row in given))
+    given = rows_of(results.tasks, detail=True)
+    seen = distinct(name for row in given for name in row.tasks)
+    order = categories(distinct(row.metric for row in given))
     tasks = [name for name in order if name in seen] + [name for name in seen if name not in order]
-    arms, several = {place(arm): arm for arm in results.get("arms") or []}, has_settings(results)
+    arms, several = {place(arm): arm for arm in results.arms}, has_settings(results)
     rows = []
     for row in given:
-        scores = [(row.get("tasks") or {}).get(name) or {} for name in tasks]
-        overall = Cell(number(row.get("overall"), 3), interval(row.get("overall_low"), row.get("overall_high"), 3))
-        marks = mark_of(arms.get(place(row), {}), str(row.get("metric")))
-        cells = [Cell(number(score.get("mean"), 2), f"n {score['n']}" if score.get("n") else "") for score in scores]
-        labels = labels_of(results, {**arms.get(place(row), {}), **row}, marks=marks, several=several)
-        rows.append([*labels, overall, _over_images(results, arms.get(place(row), {}), str(row.get("metric"))), *cells])
+        arm = arms[place(row)]
+        overall = Cell(number(row.overall, 3), interval(row.overall_low, row.overall_high, 3))
+        means = [row.tasks.get(name) for name in tasks]
+        cells = [Cell(number(mean.mean, 2), f"n {mean.n}") if mean else Cell(MISSING) for mean in means]
+        labels = labels_of(results, arm, marks=mark_of(arm, row.metric), several=several)
+        rows.append([*labels, overall, _over_images(results, arm, row.metric), *cells])
     notes = [
         "Overall is GenEval's own, the mean over the task means, with its 95 % interval. All images is the share over "
         "images, whatever their task: the number that the other tables have, with its paired delta."
@@ -162,71 +162,73 @@ def task_table(results: Results) -> Table:
     return Table("GenEval tasks", headers, len(label_headers(results)), rows, notes)
 
 
-def _over_images(results: Results, arm: Row, metric: str) -> Cell:
+def _over_images(results: Results, arm: ArmRow, metric: str) -> Cell:
     """The mean over images, as the quality table has it."""
-    value = (arm.get("metrics") or {}).get(metric) or {}
-    return Cell(number(value.get("mean"), places(results, metric)))
+    value = arm.metrics.get(metric)
+    return Cell(number(value.mean if value else None, places(results, metric)))
 
 
-def place(row: Row) -> tuple[Any, ...]:
-    """What makes an arm: its setting, its prompt set, its method."""
-    return (*setting_key(row), row.get("prompts"), row.get("method"))
+def place(row: Labelled) -> Place:
+    """What makes a row's arm."""
+    return (*setting_key(row), row.prompts, row.method)
 
 
-def compared_at(results: Results) -> dict[tuple[Any, ...], Row]:
+def compared_at(rows: Iterable[AnyDelta]) -> dict[tuple[Place, str], AnyDelta]:
     """Comparisons by place and metric."""
-    return {(*place(row), row["metric"]): row for row in results.get("comparisons") or []}
+    return {(place(row), row.metric): row for row in rows}
 
 
-def rows_of(results: Results, key: str, *, detail: bool) -> list[Row]:
+def rows_of(rows: Sequence[AnyLabelled], *, detail: bool) -> list[AnyLabelled]:
     """Rows of every set with the pooled ones last; only the pooled ones without `detail` or with a single set."""
-    rows = results.get(key) or []
-    if not detail or len({row["prompts"] for row in rows} - {POOLED}) < 2:
+    if not detail or len({row.prompts for row in rows} - {POOLED}) < 2:
         return pooled(rows)
-    groups: dict[tuple[Any, ...], dict[str, list[Row]]] = {}
+    groups: dict[tuple[str, str, int, float], dict[str, list[AnyLabelled]]] = {}
     for row in rows:
-        groups.setdefault(setting_key(row), {}).setdefault(str(row["prompts"]), []).append(row)
+        groups.setdefault(setting_key(row), {}).setdefault(row.prompts, []).append(row)
     return [row for sets in groups.values() for name in sorted(sets, key=POOLED.__eq__) for row in sets[name]]
 
 
-def has_settings(results: Results) -> bool:
+def has_settings(of: Compared) -> bool:
     """Whether rows must say their sampler, steps and guidance."""
-    return len({setting(row) for row in results.get("arms") or []}) > 1
+    return len({setting(row) for row in of.arms}) > 1
 
 
-def label_headers(results: Results) -> list[str]:
+def label_headers(of: Compared) -> list[str]:
     """Headers of the columns that say whose numbers a row has."""
-    return ["model", *(["setting"] if has_settings(results) else []), "prompts", "method"]
+    return ["model", *(["setting"] if has_settings(of) else []), "prompts", "method"]
 
 
-def labels_of(results: Results, row: Row, *, marks: str = "", several: bool | None = None) -> list[Cell]:
+def labels_of(of: Compared, arm: Counted, *, marks: str = "", several: bool | None = None) -> list[Cell]:
     """The cells under `label_headers`; an incomplete arm says so. `several` is what `has_settings` said, if known."""
-    state = "" if row.get("complete", True) else f"incomplete: {lacking(row)}"
-    extra = [Cell(setting(row))] if (has_settings(results) if several is None else several) else []
-    method = Cell(row["method"] + marks, state, "incomplete" if state else "")
-    return [Cell(row["model"]), *extra, Cell(prompts_name(row["prompts"])), method]
+    state = "" if arm.complete else f"incomplete: {lacking(arm)}"
+    extra = [Cell(setting(arm))] if (has_settings(of) if several is None else several) else []
+    method = Cell(arm.method + marks, state, "incomplete" if state else "")
+    return [Cell(arm.model), *extra, Cell(prompts_name(arm.prompts)), method]
 
 
-def metric_header(results: Results, name: str) -> str:
+def metric_header(of: Compared, name: str) -> str:
     """A metric's name with its unit and an arrow where lower is better."""
-    unit = "win rate" if kind(results, name) == "pair" else results["metrics"][name].get("unit")
+    unit = "win rate" if kind(of, name) == "pair" else of.metrics[name].unit
     if mixed(name):
         unit = "mixed mean; see its categories"
-    arrow = "" if higher_is_better(results, name) else " ↓"
-    return f"{metric_title(results, name)}{f' ({unit})' if unit else ''}{arrow}"
+    arrow = "" if higher_is_better(of, name) else " ↓"
+    return f"{metric_title(of, name)}{f' ({unit})' if unit else ''}{arrow}"
 
 
-def _best(results: Results, arms: list[Row], comparisons: dict[tuple[Any, ...], Row]) -> set[tuple[Any, ...]]:
+def _best(
+    results: Results, arms: Sequence[ArmRow], comparisons: dict[tuple[Place, str], ComparisonRow]
+) -> set[tuple[Place, str]]:
     """Places in bold: of the complete, unmarked arms of a setting and set the best one, if it is clearly better."""
     found = set()
-    for name in results.get("metrics") or {}:
+    for name in results.metrics:
         sign = direction.sign(higher_is_better(results, name))
-        groups: dict[tuple[Any, ...], list[tuple[float, tuple[Any, ...]]]] = {}
+        groups: dict[tuple[object, ...], list[tuple[float, tuple[Place, str]]]] = {}
         for arm in arms:
-            key, mean = (*place(arm), name), finite(((arm.get("metrics") or {}).get(name) or {}).get("mean"))
-            ranked = arm.get("complete") and name not in (arm.get("optimises") or [])
-            if ranked and mean is not None and not comparisons.get(key, {}).get("marked"):
-                groups.setdefault(key[:-2], []).append((sign * mean, key))
+            key, value = (place(arm), name), arm.metrics.get(name)
+            row = comparisons.get(key)
+            ranked = arm.complete and name not in arm.optimises and not (row and row.marked)
+            if ranked and value is not None and value.mean is not None:
+                groups.setdefault((setting_key(arm), arm.prompts), []).append((sign * value.mean, key))
         for group in groups.values():
             top = max(group, key=lambda pair: pair[0])[1]
             if top in comparisons and effect(results, comparisons[top]) == "better":
@@ -234,36 +236,42 @@ def _best(results: Results, arms: list[Row], comparisons: dict[tuple[Any, ...], 
     return found
 
 
-def _mean(results: Results, arm: Row, name: str, row: Row | None, *, best: set[tuple[Any, ...]], digits: int) -> Cell:
-    value = (arm.get("metrics") or {}).get(name) or {}
+def _mean(
+    results: Results, arm: ArmRow, name: str, row: ComparisonRow | None, *, best: set[tuple[Place, str]], digits: int
+) -> Cell:
+    value = arm.metrics.get(name)
     marks = mark_of(arm, name) or mark(row)
-    text = number(value.get("mean"), digits) + marks
-    if value.get("refused"):
-        return Cell(MISSING, value["refused"])
+    if value is None:
+        return Cell(MISSING + marks)
+    if value.refused:
+        return Cell(MISSING, value.refused)
+    strong = (place(arm), name) in best
     if kind(results, name) == "pair":
-        return _preferred(results, arm, row, value, marks=marks, strong=(*place(arm), name) in best)
-    if arm.get("is_baseline"):
-        return Cell(text, interval(value.get("low"), value.get("high"), digits))
+        return _preferred(results, arm, row, value, marks=marks, strong=strong)
+    text = number(value.mean, digits) + marks
+    if arm.is_baseline:
+        return Cell(text, interval(value.low, value.high, digits))
     # An incomplete arm's delta would be over other pairs than its neighbours': its mean is shown, nothing is ranked.
-    if not row or not row.get("complete") or not arm.get("complete") or finite(row.get("delta")) is None:
+    if row is None or not row.complete or not arm.complete or row.delta is None:
         return Cell(text)
     tone = "" if marks == OPTIMISED else effect(results, row)
-    delta = f"{number(row['delta'], digits, sign=True)} {interval(row['low'], row['high'], digits, sign=True)}"
-    return Cell(text, delta.strip() + GLYPHS.get(tone, ""), tone, strong=(*place(arm), name) in best)
+    delta = f"{number(row.delta, digits, sign=True)} {interval(row.low, row.high, digits, sign=True)}"
+    return Cell(text, delta.strip() + GLYPHS.get(tone, ""), tone, strong=strong)
 
 
-def _preferred(results: Results, arm: Row, row: Row | None, value: Row, *, marks: str, strong: bool) -> Cell:
+def _preferred(
+    results: Results, arm: ArmRow, row: ComparisonRow | None, value: Mean, *, marks: str, strong: bool
+) -> Cell:
     """A metric of pairs: its win rate in the place of a mean, which for the baseline would be one against itself."""
-    if arm.get("is_baseline"):
+    if arm.is_baseline:
         return Cell(MISSING)
-    if not row or not row.get("complete") or not arm.get("complete") or finite(row.get("win_rate")) is None:
-        return Cell(preferred(value.get("mean")) + marks)
+    if row is None or not row.complete or not arm.complete or row.win_rate is None:
+        return Cell(preferred(value.mean) + marks)
     tone = "" if marks == OPTIMISED else effect(results, row)
-    spread = percent(row["win_rate"], row.get("win_low"), row.get("win_high")).removeprefix(percent(row["win_rate"]))
-    return Cell(percent(row["win_rate"]) + marks, spread.strip() + GLYPHS.get(tone, ""), tone, strong=strong)
+    spread = percent(row.win_rate, row.win_low, row.win_high).removeprefix(percent(row.win_rate))
+    return Cell(percent(row.win_rate) + marks, spread.strip() + GLYPHS.get(tone, ""), tone, strong=strong)
 
 
-def preferred(mean: Any) -> str:
+def preferred(mean: float | None) -> str:
     """The win rate that a mean of 2p - 1 stands for."""
-    known = finite(mean)
-    return percent(None if known is None else (known + 1) / 2)
+    return percent(None if mean is None else (mean + 1) / 2)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 from bench import registry
+from bench.records import ArmRow
+from bench.report.parts import AnyLabelled, Bounded, Compared, Counted, Delta, Marked, Sampled
 from bench.store import ELSEWHERE
 from bench.suite import EVERY_PROMPT_SET
 
-Results = dict[str, Any]
-Row = dict[str, Any]
+T = TypeVar("T")
 
 POOLED = EVERY_PROMPT_SET
 ALPHA = 0.05
@@ -37,34 +38,38 @@ def number(value: Any, places: int, *, sign: bool = False) -> str:
     return f"{rounded:+,.{places}f}" if sign and rounded else f"{rounded:,.{places}f}"
 
 
-def interval(low: Any, high: Any, places: int, *, sign: bool = False) -> str:
+def interval(low: float | None, high: float | None, places: int, *, sign: bool = False) -> str:
     """`[low, high]`, or nothing where no interval is known."""
-    if finite(low) is None or finite(high) is None:
+    if low is None or high is None:
         return ""
     return f"[{number(low, places, sign=sign)}, {number(high, places, sign=sign)}]"
 
 
-def percent(value: Any, low: Any = None, high: Any = None) -> str:
+def percent(value: float | None, low: float | None = None, high: float | None = None) -> str:
     """A share as `51.2 % [48.0, 54.3]`."""
-    share, low, high = (None if finite(part) is None else 100 * part for part in (value, low, high))
+    share, low, high = (None if part is None else 100 * part for part in (value, low, high))
     if share is None:
         return MISSING
     return f"{number(share, 1)} % {interval(low, high, 1)}".rstrip()
 
 
-def p_value(value: Any) -> str:
+def all_known(first: float | None, second: float | None, third: float | None) -> tuple[float, float, float] | None:
+    """Three numbers, such as a delta and its bounds; None where one of them was not measured."""
+    return None if first is None or second is None or third is None else (first, second, third)
+
+
+def p_value(value: float | None) -> str:
     """`p < 0.001`, `p = 0.012`, or nothing where none is known."""
-    known = finite(value)
-    if known is None:
+    if value is None:
         return ""
-    return "p < 0.001" if known < 0.001 else f"p = {known:.3f}" if known < 0.1 else f"p = {known:.2f}"
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}" if value < 0.1 else f"p = {value:.2f}"
 
 
-def places(results: Results, metric: str) -> int:
+def places(of: Compared, metric: str) -> int:
     """Decimals for a metric: two significant digits of its typical half-width, the same throughout the report."""
-    rows = [row for row in results.get("comparisons") or [] if row.get("metric") == metric]
-    rows += [arm["metrics"][metric] for arm in results.get("arms") or [] if (arm.get("metrics") or {}).get(metric)]
-    bounds = [(finite(row.get("low")), finite(row.get("high"))) for row in rows]
+    rows: list[Bounded] = [row for row in of.comparisons if row.metric == metric]
+    rows += [arm.metrics[metric] for arm in of.arms if isinstance(arm, ArmRow) and metric in arm.metrics]
+    bounds = [(row.low, row.high) for row in rows]
     widths = [(high - low) / 2 for low, high in bounds if low is not None and high is not None and high > low]
     return min(6, max(0, 1 - math.floor(math.log10(median(widths))))) if widths else 3
 
@@ -72,31 +77,26 @@ def places(results: Results, metric: str) -> int:
 # What was compared ---------------------------------------------------------------------------------------------------
 
 
-def distinct(rows: Iterable[Any]) -> list[Any]:
+def distinct(rows: Iterable[T]) -> list[T]:
     """Each value once, in the order of its first appearance."""
     return list(dict.fromkeys(rows))
 
 
-def setting_key(row: Row) -> tuple[Any, ...]:
+def setting_key(row: Sampled) -> tuple[str, str, int, float]:
     """What is held fixed between a method and its baseline, apart from the prompts."""
-    return row.get("model"), row.get("sampler"), row.get("steps"), row.get("guidance")
+    return row.model, row.sampler, row.steps, row.guidance
 
 
-def setting(row: Row) -> str:
+def setting(row: Sampled) -> str:
     """`ddim, 50 steps, g 5.5`: the sampler's side of a setting in words."""
-    if row.get("sampler") == ELSEWHERE:
+    if row.sampler == ELSEWHERE:
         return "images made elsewhere"
-    return f"{row.get('sampler')}, {row.get('steps')} steps, g {row.get('guidance')}"
+    return f"{row.sampler}, {row.steps} steps, g {row.guidance}"
 
 
 def prompts_name(prompts: str) -> str:
     """A prompt set's name; the pooled sets are called all sets."""
     return "all sets" if prompts == POOLED else prompts
-
-
-def baseline_name(results: Results) -> str:
-    """The method that all others are paired with."""
-    return str(results.get("suite", {}).get("baseline") or "standard")
 
 
 OPTIMISED, SIBLING = " †", " ‡"
@@ -107,26 +107,28 @@ SIBLING_NOTE = (
 )
 
 
-def mark(row: Row | None) -> str:
+def mark(row: Marked | None) -> str:
     """What stands behind a comparison's numbers: ` †`, ` ‡` or nothing."""
-    return "" if not row else OPTIMISED if row.get("marked") else SIBLING if row.get("sibling") else ""
+    return "" if row is None else OPTIMISED if row.marked else SIBLING if row.sibling else ""
 
 
-def mark_of(arm: Row, metric: str) -> str:
+def mark_of(arm: ArmRow | None, metric: str) -> str:
     """The same for a metric of an arm."""
-    if metric in (arm.get("optimises") or []):
+    if arm is None:
+        return ""
+    if metric in arm.optimises:
         return OPTIMISED
-    return SIBLING if any(one["metric"] == metric for one in arm.get("siblings") or []) else ""
+    return SIBLING if any(one.metric == metric for one in arm.siblings) else ""
 
 
-def higher_is_better(results: Results, metric: str) -> bool:
-    """A metric's direction; True unless it says otherwise."""
-    return (results.get("metrics", {}).get(metric) or {}).get("higher_is_better") is not False
+def higher_is_better(of: Compared, metric: str) -> bool:
+    """A metric's direction."""
+    return of.metrics[metric].higher_is_better
 
 
-def metric_title(results: Results, name: str) -> str:
-    """A metric's name for readers."""
-    return str(((results.get("metrics") or {}).get(name) or {}).get("title") or name)
+def metric_title(of: Compared, name: str) -> str:
+    """A metric's name for readers; as it is where the run has no such metric, as of one that chose a method."""
+    return of.metrics[name].title if name in of.metrics else name
 
 
 def mixed(metric: str) -> bool:
@@ -142,29 +144,29 @@ def categories(metrics: Iterable[str]) -> list[str]:
     )
 
 
-def kind(results: Results, metric: str) -> str:
-    """What a metric is of: `image`, `pair` or `set`; older results know images only."""
-    return str((results.get("metrics", {}).get(metric) or {}).get("kind") or "image")
+def kind(of: Compared, metric: str) -> str:
+    """What a metric is of: `image`, `pair` or `set`."""
+    return of.metrics[metric].kind
 
 
-def pooled(rows: list[Row]) -> list[Row]:
+def pooled(rows: Sequence[AnyLabelled]) -> list[AnyLabelled]:
     """The rows over all prompt sets; where a setting has no such row, those of its single sets."""
-    with_pool = {setting_key(row) for row in rows if row.get("prompts") == POOLED}
-    return [row for row in rows if row.get("prompts") == POOLED or setting_key(row) not in with_pool]
+    with_pool = {setting_key(row) for row in rows if row.prompts == POOLED}
+    return [row for row in rows if row.prompts == POOLED or setting_key(row) not in with_pool]
 
 
-def lacking(arm: Row, what: str = "") -> str:
+def lacking(arm: Counted, what: str = "") -> str:
     """What an incomplete arm has: `3 of 4 images`, or that it is scores that are missing."""
-    if arm.get("n") is not None and arm.get("n") == arm.get("n_expected"):
+    if arm.n == arm.n_expected:
         return "scores are missing"
-    return f"{arm.get('n')} of {arm.get('n_expected')} {what}".rstrip()
+    return f"{arm.n} of {arm.n_expected} {what}".rstrip()
 
 
-def effect(results: Results, row: Row) -> str:
+def effect(of: Compared, row: Delta) -> str:
     """`better`, `worse`, `none` shown, or `unknown`: shown means an interval without zero and a Holm p <= 0.05."""
-    low, high, p = finite(row.get("low")), finite(row.get("high")), finite(row.get("p_holm"))
-    if not row.get("complete") or low is None or high is None:
+    low, high, p = row.low, row.high, row.p_holm
+    if not row.complete or low is None or high is None:
         return "unknown"
     if p is None or p > ALPHA or low <= 0 <= high:
         return "none"
-    return "better" if (low > 0) == higher_is_better(results, str(row["metric"])) else "worse"
+    return "better" if (low > 0) == higher_is_better(of, row.metric) else "worse"

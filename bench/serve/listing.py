@@ -107,6 +107,6 @@ def _headline(folder: Path) -> str:
     if not file.exists():
         return "No results yet."
     try:
-        return headline(read(file).document())
+        return headline(read(file))
     except UserError as error:
         return _line(error).replace(str(file), file.name)

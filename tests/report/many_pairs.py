@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from .samples import NO_RATIOS, STRICT, metric
+
 SETTINGS = [
     {"model": "shapes-sdxl", "sampler": "ddim", "steps": steps, "guidance": 5.5}
     for steps in (10, 50)
@@ -17,10 +19,10 @@ METHODS = ["standard", "inversion", "npnet", "best_of_4"]
 SETS = ["shapes-pickapic", "shapes-drawbench"]
 CATEGORIES = ["counting", "colours", "position"]
 METRICS = {
-    "preference": {"title": "Preference", "unit": "logit", "higher_is_better": True, "scale": "", "digest": "d1"},
-    "clipscore": {"title": "CLIPScore", "unit": "2.5 cos", "higher_is_better": True, "scale": "", "digest": "d2"},
-    "artefacts": {"title": "Artefacts", "unit": "share", "higher_is_better": False, "scale": "", "digest": "d3"},
-    "geneval": {"title": "GenEval", "unit": "share", "higher_is_better": True, "scale": "", "digest": "d4"},
+    "preference": metric("Preference", "logit"),
+    "clipscore": metric("CLIPScore", "2.5 cos"),
+    "artefacts": metric("Artefacts", "share", higher_is_better=False),
+    "geneval": metric("GenEval", "share"),
 }
 COLOURS, SHAPES = ["red", "green", "blue", "violet"], ["circle", "square", "triangle"]
 WORDS = ["a", "small", "large", "beside", "above", "three", "two", "on", "grey", "plain", *COLOURS, *SHAPES]
@@ -56,7 +58,8 @@ def results(count: int, *, methods: list[str] | None = None, distinct_images: in
     return {
         "schema": 2,
         "suite": {"name": "many", "title": "Many pairs", "id": "ab12cd34", "reproduces": "", "twin": True,
-                  "baseline": methods[0], "limit": None, "command": "bench run many.yaml"},
+                  "baseline": methods[0], "limit": None, "headline": None, "controls": [],
+                  "command": "bench run many.yaml"},
         "run": run,
         "runs": [run | {"path": ".", "suite": "many", "id": "ab12cd34"}],
         "notes": [],
@@ -64,7 +67,7 @@ def results(count: int, *, methods: list[str] | None = None, distinct_images: in
         "arms": [_arm(setting, method, count) for setting in SETTINGS for method in methods],
         "comparisons": [_comparison(setting, method, metric, methods[0], count)
                         for setting in SETTINGS for method in methods[1:] for metric in METRICS],
-        "tasks": [], "controls": [], "seeds": [], "categories": [],
+        "equal_compute": [], "tasks": [], "controls": [], "seeds": [], "categories": [], "failed": [],
         "pairs": pairs,
         "pairs_total": 10 * count,
         "settings": SETTINGS,
@@ -78,7 +81,7 @@ def _arm(setting: dict[str, Any], method: str, count: int) -> dict[str, Any]:
     cost = {"calls_noise": calls, "calls_sampling": steps, "calls_total": steps + calls,
             "encode_ms": 6.4, "noise_ms": 10.0 * number, "sampling_ms": 480.0, "decode_ms": 9.0,
             "total_ms": 495.0 + 10 * number, "peak_bytes": 612 * 2**20, "peak_kind": "process peak (CPU)",
-            "hardware": "CPU", "from_cache": 0, "n_timed": count, "ratios": {}}  # fmt: skip
+            "select_ms": 0.0, "hardware": "CPU", "from_cache": 0, "n_timed": count, "ratios": NO_RATIOS}  # fmt: skip
     return {**setting, "prompts": "*", "method": method, "n_expected": count, "n": count, "complete": True,
             "is_baseline": number == 0, "metrics": {name: dict(known) for name in METRICS},
             "optimises": [OPTIMISED[1]] if method == OPTIMISED[0] else [],
@@ -87,9 +90,9 @@ def _arm(setting: dict[str, Any], method: str, count: int) -> dict[str, Any]:
 
 def _comparison(setting: dict[str, Any], method: str, metric: str, baseline: str, count: int) -> dict[str, Any]:
     return {**setting, "prompts": "*", "method": method, "baseline": baseline, "metric": metric, "n": count,
-            "n_prompts": count // 2 or 1, "complete": True, "marked": (method, metric) == OPTIMISED, "delta": 0.02,
-            "low": 0.001, "high": 0.039, "p": 0.03, "p_holm": 0.06, "win": 6, "tie": 1, "loss": 3, "win_rate": 0.65,
-            "win_low": 0.5, "win_high": 0.8, "detectable": 0.03, "sd": 0.1}  # fmt: skip
+            "n_prompts": count // 2 or 1, "complete": True, "marked": (method, metric) == OPTIMISED, "sibling": False,
+            "delta": 0.02, "low": 0.001, "high": 0.039, "p": 0.03, "p_holm": 0.06, "win": 6, "tie": 1, "loss": 3,
+            "win_rate": 0.65, "win_low": 0.5, "win_high": 0.8, "detectable": 0.03, "sd": 0.1, **STRICT}  # fmt: skip
 
 
 def draw_images(folder: Path, found: dict[str, Any], *, size: int = 64, noise: float = 10.0) -> None:

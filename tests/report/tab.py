@@ -11,6 +11,8 @@ from typing import Any
 
 from bench.report import html
 
+from .samples import of
+
 Results = dict[str, Any]
 
 
@@ -55,7 +57,7 @@ Open = Callable[..., Tab]
 def write(folder: Path, results: Results) -> Path:
     """The report of these results in `folder`."""
     page = folder / "report.html"
-    page.write_bytes(html.render(results, folder).encode("utf-8", "replace"))
+    page.write_bytes(html.render(of(results), folder).encode("utf-8", "replace"))
     return page
 
 

@@ -11,9 +11,10 @@ from conftest import TINY, Bench, Run
 
 from bench import gate, report
 from bench.gate import Judgement, Verdict
+from bench.records import Results
 from bench.report import html
 
-from .samples import HOSTILE, Page, small
+from .samples import HOSTILE, Page, of, small
 
 
 def verdict(outcome: Any, sentence: str = "a finding", **given: Any) -> Verdict:
@@ -21,11 +22,11 @@ def verdict(outcome: Any, sentence: str = "a finding", **given: Any) -> Verdict:
     return Verdict(**row, sentence=sentence, **given)
 
 
-def judged(folder: Path, *verdicts: Verdict, notes: list[str] | None = None) -> dict[str, Any]:
+def judged(folder: Path, *verdicts: Verdict, notes: list[str] | None = None) -> Results:
     """Results in a folder, with verdicts on them beside them."""
-    found = small()
-    (folder / "results.json").write_text(json.dumps(found))
-    gate.keep(Judgement(list(verdicts), notes or [], "frozen.json"), found, folder)
+    found = of(small())
+    (folder / "results.json").write_text(found.text())
+    gate.keep(Judgement(list(verdicts), notes or [], "frozen.json"), found.document(), folder)
     return found
 
 
@@ -68,14 +69,14 @@ def test_a_rule_of_the_suite_speaks_of_no_change(tmp_path: Path) -> None:
 
 
 def test_a_run_that_was_not_gated_has_no_such_section(tmp_path: Path) -> None:
-    page = html.render(small(), tmp_path)
+    page = html.render(of(small()), tmp_path)
     assert chips(page) == []
     assert "<h2>Gate</h2>" not in page
 
 
 def test_verdicts_on_other_results_are_not_shown(tmp_path: Path) -> None:
     found = judged(tmp_path, verdict("passed", "an old finding"))
-    (tmp_path / "results.json").write_text(json.dumps(found | {"notes": ["scored again"]}))
+    (tmp_path / "results.json").write_text(found.model_copy(update={"notes": ("scored again",)}).text())
     page = html.render(found, tmp_path)
     assert chips(page) == [("grey", "no verdict")]
     assert "not those that were gated" in page

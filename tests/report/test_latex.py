@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bench.report import latex
 
-from .samples import spoil
+from .samples import of, spoil
 
 HOSTILE = r"\input{/etc/passwd} $\def\x{}$ a & b \\ [2pt] # % ^^41 ~ {\write18{ls}} `` -- _x_ \end{document} 中 é ▲ †"
 GOLDEN = r"""% Small
@@ -38,7 +38,7 @@ shapes-sdxl & all sets & standard & \shortstack[r]{1.284\\{\scriptsize {[}1.220,
 
 
 def test_golden_table(small: dict[str, Any]) -> None:
-    assert latex.render(small).startswith(GOLDEN)
+    assert latex.render(of(small)).startswith(GOLDEN)
 
 
 @pytest.mark.parametrize(
@@ -88,17 +88,17 @@ def rows(text: str) -> list[tuple[str, int]]:
 
 
 def test_every_row_has_every_cell(example: dict[str, Any]) -> None:
-    for results in (example, spoil(example)):
-        found = rows(latex.render(results))
+    for document in (example, spoil(example)):
+        found = rows(latex.render(of(document)))
         assert len(found) > 40
         assert all(len(spec) == cells for spec, cells in found)
 
 
 def test_hostile_names_stay_in_their_cells(example: dict[str, Any]) -> None:
     spoilt = spoil(example)
-    for row in [*spoilt["arms"], *spoilt["comparisons"]]:
+    for row in [*spoilt["arms"], *spoilt["comparisons"], *spoilt["tasks"]]:
         row["model"] = HOSTILE
-    text = latex.render(spoilt)
+    text = latex.render(of(spoilt))
     assert r"\input{/etc" not in text
     assert r"\write18" not in text
     assert r"\end{document}" not in text
@@ -108,7 +108,7 @@ def test_hostile_names_stay_in_their_cells(example: dict[str, Any]) -> None:
 
 def test_nothing_measured_gives_no_table(small: dict[str, Any]) -> None:
     small |= {"arms": [], "comparisons": [], "metrics": {}}
-    text = latex.render(small)
+    text = latex.render(of(small))
     assert text.endswith("% Nothing was measured: there is no table.\n")
     assert all(line.startswith("%") for line in text.splitlines())
 
@@ -116,9 +116,9 @@ def test_nothing_measured_gives_no_table(small: dict[str, Any]) -> None:
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex with booktabs, amssymb and graphicx")
 def test_pdflatex_takes_it(example: dict[str, Any], tmp_path: Path) -> None:
     spoilt = spoil(example)
-    for row in [*spoilt["arms"], *spoilt["comparisons"]]:
+    for row in [*spoilt["arms"], *spoilt["comparisons"], *spoilt["tasks"]]:
         row["model"] = HOSTILE
-    (tmp_path / "report.tex").write_text(latex.render(spoilt))
+    (tmp_path / "report.tex").write_text(latex.render(of(spoilt)))
     packages = "".join(rf"\usepackage{{{name}}}" for name in latex.PACKAGES)
     body = rf"\documentclass{{article}}{packages}\begin{{document}}\input{{report}}\end{{document}}"
     (tmp_path / "document.tex").write_text(body)

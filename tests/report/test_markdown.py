@@ -9,7 +9,7 @@ import pytest
 
 from bench.report import markdown
 
-from .samples import spoil
+from .samples import of, pair, part, run, spoil
 
 # Every number stands in `samples.small` as it is here; two spaces at a line's end are Markdown's line break.
 GOLDEN = """\
@@ -61,7 +61,8 @@ Share of pairs won, ties counted half, with its 95 % interval; then wins/ties/lo
 | shapes-sdxl | all sets | inversion | 2 | 25 | 27 | 6.4 | 38.6 | 486.0 | 9.0 | 540.0<br>× 1.00 | 612 MiB | 100 | 0 |
 | shapes-sdxl | all sets | npnet | 2 | 25 | 27 | 6.4 | 38.6 | 486.0 | 9.0 | 540.0<br>× 1.00 | 612 MiB | 100 | 0 |
 
-Per image. Calls are denoiser calls; timed is the number of images that the times are means of; from cache is the number taken over from earlier runs. × is against standard. Peak memory: CUDA allocator.
+Per image. Calls are denoiser calls; timed is the number of images that the times are means of; from cache is the number taken over from earlier runs. × is against standard. Peak memory: CUDA allocator.  
+× with an interval: the ratio of the two means over images that this run made on the same hardware, with its 95 % interval over batches, of 5 or more; no ratio of stages under 1 ms.
 
 ## Provenance
 
@@ -74,13 +75,13 @@ Per image. Calls are denoiser calls; timed is the number of images that the time
 
 
 def test_whole_report(small: dict[str, Any]) -> None:
-    assert markdown.render(small) == GOLDEN
+    assert markdown.render(of(small)) == GOLDEN
 
 
 def test_incomplete_arm_is_shown_but_not_ranked(small: dict[str, Any]) -> None:
     small["arms"][2] |= {"complete": False, "n": 60}
     small["comparisons"][1]["complete"] = False
-    text = markdown.render(small)
+    text = markdown.render(of(small))
     assert "| npnet<br>incomplete: 60 of 100 | 1.384 |" in text
     assert "**1.384**" not in text
     assert "npnet against standard: incomplete, not judged." in text
@@ -90,7 +91,7 @@ def test_incomplete_arm_is_shown_but_not_ranked(small: dict[str, Any]) -> None:
 def test_marked_method_has_a_footnote_and_is_never_bold(small: dict[str, Any]) -> None:
     small["arms"][2]["optimises"] = ["preference"]
     small["comparisons"][1]["marked"] = True
-    text = markdown.render(small)
+    text = markdown.render(of(small))
     assert "| npnet | 1.384 †<br>+0.100 [+0.084, +0.116] |" in text
     assert "† The method optimises this metric: not ranked, not counted as evidence." in text
     assert "npnet optimises preference: its preference is marked †" in text
@@ -100,7 +101,7 @@ def test_a_sibling_of_what_chose_the_method_has_a_mark_of_its_own_and_is_still_s
     shares = [{"kind": "detector", "name": "eyes"}]
     small["arms"][2]["siblings"] = [{"metric": "preference", "of": "hps", "shares": shares}]
     small["comparisons"][1]["sibling"] = True
-    text = markdown.render(small)
+    text = markdown.render(of(small))
     assert "| npnet | **1.384 ‡**<br>+0.100 [+0.084, +0.116] ▲ |" in text
     assert (
         "‡ The method was chosen or tuned by a metric with which this one shares labels, a detector or a rule" in text
@@ -110,7 +111,7 @@ def test_a_sibling_of_what_chose_the_method_has_a_mark_of_its_own_and_is_still_s
 
 def test_lower_is_better_turns_bold_and_glyphs(small: dict[str, Any]) -> None:
     small["metrics"]["preference"]["higher_is_better"] = False
-    text = markdown.render(small)
+    text = markdown.render(of(small))
     assert "Preference (logit) ↓" in text
     assert "1.384<br>+0.100 [+0.084, +0.116] ▼" in text
     assert "**1." not in text
@@ -138,7 +139,7 @@ def test_escape(text: str, escaped: str) -> None:
 
 
 def test_hostile_text_in_markdown_is_inert(example: dict[str, Any]) -> None:
-    text = markdown.render(spoil(example))
+    text = markdown.render(of(spoil(example)))
     assert "<script" not in text
     assert "javascript:" not in text
     assert not re.search(r"https?://", text)
@@ -149,7 +150,7 @@ def test_hostile_text_in_markdown_is_inert(example: dict[str, Any]) -> None:
 
 def test_long_report_is_cut_below_the_limit(example: dict[str, Any]) -> None:
     example["notes"] = ["word " * 40] * 1000
-    text = markdown.render(example)
+    text = markdown.render(of(example))
     assert len(text) < 65_000
     assert text.endswith("(Cut here for length; report.html and results.json hold everything.)\n")
 
@@ -159,19 +160,17 @@ def test_long_tables_keep_the_pooled_rows(example: dict[str, Any]) -> None:
         row | {"prompts": f"set-{copy_}"} for copy_ in range(60) for row in example["arms"] if row["prompts"] != "*"
     ]
     example["arms"] = [*many, *(row for row in example["arms"] if row["prompts"] == "*")]
-    text = markdown.render(example)
+    text = markdown.render(of(example))
     assert len(text) < 65_000
     assert "| shapes-sdxl | all sets | npnet |" in text
     assert "## Provenance" in text
 
 
 def test_long_categories_go_first(small: dict[str, Any]) -> None:
-    labels = {key: small["arms"][0][key] for key in ("model", "sampler", "steps", "guidance", "method")}
     small["categories"] = [
-        labels | {"prompts": "drawbench", "category": f"category {number}", "metric": "preference", "n": 9, "mean": 1.0}
-        for number in range(900)
+        part("standard", 1.0, prompts="drawbench", category=f"category {number}", n=9) for number in range(900)
     ]
-    text = markdown.render(small)
+    text = markdown.render(of(small))
     assert len(text) < 65_000
     assert "## Categories\n\n900 rows, left out here for length; see report.html." in text
     assert "category 7" not in text
@@ -179,28 +178,19 @@ def test_long_categories_go_first(small: dict[str, Any]) -> None:
 
 def test_pairs_are_evenly_spaced(small: dict[str, Any]) -> None:
     small["pairs_total"] = 50_000
-    small["pairs"] = [
-        {
-            "prompt": f"prompt {number}",
-            "prompts": "hpd",
-            "index": number,
-            "seed": 0,
-            "images": {"standard": "images/a.png"},
-        }
-        for number in range(111)
-    ]
-    text = markdown.render(small)
+    small["pairs"] = [pair(number, {"standard": "images/a.png"}) for number in range(111)]
+    text = markdown.render(of(small))
     assert [int(found) for found in re.findall(r"\| prompt (\d+) \|", text)] == list(range(0, 111, 10))
     assert "Evenly spaced over all pairs, not picked by looking; 49,988 more in report.html." in text
 
 
 def test_images_of_merged_runs_are_linked_where_they_lie(small: dict[str, Any]) -> None:
-    small["runs"] = [{"path": "../one"}, {"path": "../t wo"}, {"path": "/etc"}, {"path": "javascript:x"}]
-    pair = {"images": dict.fromkeys("abcd", "images/x.png"), "runs": {"a": 0, "b": 1, "c": 2, "d": 3, "e": 9}}
-    links = [markdown.image_path(small, pair, name) for name in "abcd"]
-    assert links == ["../one/images/x.png", "../t%20wo/images/x.png", "", ""]
-    pair = {"images": {"a": "../secret.png", "b": "images/x.png"}, "runs": {"b": 9}}
-    assert [markdown.image_path(small, pair, name) for name in "ab"] == ["", "images/x.png"]
+    small["runs"] = [run("run", path=path) for path in ("../one", "../t wo", "/etc", "javascript:x")]
+    images = dict.fromkeys("abcd", "images/x.png") | {"e": "../secret.png"}
+    small["pairs"] = [pair(0, images, runs={"a": 0, "b": 1, "c": 2, "d": 3, "e": 0})]
+    found = of(small)
+    links = [markdown.image_path(found, found.pairs[0], name) for name in "abcdef"]
+    assert links == ["../one/images/x.png", "../t%20wo/images/x.png", "", "", "", ""], "no image of f"
 
 
 @pytest.mark.parametrize(

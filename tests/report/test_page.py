@@ -17,11 +17,11 @@ from bench import report
 from bench.errors import UserError
 from bench.report import html, markdown
 
-from .samples import HOSTILE, SETTING, Page, spoil
+from .samples import HOSTILE, SETTING, Page, of, pair, part, spoil
 
 
 def test_html_is_well_formed_and_whole(example: dict[str, Any], tmp_path: Path) -> None:
-    page = Page(html.render(example, tmp_path))
+    page = Page(html.render(of(example), tmp_path))
     assert page.open == []
     for method in {row["method"] for row in example["arms"]}:
         assert method in page.text
@@ -33,7 +33,7 @@ def test_html_is_well_formed_and_whole(example: dict[str, Any], tmp_path: Path) 
 
 
 def test_html_asks_for_nothing(example: dict[str, Any], tmp_path: Path) -> None:
-    text = html.render(spoil(example), tmp_path)
+    text = html.render(of(spoil(example)), tmp_path)
     page = Page(text)
     policy = [tag["content"] for tag in page.all("meta") if tag.get("http-equiv") == "Content-Security-Policy"]
     (parts,) = [dict(part.strip().split(" ", 1) for part in str(one).split(";")) for one in policy]
@@ -52,18 +52,18 @@ def test_html_asks_for_nothing(example: dict[str, Any], tmp_path: Path) -> None:
 
 
 def test_plain_example_names_no_address(example: dict[str, Any], tmp_path: Path) -> None:
-    assert not re.search(r"https?://", html.render(example, tmp_path))
+    assert not re.search(r"https?://", html.render(of(example), tmp_path))
 
 
 def test_hostile_text_is_shown_as_text(example: dict[str, Any], tmp_path: Path) -> None:
-    page = Page(html.render(spoil(example), tmp_path))
+    page = Page(html.render(of(spoil(example)), tmp_path))
     assert page.open == []
     assert HOSTILE in page.text
     assert f"standard: {HOSTILE}" in [tag["alt"] for tag in page.all("img")]
 
 
 def test_images_are_embedded_as_they_are(example: dict[str, Any], tmp_path: Path) -> None:
-    sources = [str(tag["src"]) for tag in Page(html.render(example, tmp_path)).all("img")]
+    sources = [str(tag["src"]) for tag in Page(html.render(of(example), tmp_path)).all("img")]
     first = tmp_path / example["pairs"][0]["images"]["standard"]
     assert len(sources) == sum(len(pair["images"]) for pair in example["pairs"])
     assert sources[0] == "data:image/png;base64," + base64.b64encode(first.read_bytes()).decode()
@@ -72,7 +72,7 @@ def test_images_are_embedded_as_they_are(example: dict[str, Any], tmp_path: Path
 def test_large_images_are_reduced(example: dict[str, Any], tmp_path: Path) -> None:
     path = example["pairs"][0]["images"]["standard"]
     Image.effect_noise((1024, 1024), 80).save(tmp_path / path)
-    source = str(Page(html.render(example, tmp_path)).all("img")[0]["src"])
+    source = str(Page(html.render(of(example), tmp_path)).all("img")[0]["src"])
     assert source.startswith("data:image/")
     assert len(source) < 200_000
 
@@ -81,7 +81,7 @@ def test_large_images_are_reduced(example: dict[str, Any], tmp_path: Path) -> No
 def test_broken_image_does_not_break_the_report(example: dict[str, Any], tmp_path: Path, content: bytes | None) -> None:
     file = tmp_path / example["pairs"][0]["images"]["standard"]
     file.unlink() if content is None else file.write_bytes(content)
-    page = Page(html.render(example, tmp_path))
+    page = Page(html.render(of(example), tmp_path))
     assert len(page.all("img")) == sum(len(pair["images"]) for pair in example["pairs"]) - 1
 
 
@@ -91,19 +91,19 @@ def test_link_out_of_the_folder_is_not_followed(example: dict[str, Any], tmp_pat
     Image.new("RGB", (64, 64)).save(tmp_path / "secret.png")
     (folder / "images").mkdir()
     (folder / "images" / "a.png").symlink_to(tmp_path / "secret.png")
-    example["pairs"] = [example["pairs"][0] | {"images": {"standard": "images/a.png"}}]
-    assert Page(html.render(example, folder)).all("img") == []
+    example["pairs"] = [pair(0, {"standard": "images/a.png"})]
+    assert Page(html.render(of(example), folder)).all("img") == []
 
 
 def test_calls_replace_missing_times(small: dict[str, Any], tmp_path: Path) -> None:
-    assert "delta against ms per image" in html.render(small, tmp_path)
+    assert "delta against ms per image" in html.render(of(small), tmp_path)
     small["arms"][0]["cost"]["total_ms"] = None
-    assert "delta against denoiser calls per image" in html.render(small, tmp_path)
+    assert "delta against denoiser calls per image" in html.render(of(small), tmp_path)
 
 
 def test_write_leaves_what_it_says_and_no_scraps(example: dict[str, Any], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="figures are an optional extra")
-    paths = report.write(example, tmp_path)
+    paths = report.write(of(example), tmp_path)
     names = [path.relative_to(tmp_path).as_posix() for path in paths]
     drawn = [
         f"figures/{name}.{kind}" for name in ("win_rates", "quality_cost", "stage_split") for kind in ("png", "svg")
@@ -116,7 +116,7 @@ def test_write_leaves_what_it_says_and_no_scraps(example: dict[str, Any], tmp_pa
 @pytest.mark.parametrize("formats", [["md"], ["html", "tex"], [], ("tex",)])
 def test_formats_are_chosen(example: dict[str, Any], tmp_path: Path, formats: list[str]) -> None:
     folder = tmp_path / "new" / "folder"
-    assert [path.name for path in report.write(example, folder, formats=formats)] == [
+    assert [path.name for path in report.write(of(example), folder, formats=formats)] == [
         f"report.{name}" for name in formats
     ]
     assert {path.name for path in folder.iterdir()} == {f"report.{name}" for name in formats}
@@ -124,21 +124,22 @@ def test_formats_are_chosen(example: dict[str, Any], tmp_path: Path, formats: li
 
 def test_unknown_format_is_the_users_mistake(example: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="unknown report format 'latex'; did you mean 'tex'"):
-        report.write(example, tmp_path, formats=["md", "latex"])
+        report.write(of(example), tmp_path, formats=["md", "latex"])
     with pytest.raises(UserError, match="unknown report format 'pdf'; known: figures, html, md, tex"):
-        report.write(example, tmp_path, formats=["pdf"])
+        report.write(of(example), tmp_path, formats=["pdf"])
     assert not (tmp_path / "report.md").exists()
 
 
-def test_half_a_surrogate_pair_in_a_prompt(example: dict[str, Any], tmp_path: Path) -> None:
-    example["pairs"][0]["prompt"] = example["suite"]["title"] = "half \ud83d a face"
-    for path in report.write(example, tmp_path, formats=["md", "html", "tex"]):
-        path.read_text(encoding="utf-8")
+def test_half_a_surrogate_pair_is_no_text(example: dict[str, Any]) -> None:
+    """UTF-8 cannot hold one, so no record does and no report has to."""
+    example["pairs"][0]["prompt"] = "half \ud83d a face"
+    with pytest.raises(UserError, match=r"results\.json: damaged or edited by hand"):
+        of(example)
 
 
 def test_run_whose_images_were_deleted_still_reports(example: dict[str, Any], tmp_path: Path) -> None:
     folder = tmp_path / "empty"
-    report.write(example, folder, formats=["md", "html", "tex"])
+    report.write(of(example), folder, formats=["md", "html", "tex"])
     page = Page((folder / "report.html").read_text())
     assert page.all("img") == []
     assert "no image" in page.text
@@ -147,32 +148,32 @@ def test_run_whose_images_were_deleted_still_reports(example: dict[str, Any], tm
 
 def test_older_results_still_report(example: dict[str, Any], tmp_path: Path) -> None:
     """Schema 1 had no runs, settings, seeds, categories or ratios."""
+    example["schema"] = 1
     for name in ("runs", "settings", "seeds", "categories", "pairs_total"):
-        example.pop(name, None)
+        del example[name]
     for row in example["arms"]:
-        row["cost"].pop("ratios", None)
-    for pair in example["pairs"]:
+        del row["cost"]["ratios"]
+    for one in example["pairs"]:
         for name in ("setting", "category", "runs"):
-            pair.pop(name, None)
-    page = Page(html.render(example, tmp_path))
+            del one[name]
+    page = Page(html.render(of(example), tmp_path))
     assert "three green triangles" in page.text
-    assert len(markdown.render(example)) > 5000
+    assert len(markdown.render(of(example))) > 5000
 
 
 def test_breakdowns_are_shown_and_long_ones_folded(small: dict[str, Any], tmp_path: Path) -> None:
-    labels = {**SETTING, "method": "npnet", "metric": "preference", "n": 9, "mean": 1.0}
-    small["seeds"] = [labels | {"prompts": "*", "seed": 3}]
-    small["categories"] = [labels | {"prompts": "drawbench", "category": "Colors"}]
-    page = Page(html.render(small, tmp_path))
+    small["seeds"] = [part("npnet", 1.0, seed=3)]
+    small["categories"] = [part("npnet", 1.0, prompts="drawbench", category="Colors")]
+    page = Page(html.render(of(small), tmp_path))
     assert page.open == []
     assert "Seeds" in page.text
     assert len(page.all("details")) == 1, "categories are folded, one seed is not"
 
 
 def test_many_sentences_are_folded_below_the_one(small: dict[str, Any], tmp_path: Path) -> None:
-    assert not Page(html.render(small, tmp_path)).all("details")
+    assert not Page(html.render(of(small), tmp_path)).all("details")
     small["comparisons"] = [row | {"steps": steps} for steps in range(5, 11) for row in small["comparisons"]]
-    page = Page(html.render(small, tmp_path))
+    page = Page(html.render(of(small), tmp_path))
     assert "All 12 comparisons" in page.text
 
 
@@ -181,33 +182,33 @@ def test_figures_beyond_the_limit_are_said(
 ) -> None:
     monkeypatch.setattr(html, "PANELS", 2)
     small["comparisons"] = [row | {"steps": steps} for steps in (5, 6, 7) for row in small["comparisons"]]
-    assert "1 more of these are not drawn; the tables have their numbers." in html.render(small, tmp_path)
+    assert "1 more of these are not drawn; the tables have their numbers." in html.render(of(small), tmp_path)
 
 
 def test_nothing_measured_is_said(small: dict[str, Any], tmp_path: Path) -> None:
     small |= {"arms": [], "comparisons": [], "metrics": {}}
-    assert "- Nothing was compared." in markdown.render(small)
-    assert "Nothing was compared." in Page(html.render(small, tmp_path)).text
+    assert "- Nothing was compared." in markdown.render(of(small))
+    assert "Nothing was compared." in Page(html.render(of(small), tmp_path)).text
 
 
 def test_nulls_everywhere(example: dict[str, Any], tmp_path: Path) -> None:
-    keep = ("n", "n_prompts", "n_expected")
+    """Nothing was measured of what need not be."""
+    kept = ("n", "n_prompts", "n_timed", "from_cache", "add_steps")
 
-    def blank(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: part if key in keep else blank(part) for key, part in value.items()}
-        return (
-            [blank(part) for part in value]
-            if isinstance(value, list)
-            else value
-            if isinstance(value, str | bool)
-            else None
-        )
+    def blank(row: dict[str, Any]) -> dict[str, Any]:
+        known = {name: None for name, value in row.items() if isinstance(value, float | int) and name not in kept}
+        return row | {name: None for name in known if not isinstance(row[name], bool) and name not in SETTING}
 
-    results = example | {key: blank(example[key]) for key in ("comparisons", "tasks", "pairs")}
-    results["arms"] = [row | {"metrics": blank(row["metrics"]), "cost": blank(row["cost"])} for row in example["arms"]]
-    assert "n/a" in markdown.render(results)
-    assert Page(html.render(results, tmp_path)).open == []
+    for row in example["arms"]:
+        row["metrics"] = {name: blank(one) for name, one in row["metrics"].items()}
+        row["cost"] = blank(row["cost"])
+    example["comparisons"] = [blank(row) for row in example["comparisons"]]
+    example["tasks"] = [blank(row) for row in example["tasks"]]
+    for one in example["pairs"]:
+        one["scores"] = {}
+    found = of(example)
+    assert "n/a" in markdown.render(found)
+    assert Page(html.render(found, tmp_path)).open == []
 
 
 def test_report_needs_no_torch() -> None:

@@ -11,7 +11,7 @@ import pytest
 from bench import suite
 from bench.report import latex, markdown, paper
 
-from .samples import arm, comparison
+from .samples import arm, comparison, metric, of
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "baselines" / "paper" / "tables.csv"
@@ -21,7 +21,7 @@ FILE = ROOT / "baselines" / "paper" / "tables.csv"
 def real(small: dict[str, Any]) -> dict[str, Any]:
     """A run of final:T2 on the real things: two prompt sets, three metrics, two methods for the paper's Inversion."""
     names = ("hpsv2", "clipscore", "mps")
-    small["metrics"] = {name: {"title": name, "unit": "", "higher_is_better": True} for name in names}
+    small["metrics"] = {name: metric(name) for name in names}
     small["suite"] |= {"reproduces": "final:T2", "baseline": "standard"}
     place = {"model": "sdxl", "sampler": "ddim", "steps": 50}
     methods = ("standard", "inversion", "inversion_as_released", "npnet", "ours")
@@ -73,7 +73,7 @@ REAL = """\
 
 def test_paper_beside_a_run_of_the_real_things(real: dict[str, Any]) -> None:
     """Values and deltas are the paper's table 2; the delta here is 0.0021 of HPSv2, 0.21 in the paper's unit."""
-    table = paper.paper_table(real)
+    table = paper.paper_table(of(real))
     assert table is not None
     assert markdown.table_lines(table, folded=True)[1] == REAL
     assert table.notes[-2:] == [
@@ -86,16 +86,16 @@ def test_paper_beside_a_run_of_the_real_things(real: dict[str, Any]) -> None:
 def test_steps_choose_among_several_settings(real: dict[str, Any]) -> None:
     other = [row | {"steps": 10, "delta": 0.05} for row in real["comparisons"]]
     real["comparisons"] = [*other, *real["comparisons"]]
-    assert REAL in markdown.render(real)
+    assert REAL in markdown.render(of(real))
     for row in real["comparisons"]:
         row["steps"] = 20
-    assert "here +" not in markdown.render(real), "two settings and neither the paper's: nothing to show beside"
+    assert "here +" not in markdown.render(of(real)), "two settings and neither the paper's: nothing to show beside"
 
 
 def test_incomplete_or_marked_comparisons(real: dict[str, Any]) -> None:
     real["comparisons"][0]["complete"] = False
     real["comparisons"][2]["marked"] = True
-    text = markdown.render(real)
+    text = markdown.render(of(real))
     assert "| Inversion | 28.57<br>+0.09 |" in text
     assert "| NPNet | 28.68<br>+0.20; here +0.21 [-0.04, +0.46] † |" in text
 
@@ -105,9 +105,10 @@ def test_a_twin_is_never_compared(real: dict[str, Any]) -> None:
     names = {"sdxl": "shapes-sdxl", "pick-a-pic": "shapes-pickapic", "hpd_full": "shapes-hpd"}
     for row in [*real["arms"], *real["comparisons"]]:
         row["model"], row["prompts"] = names[row["model"]], names[row["prompts"]]
+    for row in real["comparisons"]:
         row["metric"] = "shapes-preference"
-    real["metrics"] = {"shapes-preference": {"title": "Preference", "unit": "utility", "twin_of": ["hpsv2"]}}
-    table = paper.paper_table(real)
+    real["metrics"] = {"shapes-preference": metric("Preference", "utility", twin_of=["hpsv2"])}
+    table = paper.paper_table(of(real))
     assert table is not None
     assert table.title == "The paper's numbers, for the real models"
     text = "\n".join(markdown.table_lines(table, folded=True))
@@ -120,31 +121,31 @@ def test_a_twin_is_never_compared(real: dict[str, Any]) -> None:
 def test_unknown_names_are_left_out(real: dict[str, Any]) -> None:
     for row in real["arms"]:
         row["model"] = "my-model"
-    assert paper.paper_table(real) is None
-    assert "The paper's numbers" not in markdown.render(real)
-    assert "The paper's numbers" not in latex.render(real)
+    assert paper.paper_table(of(real)) is None
+    assert "The paper's numbers" not in markdown.render(of(real))
+    assert "The paper's numbers" not in latex.render(of(real))
 
 
 def test_stand_ins_that_are_not_installed_here_are_left_out(real: dict[str, Any]) -> None:
     real["suite"]["twin"] = True
     for row in real["arms"]:
         row["model"] = "shapes-of-someone-else"
-    assert paper.paper_table(real) is None
+    assert paper.paper_table(of(real)) is None
 
 
 def test_a_suite_that_reproduces_nothing_has_no_such_table(real: dict[str, Any]) -> None:
-    del real["suite"]["reproduces"]
-    assert paper.paper_table(real) is None
+    real["suite"]["reproduces"] = None
+    assert paper.paper_table(of(real)) is None
 
 
 def test_another_baseline_is_not_the_papers(real: dict[str, Any]) -> None:
     real["suite"]["baseline"] = "ours"
-    assert paper.paper_table(real) is None
+    assert paper.paper_table(of(real)) is None
 
 
 def test_settings_of_a_table_are_told_apart(real: dict[str, Any]) -> None:
     real["suite"]["reproduces"] = "anon:T12"
-    table = paper.paper_table(real)
+    table = paper.paper_table(of(real))
     assert table is not None
     text = "\n".join(markdown.table_lines(table, folded=True))
     assert "| SDXL | anon:T12, DDIM, 50 steps, 30k pairs (3W) | Pick-a-Pic | NPNet |" in text

@@ -18,7 +18,7 @@ from bench import report
 from bench.errors import UserError
 from bench.report import figures, html, panels, plots
 
-from .samples import HOSTILE, Page, spoil
+from .samples import HOSTILE, Page, of, spoil
 
 pytest.importorskip("matplotlib", reason="figures are an optional extra")
 
@@ -32,7 +32,7 @@ def stepped(small: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_files_are_there_and_open(stepped: dict[str, Any], tmp_path: Path) -> None:
-    written = plots.write(stepped, tmp_path / "figures")
+    written = plots.write(of(stepped), tmp_path / "figures")
     names = ("win_rates", "quality_cost", "step_curves", "stage_split")
     assert [path.name for path in written] == [f"{name}.{kind}" for name in names for kind in ("png", "svg")]
     for path in written:
@@ -45,32 +45,32 @@ def test_files_are_there_and_open(stepped: dict[str, Any], tmp_path: Path) -> No
 
 
 def test_same_results_give_the_same_bytes(stepped: dict[str, Any], tmp_path: Path) -> None:
-    first = [path.read_bytes() for path in plots.write(stepped, tmp_path / "a")]
-    again = [path.read_bytes() for path in plots.write(stepped, tmp_path / "b")]
+    first = [path.read_bytes() for path in plots.write(of(stepped), tmp_path / "a")]
+    again = [path.read_bytes() for path in plots.write(of(stepped), tmp_path / "b")]
     assert first == again
     assert not any(b"matplotlib" in data.lower()[:3000] and b"dc:date" in data for data in first)
 
 
 def test_figures_without_data_are_taken_away(stepped: dict[str, Any], small: dict[str, Any], tmp_path: Path) -> None:
-    plots.write(stepped, tmp_path)
+    plots.write(of(stepped), tmp_path)
     one = copy.deepcopy(stepped)
     for part in ("arms", "comparisons"):
         one[part] = [row for row in one[part] if row["steps"] == 25]
-    plots.write(one, tmp_path)
+    plots.write(of(one), tmp_path)
     assert sorted({path.stem for path in tmp_path.iterdir()}) == ["quality_cost", "stage_split", "win_rates"]
 
 
 def test_nothing_measured_draws_nothing(small: dict[str, Any], tmp_path: Path) -> None:
     small |= {"arms": [], "comparisons": [], "metrics": {}}
-    assert plots.write(small, tmp_path / "figures") == []
+    assert plots.write(of(small), tmp_path / "figures") == []
     assert not (tmp_path / "figures").exists()
 
 
-@pytest.mark.parametrize("name", [HOSTILE, r"$\frac{$", "_hidden_", "名前 😀 \u202e", "a\x00b\ud800", "x" * 500, ""])
+@pytest.mark.parametrize("name", [HOSTILE, r"$\frac{$", "_hidden_", "名前 😀 \u202e", "a\x00b", "x" * 500, ""])
 def test_names_are_shown_and_not_obeyed(example: dict[str, Any], tmp_path: Path, name: str) -> None:
     for row in [*example["arms"], *example["comparisons"]]:
         row["method"] = name if row["method"] == "npnet" else row["method"]
-    written = plots.write(example, tmp_path)
+    written = plots.write(of(example), tmp_path)
     assert {path.name for path in written} == {
         f"{stem}.{kind}" for stem in ("win_rates", "quality_cost", "stage_split") for kind in ("png", "svg")
     }, "no name of others is a file name"
@@ -83,11 +83,11 @@ def test_missing_library_is_one_line_and_the_rest_is_written(
     small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(plots, "available", lambda: False)
-    written = report.write(small, tmp_path)
+    written = report.write(of(small), tmp_path)
     assert [path.name for path in written] == ["report.md", "report.html", "report.tex"]
     assert capsys.readouterr().err == f"note: {plots.MISSING_LIBRARY}\n"
     with pytest.raises(UserError, match="matplotlib is not installed"):
-        report.write(small, tmp_path, formats=["figures"])
+        report.write(of(small), tmp_path, formats=["figures"])
 
 
 def test_matplotlib_is_loaded_for_figures_only() -> None:
@@ -97,7 +97,7 @@ def test_matplotlib_is_loaded_for_figures_only() -> None:
 
 
 def test_page_and_files_have_the_same_colours_and_shapes(small: dict[str, Any], tmp_path: Path) -> None:
-    style = html.render(small, tmp_path).split("@media", 1)[0]  # the light page; the dark one brightens some
+    style = html.render(of(small), tmp_path).split("@media", 1)[0]  # the light page; the dark one brightens some
     for index, colour in enumerate(plots.COLOURS):
         assert f"--m{index}: {colour};" in style
     for index, colour in enumerate(plots.STAGE_COLOURS):
@@ -118,7 +118,7 @@ def test_neighbours_differ_in_colour_and_in_shape() -> None:
 def test_step_curves(stepped: dict[str, Any]) -> None:
     for row in stepped["comparisons"]:
         row |= {"delta": 1 / row["steps"], "low": 0.0, "high": 2 / row["steps"]}
-    delta, mean = panels.step_panels(stepped)
+    delta, mean = panels.step_panels(of(stepped))
     assert (delta.title, delta.axis, delta.delta) == ("Preference", "paired delta (logit)", True)
     assert [(line.method, line.index) for line in delta.lines] == [("inversion", 1), ("npnet", 2)]
     assert delta.lines[1].points == ((10.0, 0.1, 0.0, 0.2), (25.0, 0.04, 0.0, 0.08), (50.0, 0.02, 0.0, 0.04))
@@ -129,18 +129,21 @@ def test_step_curves(stepped: dict[str, Any]) -> None:
 
 
 def test_one_number_of_steps_makes_no_curve(small: dict[str, Any]) -> None:
-    assert panels.step_panels(small) == []
+    assert panels.step_panels(of(small)) == []
 
 
 def test_incomplete_arms_are_not_drawn(stepped: dict[str, Any]) -> None:
     for row in [*stepped["arms"], *stepped["comparisons"]]:
         row["complete"] = row["method"] != "npnet" and row["complete"]
-    assert {line.method for panel in panels.step_panels(stepped) for line in panel.lines} == {"standard", "inversion"}
-    assert all(bar.method == "inversion" for panel in panels.win_panels(stepped) for bar in panel.bars)
+    assert {line.method for panel in panels.step_panels(of(stepped)) for line in panel.lines} == {
+        "standard",
+        "inversion",
+    }
+    assert all(bar.method == "inversion" for panel in panels.win_panels(of(stepped)) for bar in panel.bars)
 
 
 def test_stage_split(small: dict[str, Any]) -> None:
-    (panel,) = panels.stage_panels(small)
+    (panel,) = panels.stage_panels(of(small))
     assert panel.splits[0].stages == (6.4, 38.6, 486.0, 9.0, 0.0)
     assert panel.splits[0].total == pytest.approx(540.0)
     assert panel.splits[0].peak == 612
@@ -152,11 +155,11 @@ def test_stage_split(small: dict[str, Any]) -> None:
 def test_images_that_were_never_timed_have_no_split(small: dict[str, Any]) -> None:
     for row in small["arms"]:
         row["cost"] |= dict.fromkeys(("encode_ms", "noise_ms", "sampling_ms", "decode_ms", "total_ms", "peak_bytes"))
-    assert panels.stage_panels(small) == []
+    assert panels.stage_panels(of(small)) == []
 
 
 def test_titles_say_only_what_differs(stepped: dict[str, Any]) -> None:
-    assert [panel.title for panel in panels.win_panels(stepped)] == [
+    assert [panel.title for panel in panels.win_panels(of(stepped))] == [
         "Preference, 10 steps", "Preference, 25 steps", "Preference, 50 steps",
     ]  # fmt: skip
 
@@ -174,7 +177,7 @@ def test_marks_of_equal_cost_do_not_hide_one_another() -> None:
 
 def test_drawings_escape_names(example: dict[str, Any]) -> None:
     spoilt = spoil(example)
-    drawn = [figures.win_bars(panel) for panel in panels.win_panels(spoilt)]
-    drawn += [figures.stage_split(panel) + figures.memory(panel) for panel in panels.stage_panels(spoilt)]
+    drawn = [figures.win_bars(panel) for panel in panels.win_panels(of(spoilt))]
+    drawn += [figures.stage_split(panel) + figures.memory(panel) for panel in panels.stage_panels(of(spoilt))]
     for drawing in drawn:
         assert {tag for tag, _ in Page(drawing).tags} <= {"svg", "text", "line", "rect"}
