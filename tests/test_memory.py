@@ -229,7 +229,7 @@ def test_what_a_method_holds_is_its_own_and_the_same_arm_has_the_same_twice(meas
 
 def test_a_method_that_fails_costs_its_own_measurement_only(measured: tuple[Path, Done]) -> None:
     home, done = measured
-    assert kept(home)["broken"].reason == "RuntimeError: it broke (some_methods.py:13 of some_methods.py)"
+    assert kept(home)["broken"].reason == "RuntimeError: it broke (some_methods.py:13)"
     assert done.code == 3
     assert "failed: the memory of broken was not measured: RuntimeError: it broke" in done.err
     assert "memory: 4/4 arms" in done.err
