@@ -16,6 +16,7 @@ from bench import gate, registry
 from bench.errors import BenchError, NotComparable, UserError
 from bench.gate import Frozen, Samples
 from bench.metrics.base import MetricEntry
+from bench.records import Results
 from bench.results import compute
 
 CASE = CASES[0]
@@ -39,7 +40,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 def frozen_of(world: World, scores: Scores) -> Frozen:
-    return Frozen.model_validate(gate.freeze(*world.run(scores)))
+    return gate.freeze(*world.run(scores))
 
 
 def outcomes(judged: gate.Judgement) -> dict[tuple[str, str], str]:
@@ -133,9 +134,9 @@ def test_two_sided_and_shown(world: World) -> None:
 
 def test_lower_is_better_turns_the_sign(tmp_path: Path) -> None:
     frozen, results, samples = twice(tmp_path, drawn(0), drawn(0, both=0.5))
-    content = frozen.model_dump(by_alias=True)
-    content["metrics"][METRIC]["higher_is_better"] = False
-    judged = gate.against_baseline(results, Frozen.model_validate(content), samples)
+    held = frozen.metrics[METRIC].model_copy(update={"higher_is_better": False})
+    turned = frozen.model_copy(update={"metrics": {METRIC: held}})
+    judged = gate.against_baseline(results, turned, samples)
     assert outcomes(judged)["method", "change"] == "failed"
     assert "-0.5 " in judged.verdicts[0].sentence
     assert "(sign turned: lower is better)" in judged.verdicts[0].sentence
@@ -156,12 +157,12 @@ def test_a_tolerance_is_a_number(text: str) -> None:
 
 
 def test_a_baseline_keeps_to_its_schema_and_comes_back_as_written(world: World, tmp_path: Path) -> None:
-    content = gate.freeze(*world.run(drawn(0)))
-    path = tmp_path / "frozen.json"
-    path.write_text(gate.dump(content))
+    frozen = gate.freeze(*world.run(drawn(0)))
+    content, path = frozen.document(), tmp_path / "frozen.json"
+    path.write_text(gate.dump(frozen))
     assert json.loads(path.read_text()) == content
     jsonschema.Draft202012Validator(SCHEMA).validate(json.loads(path.read_text()))
-    assert gate.load(path).model_dump(by_alias=True) == content
+    assert gate.load(path) == frozen
     del content["arms"][0]["jobs"]
     with pytest.raises(jsonschema.ValidationError, match="'jobs' is a required property"):
         jsonschema.Draft202012Validator(SCHEMA).validate(content)
@@ -172,12 +173,14 @@ def test_scores_are_in_the_order_of_set_index_and_seed_with_six_digits(tmp_path:
     case = Case("", 3, (1, 2), CASE.draw)
     scores = {"standard": np.arange(4) / 3, "method": np.full(4, 1e-9)}
     ledger = write_run(tmp_path, case, scores)
-    content = gate.freeze(compute(ledger).document(), Samples.read(ledger))
-    assert content["pairs"]["captions"]["n"] == 4
-    assert content["arms"][0]["scores"][METRIC] == [0.0, 0.333333, 0.666667, 1.0]
-    assert content["arms"][1]["scores"][METRIC] == [1e-9] * 4
-    assert [arm["method"] for arm in content["arms"]] == ["standard", "method"]
-    assert "caption" not in json.dumps(content["pairs"]).replace("captions", ""), "prompts are kept as a digest"
+    frozen = gate.freeze(compute(ledger), Samples.read(ledger))
+    assert frozen.pairs["captions"].n == 4
+    assert frozen.arms[0].scores[METRIC] == (0.0, 0.333333, 0.666667, 1.0)
+    assert frozen.arms[1].scores[METRIC] == (1e-9,) * 4
+    assert [arm.method for arm in frozen.arms] == ["standard", "method"]
+    assert "caption" not in json.dumps(frozen.document()["pairs"]).replace("captions", ""), (
+        "prompts are kept as a digest"
+    )
 
 
 def test_freezing_twice_writes_the_same_bytes(world: World) -> None:
@@ -196,11 +199,11 @@ def test_an_unfinished_run_is_not_frozen(tmp_path: Path) -> None:
     with ledger.transaction():
         ledger.db.execute("DELETE FROM images WHERE job_id = 'method-7-0'")
     with pytest.raises(NotComparable, match="nothing to freeze: method has 99 of 100 images"):
-        gate.freeze(compute(ledger).document(), Samples.read(ledger))
+        gate.freeze(compute(ledger), Samples.read(ledger))
     with ledger.transaction():
         ledger.db.execute("DELETE FROM images")
     with pytest.raises(NotComparable, match="nothing to freeze: the run has no images yet"):
-        gate.freeze(compute(ledger).document(), Samples.read(ledger))
+        gate.freeze(compute(ledger), Samples.read(ledger))
 
 
 # What is refused -----------------------------------------------------------------------------------------------------
@@ -208,14 +211,14 @@ def test_an_unfinished_run_is_not_frozen(tmp_path: Path) -> None:
 
 def twice(
     folder: Path, old: Scores, new: Scores, harm: Callable[[Any], object] = lambda ledger: None
-) -> tuple[Frozen, dict[str, Any], Samples]:
+) -> tuple[Frozen, Results, Samples]:
     """A frozen run, and another one whose ledger was changed."""
     register()
     first, second = (write_run(folder / name, CASE, scores) for name, scores in (("old", old), ("new", new)))
-    frozen = Frozen.model_validate(gate.freeze(compute(first).document(), Samples.read(first)))
+    frozen = gate.freeze(compute(first), Samples.read(first))
     with second.transaction():
         harm(second)
-    return frozen, compute(second).document(), Samples.read(second)
+    return frozen, compute(second), Samples.read(second)
 
 
 def test_a_missing_score_is_not_comparable(tmp_path: Path) -> None:
@@ -265,14 +268,15 @@ def test_another_protocol_says_what_differs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("field", "value"), [("name", "table3"), ("baseline", "method")])
 def test_another_suite_is_not_comparable(tmp_path: Path, field: str, value: str) -> None:
     frozen, results, samples = twice(tmp_path, drawn(0), drawn(0))
-    results["suite"][field] = value
+    results = results.model_copy(update={"suite": results.suite.model_copy(update={field: value})})
     with pytest.raises(NotComparable, match="if that was meant, freeze the baseline again"):
         gate.against_baseline(results, frozen, samples)
 
 
 def test_another_scorer_is_not_comparable_and_never_a_pass(tmp_path: Path) -> None:
     frozen, results, samples = twice(tmp_path, drawn(0), drawn(0))
-    results["metrics"][METRIC]["digest"] = "simulated-2"
+    metric = results.metrics[METRIC].model_copy(update={"digest": "simulated-2"})
+    results = results.model_copy(update={"metrics": {METRIC: metric}})
     judged = gate.against_baseline(results, frozen, samples)
     (verdict,) = judged.verdicts
     assert verdict.outcome == "not comparable"
@@ -303,7 +307,8 @@ def test_new_weights_and_versions_are_said_and_compared(tmp_path: Path) -> None:
         "versions have changed: noisebench 0 -> 9",
         "frozen on a CPU, this run on a GPU",
     ]
-    results["run"]["provenance"]["weights"] = {}
+    made = results.run.provenance.model_copy(update={"weights": {}})
+    results = results.model_copy(update={"run": results.run.model_copy(update={"provenance": made})})
     assert gate.against_baseline(results, frozen, samples).notes[0] == (
         "images made anew since the baseline was frozen (other code, parameter, checkpoint or version): method"
     )
@@ -319,9 +324,9 @@ def test_votes_of_people_are_not_frozen(tmp_path: Path) -> None:
         entry: MetricEntry = registry.get("metrics", METRIC)
         patch.setitem(registry._plugins["metrics"], METRIC, MetricEntry(
             METRIC, entry.title, entry.unit, None, entry.identify, partial=True))  # fmt: skip
-        content = gate.freeze(compute(ledger).document(), Samples.read(ledger))
-    assert content["metrics"] == {}
-    assert all(arm["scores"] == {} for arm in content["arms"])
+        frozen = gate.freeze(compute(ledger), Samples.read(ledger))
+    assert frozen.metrics == {}
+    assert all(arm.scores == {} for arm in frozen.arms)
 
 
 # Files ---------------------------------------------------------------------------------------------------------------
@@ -336,10 +341,47 @@ def harmed(content: dict[str, Any], *path: Any, value: Any) -> str:
     return json.dumps(content)
 
 
+OLD = Path(__file__).parent / "data" / "baselines"
+"""Baselines as each version wrote them, cut to two methods and three pairs: of schema 1, of 2 with its first fields,
+and of 2 as it is."""
+
+
+@pytest.mark.parametrize("name", ["version_2_first.json", "version_2.json"])
+def test_a_baseline_of_every_version_with_scores_opens_with_its_numbers(name: str, tmp_path: Path) -> None:
+    frozen, old = gate.load(OLD / name), json.loads((OLD / name).read_text())
+    for arm, before in zip(frozen.arms, old["arms"], strict=True):
+        assert {metric: list(values) for metric, values in arm.scores.items()} == before["scores"]
+        assert {metric: one.mean for metric, one in arm.metrics.items()} == {
+            metric: one["mean"] for metric, one in before["metrics"].items()
+        }
+        assert (arm.jobs, arm.cost.sampling_ms) == (before["jobs"], before["cost"]["sampling_ms"])
+    assert [row.delta for row in frozen.comparisons] == [row["delta"] for row in old["comparisons"]]
+    (tmp_path / name).write_text(gate.dump(frozen))
+    assert gate.load(tmp_path / name) == frozen
+
+
+def test_the_first_baselines_of_version_2_lack_what_it_gained_since() -> None:
+    frozen = gate.load(OLD / "version_2_first.json")
+    assert frozen.tolerance == {}
+    assert {metric.kind for metric in frozen.metrics.values()} == {"image"}
+    assert {pairs.keys for pairs in frozen.pairs.values()} == {None}
+    assert {(arm.images, arm.cost.select_ms) for arm in frozen.arms} == {(None, None)}
+
+
+def test_a_baseline_of_version_1_has_no_scores_and_that_is_said() -> None:
+    with pytest.raises(NotComparable, match=r"an older baseline \(schema 1\) without scores of each sample; freeze it"):
+        gate.load(OLD / "version_1.json")
+
+
+def test_committed_baselines_are_read_and_written_byte_for_byte() -> None:
+    for file in (Path(gate.__file__).parents[2] / "baselines").glob("*.json"):
+        assert gate.dump(gate.load(file)) == file.read_text()
+
+
 @pytest.mark.parametrize(
     ("change", "kind", "said"),
     [
-        (lambda c: gate.dump(c)[:2000], UserError, "not a readable baseline"),
+        (lambda c: json.dumps(c)[:2000], UserError, "not a readable baseline"),
         (lambda c: "", UserError, "not a readable baseline"),
         (lambda c: "\x00\xff", UserError, "not a readable baseline"),
         (lambda c: "[" * 100_000, UserError, "not a readable baseline"),
@@ -364,7 +406,7 @@ def test_a_file_that_is_no_baseline_is_one_clear_line(
     world: World, tmp_path: Path, change: Callable[[dict[str, Any]], str], kind: type[BenchError], said: str
 ) -> None:
     path = tmp_path / "frozen.json"
-    path.write_text(change(gate.freeze(*world.run(drawn(0)))), encoding="latin-1")
+    path.write_text(change(gate.freeze(*world.run(drawn(0))).document()), encoding="latin-1")
     with pytest.raises(kind, match=said) as raised:
         gate.load(path)
     assert str(raised.value).startswith(str(path))

@@ -97,7 +97,7 @@ def _repaint(ledger: Any) -> None:
 
 
 def test_a_baseline_from_before_has_no_digests_and_is_read(world: World, tmp_path: Path) -> None:
-    content = frozen_of(world, drawn(0)).model_dump(by_alias=True)
+    content = frozen_of(world, drawn(0)).document()
     del content["tolerance"]
     for arm in content["arms"]:
         del arm["images"]
@@ -115,7 +115,9 @@ def test_a_baseline_from_before_has_no_digests_and_is_read(world: World, tmp_pat
 
 def test_other_code_of_a_scorer_is_compared_and_said(tmp_path: Path) -> None:
     frozen, results, samples = twice(tmp_path, drawn(0), drawn(0))
-    results["metrics"][METRIC]["digest"] += "+code:0123456789abcdef"
+    held = results.metrics[METRIC]
+    other = held.model_copy(update={"digest": f"{held.digest}+code:0123456789abcdef"})
+    results = results.model_copy(update={"metrics": {METRIC: other}})
     judged = gate.against_baseline(results, frozen, samples)
     assert set(outcomes(judged).values()) == {"passed"}
     assert f"the code of the scorer of {METRIC} has changed: what it gives now is compared" in judged.notes
@@ -166,7 +168,7 @@ def test_a_method_that_was_added_or_taken_out_is_listed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["image", "pair", "set"])
 def test_no_delta_is_compared_to_a_baseline_method_of_other_parameters(tmp_path: Path, kind: str) -> None:
     frozen, results, samples = twice(tmp_path, drawn(0), drawn(0))
-    content = frozen.model_dump(by_alias=True)
+    content = frozen.document()
     content["suite"]["id"], content["protocol"]["limit"] = "0123456789", 7
     content["metrics"][METRIC]["kind"] = kind
     (standard,) = (one for one in content["protocol"]["methods"] if one["label"] == "standard")
@@ -196,7 +198,7 @@ def test_a_relative_tolerance_is_of_the_frozen_mean(world: World) -> None:
 def test_a_baseline_s_own_tolerance_holds_unless_the_command_has_another(world: World) -> None:
     old, new = drawn(0), drawn(0, both=-0.5)
     results, samples = world.run(old)
-    frozen = Frozen.model_validate(gate.freeze(results, samples, {METRIC: "0.6"}))
+    frozen = gate.freeze(results, samples, {METRIC: "0.6"})
     results, samples = world.run(new)
     assert outcomes(gate.against_baseline(results, frozen, samples))["method", "change"] == "passed"
     again = gate.against_baseline(results, frozen, samples, tolerance=gate.tolerances([f"{METRIC}=0.1"]))
@@ -204,7 +206,7 @@ def test_a_baseline_s_own_tolerance_holds_unless_the_command_has_another(world: 
 
 
 def test_a_command_s_tolerance_for_all_metrics_stands_before_the_baseline_s_own(world: World) -> None:
-    frozen = Frozen.model_validate(gate.freeze(*world.run(drawn(0)), {METRIC: "0.6"}))
+    frozen = gate.freeze(*world.run(drawn(0)), {METRIC: "0.6"})
     results, samples = world.run(drawn(0, both=-0.5))
     for given in (0, gate.tolerances(["0"])):
         judged = gate.against_baseline(results, frozen, samples, tolerance=given)

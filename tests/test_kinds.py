@@ -303,7 +303,7 @@ def test_a_report_has_the_win_rate_of_pairs_and_the_value_of_sets(tmp_path: Path
 
 
 def verdicts_of(ledger: Ledger, *rules: Gate) -> list[gate.Verdict]:
-    return gate.check(results.compute(ledger).document(), rules, gate.Samples.read(ledger))
+    return gate.check(results.compute(ledger), rules, gate.Samples.read(ledger))
 
 
 def test_gates_know_what_a_pair_and_a_set_have(tmp_path: Path) -> None:
@@ -343,13 +343,11 @@ def test_a_frozen_run_pairs_preferences_and_sets_values_beside_each_other(tmp_pa
         )
 
     def against(now: Ledger, then: dict[str, Any]) -> dict[tuple[str, str, str], gate.Verdict]:
-        found = gate.against_baseline(
-            results.compute(now).document(), gate.Frozen.model_validate(then), gate.Samples.read(now)
-        )
+        found = gate.against_baseline(results.compute(now), gate.Frozen.model_validate(then), gate.Samples.read(now))
         return {(v.method, str(v.metric), str(v.quantity)): v for v in found.verdicts}
 
     old = ran("old", 0.0, 0.0)
-    frozen = json.loads(gate.dump(gate.freeze(results.compute(old).document(), gate.Samples.read(old))))
+    frozen = json.loads(gate.dump(gate.freeze(results.compute(old), gate.Samples.read(old))))
     same = against(old, frozen)
     assert {key: (v.outcome, v.estimate) for key, v in same.items()} == dict.fromkeys(
         [
@@ -375,9 +373,9 @@ def test_a_frozen_run_pairs_preferences_and_sets_values_beside_each_other(tmp_pa
 
 def test_a_baseline_from_before_kinds_is_one_of_images(tmp_path: Path) -> None:
     ledger = write_ledger(tmp_path, lambda *_: 1.0)
-    content = gate.freeze(results.compute(ledger).document(), gate.Samples.read(ledger))
+    content = gate.freeze(results.compute(ledger), gate.Samples.read(ledger)).document()
     assert content["metrics"]["shapes-preference"].pop("kind") == "image"
-    (tmp_path / "old.json").write_text(gate.dump(content))
+    (tmp_path / "old.json").write_text(json.dumps(content))
     assert gate.load(tmp_path / "old.json").metrics["shapes-preference"].kind == "image"
 
 

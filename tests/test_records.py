@@ -13,8 +13,8 @@ from pydantic import BaseModel, ValidationError
 
 from bench import provenance, records
 from bench.errors import UserError
+from bench.records import baseline, baseline_upgrades, load, two_runs, upgrades
 from bench.records import json_schema as schemas
-from bench.records import load, upgrades
 from bench.resuming import Kept
 from bench.store import Ledger
 
@@ -82,10 +82,14 @@ def test_committed_results_are_read_and_written_byte_for_byte(file: Path) -> Non
 def test_a_changed_format_has_a_new_version_and_an_upgrade() -> None:
     assert schemas.digest() == upgrades.FORMATS[records.SCHEMA], "the format changed: see bench/records/upgrades.py"
     assert sorted(upgrades.UPDATES) == list(range(2, records.SCHEMA + 1))
+    said = "the format changed: see bench/records/baseline_upgrades.py"
+    assert schemas.digest(baseline.Frozen) == baseline_upgrades.FORMATS[baseline_upgrades.SCHEMA], said
+    assert schemas.digest(two_runs.TwoRuns) == two_runs.FORMATS[two_runs.SCHEMA], "the format changed: a new SCHEMA"
 
 
-def test_the_committed_schema_is_that_of_the_records() -> None:
-    assert schemas.FILE.read_text() == schemas.text(), "run `python -m bench.records`"
+@pytest.mark.parametrize("file", schemas.FILES, ids=lambda file: file.name)
+def test_the_committed_schemas_are_those_of_the_records(file: Path) -> None:
+    assert file.read_text() == schemas.text(schemas.FILES[file]), "run `python -m bench.records`"
 
 
 def test_words_may_change_within_a_version_and_names_may_not(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +98,7 @@ def test_words_may_change_within_a_version_and_names_may_not(monkeypatch: pytest
     def changed(edit: Callable[[dict[str, Any]], Any]) -> str:
         found = json.loads(json.dumps(whole))
         edit(found["$defs"]["MetricRow"]["properties"])
-        monkeypatch.setattr(schemas, "schema", lambda: found)
+        monkeypatch.setattr(schemas, "schema", lambda of: found)
         return schemas.digest()
 
     assert changed(lambda fields: fields["title"].update(description="another")) == digest
@@ -159,7 +163,9 @@ def test_a_file_that_is_not_there_gets_one_line(tmp_path: Path) -> None:
 
 
 def kinds() -> list[type[BaseModel]]:
-    return [one for name in records.__all__ if isinstance(one := getattr(records, name), type)]
+    listed = [one for name in records.__all__ if isinstance(one := getattr(records, name), type)]
+    own = [one for module in (baseline, two_runs) for one in vars(module).values() if isinstance(one, type)]
+    return [*listed, *(one for one in own if issubclass(one, records.Record))]
 
 
 def test_every_field_of_every_record_is_described() -> None:

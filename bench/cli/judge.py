@@ -1,4 +1,4 @@
-"""Commands that decide: `gate` and `baseline`."""
+"""The command that decides: `gate`."""
 
 from __future__ import annotations
 
@@ -15,28 +15,16 @@ from bench.cli.program import Add, code_of, say
 
 if TYPE_CHECKING:
     from bench.gate import Judgement, Tolerance
-    from bench.gate.verdicts import Results
+    from bench.records import Results
     from bench.suite import Suite
 
 
 def add_to(add: Add) -> None:
-    """Add this file's commands to the program."""
+    """Add this file's command to the program."""
     gate = add("gate", cmd_gate, "check a run against its suite's gates and a frozen baseline")
     gate.add_argument("run", type=Path)
     gate.add_argument("--baseline", type=Path, help="a file written by `baseline freeze`")
     gate_options(gate)
-
-    baseline = add("baseline", cmd_baseline, "freeze a run's results for later gates; show or compare what was frozen")
-    baseline.add_argument("action", choices=["freeze", "show", "compare"])
-    baseline.add_argument("paths", type=Path, nargs="+", metavar="PATH",
-                          help="freeze RUN, show FILE, or compare FILE FILE")  # fmt: skip
-    baseline.add_argument(
-        "--out", type=Path, help="freeze: the file to write (default: baselines/NAME.json, named after the suite)"
-    )
-    baseline.add_argument(
-        "--tolerance", action="append", default=[], metavar="[METRIC=]VALUE",
-        help="freeze: how far scores of later runs may fall below these, as `gate --tolerance`",
-    )  # fmt: skip
 
 
 def gate_options(parser: argparse.ArgumentParser) -> None:
@@ -204,7 +192,7 @@ def _gate(options: argparse.Namespace) -> tuple[Judgement, Results]:
     if not suite.gates and not options.baseline:
         raise NotComparable(f"{options.run}: its suite has no gates; add some, or give --baseline FILE")
     _compared_by(options)
-    results = compute(ledger).document()
+    results = compute(ledger)
     ledger.close()
     gates = bool(suite.gates)
     judged = verdicts_of(results, suite, suite_gates=gates, baseline=options.baseline, run=options.run, options=options)
@@ -248,14 +236,15 @@ def _write_all(*files: tuple[Path | None, str]) -> None:
     failed: list[UserError] = []
     for path, text in files:
         try:
-            _write(path, text)
+            write_file(path, text)
         except UserError as error:
             failed.append(error)
     if failed:
         raise failed[0]
 
 
-def _write(path: Path | None, text: str) -> None:
+def write_file(path: Path | None, text: str) -> None:
+    """Write a file and the folders above it; nothing without a path. UserError where it cannot be written."""
     from bench.errors import UserError
     from bench.store import write_atomically
 
@@ -278,37 +267,3 @@ def _summarise(text: str) -> None:
             summary.write(text + "\n")
     except OSError as error:
         print(f"note: GITHUB_STEP_SUMMARY ({page}) cannot be written: {error.strerror or error}", file=sys.stderr)
-
-
-def cmd_baseline(options: argparse.Namespace) -> int:
-    from bench import gate
-    from bench.errors import UserError
-    from bench.results import compute
-    from bench.store import Ledger
-
-    many = 2 if options.action == "compare" else 1
-    if len(options.paths) != many:
-        raise UserError(f"baseline {options.action}: expected {many} path{'s' * (many > 1)}, got {len(options.paths)}")
-    if options.action != "freeze":
-        if options.out or options.tolerance:
-            raise UserError(f"baseline {options.action}: --out and --tolerance are of `baseline freeze`")
-        frozen = [gate.load(path) for path in options.paths]
-        say(gate.compare(*frozen) if options.action == "compare" else gate.show(*frozen))
-        return 0
-    gate.tolerances(options.tolerance)
-    tolerance = {text.rpartition("=")[0]: text.rpartition("=")[2] for text in options.tolerance}
-    ledger = Ledger(options.paths[0], read_only=True)
-    content = gate.freeze(compute(ledger).document(), gate.Samples.read(ledger), tolerance)
-    ledger.close()
-    gate.check_tolerances(gate.Frozen.model_validate(content), {})
-    suite = content["suite"]
-    name = f"{suite['name']}_twin" if suite["twin"] else suite["name"]
-    out = options.out or Path("baselines") / f"{name}.json"
-    text = gate.dump(content)
-    _write(out, text)
-    arms, metrics = len(content["arms"]), len(content["metrics"])
-    pairs = sum(one["n"] for one in content["pairs"].values())
-    size = len(text.encode()) / 1000
-    print(f"wrote {out}: {arms} arms x {metrics} metrics x {pairs} pairs of suite {suite['name']} ({suite['id']}), "
-          f"{size:.0f} kB")  # fmt: skip
-    return 0

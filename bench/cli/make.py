@@ -112,7 +112,7 @@ def cmd_run(options: argparse.Namespace) -> int:
         done = _run(options, suite)
         _tell_run(done, options)
         judged = _judged(done, suite, options)
-    return tell(judged, done.results.document(), options)
+    return tell(judged, done.results, options)
 
 
 def _run(options: argparse.Namespace, suite: Suite) -> Outcome:
@@ -157,7 +157,7 @@ def _tell_run(done: Outcome, options: argparse.Namespace) -> int:
 def _judged(done: Outcome, suite: Suite, options: argparse.Namespace) -> Judgement:
     try:
         judged = verdicts_of(
-            done.results.document(),
+            done.results,
             suite,
             suite_gates=options.gate,
             baseline=options.baseline,
@@ -177,7 +177,7 @@ def keep(judged: Judgement, done: Outcome) -> None:
     """Leave the verdicts in the run's folder, and show them in its report.html."""
     from bench import gate, report
 
-    gate.keep(judged, done.results.document(), done.folder)
+    gate.keep(judged, done.results, done.folder)
     report.write(done.results, done.folder, formats=["html"])
 
 

@@ -13,13 +13,14 @@ stays with the run.
 
 from bench.gate.against import against_baseline
 from bench.gate.forms import Report, as_json, by_method, junit, mark_of, markdown
-from bench.gate.frozen import Frozen, dump, freeze, load
+from bench.gate.frozen import dump, freeze, load
 from bench.gate.kept import keep, verdicts_in
 from bench.gate.rules import check
 from bench.gate.samples import Samples
 from bench.gate.shown import compare, show
 from bench.gate.tolerances import Tolerance, check_tolerances, check_unread, tolerances
 from bench.gate.verdicts import ORDER, Judgement, Verdict, counted, exit_code, overall
+from bench.records.baseline import Frozen
 from bench.suite_gates import Gate as Rule
 
 __all__ = [

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from bench.arms import POOLED, Ints
+from bench.arms import Ints
 from bench.errors import NotComparable
-from bench.gate.frozen import Frozen, FrozenArm, FrozenSet, jobs_digest, pairs_of, same_pairs
+from bench.gate.frozen import jobs_digest, pairs_of, same_pairs
 from bench.gate.samples import Samples
-from bench.gate.verdicts import SETTING, Results
+from bench.records import Results
+from bench.records.baseline import Frozen, FrozenArm
+from bench.store.rows import Setting
 
 MEANT = "if that was meant, freeze the baseline again"
 GROWS = frozenset(
@@ -38,7 +40,7 @@ GROWS = frozenset(
 class Common:
     """What a run and a baseline both have."""
 
-    arms: list[FrozenArm]
+    arms: Sequence[FrozenArm]
     then: Ints
     """Numbers of the pairs in the baseline."""
     now: Ints
@@ -51,17 +53,17 @@ class Common:
 
 def in_common(results: Results, frozen: Frozen, samples: Samples) -> Common:
     """NotComparable for another suite, baseline method or settings, and where there is nothing in common."""
-    suite = results["suite"]
+    suite = results.suite
     for name, ours, theirs in (
-        ("suite", suite["name"], frozen.suite.name),
-        ("baseline method", suite["baseline"], frozen.suite.baseline),
+        ("suite", suite.name, frozen.suite.name),
+        ("baseline method", suite.baseline, frozen.suite.baseline),
     ):
         if ours != theirs:
             raise NotComparable(f"the run has {name} {ours!r}, the frozen baseline {theirs!r}; {MEANT}")
-    differ = _differing(samples, frozen) if suite["id"] != frozen.suite.id else []
+    differ = _differing(samples, frozen) if suite.id != frozen.suite.id else []
     if other := [key for key in differ if key not in GROWS]:
         raise NotComparable(
-            f"the run has protocol {suite['id']!r}, the frozen baseline {frozen.suite.id!r} (they differ in "
+            f"the run has protocol {suite.id!r}, the frozen baseline {frozen.suite.id!r} (they differ in "
             f"{', '.join(other)}); {MEANT}"
         )
     then, now, notes = _pairs(frozen, samples)
@@ -74,7 +76,7 @@ def in_common(results: Results, frozen: Frozen, samples: Samples) -> Common:
 
 def _pairs(frozen: Frozen, samples: Samples) -> tuple[list[int], list[int], list[str]]:
     """Numbers of the pairs that both have, in the baseline and in the run, and what one of them lacks."""
-    ours = {name: FrozenSet(**one) for name, one in pairs_of(samples).items()}
+    ours = pairs_of(samples)
     starts = {name: sum(one.n for one in list(ours.values())[:k]) for k, name in enumerate(ours)}
     then: list[int] = []
     now: list[int] = []
@@ -102,12 +104,13 @@ def _pairs(frozen: Frozen, samples: Samples) -> tuple[list[int], list[int], list
     return then, now, notes
 
 
-def _arms(frozen: Frozen, samples: Samples, *, grown: bool) -> tuple[list[FrozenArm], list[str]]:
+def _arms(frozen: Frozen, samples: Samples, *, grown: bool) -> tuple[Sequence[FrozenArm], list[str]]:
     """Arms of the baseline that the run has too, and what one of them lacks; all where the suite is the same."""
     if not grown:
         return frozen.arms, []
-    ours = {(*(getattr(arm, name) for name in SETTING), arm.method) for arm in _run_arms(samples)}
-    theirs = {(*(getattr(arm, name) for name in SETTING), arm.method): arm for arm in frozen.arms}
+    # The run's arms are those that it has images of.
+    ours = {_place(arm.setting, arm.method) for arm in samples.measured.arms}
+    theirs = {_place(arm.setting, arm.method): arm for arm in frozen.arms}
     then, now = _chains(frozen.protocol), _chains(json.loads(samples.suite.canonical()))
     other = sorted(label for label in then.keys() & now.keys() if then[label] != now[label])
     notes = [f"not compared, because the suite gives it other parameters: {label}" for label in other]
@@ -118,17 +121,8 @@ def _arms(frozen: Frozen, samples: Samples, *, grown: bool) -> tuple[list[Frozen
     return [arm for place, arm in theirs.items() if place in ours and arm.method not in other], notes
 
 
-class _RunArm(NamedTuple):
-    model: str
-    sampler: str
-    steps: int
-    guidance: float
-    method: str
-
-
-def _run_arms(samples: Samples) -> list[_RunArm]:
-    """The arms that the run has images of, over all prompt sets."""
-    return [_RunArm(*arm.setting, arm.method) for arm in samples.measured.arms]
+def _place(setting: Setting, method: str) -> tuple[str, str, int, float, str]:
+    return (*setting, method)
 
 
 def _chains(protocol: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,31 +137,25 @@ def _differing(samples: Samples, frozen: Frozen) -> list[str]:
 
 def changed(results: Results, frozen: Frozen, samples: Samples, common: Common) -> Iterator[str]:
     """What is new about how the images were made: it does not hinder a comparison, it is what is compared."""
-    then, now = frozen.provenance, results["run"]["provenance"]
-    weights = [now.get("weights") or {}, then.get("weights") or {}]
+    then, now = frozen.provenance, results.run.provenance
     models = set()
-    for name in sorted((weights[0].keys() | weights[1].keys()) - frozen.metrics.keys()):
-        ours, theirs = (some.get(name) for some in weights)
+    for name in sorted((now.weights.keys() | then.weights.keys()) - frozen.metrics.keys()):
+        ours, theirs = now.weights.get(name), then.weights.get(name)
         if ours != theirs:
             models.add(name)
             yield f"weights of {name} have changed: {theirs} when frozen, {ours} now"
     kept = [arm for arm in common.arms if common.whole and arm.model not in models]
-    other = [arm.method for arm in kept if arm.jobs != jobs_digest(samples, row_of(arm))]
+    other = [arm.method for arm in kept if arm.jobs != jobs_digest(samples, arm.setting, arm.method)]
     if other:
         yield (
             f"images made anew since the baseline was frozen (other code, parameter, checkpoint or version): "
             f"{', '.join(dict.fromkeys(other))}"
         )
-    versions = [(some.get("packages") or {}) | {"noisebench": some.get("version")} for some in (then, now)]
+    versions = [some.packages | {"noisebench": some.version} for some in (then, now)]
     moved = [
         f"{name} {was} -> {versions[1].get(name)}" for name, was in versions[0].items() if was != versions[1].get(name)
     ]
     if moved:
         yield f"versions have changed: {', '.join(moved)}"
-    if then.get("hardware") != now.get("hardware"):
-        yield f"frozen on {then.get('hardware')}, this run on {now.get('hardware')}"
-
-
-def row_of(arm: FrozenArm) -> dict[str, Any]:
-    """A frozen arm's labels, over all prompt sets, as a row of results has them."""
-    return {**{name: getattr(arm, name) for name in (*SETTING, "method")}, "prompts": POOLED}
+    if then.hardware != now.hardware:
+        yield f"frozen on {then.hardware}, this run on {now.hardware}"

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from bench.gate.verdicts import ORDER, SETTING, Judgement, Outcome, Results, Verdict, counted, overall
+from bench.gate.verdicts import ORDER, SETTING, Judgement, Outcome, Verdict, counted, overall
+from bench.records import Results
 
 COLOURS: dict[Outcome, str] = {"failed": "🔴", "not comparable": "⚪", "inconclusive": "🟡", "passed": "🟢"}
 
@@ -59,9 +60,9 @@ def as_json(judgement: Judgement, results: Results | None) -> dict[str, Any]:
         kind="noisebench gate",
         outcome=overall(judgement.verdicts),
         exit_code=judgement.exit_code,
-        run=results["run"]["folder"] if results else "",
-        suite=results["suite"]["name"] if results else "",
-        suite_id=results["suite"]["id"] if results else "",
+        run=results.run.folder if results else "",
+        suite=results.suite.name if results else "",
+        suite_id=results.suite.id if results else "",
         baseline=judgement.baseline,
         counts=counted(judgement.verdicts),
         notes=judgement.notes,

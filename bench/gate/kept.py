@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from bench.errors import UserError
 from bench.gate.forms import Report, as_json
-from bench.gate.verdicts import Judgement, Results
+from bench.gate.verdicts import Judgement
+from bench.records import Results
 from bench.store import write_atomically
 
 FILE = "gate.json"

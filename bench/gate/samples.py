@@ -9,8 +9,8 @@ import numpy as np
 
 from bench import registry
 from bench.arms import Floats, Ints, Measured, MeasuredArm, read_arms, with_pooled
-from bench.gate.verdicts import Row, setting_of
 from bench.metrics.base import MetricEntry
+from bench.records import ComparisonRow
 from bench.results import load_suite, metrics_of, scorer_digests
 from bench.store import Ledger
 from bench.suite import Suite
@@ -56,14 +56,13 @@ class Samples:
         """The number of each pair's prompt text."""
         return self.measured.texts[pairs]
 
-    def paired(self, row: Row) -> Paired | None:
+    def paired(self, row: ComparisonRow) -> Paired | None:
         """The scores of a comparison's method beside its baseline's; None where they share no pair."""
-        setting, name = setting_of(row), row["metric"]
-        ours, theirs = (self.arm(setting, row[side], row["prompts"]) for side in ("method", "baseline"))
-        if ours is None or theirs is None or name not in self._row:
+        ours, theirs = (self.arm(row.setting, label, row.prompts) for label in (row.method, row.baseline))
+        if ours is None or theirs is None or row.metric not in self._row:
             return None
         pairs, left, right = np.intersect1d(ours.pair, theirs.pair, assume_unique=True, return_indices=True)
-        treated, baseline = self.scores(ours, name)[left], self.scores(theirs, name)[right]
+        treated, baseline = self.scores(ours, row.metric)[left], self.scores(theirs, row.metric)[right]
         there = ~(np.isnan(treated) | np.isnan(baseline))
         if not there.any():
             return None

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.gate.frozen import Frozen, FrozenArm, same_pairs
-from bench.gate.verdicts import SETTING, signed
+from bench.gate.frozen import same_pairs
+from bench.gate.verdicts import signed
+from bench.records.baseline import Frozen, FrozenArm
 
 
 def show(frozen: Frozen) -> Iterator[str]:
@@ -16,7 +17,7 @@ def show(frozen: Frozen) -> Iterator[str]:
     suite, made = frozen.suite, frozen.provenance
     world = ", embedded twin" if suite.twin else ""
     yield f"suite {suite.name} ({suite.id}{world}), frozen of a run of {frozen.created}"
-    yield f"commit {made.get('commit') or 'unknown'}, version {made.get('version')}, on {made.get('hardware')}"
+    yield f"commit {made.commit or 'unknown'}, version {made.version}, on {made.hardware}"
     yield "pairs: " + ", ".join(f"{name} {one.n}" for name, one in frozen.pairs.items())
     digests = all(arm.images is not None for arm in frozen.arms)
     yield f"images: {'digests of every one' if digests else 'no digests (frozen before they were kept)'}"
@@ -26,7 +27,7 @@ def show(frozen: Frozen) -> Iterator[str]:
         better = "higher" if metric.higher_is_better else "lower"
         yield f"metric {name}: {metric.unit}, {better} is better, {metric.digest}"
     for arm in frozen.arms:
-        means = ", ".join(f"{name} {one['mean']:.4g}" for name, one in arm.metrics.items() if one["mean"] is not None)
+        means = ", ".join(f"{name} {one.mean:.4g}" for name, one in arm.metrics.items() if one.mean is not None)
         yield f"{_name(arm)}: {means}"
 
 
@@ -49,7 +50,7 @@ def compare(one: Frozen, other: Frozen) -> Iterator[str]:
 
 
 def _name(arm: FrozenArm) -> str:
-    model, sampler, steps, guidance = (getattr(arm, name) for name in SETTING)
+    model, sampler, steps, guidance = arm.setting
     return f"{arm.method}, {model} ({sampler}, {steps} steps, g {guidance})"
 
 

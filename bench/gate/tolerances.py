@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from bench.errors import UserError, nearest
-from bench.gate.frozen import Frozen
+from bench.records.baseline import Frozen
 from bench.suite import Suite
 
 

@@ -1,18 +1,17 @@
-"""What one look at the data says, what many add up to, and how results' rows are named."""
+"""What one look at the data says, what many add up to, and what verdicts are of."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from bench.intervals import Interval
+from bench.records import ArmRow, ComparisonRow
 
-Results = dict[str, Any]
-Row = dict[str, Any]
 Outcome = Literal["passed", "inconclusive", "failed", "not comparable"]
 """`inconclusive`: neither shown to keep to a rule, or to a baseline, nor shown not to."""
 Inconclusive = Literal["pass", "fail"]
@@ -21,7 +20,6 @@ Inconclusive = Literal["pass", "fail"]
 ORDER: tuple[Outcome, ...] = ("failed", "not comparable", "inconclusive", "passed")
 """The worst first."""
 SETTING = ("model", "sampler", "steps", "guidance")
-_LABELS = ("model", "prompts", "sampler", "steps", "guidance", "metric", "n", "n_prompts")
 
 
 class Verdict(BaseModel):
@@ -146,58 +144,56 @@ def counted(verdicts: Iterable[Verdict]) -> dict[Outcome, int]:
     return {name: number for name, number in found.items() if number or name != "inconclusive"}
 
 
-# Rows of results -----------------------------------------------------------------------------------------------------
+# What verdicts are of ------------------------------------------------------------------------------------------------
 
 
-def finite(value: Any) -> float | None:
-    """A number that can be compared; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
+@dataclass(frozen=True)
+class Subject:
+    """What a verdict is of: a method, or one arm of it by one metric, and how much of it was compared."""
+
+    method: str
+    model: str | None = None
+    prompts: str | None = None
+    """Prompt set, or "*" for all of them pooled."""
+    sampler: str | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    metric: str | None = None
+    n: int | None = None
+    n_prompts: int | None = None
+    images: int | None = None
+    images_changed: int | None = None
+
+    @classmethod
+    def of(cls, row: ArmRow | ComparisonRow) -> Subject:
+        """Of a row of results."""
+        arm = cls(row.method, row.model, row.prompts, row.sampler, row.steps, row.guidance, n=row.n)
+        return replace(arm, metric=row.metric, n_prompts=row.n_prompts) if isinstance(row, ComparisonRow) else arm
+
+    def fields(self) -> dict[str, Any]:
+        """What is known of it, as fields of a verdict."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+    def where(self, metric: str | None = None) -> str:
+        """`npnet on clipscore, sdxl (ddim, 50 steps, g 5.5)`."""
+        sets = "" if self.prompts in (None, "*") else f", {self.prompts}"
+        protocol = f"{self.model} ({self.sampler}, {self.steps} steps, g {self.guidance})"
+        return f"{self.method} on {metric or self.metric}, {protocol}{sets}"
 
 
-def interval(row: Row, *names: str) -> Interval | None:
-    """A row's (estimate, low, high) by those names, or None where one was not measured."""
-    middle, low, high = (finite(row.get(name)) for name in names)
+def finite(value: float) -> float | None:
+    """A number that JSON can hold; None for an infinite one."""
+    return value if math.isfinite(value) else None
+
+
+def interval(middle: float | None, low: float | None, high: float | None) -> Interval | None:
+    """An estimate with its bounds, or None where one of them was not measured."""
     return None if middle is None or low is None or high is None else Interval(middle, low, high)
 
 
 def turned(found: Interval) -> Interval:
     """The interval of minus the quantity."""
     return Interval(-found.estimate, -found.high, -found.low)
-
-
-def higher_is_better(results: Results, metric: str) -> bool:
-    """Whether more of a metric is better."""
-    return ((results.get("metrics") or {}).get(metric) or {}).get("higher_is_better") is not False
-
-
-def kind_of(results: Results, metric: str) -> str:
-    """What a metric is of: `image`, `pair` or `set`."""
-    return str(((results.get("metrics") or {}).get(metric) or {}).get("kind") or "image")
-
-
-def range_of(results: Results, metric: str) -> tuple[float, float] | None:
-    """The range of a metric's score; None where it has none, or an older document does not say."""
-    given = ((results.get("metrics") or {}).get(metric) or {}).get("bounds")
-    return (float(given[0]), float(given[1])) if given else None
-
-
-def setting_of(row: Row) -> tuple[Any, ...]:
-    """What a comparison holds fixed, as `bench.store.rows.Setting`."""
-    return tuple(row.get(name) for name in SETTING)
-
-
-def labels_of(row: Row) -> dict[str, Any]:
-    """A row's names and counts as the fields of a verdict."""
-    return {name: row[name] for name in _LABELS if row.get(name) is not None}
-
-
-def where(row: Row, metric: str | None = None) -> str:
-    """`npnet on clipscore, sdxl (ddim, 50 steps, g 5.5)`."""
-    sets = "" if row.get("prompts") in (None, "*") else f", {row['prompts']}"
-    protocol = f"{row.get('model')} ({row.get('sampler')}, {row.get('steps')} steps, g {row.get('guidance')})"
-    return f"{row.get('method')} on {metric or row.get('metric')}, {protocol}{sets}"
 
 
 def span(found: Interval) -> str:

@@ -1,7 +1,8 @@
-"""`python -m bench.records` writes schemas/results.schema.json."""
+"""`python -m bench.records` writes the schemas in bench/schemas that are made from records."""
 
-from bench.records.json_schema import FILE, text
+from bench.records.json_schema import FILES, text
 
 if __name__ == "__main__":
-    FILE.write_text(text())
-    print(f"wrote {FILE}")
+    for file, record in FILES.items():
+        file.write_text(text(record))
+        print(f"wrote {file}")

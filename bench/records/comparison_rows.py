@@ -9,21 +9,9 @@ from __future__ import annotations
 from bench.records.base import Count, Labels, Record
 
 
-class ComparisonRow(Labels):
-    """One arm against the baseline of its setting and prompt set, by one metric. None: no pairs, or nothing to say."""
+class Outcomes(Record):
+    """What paired scores say. None: no pairs, or nothing to say."""
 
-    baseline: str
-    """The baseline's label."""
-    metric: str
-    """The metric's name."""
-    n: Count
-    """Pairs with a score on both sides."""
-    complete: bool
-    """Whether no pair is missing; only then is there a test."""
-    marked: bool
-    """The method optimises this metric."""
-    sibling: bool
-    """The method was chosen or tuned by a metric with which this one shares labels, a detector, a reader or a rule."""
     n_prompts: Count | None
     """Different prompts among the pairs."""
     delta: float | None
@@ -58,6 +46,23 @@ class ComparisonRow(Labels):
     """The smallest true delta found with 80 % power at the 5 % level."""
     sd: float | None
     """Standard error of the delta times the square root of `n_prompts`."""
+
+
+class OfComparison(Labels):
+    """An arm, the baseline of its setting and prompt set, and a metric."""
+
+    baseline: str
+    """The baseline's label."""
+    metric: str
+    """The metric's name."""
+    n: Count
+    """Pairs with a score on both sides."""
+    complete: bool
+    """Whether no pair is missing; only then is there a test."""
+    marked: bool
+    """The method optimises this metric."""
+    sibling: bool
+    """The method was chosen or tuned by a metric with which this one shares labels, a detector, a reader or a rule."""
 
 
 class OfSeed(Labels):
@@ -105,7 +110,11 @@ class PartRow(Labels):
     """Upper bound of `win_strict`."""
 
 
-# The part's name stands before its numbers: of two bases, the fields of the second come first.
+# What a row is of stands before its numbers: of two bases, the fields of the second come first.
+
+
+class ComparisonRow(Outcomes, OfComparison):
+    """One arm against the baseline of its setting and prompt set, by one metric. None: no pairs, or nothing to say."""
 
 
 class SeedRow(PartRow, OfSeed):

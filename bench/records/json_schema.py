@@ -1,4 +1,4 @@
-"""The JSON schema of results.json, made from its records."""
+"""The JSON schemas of stored documents, made from their records."""
 
 from __future__ import annotations
 
@@ -7,27 +7,36 @@ import json
 from pathlib import Path
 from typing import Any
 
+from bench.records.base import Record
+from bench.records.baseline import Frozen
 from bench.records.document import Results
+from bench.records.two_runs import TwoRuns
 
-FILE = Path(__file__).parents[1] / "schemas" / "results.schema.json"
+FOLDER = Path(__file__).parents[1] / "schemas"
+FILES: dict[Path, type[Record]] = {
+    FOLDER / "results.schema.json": Results,
+    FOLDER / "baseline.schema.json": Frozen,
+    FOLDER / "comparison.schema.json": TwoRuns,
+}
+"""Which record each committed schema is of."""
 
 
-def schema() -> dict[str, Any]:
+def schema(of: type[Record] = Results) -> dict[str, Any]:
     """The schema of a file as it is written today."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **Results.model_json_schema(mode="serialization", by_alias=True),
+        **of.model_json_schema(mode="serialization", by_alias=True),
     }
 
 
-def text() -> str:
-    """What `schemas/results.schema.json` holds."""
-    return json.dumps(schema(), indent=1, ensure_ascii=False) + "\n"
+def text(of: type[Record] = Results) -> str:
+    """What a file of `FILES` holds."""
+    return json.dumps(schema(of), indent=1, ensure_ascii=False) + "\n"
 
 
-def digest() -> str:
+def digest(of: type[Record] = Results) -> str:
     """Of the names and types alone: words that describe them may change within a version of the format."""
-    return hashlib.sha256(json.dumps(_bare(schema()), sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(_bare(schema(of)), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _bare(part: Any, *, names: bool = False) -> Any:

@@ -38,12 +38,16 @@ def parse(content: bytes, name: str) -> Results:
         # As JSON, a string is no number and 1 is no truth value.
         return Results.model_validate_json(json.dumps(upgraded(given)), strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the whole"
-        raise UserError(f"{name}: damaged or edited by hand ({place}: {first['msg'].lower()}); {_AGAIN}") from error
+        raise UserError(f"{name}: damaged or edited by hand ({first_fault(error, 'the whole')}); {_AGAIN}") from error
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         lacks = f"lacks {error}" if isinstance(error, KeyError) else "another form than any version has"
         raise UserError(f"{name}: damaged or edited by hand ({lacks}); {_AGAIN}") from error
+
+
+def first_fault(error: ValidationError, whole: str) -> str:
+    """What is not as it should be, and where: of the first of its errors."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or whole}: {first['msg'].lower()}"
 
 
 def _content(file: Path) -> bytes:

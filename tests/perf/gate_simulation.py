@@ -39,6 +39,7 @@ from bench import gate, registry
 from bench.gate.looks import Looks, level_for
 from bench.metrics.base import MetricEntry
 from bench.prompts.base import Prompt
+from bench.records import Results
 from bench.results import compute
 from bench.score import prompt_key
 from bench.store import Image, Ledger
@@ -174,7 +175,7 @@ class World:
         blank = np.arange(case.counts.sum(), dtype=np.float64)
         self.first = self._written({"standard": blank, "method": blank % 7})
 
-    def run(self, scores: dict[str, np.ndarray]) -> tuple[dict[str, Any], gate.Samples]:
+    def run(self, scores: dict[str, np.ndarray]) -> tuple[Results, gate.Samples]:
         """A finished run with these scores (pairs,) by arm: its results, and what its ledger holds of each sample."""
         if self.whole:
             return self._written(scores)
@@ -182,11 +183,11 @@ class World:
         arms = [replace(arm, scores=scores[arm.method][None, :]) for arm in samples.measured.arms]
         return results, gate.Samples(replace(samples.measured, arms=arms), samples.suite)
 
-    def _written(self, scores: dict[str, np.ndarray]) -> tuple[dict[str, Any], gate.Samples]:
+    def _written(self, scores: dict[str, np.ndarray]) -> tuple[Results, gate.Samples]:
         self.made += 1
         ledger = write_run(self.folder / str(self.made), self.case, scores)
         try:
-            return compute(ledger).document(), gate.Samples.read(ledger)
+            return compute(ledger), gate.Samples.read(ledger)
         finally:
             ledger.close()
 
@@ -215,7 +216,7 @@ def baseline_outcomes(world: World, *, runs: int, seed: int, loss: float = 0.0) 
         old = {arm: _normal(rng, int(world.case.counts.sum())) for arm in ("standard", "method")}
         true = {"standard": 0.0, "method": -loss}
         new = {arm: values + world.case.deltas(rng, true[arm]) for arm, values in old.items()}
-        frozen = gate.Frozen.model_validate(gate.freeze(*world.run(old)))
+        frozen = gate.freeze(*world.run(old))
         judged = gate.against_baseline(world.run(new)[0], frozen, world.run(new)[1])
         found.append({0: "passed", 1: "failed"}[gate.exit_code(judged.verdicts)])
     return found

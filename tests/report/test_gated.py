@@ -26,7 +26,7 @@ def judged(folder: Path, *verdicts: Verdict, notes: list[str] | None = None) -> 
     """Results in a folder, with verdicts on them beside them."""
     found = of(small())
     (folder / "results.json").write_text(found.text())
-    gate.keep(Judgement(list(verdicts), notes or [], "frozen.json"), found.document(), folder)
+    gate.keep(Judgement(list(verdicts), notes or [], "frozen.json"), found, folder)
     return found
 
 
