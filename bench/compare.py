@@ -23,10 +23,10 @@ from bench.metrics.base import MetricEntry
 from bench.paired import Asking, adjust
 from bench.pairing import Rows, Source, alike, in_common, joined, setting_of
 from bench.plan import Arm
+from bench.records.two_runs import SCHEMA, TwoRuns
 from bench.sets import Sets, refusal
 from bench.suite import EVERY_PROMPT_SET as POOLED
 
-SCHEMA = 1
 KIND = "noisebench comparison"
 _FIELDS = {"model": "models", "prompts": "prompt sets", "sampler": "samplers", "steps": "steps", "guidance": "guidance",
            "method": "methods"}  # fmt: skip
@@ -42,7 +42,8 @@ def compare(a: Path, b: Path) -> dict[str, Any]:
     if a.resolve() == b.resolve():
         raise UserError(f"{a} and {b}: the same run folder twice; expected two runs")
     with Source(a) as one, Source(b) as two:
-        return _Comparison(one, two).document()
+        # The record refuses what the schema does not name.
+        return TwoRuns.model_validate(_Comparison(one, two).document()).document()
 
 
 @dataclass(frozen=True)

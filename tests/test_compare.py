@@ -11,12 +11,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from conftest import TINY, Bench, Run
 from handmade import PROVENANCE, SUITE, Spot, image, make
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import bench
 from bench.compare import compare
 from bench.errors import NotComparable
 from bench.report import comparison
@@ -51,6 +53,15 @@ def test_deltas_are_b_less_a_on_the_same_cells(tmp_path: Path) -> None:
     assert row["p_holm"] == 0.5, "two methods are tested on all sets pooled"
     still = one(found, "comparisons", method="standard", prompts="*")
     assert (still["delta"], still["low"], still["high"], still["tie"], still["p"]) == (0.0, 0.0, 0.0, 3, 1.0)
+
+
+def test_a_comparison_keeps_to_its_schema(tmp_path: Path) -> None:
+    a, b = (make(tmp_path / name, lambda s, x=x: x + s.index) for x, name in enumerate("ab"))
+    schema = json.loads((Path(bench.__file__).parent / "schemas" / "comparison.schema.json").read_text())
+    found = compare(a, b)
+    jsonschema.Draft202012Validator(schema).validate(found)
+    with pytest.raises(jsonschema.ValidationError, match="'verdict' was unexpected"):
+        jsonschema.Draft202012Validator(schema).validate({**found, "verdict": "good"})
 
 
 def test_a_text_that_two_sets_share_is_one_cluster_when_sets_are_pooled(tmp_path: Path) -> None:

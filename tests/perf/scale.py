@@ -102,9 +102,7 @@ def stage(name: str, folder: Path) -> None:
         from bench import gate
 
         at = time.perf_counter()
-        gate.check(
-            results.document(), [gate.Rule(metric="hpsv2", delta=-0.05), gate.Rule(metric="noise_ms", ratio=20.0)]
-        )
+        gate.check(results, [gate.Rule(metric="hpsv2", delta=-0.05), gate.Rule(metric="noise_ms", ratio=20.0)])
         found["check"] = time.perf_counter() - at
     found["cpu"] = time.process_time()
     found["seconds"] = time.perf_counter() - begun
