@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
@@ -479,3 +480,23 @@ def test_json_keeps_to_its_schema(threshold: float | None) -> None:
     assert told["exit_code"] == {-2.0: 3, 2.0: 1, None: 3}[threshold]
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.Draft202012Validator(held).validate({**told, "outcome": "maybe"})
+
+
+def test_no_row_of_results_or_of_a_baseline_is_read_by_a_string() -> None:
+    """Only what is no record is: a file before it is read, a suite's own protocol, columns, counts, kinds."""
+    found = set()
+    for file in Path(gate.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            key: ast.AST | None = None
+            if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load):
+                key = node.slice
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "get":
+                key = node.args[0]
+            if isinstance(key, ast.Constant) and isinstance(key.value, str):
+                found.add((file.name, key.value))
+    assert found <= {
+        ("common.py", "methods"), ("common.py", "label"), ("common.py", "chain"),  # of a suite
+        ("samples.py", "job_id"), ("samples.py", "metrics"), ("forms.py", "noisebench gate"),
+        ("frozen.py", "digest"), ("frozen.py", "schema"),
+        ("against.py", ""), ("forms.py", "failed"), ("forms.py", "not comparable"), ("forms.py", "inconclusive"),
+    }  # fmt: skip
