@@ -26,6 +26,8 @@ from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import Any, NamedTuple
 
+from pydantic import TypeAdapter
+
 from bench import plugins, registry
 from bench.errors import BenchError, UserError, first_line
 from bench.faults import described
@@ -34,6 +36,7 @@ from bench.measure import APART, RETURNING, Resident
 from bench.outline import Outline, Row
 from bench.plan import Job, Plan, outlined
 from bench.progress import Progress
+from bench.prompts.base import Prompt, PromptSet
 from bench.sampling.records import SINGLE
 from bench.store import Ledger, Memory
 from bench.suite import Suite
@@ -102,12 +105,20 @@ def _jobs(rows: Sequence[Row]) -> Iterator[Job]:
 
 def lacking(plan: Plan, ledger: Ledger, batch_size: int | None, *, hardware: str | None = None) -> list[Batch]:
     """The batches that were not measured yet, or on other hardware than this; none of images of other code."""
-    size = batch_size or plan.suite.batch_size or DEFAULT_BATCH["cpu"]
     have = {
         (Key(*row[:5]), row.jobs) for row in ledger.memory() if row.reason is None and hardware in (None, row.hardware)
     }
-    wanted = [one for one in batches(plan, size) if all(job.id in plan.jobs for job in one.jobs)]
-    return [one for one in wanted if (one.key, one.ids) not in have]
+    wanted = batches(plan, _size(plan, batch_size))
+    return [one for one in wanted if _is_planned(one, plan) and (one.key, one.ids) not in have]
+
+
+def _size(plan: Plan, batch_size: int | None) -> int:
+    return batch_size or plan.suite.batch_size or DEFAULT_BATCH["cpu"]
+
+
+def _is_planned(batch: Batch, plan: Plan) -> bool:
+    """Whether its jobs are the plan's, which keeps others in the place of those whose images are of other code."""
+    return all(job.id in plan.jobs for job in batch.jobs)
 
 
 # The run's process ---------------------------------------------------------------------------------------------------
@@ -128,9 +139,13 @@ def measure(plan: Plan, ledger: Ledger, *, device: str, batch_size: int | None =
         shutil.rmtree(old, ignore_errors=True)
     here = hardware(device)
     todo = lacking(plan, ledger, batch_size, hardware=here)
+    kept = [one.key.method for one in batches(plan, _size(plan, batch_size)) if not _is_planned(one, plan)]
+    if kept:
+        names = ", ".join(dict.fromkeys(kept))
+        print(f"note: no memory is measured of {names}: images of other code are kept", file=sys.stderr)
     with Progress("memory", len(todo), unit="arms") as progress:
         for batch in todo:
-            ledger.put_memory(_row(batch, _measured(plan.suite, batch, ledger.folder), here))
+            ledger.put_memory(_row(batch, _measured(plan, batch, ledger.folder), here))
             progress.advance(1)
 
 
@@ -149,13 +164,14 @@ def _row(batch: Batch, found: dict[str, Any], hardware: str) -> Memory:
     )
 
 
-def _measured(suite: Suite, batch: Batch, folder: Path) -> dict[str, Any]:
+def _measured(plan: Plan, batch: Batch, folder: Path) -> dict[str, Any]:
     """What the process of a batch found: `noise`, `sampling` and `level` in bytes, or a `reason`."""
-    if reason := unreachable(suite, batch):
+    if reason := unreachable(plan.suite, batch):
         return {"reason": reason}
     request = {
-        "suite": _of_arm(suite, batch).model_dump(mode="json"),
+        "suite": _of_arm(plan.suite, batch).model_dump(mode="json"),
         "plugins": plugins.files(),
+        "prompts": [_listed(name, plan.prompts[name]) for name in batch.prompts if _is_of_session("prompts", name)],
         "ids": batch.ids,
         "size": len(batch.jobs),
         "dtype": batch.jobs[0].dtype,
@@ -208,16 +224,47 @@ def _ended(code: int, log: str) -> str:
 def unreachable(suite: Suite, batch: Batch) -> str | None:
     """Why another process cannot load what an arm uses; None where it can."""
     (spec,) = [one for one in suite.methods if one.label == batch.key.method]
-    used = [("models", batch.key.model), ("samplers", batch.key.sampler), *(("prompts", p) for p in batch.prompts)]
+    used = [("models", batch.key.model), ("samplers", batch.key.sampler)]
     used += [("methods", link.use) for link in spec.chain]
     for kind, name in used:
-        source = registry.of_this_process(kind, name)
-        if source is not None and source not in plugins.files():
+        if _is_of_session(kind, name):
             return (
                 f"{kind.rstrip('s')} {name!r} is defined in this session, and a process of its own cannot load it; "
                 "put it into a file and name that as a plugin"
             )
     return None
+
+
+def _is_of_session(kind: str, name: str) -> bool:
+    """Whether a plugin is neither of a package nor of a file that another process can load."""
+    source = registry.of_this_process(kind, name)
+    return source is not None and source not in plugins.files()
+
+
+def _listed(name: str, prompts: Sequence[Prompt]) -> dict[str, Any]:
+    """A prompt set that was given as a list, for another process."""
+    entry: PromptSet = registry.get("prompts", name)
+    return {
+        "name": name,
+        "images_per_prompt": entry.images_per_prompt,
+        "carries": entry.carries,
+        "prompts": TypeAdapter(list[Prompt]).dump_python(list(prompts), mode="json"),
+    }
+
+
+def _put_listed(given: dict[str, Any]) -> None:
+    """Register what `_listed` wrote."""
+    prompts = TypeAdapter(list[Prompt]).validate_python(given["prompts"])
+    found = PromptSet(
+        given["name"],
+        len(prompts),
+        lambda: prompts,
+        "a list",
+        images_per_prompt=given["images_per_prompt"],
+        carries=tuple(given["carries"]),
+        seeds={p.index: p.seeds for p in prompts if p.seeds},
+    )
+    registry.put("prompts", found.name, found, registry.NOTEBOOK)
 
 
 def _of_arm(suite: Suite, batch: Batch) -> Suite:
@@ -251,6 +298,8 @@ def _work(scratch: Path) -> dict[str, Any]:
     torch.set_num_threads(asked["threads"])
     for file in asked["plugins"]:
         plugins.load(file)
+    for given in asked["prompts"]:
+        _put_listed(given)
     suite = Suite.model_validate(asked["suite"])
     with suite.configured():
         (batch,) = batches(outlined(suite, dtype=asked["dtype"]), asked["size"])

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 from conftest import Bench, Done
 from ledgers import write_ledger
 
+import bench as package
 from bench import memory, registry, results
 from bench.costs import LEAST_BYTES
 from bench.errors import UserError
@@ -186,13 +188,13 @@ def test_a_measurement_of_other_jobs_than_the_plans_is_forgotten(tmp_path: Path)
 
 
 def arguments(home: Path, *more: object) -> list[object]:
-    return ["run", home / "memory.yaml", "--plugin", home / "some_methods.py", "--limit", 4, "--device", "cpu",
+    return ["run", home / "memory.yaml", "--plugin", home / "memory_methods.py", "--limit", 4, "--device", "cpu",
             "--runs", home / "runs", "--no-cache", "--memory", *more]  # fmt: skip
 
 
 def written(home: Path) -> Path:
     (home / "memory.yaml").write_text(SUITE)
-    (home / "some_methods.py").write_text(METHODS)
+    (home / "memory_methods.py").write_text(METHODS)
     return home
 
 
@@ -210,9 +212,10 @@ def kept(home: Path) -> dict[str, Memory]:
 
 
 @pytest.fixture(scope="module")
-def measured(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Done]:
+def measured(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Done]]:
     home = written(tmp_path_factory.mktemp("memory"))
-    return home, bench(*arguments(home))
+    yield home, bench(*arguments(home))
+    registry.forget(str((home / "memory_methods.py").resolve()))
 
 
 def test_what_a_method_holds_is_its_own_and_the_same_arm_has_the_same_twice(measured: tuple[Path, Done]) -> None:
@@ -229,7 +232,7 @@ def test_what_a_method_holds_is_its_own_and_the_same_arm_has_the_same_twice(meas
 
 def test_a_method_that_fails_costs_its_own_measurement_only(measured: tuple[Path, Done]) -> None:
     home, done = measured
-    assert kept(home)["broken"].reason == "RuntimeError: it broke (some_methods.py:13)"
+    assert kept(home)["broken"].reason == "RuntimeError: it broke (memory_methods.py:13)"
     assert done.code == 3
     assert "failed: the memory of broken was not measured: RuntimeError: it broke" in done.err
     assert "memory: 4/4 arms" in done.err
@@ -263,8 +266,19 @@ def test_what_was_measured_is_not_measured_again(measured: tuple[Path, Done], be
     }
 
 
+def test_prompts_of_a_list_are_measured_too(one_thread: None, tmp_path: Path) -> None:
+    suite = {"name": "listed", "models": ["shapes-sdxl"], "samplers": ["ddim"], "steps": 2, "baseline": "standard",
+             "methods": ["standard"], "metrics": ["shapes-clipscore"]}  # fmt: skip
+    some = ["a red circle", {"prompt": "two blue squares", "category": "counting"}]
+    found = package.run(suite, prompts=some, runs=tmp_path, cache=False, device="cpu", memory=True)
+    (cost,) = found.costs[found.costs["prompts"] == "*"].itertuples()
+    assert cost.memory_bytes > 0
+    assert cost.memory_batch == 2
+    assert found.costs.attrs["units"]["memory_bytes"] == "bytes"
+
+
 @pytest.mark.slow
-def test_a_run_killed_while_it_measures_resumes_at_the_next_arm(bench: Bench, tmp_path: Path) -> None:
+def test_a_run_killed_while_it_measures_resumes_at_the_next_arm(bench_process: Bench, tmp_path: Path) -> None:
     home = written(tmp_path)
     some = ("--method", "again", "--method", "held")
     command = [sys.executable, "-m", "bench", *map(str, arguments(home, *some))]
@@ -281,7 +295,7 @@ def test_a_run_killed_while_it_measures_resumes_at_the_next_arm(bench: Bench, tm
     while scratch_processes(home):
         assert time.monotonic() < deadline, "the process of an arm outlived its run"
         time.sleep(0.05)
-    done = bench(*arguments(home, *some))
+    done = bench_process(*arguments(home, *some))
     assert done.code == 0, done.err
     assert f"memory: {3 - len(before)}/{3 - len(before)} arms" in done.err
     after = kept(home)
