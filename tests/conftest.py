@@ -76,6 +76,7 @@ INTEGRATION = (
     "test_checkpoint.py",
     "test_clipscore.py::test_it_is_two_and_a_half_times_the_cosine_cut_at_zero",
     "test_contributing.py",
+    "test_run.py::test_a_chooser_takes_the_best_candidate_by_a_metric_without_ties",
     "test_compare.py::test_compare_and_power_import_no_torch",
     "test_detector.py",
     "test_env.py",

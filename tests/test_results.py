@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from conftest import Bench, Run
 from ledgers import write_ledger
+from scipy.stats import nct
+from scipy.stats import t as student
 
 from bench import results, stats
 from bench.errors import NotComparable
@@ -119,7 +121,9 @@ def test_intervals_and_tests_are_those_of_the_single_functions(tmp_path: Path) -
     assert [told[name] for name in stats.RATES[3:]] == pytest.approx([strict.estimate, strict.low, strict.high])
     assert told["p"] == stats.sign_flip_p(np.subtract(ours, theirs), texts)
     assert told["detectable"] == pytest.approx(stats.smallest_detectable(np.subtract(ours, theirs), texts))
-    assert told["sd"] / math.sqrt(30) * 2.8015852 == pytest.approx(told["detectable"], rel=1e-6)
+    # The noncentral t of 29 degrees of freedom exceeds Student's critical value in 80 %.
+    apart = told["detectable"] / (told["sd"] / math.sqrt(30))
+    assert nct.sf(student.ppf(0.975, 29), 29, apart) == pytest.approx(0.8, abs=1e-4)
 
 
 def test_seeds_have_their_own_rows_where_there_are_several(tmp_path: Path) -> None:

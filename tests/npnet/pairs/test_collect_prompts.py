@@ -14,7 +14,7 @@ from npnet import config as configs
 from npnet.pairs import prompting
 from npnet.pairs.collection import CollectConfig, plan, twin
 
-PRESETS = Path(__file__).parents[2] / "npnet" / "configs"
+PRESETS = Path(__file__).parents[3] / "npnet" / "configs"
 
 
 @pytest.mark.parametrize("preset", ["sdxl", "dreamshaper", "hunyuan-dit"])

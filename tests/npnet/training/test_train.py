@@ -396,7 +396,7 @@ def test_a_collection_may_have_more_shards_than_a_process_may_open(tmp_path: Pat
         [sys.executable, "-c", _MANY_FILES, str(tmp_path)],
         capture_output=True,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[3])},
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["200", "200", "200", "24", "128"]
@@ -756,7 +756,7 @@ def test_two_processes_train_one_network_and_one_of_them_writes(pairs: Path, tra
         capture_output=True,
         text=True,
         timeout=300,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[3])},
     )
     assert done.returncode == 0, done.stderr
     first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
