@@ -1,11 +1,81 @@
-"""Names that have a new place: for one release the old one gives them too, with one line that says where they are."""
+"""Names and modules that have a new place: for one release the old one gives them too, with one line that says where.
+
+An old module's name gives the very module of the new one, so that a class is the same class by both.
+"""
 
 from __future__ import annotations
 
 import importlib
 import warnings
 from collections.abc import Callable, Mapping
+from importlib.abc import Loader
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import Any
+
+ROOMS = {
+    "analysis": (
+        "arms",
+        "compare",
+        "comparisons",
+        "costs",
+        "differences",
+        "equal_compute",
+        "evidence",
+        "failed",
+        "judged",
+        "merging",
+        "paired",
+        "pairing",
+        "power",
+        "results",
+        "sets",
+        "votes",
+    ),
+    "api": ("frames", "objects", "side_by_side"),
+    "catalogue": ("cards", "listing", "metric_tables"),
+    "identity": ("interactive", "source"),
+    "intake": ("foreign", "layouts", "matching", "score_table"),
+    "job": ("fetch", "preflight", "resuming", "stages"),
+    "metrics": ("direction",),
+    "runner": ("engine", "faults", "generate", "jobs", "judging", "maker", "memory", "outline", "plan", "score"),
+    "sampling": ("measure", "noise"),
+    "stats": ("crossed", "intervals", "resampling", "sensitivity"),
+    "store": ("cache", "images"),
+}
+MOVED = {f"bench.{name}": f"bench.{room}.{name}" for room, names in ROOMS.items() for name in names} | {
+    "bench.suite_gates": "bench.suite.gates",
+    "bench.suite_models": "bench.suite.models",
+    "bench.suite_scorers": "bench.suite.scorers",
+    "bench.suite_seeds": "bench.suite.seeds",
+    "bench.suite_settings": "bench.suite.settings",
+    "bench.suite_yaml": "bench.suite.document",
+}
+"""Where the modules are that lay in `bench` itself until 0.2."""
+
+
+class Old(Loader):
+    """Loads modules of a table, from old name to new, by their old names."""
+
+    def __init__(self, places: Mapping[str, str]):
+        self.places = places
+
+    def spec(self, name: str) -> ModuleSpec | None:
+        """What an import system asks for; None for a name that is not in the table."""
+        return ModuleSpec(name, self, origin=self.places[name]) if name in self.places else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        new = self.places[spec.name]
+        # importlib's own frames are left out of the count: the line is that of the import.
+        deprecated(f"{spec.name} is now {new}; the old place is gone in the next release")
+        module = importlib.import_module(new)
+        spec.loader_state = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        # It has run under its new name, whose spec it keeps.
+        given: Any = module.__spec__
+        module.__spec__ = given.loader_state
 
 
 def moved(old: str, names: Mapping[str, str]) -> Callable[[str], Any]:

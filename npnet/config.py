@@ -8,8 +8,8 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from bench import suite_yaml
 from bench.errors import UserError, nearest
+from bench.suite import document as suite_yaml
 
 T = TypeVar("T", bound=BaseModel)
 

@@ -1,18 +1,14 @@
-"""Modules of npnet that moved into its rooms: for one release their old names are found too, with one warning each.
-
-The old name gives the very module of the new one, so that classes and settings are the same by both.
-"""
+"""Modules of npnet that moved into its rooms: for one release their old names are found too, with one warning each."""
 
 from __future__ import annotations
 
-import importlib
 import sys
-import warnings
 from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
+from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+
+from bench.moved import Old, deprecated
 
 ROOMS = {
     "network": ("architecture", "blocks", "checkpoint", "convert", "header", "model", "pickled", "published"),
@@ -28,26 +24,14 @@ MOVED["npnet.batches"] = "npnet.training.data"
 
 def say(old: str, new: str) -> None:
     """The one line for whoever imports from an old place."""
-    # importlib's own frames are left out of the count: the line is that of the import.
-    warnings.warn(f"{old} is now {new}; the old name is gone in the next release", DeprecationWarning, stacklevel=3)
+    deprecated(f"{old} is now {new}; the old place is gone in the next release")
 
 
-class _Finder(MetaPathFinder, Loader):
+class _Finder(MetaPathFinder):
     """Asked last, for names that no file has."""
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        return ModuleSpec(name, self, origin=MOVED[name]) if name in MOVED else None
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType:
-        say(spec.name, MOVED[spec.name])
-        module = importlib.import_module(MOVED[spec.name])
-        spec.loader_state = module.__spec__
-        return module
-
-    def exec_module(self, module: ModuleType) -> None:
-        # It has run under its new name, whose spec it keeps.
-        given: Any = module.__spec__
-        module.__spec__ = given.loader_state
+        return Old(MOVED).spec(name)
 
 
 def install() -> None:

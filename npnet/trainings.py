@@ -1,7 +1,7 @@
 """Networks of one recipe as one trained method: what their mean gains in a run.
 
 A network is one draw of its training; another seed gives another. So the mean over several is compared, on the run's
-own pairs, with the baseline and with other methods, and the interval holds both networks and prompts (`bench.crossed`).
+own pairs, with the baseline and with other methods, and the interval holds networks and prompts (`stats.crossed`).
 Of other methods against the baseline the interval is the report's own.
 """
 
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench import stats
-from bench.crossed import crossed_delta
 from bench.errors import UserError, nearest
-from bench.intervals import FEW, UNBOUNDED, range_of_deltas
+from bench.stats.crossed import crossed_delta
+from bench.stats.intervals import FEW, UNBOUNDED, range_of_deltas
 
 if TYPE_CHECKING:
     import pandas as pd

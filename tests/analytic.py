@@ -19,11 +19,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from bench import noise, registry
+from bench import registry
 from bench.methods.base import Chain, Method, check_chain
 from bench.models.base import Embeddings, Family, ModelEntry
-from bench.plan import check_needs
 from bench.prompts.base import Prompt
+from bench.runner.plan import check_needs
+from bench.sampling import noise
 from bench.sampling.meter import Meter
 from bench.sampling.records import EPSILON, VELOCITY, Item, Nfe, Sampling
 from bench.sampling.session import Session

@@ -272,7 +272,7 @@ class Run:
         query = """SELECT method, prompt_index, value FROM cells JOIN images USING (job_id)
                    JOIN scores ON scores.digest = images.digest WHERE metric = ? AND scores.prompt = ?"""
         from bench.prompts.base import Prompt
-        from bench.score import prompt_key
+        from bench.runner.score import prompt_key
 
         cells = self.rows("SELECT DISTINCT prompt_index, prompt, category, metadata FROM cells")
         found: dict[tuple[str, int], float] = {}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.prompts.base import Prompt
-from bench.score import prompt_key
+from bench.runner.score import prompt_key
 from bench.store import Image, Ledger
 from bench.suite import Suite, parse
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from bench import registry, suite
 from bench.prompts.base import Prompt
-from bench.score import prompt_key
+from bench.runner.score import prompt_key
 from bench.store import Image, Ledger
 
 METADATA = {"tag": "single_object", "include": [{"class": "circle", "count": 1}]}

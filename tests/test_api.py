@@ -20,8 +20,8 @@ from conftest import Run as Finished
 import bench as package
 from bench import identity, registry
 from bench.api import Run
+from bench.api.objects import suite_of
 from bench.errors import UserError
-from bench.objects import suite_of
 
 ROOT = Path(__file__).parents[1]
 DOCS = (ROOT / "docs" / "api.md").read_text()

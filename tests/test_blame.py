@@ -11,10 +11,10 @@ from breaking import break_network
 
 from bench import registry
 from bench.errors import MethodFault
-from bench.generate import generate
 from bench.methods.base import Method
 from bench.models.pipeline import PipelineFamily
-from bench.plan import make_plan
+from bench.runner.generate import generate
+from bench.runner.plan import make_plan
 from bench.sampling.records import Sampling
 from bench.sampling.session import Step
 from bench.store import Ledger

@@ -9,7 +9,7 @@ import pytest
 from conftest import Bench, Run, call
 from test_store import image
 
-from bench.cache import ImageCache, default_folder
+from bench.store.cache import ImageCache, default_folder
 
 JOB = "ab" + "0" * 30
 PIXELS = b"\x89PNG and the rest of it"

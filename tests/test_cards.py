@@ -14,8 +14,9 @@ from conftest import call
 from reference import card_images, small_blip
 from reference import small_clips as small
 
-from bench import cards, registry
-from bench.images import read_png
+from bench import registry
+from bench.catalogue import cards
+from bench.store.images import read_png
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 EMBEDDED = ("shapes-aesthetic", "shapes-clipscore", "shapes-geneval", "shapes-preference")

@@ -114,7 +114,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "weights" / "shapes-sdxl"
     shutil.copytree(entry.source, folder)
     monkeypatch.setitem(registry._plugins["models"], "shapes-sdxl", replace(entry, source=str(folder)))
-    monkeypatch.setattr("bench.plan._digests", {})
+    monkeypatch.setattr("bench.runner.plan._digests", {})
     return folder
 
 
@@ -257,7 +257,7 @@ def test_a_disk_that_fills_up_among_the_images_loses_none(
     bench: Bench, finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As above where nothing may be mounted: the writer says that the disk is full after some images."""
-    from bench import maker
+    from bench.runner import maker
 
     run = Run(finished.suite, tmp_path / "runs", tmp_path / "cache", tmp_path / "runs" / finished.folder.name)
     write, written = maker._save_png, []
@@ -269,7 +269,7 @@ def test_a_disk_that_fills_up_among_the_images_loses_none(
         write(pixels, path)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr("bench.maker._save_png", full)
+        patch.setattr("bench.runner.maker._save_png", full)
         done = bench(*run.arguments("--batch-size", 2))
     assert done.code == 2
     assert "the disk is full or failing; free some space and run again" in done.error
@@ -287,7 +287,7 @@ def test_a_fault_of_ours_shows_its_trace_and_ends_with_4(bench: Bench, monkeypat
     def broken(kind: str | None) -> None:
         raise ZeroDivisionError("deep inside")
 
-    monkeypatch.setattr("bench.listing.lines", broken)
+    monkeypatch.setattr("bench.catalogue.listing.lines", broken)
     done = call("ls")
     assert done.code == 4
     assert "ZeroDivisionError: deep inside" in done.err

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bench
-from bench.compare import compare
+from bench.analysis.compare import compare
 from bench.errors import NotComparable
 from bench.report import comparison
 from bench.store import SCHEMA, Ledger

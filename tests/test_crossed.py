@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.crossed import crossed_delta
+from bench.stats.crossed import crossed_delta
 
 
 def test_networks_that_agree_leave_the_interval_of_prompts():

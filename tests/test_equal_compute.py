@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from handmade import SUITE, Spot, image, make
 
-from bench import registry, results, stats
-from bench.arms import MeasuredArm
-from bench.equal_compute import Costed, plain_labels, reference, steps_to_add
+from bench import registry, stats
+from bench.analysis import results
+from bench.analysis.arms import MeasuredArm
+from bench.analysis.equal_compute import Costed, plain_labels, reference, steps_to_add
 from bench.records import load
 from bench.report.tables import metric_table
 from bench.store import Ledger

@@ -13,9 +13,10 @@ import jsonschema
 import pytest
 from conftest import Bench, Done, Run, call
 
-from bench import registry, results
+from bench import registry
+from bench.analysis import results
+from bench.analysis.failed import NAMED
 from bench.errors import UserError
-from bench.failed import NAMED
 from bench.methods.base import Method
 from bench.report.trust import REASONS, trust
 from bench.store import Ledger
@@ -113,7 +114,7 @@ def test_the_ledger_has_a_reason_or_an_image_for_every_cell(ran: tuple[Run, Done
 def test_results_list_them_with_their_reasons(ran: tuple[Run, Done]) -> None:
     run, _ = ran
     found = run.results()
-    schema = json.loads((Path(results.__file__).parent / "schemas" / "results.schema.json").read_text())
+    schema = json.loads((Path(results.__file__).parents[1] / "schemas" / "results.schema.json").read_text())
     jsonschema.Draft202012Validator(schema).validate(found)
     setting = {"model": "shapes-sdxl", "sampler": "ddim", "steps": 3, "guidance": found["arms"][0]["guidance"]}
     assert [{k: v for k, v in row.items() if k != "images"} for row in found["failed"]] == [
@@ -213,7 +214,7 @@ def test_a_report_names_a_few_reasons_and_counts_the_others() -> None:
 def test_results_name_the_first_failed_images_and_count_all(tmp_path: Path) -> None:
     from handmade import image, make
 
-    from bench.failed import rows
+    from bench.analysis.failed import rows
 
     folder = make(
         tmp_path / "run", lambda spot: 1.0, n=50, images=lambda s: image() if s.method == "standard" else None

@@ -13,15 +13,16 @@ import pytest
 import torch
 from conftest import TINY, Bench, make_run
 
-from bench import registry, stages
+from bench import registry
 from bench.errors import UserError
-from bench.generate import generate
-from bench.maker import Maker
+from bench.job import stages
 from bench.methods.base import Chain, Method
 from bench.methods.inversion import first_two
 from bench.models.base import Family, ModelEntry, default_dtype
-from bench.plan import Job, Plan, make_plan
 from bench.prompts.base import Prompt
+from bench.runner.generate import generate
+from bench.runner.maker import Maker
+from bench.runner.plan import Job, Plan, make_plan
 from bench.sampling.records import Item, Sampling
 from bench.sampling.schedule import Schedule
 from bench.sampling.session import Session
@@ -167,7 +168,8 @@ def test_running_out_of_memory_before_the_first_batch_makes_batches_smaller(
 
 
 def test_the_second_gpu_is_measured_on_the_second_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    from bench import measure, provenance
+    from bench import provenance
+    from bench.sampling import measure
 
     seen = []
     for name in ("synchronize", "reset_peak_memory_stats", "get_device_name"):

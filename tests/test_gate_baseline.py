@@ -13,11 +13,11 @@ import pytest
 from perf.gate_simulation import CASES, METRIC, Case, World, register, suite_of, write_run
 
 from bench import gate, registry
+from bench.analysis.results import compute
 from bench.errors import BenchError, NotComparable, UserError
 from bench.gate import Frozen, Samples
 from bench.metrics.base import MetricEntry
 from bench.records import Results
-from bench.results import compute
 
 CASE = CASES[0]
 SCHEMA = json.loads((Path(gate.__file__).parents[1] / "schemas" / "baseline.schema.json").read_text())

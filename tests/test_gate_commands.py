@@ -291,7 +291,7 @@ def test_a_fault_of_the_run_writes_the_forms_with_its_reason_and_keeps_its_exit_
     files = {name: tmp_path / f"g.{name}" for name in ("json", "junit", "markdown")}
     for path in files.values():
         path.write_text("of a run before, which passed")
-    monkeypatch.setattr("bench.score.score", broken)
+    monkeypatch.setattr("bench.runner.score.score", broken)
     done = bench(*gated.arguments("--gate", "--no-cache", "--runs", tmp_path / "new",
                                   *[part for name, path in files.items() for part in (f"--{name}", path)]))  # fmt: skip
     assert done.code == code, done.err

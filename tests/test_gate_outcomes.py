@@ -17,7 +17,7 @@ from bench import gate
 from bench.errors import UserError
 from bench.gate import Frozen
 from bench.gate.verdicts import Judgement, span
-from bench.resampling import Interval
+from bench.stats.resampling import Interval
 
 # Inconclusive --------------------------------------------------------------------------------------------------------
 

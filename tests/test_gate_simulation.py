@@ -15,8 +15,8 @@ from perf import gate_simulation as simulation
 from perf.gate_simulation import CASES, Case, World
 from perf.interval_table import KINDS, PROMPTS, SEEDS, Kind, cell
 
-from bench import intervals
 from bench.gate.looks import Looks
+from bench.stats import intervals
 
 RUNS = 200
 

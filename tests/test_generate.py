@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from bench import noise, registry
-from bench.generate import batches, generate
-from bench.images import pixel_digest
+from bench import registry
 from bench.models.base import ModelEntry
-from bench.plan import Job, Plan, make_plan
-from bench.score import arms, score
+from bench.runner.generate import batches, generate
+from bench.runner.plan import Job, Plan, make_plan
+from bench.runner.score import arms, score
+from bench.sampling import noise
 from bench.store import Ledger
+from bench.store.images import pixel_digest
 from bench.suite import parse
 
 SUITE = """\
@@ -247,7 +248,7 @@ def test_a_batch_that_does_not_fit_a_gpus_memory_is_halved(tmp_path: Path, monke
     import torch
 
     from bench.errors import UserError
-    from bench.maker import Maker
+    from bench.runner.maker import Maker
 
     inner: Callable[..., None] = Maker._make
     room = 2

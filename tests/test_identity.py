@@ -22,9 +22,9 @@ import pytest
 from conftest import TINY, Bench
 
 from bench import identity, registry
+from bench.identity.source import parse
 from bench.methods.base import Chain, Method
-from bench.plan import make_plan
-from bench.source import parse
+from bench.runner.plan import make_plan
 from bench.suite import Suite, load
 
 FROM_INVERSION = '''\
@@ -124,8 +124,9 @@ def test_the_digest_is_the_same_on_every_version_of_python() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["bench.noise", "bench.sampling.session", "bench.sampling.schedule", "bench.methods.inversion", "bench.models.sdxl",
-     "bench.models.pipeline", "bench.samplers.diffusers_schedulers", "bench.metrics.clipscore", "bench.metrics.pixels",
+    ["bench.sampling.noise", "bench.sampling.session", "bench.sampling.schedule", "bench.methods.inversion",
+     "bench.models.sdxl", "bench.models.pipeline", "bench.samplers.diffusers_schedulers", "bench.metrics.clipscore",
+     "bench.metrics.pixels",
      "bench.shapes.detector", "bench.shapes.scorers", "npnet.network.model", "npnet.network.blocks", "npnet.method"],
 )  # fmt: skip
 def test_these_decide_pixels_or_scores(module: str) -> None:
@@ -134,8 +135,9 @@ def test_these_decide_pixels_or_scores(module: str) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["bench.errors", "bench.cli.make", "bench.report.html", "bench.suite", "bench.plan", "bench.store", "bench.stages",
-     "bench.gate.against", "bench.stats", "bench.registry", "bench.sampling.meter", "bench.models.references",
+    ["bench.errors", "bench.cli.make", "bench.report.html", "bench.suite", "bench.runner.plan", "bench.store",
+     "bench.job.stages", "bench.gate.against", "bench.stats", "bench.registry", "bench.sampling.meter",
+     "bench.models.references",
      "bench.shapes.training", "bench.shapes.plugin", "npnet.training.train", "npnet.pairs.collect", "npnet.cli",
      "npnet.teachers.base", "npnet.network.convert"],
 )  # fmt: skip
@@ -145,7 +147,7 @@ def test_these_do_not(module: str) -> None:
 
 def test_everything_that_images_go_through_is_there() -> None:
     parts = set(identity.loop().modules)
-    assert {*identity.LOOP} <= parts, "a part of the loop has another name now: say so in bench/identity.py"
+    assert {*identity.LOOP} <= parts, "a part of the loop has another name now: say so in bench/identity/__init__.py"
     assert {"bench.sampling.schedule", "bench.sampling.records"} <= parts
     for part in (name for name in identity.LOOP if ":" in name):
         module, _, name = part.partition(":")
@@ -155,13 +157,13 @@ def test_everything_that_images_go_through_is_there() -> None:
 
 
 ASIDE = {
-    "bench.faults:described": "words",
-    "bench.faults:fail_not_finite": "whether an image fails, not its pixels",
-    "bench.faults:fault_of": "whether the images of an arm fail, not their pixels",
-    "bench.engine:Engine.scorer": "the digests of scorers are in the ids of what they are asked for",
+    "bench.runner.faults:described": "words",
+    "bench.runner.faults:fail_not_finite": "whether an image fails, not its pixels",
+    "bench.runner.faults:fault_of": "whether the images of an arm fail, not their pixels",
+    "bench.runner.engine:Engine.scorer": "the digests of scorers are in the ids of what they are asked for",
     "bench.methods.base:_nested": "costs",
     "bench.registry:get": "it finds plugins, each of which has a digest",
-    "bench.score:_summed": "costs",
+    "bench.runner.score:_summed": "costs",
     "bench.store.rows:prompt_key": "by what a score is found",
 }
 """What the code that images go through calls, and why it does not count."""
@@ -192,10 +194,14 @@ def called(part: str) -> set[str]:
 def test_nothing_that_images_go_through_calls_is_left_out() -> None:
     """What is neither digested nor stated above as of no effect on pixels and choices fails here."""
     parts = {name for name in identity.LOOP if ":" in name and "Family" not in name}
-    begin = {"bench.maker:Maker._sample", "bench.maker:Maker._write", "bench.engine:Engine._embed"}
-    assert begin - {"bench.maker:Maker._write"} <= parts
+    begin = {"bench.runner.maker:Maker._sample", "bench.runner.maker:Maker._write", "bench.runner.engine:Engine._embed"}
+    assert begin - {"bench.runner.maker:Maker._write"} <= parts
     needed = set().union(*map(called, parts | begin))
-    assert {"bench.engine:Engine._remember", "bench.maker:_save_png", "bench.faults:checked"} <= needed
+    assert {
+        "bench.runner.engine:Engine._remember",
+        "bench.runner.maker:_save_png",
+        "bench.runner.faults:checked",
+    } <= needed
     covered = {name for name in needed if {name, name.partition(":")[0]} & {*identity.loop().modules}}
     assert needed - covered == {*ASIDE}
 
@@ -320,19 +326,16 @@ def digests_in(folder: Path) -> list[str]:
 def test_code_that_moves_within_the_project_is_the_same_code(tmp_path: Path) -> None:
     """A module that all images go through lies elsewhere, and all that import it say so."""
     shutil.copytree(
-        Path(identity.__file__).parent, tmp_path / "bench", ignore=shutil.ignore_patterns("*.safetensors", "*.pyc")
+        Path(identity.__file__).parents[1], tmp_path / "bench", ignore=shutil.ignore_patterns("*.safetensors", "*.pyc")
     )
     before = digests_in(tmp_path)
-    (tmp_path / "bench" / "noise.py").rename(tmp_path / "bench" / "sampling" / "noise.py")
+    (tmp_path / "bench" / "sampling" / "noise.py").rename(tmp_path / "bench" / "runner" / "noise.py")
     for path in (tmp_path / "bench").rglob("*.py"):
-        text = path.read_text().replace("bench.noise", "bench.sampling.noise")
-        text = text.replace(
-            "from bench import noise, registry", "from bench import registry\nfrom bench.sampling import noise"
-        )
-        path.write_text(text.replace("from bench import noise\n", "from bench.sampling import noise\n"))
+        text = path.read_text().replace("bench.sampling.noise", "bench.runner.noise")
+        path.write_text(text.replace("from bench.sampling import noise\n", "from bench.runner import noise\n"))
     after = digests_in(tmp_path)
     assert after == before
-    drawing = tmp_path / "bench" / "sampling" / "noise.py"
+    drawing = tmp_path / "bench" / "runner" / "noise.py"
     drawing.write_text(drawing.read_text().replace("dtype=torch.float32", "dtype=torch.float64"))
     assert digests_in(tmp_path)[0] != before[0]
 

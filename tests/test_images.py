@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from bench.errors import UserError
-from bench.images import read_png, rgb
+from bench.store.images import read_png, rgb
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])

@@ -16,19 +16,20 @@ from conftest import Bench
 from ledgers import write_ledger
 from PIL import Image as Picture
 
-from bench import gate, registry, results, suite
+from bench import gate, registry, suite
+from bench.analysis import results
+from bench.analysis.sets import Sets, exchange_p
 from bench.errors import NotComparable, UserError
 from bench.metrics.base import MetricEntry, Value
-from bench.plan import make_plan
 from bench.prompts.base import Prompt
 from bench.report import markdown
-from bench.score import of_run, prompt_key, score
-from bench.sets import Sets, exchange_p
+from bench.runner.plan import make_plan
+from bench.runner.score import of_run, prompt_key, score
 from bench.store import Ledger, export
-from bench.suite_gates import Gate
+from bench.suite.gates import Gate
 
 LIKED, LEVEL = "test-liked", "test-level"
-SCHEMA = json.loads((Path(results.__file__).parent / "schemas" / "results.schema.json").read_text())
+SCHEMA = json.loads((Path(results.__file__).parents[1] / "schemas" / "results.schema.json").read_text())
 
 
 class Second:
@@ -382,7 +383,7 @@ def test_a_baseline_from_before_kinds_is_one_of_images(tmp_path: Path) -> None:
 
 
 def test_two_runs_compare_preferences_and_sets(tmp_path: Path) -> None:
-    from bench.compare import compare
+    from bench.analysis.compare import compare
 
     judged(tmp_path / "x", lambda p: 0.5, lambda p: p[1]).close()
     judged(tmp_path / "y", lambda p: 0.75, lambda p: p[1] + 2.0).close()

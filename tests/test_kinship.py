@@ -10,12 +10,12 @@ import pytest
 from conftest import Bench, Run
 
 from bench import registry, suite
+from bench.analysis.evidence import siblings as siblings_of
+from bench.catalogue.metric_tables import PACKAGES, page
 from bench.cli import main
-from bench.evidence import siblings as siblings_of
 from bench.kinship import Trait, dependences, kin, siblings
-from bench.metric_tables import PACKAGES, page
 from bench.metrics.base import MetricEntry
-from bench.plan import make_plan
+from bench.runner.plan import make_plan
 from bench.store import Ledger
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "metrics.md"

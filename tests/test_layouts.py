@@ -11,10 +11,10 @@ import pytest
 from conftest import LIMIT, Bench, Run
 from PIL import Image
 
-from bench.images import pixel_digest, rgb
-from bench.layouts import export
+from bench.intake.layouts import export
 from bench.store import ELSEWHERE, Ledger
 from bench.store import Image as Stored
+from bench.store.images import pixel_digest, rgb
 
 METHODS = ("standard", "inversion", "best_of_2", "reseed")
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from bench import registry
+from bench.catalogue.listing import catalogue, doctor, lines
 from bench.cli import main
-from bench.listing import catalogue, doctor, lines
 
 KEYS = {"kind", "name", "about", "source", "license", "cost", "needs", "built", "twin", "twin_of", "package"}
 

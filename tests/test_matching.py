@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.errors import UserError
-from bench.matching import by_name, by_table, in_order, labels, source
+from bench.intake.matching import by_name, by_table, in_order, labels, source
 from bench.prompts.base import Prompt
 
 PROMPTS = [Prompt(0, "a red cube"), Prompt(1, "a cat / a dog"), Prompt(2, "under_score")]

@@ -18,12 +18,14 @@ from conftest import Bench, Done
 from ledgers import write_ledger
 
 import bench as package
-from bench import memory, registry, results
-from bench.costs import LEAST_BYTES
+from bench import registry
+from bench.analysis import results
+from bench.analysis.costs import LEAST_BYTES
 from bench.errors import UserError
-from bench.jobs import Job
-from bench.measure import APART
-from bench.plan import make_plan
+from bench.runner import memory
+from bench.runner.jobs import Job
+from bench.runner.plan import make_plan
+from bench.sampling.measure import APART
 from bench.store import Ledger, Memory
 from bench.suite import load
 
@@ -60,7 +62,7 @@ class Broken(Method):
 
 STAGES = """
 import json, sys
-from bench.measure import Resident
+from bench.sampling.measure import Resident
 MIB = 2**20
 earlier = bytearray(b"1") * (200 * MIB); del earlier
 found = Resident(resets=json.loads(sys.argv[1]))
@@ -313,6 +315,6 @@ def scratch_processes(home: Path) -> list[str]:
             line = entry.read_bytes().decode(errors="replace").replace("\0", " ")
         except OSError:
             continue  # it has ended
-        if "bench.memory" in line and str(home) in line:
+        if "bench.runner.memory" in line and str(home) in line:
             found.append(line)
     return found

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench import noise
+from bench.sampling import noise
 
 SDXL = (4, 128, 128)
 PAIRS = st.tuples(st.text(max_size=40), st.integers(0, 2**31 - 1))

@@ -16,16 +16,17 @@ import pytest
 from ledgers import write_ledger
 
 import bench
-from bench import direction, moved, registry
-from bench.arms import read_arms
-from bench.comparisons import Tabulation
-from bench.costs import cost_of, of_means
+from bench import moved, registry
+from bench.analysis.arms import read_arms
+from bench.analysis.comparisons import Tabulation
+from bench.analysis.costs import cost_of, of_means
+from bench.analysis.pairing import Source
+from bench.analysis.results import load_suite
+from bench.identity.source import parse
+from bench.metrics import direction
 from bench.metrics.base import MetricEntry
 from bench.metrics.geneval_rules import TASKS
-from bench.pairing import Source
-from bench.results import load_suite
 from bench.shapes import captions
-from bench.source import parse
 from bench.store import Cell, as_json, prompt_key
 
 PACKAGES = [Path(bench.__file__).parent, Path(bench.__file__).parents[1] / "npnet"]
@@ -89,8 +90,8 @@ def test_a_name_at_its_old_place_is_given_with_one_line_that_names_the_new_one()
     find = moved.moved("bench.old", {"prompt_key": "bench.store"})
     with pytest.warns(FutureWarning, match=r"bench\.old\.prompt_key is now bench\.store\.prompt_key"):
         assert find("prompt_key") is prompt_key
-    with pytest.warns(FutureWarning, match=r"bench\.arms\.cost_of is now bench\.costs\.cost_of"):
-        assert importlib.import_module("bench.arms").cost_of is cost_of
+    with pytest.warns(FutureWarning, match=r"arms\.cost_of is now bench\.analysis\.costs\.cost_of"):
+        assert importlib.import_module("bench.analysis.arms").cost_of is cost_of
     with pytest.raises(AttributeError, match=r"'bench\.old' has no attribute 'other'"):
         find("other")
 

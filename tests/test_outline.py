@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from conftest import TINY, call
 
-from bench import preflight, registry, score, suite
+from bench import registry, suite
 from bench.errors import UserError
+from bench.job import preflight
 from bench.metrics.base import MetricEntry
-from bench.outline import Outline
-from bench.plan import MAX_CELLS, Plan, make_plan, outlined
+from bench.runner import score
+from bench.runner.outline import Outline
+from bench.runner.plan import MAX_CELLS, Plan, make_plan, outlined
 
 ROOT = Path(__file__).parents[1]
 SUITES = ("sdxl_main", "methods", "steps", "few_steps", "fid", "samplers", "npnet_study", "initno")

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from bench import suite
 from bench.errors import UserError
-from bench.plan import Job, Plan, make_plan, read_prompts
 from bench.prompts.base import Prompt
 from bench.prompts.control import ControlImage
+from bench.runner.plan import Job, Plan, make_plan, read_prompts
 
 ROOT = Path(__file__).parents[1]
 

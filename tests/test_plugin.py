@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY, Bench, Run
 
-from bench import noise
+from bench.sampling import noise
 
 EXAMPLE = Path(__file__).parent / "example_plugin"
 

@@ -10,9 +10,9 @@ import pytest
 from conftest import LIMIT, Bench, Run
 from handmade import SUITE, Spot, make
 
-from bench import resampling
+from bench.analysis.power import Components, Goal, components, power, prompts_bounds, prompts_needed
 from bench.errors import NotComparable, UserError
-from bench.power import Components, Goal, components, power, prompts_bounds, prompts_needed
+from bench.stats import resampling
 
 METRIC = "shapes-preference"
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from conftest import Bench, call
 
-from bench import preflight, registry, suite
+from bench import registry, suite
 from bench.errors import UserError
+from bench.job import preflight
 from bench.needs.base import Lacking, Made, Need, Nothing, is_placeholder, placeholder
 from bench.needs.hub import HubFile
-from bench.plan import make_plan
+from bench.runner.plan import make_plan
 
 ROOT = Path(__file__).parents[1]
 SUITES = sorted((ROOT / "suites").glob("*.yaml"))

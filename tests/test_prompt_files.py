@@ -15,9 +15,9 @@ from conftest import TINY, Bench
 
 from bench import registry, suite
 from bench.errors import UserError
-from bench.plan import make_plan
 from bench.prompts import own, rows
 from bench.prompts.base import Prompt
+from bench.runner.plan import make_plan
 
 SHARED = Path(__file__).parents[2] / "shared" / "prompts"
 CLAUSES = {"tag": "counting", "include": [{"class": "dog", "count": 2}], "exclude": [{"class": "dog", "count": 3}]}

@@ -11,7 +11,7 @@ import pytest
 from test_store import image
 
 from bench import provenance
-from bench.cache import ImageCache
+from bench.store.cache import ImageCache
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -24,7 +24,7 @@ def git(folder: Path, *arguments: str) -> str:
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A checkout of both packages and a README, committed, as if this process ran from it."""
     folder = tmp_path / "checkout"
-    for name in ("bench/provenance.py", "bench/noise.py", "npnet/model.py", "README.md"):
+    for name in ("bench/provenance.py", "bench/sampling/noise.py", "npnet/model.py", "README.md"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("A = 1\n")
     git(tmp_path, "init", "-q", str(folder))
@@ -43,7 +43,7 @@ def test_a_commit_is_trusted_under_its_name(checkout: Path, changed: str | None)
     assert provenance.origin() == provenance.trusted() == f"commit {git(checkout, 'rev-parse', 'HEAD')[:12]}"
 
 
-@pytest.mark.parametrize("changed", ["bench/noise.py", "npnet/model.py", "bench/new.py"])
+@pytest.mark.parametrize("changed", ["bench/sampling/noise.py", "npnet/model.py", "bench/new.py"])
 def test_a_gate_takes_no_image_of_uncommitted_code(checkout: Path, tmp_path: Path, changed: str) -> None:
     """Neither of the commit nor of uncommitted code, which may have been other code."""
     commit = provenance.origin()

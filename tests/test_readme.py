@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from bench import registry
-from bench.plan import make_plan
 from bench.prompts.base import Prompt
+from bench.runner.plan import make_plan
 from bench.suite import parse
 
 ROOT = Path(__file__).parents[1]

@@ -13,9 +13,9 @@ from pydantic import BaseModel, ValidationError
 
 from bench import provenance, records
 from bench.errors import UserError
+from bench.job.resuming import Kept
 from bench.records import baseline, baseline_upgrades, load, two_runs, upgrades
 from bench.records import json_schema as schemas
-from bench.resuming import Kept
 from bench.store import Ledger
 
 ROOT = Path(__file__).parents[1]

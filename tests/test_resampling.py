@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from bench import stats
-from bench.intervals import Interval, intervals
-from bench.resampling import COLUMNS, Batch, Totals, bootstrap, sign_flips
+from bench.stats.intervals import Interval, intervals
+from bench.stats.resampling import COLUMNS, Batch, Totals, bootstrap, sign_flips
 
 
 def plain_bootstrap(tops: np.ndarray, bottoms: np.ndarray, *, resamples: int, seed: int) -> tuple[float, float]:

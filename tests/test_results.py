@@ -15,13 +15,14 @@ from ledgers import write_ledger
 from scipy.stats import nct
 from scipy.stats import t as student
 
-from bench import results, stats
+from bench import stats
+from bench.analysis import results
 from bench.errors import NotComparable
 from bench.records import Results, read
 from bench.records.load import parse
 from bench.store import Ledger
 
-SCHEMA = json.loads((Path(results.__file__).parent / "schemas" / "results.schema.json").read_text())
+SCHEMA = json.loads((Path(results.__file__).parents[1] / "schemas" / "results.schema.json").read_text())
 
 
 def valid(found: Results) -> dict[str, Any]:
@@ -402,8 +403,8 @@ def test_a_control_of_too_few_prompts_is_no_fault_of_the_harness(
     prompts: int, low: float, ok: bool | None, said: str
 ) -> None:
     """Few prompts may not show a gain; that there is none is shown by any number."""
+    from bench.analysis.results import _control
     from bench.records import ComparisonRow
-    from bench.results import _control
 
     row = ComparisonRow.model_construct(
         method="m", metric="shapes-preference", n_prompts=prompts, delta=low + 0.1, low=low, high=low + 0.2

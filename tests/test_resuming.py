@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from conftest import LIMIT, Run
 
-from bench import registry, resuming, suite
+from bench import registry, suite
 from bench.errors import UserError
-from bench.plan import Plan, make_plan
+from bench.job import resuming
+from bench.runner.plan import Plan, make_plan
 from bench.store import Ledger
 
 

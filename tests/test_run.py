@@ -14,7 +14,8 @@ import pytest
 from conftest import LIMIT, TINY, Bench, Run, call, make_run
 from PIL import Image as Pillow
 
-from bench import registry, stages, suite
+from bench import registry, suite
+from bench.job import stages
 from bench.store import Image, Ledger
 
 TORCHLESS = """

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 import torch
 
-from bench import noise, registry
+from bench import registry
 from bench.errors import UserError
 from bench.methods.base import Method
 from bench.models.base import Family, ModelEntry
 from bench.prompts.base import Prompt
+from bench.sampling import noise
 from bench.sampling.records import Item, Sampling
 from bench.sampling.schedule import Schedule
 from bench.sampling.session import Next, Session, Step

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy import stats as scipy
 
-from bench.intervals import intervals
-from bench.sensitivity import clusters_for, detectable
 from bench.stats import clusters_needed, smallest_detectable
+from bench.stats.intervals import intervals
+from bench.stats.sensitivity import clusters_for, detectable
 
 RUNS = 4000
 RANGE = (-1.0, 1.0)

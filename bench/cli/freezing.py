@@ -26,8 +26,8 @@ def add_to(add: Add) -> None:
 
 def cmd_baseline(options: argparse.Namespace) -> int:
     from bench import gate
+    from bench.analysis.results import compute
     from bench.errors import UserError
-    from bench.results import compute
     from bench.store import Ledger
 
     many = 2 if options.action == "compare" else 1

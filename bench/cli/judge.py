@@ -77,7 +77,7 @@ def check_options(options: argparse.Namespace) -> None:
 def check_read(options: argparse.Namespace, suite: Suite) -> None:
     """Find a tolerance that no comparison of this suite will read, before its run."""
     from bench import gate
-    from bench.results import metrics_of
+    from bench.analysis.results import metrics_of
     from bench.store import Ledger
 
     given = gate.tolerances(options.tolerance)
@@ -114,7 +114,7 @@ def verdicts_of(
 ) -> Judgement:
     """What the suite's own gates and a frozen baseline say of the run in a folder."""
     from bench import gate
-    from bench.results import kept_sentence
+    from bench.analysis.results import kept_sentence
     from bench.store import Ledger
 
     found = gate.Judgement(inconclusive=options.inconclusive)
@@ -183,8 +183,8 @@ def unjudged(error: BaseException, options: argparse.Namespace) -> Judgement:
 
 
 def _gate(options: argparse.Namespace) -> tuple[Judgement, Results]:
+    from bench.analysis.results import compute, load_suite
     from bench.errors import NotComparable
-    from bench.results import compute, load_suite
     from bench.store import Ledger
 
     ledger = Ledger(options.run, read_only=True)

@@ -14,7 +14,7 @@ from bench.errors import NotComparable, UserError
 
 if TYPE_CHECKING:
     from bench.gate import Judgement
-    from bench.stages import Outcome
+    from bench.job.stages import Outcome
     from bench.suite import Suite
 
 
@@ -92,7 +92,7 @@ def suite_words(options: argparse.Namespace) -> str:
 
 def cache_folder(options: argparse.Namespace) -> Path:
     """Where images that runs share lie."""
-    from bench.cache import default_folder
+    from bench.store.cache import default_folder
 
     return options.cache or default_folder()
 
@@ -116,7 +116,7 @@ def cmd_run(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace, suite: Suite) -> Outcome:
-    from bench.stages import run
+    from bench.job.stages import run
 
     for note in suite.notes:
         print(f"note: {note}", file=sys.stderr)

@@ -14,7 +14,7 @@ from bench.errors import UserError
 
 if TYPE_CHECKING:
     from bench.needs.base import Need
-    from bench.outline import Outline
+    from bench.runner.outline import Outline
 
 
 def add_to(add: Add) -> None:
@@ -32,9 +32,9 @@ def add_to(add: Add) -> None:
 
 
 def cmd_plan(options: argparse.Namespace) -> int:
-    from bench import preflight
-    from bench.cache import ImageCache
+    from bench.job import preflight
     from bench.needs.base import gigabytes
+    from bench.store.cache import ImageCache
 
     suite = load_suite(options)
     for note in suite.notes:
@@ -69,8 +69,8 @@ def cmd_plan(options: argparse.Namespace) -> int:
 
 def _priced(plan: Outline, cost: dict[str, float]) -> Iterator[str]:
     """What is made, and what that costs, a line each."""
-    from bench import preflight
-    from bench.score import planned
+    from bench.job import preflight
+    from bench.runner.score import planned
 
     yield f"cells:          {cost['cells']} (method x prompt x seed)"
     made = f"{cost['images']} to have, {cost['cached']} of them in the cache; {cost['shared']} uses shared"
@@ -95,7 +95,7 @@ def _counted(plan: Outline, name: str, away: Sequence[Need]) -> str:
 
 def _denoising(plan: Outline, seconds: float) -> str:
     from bench import registry
-    from bench.preflight import duration
+    from bench.job.preflight import duration
 
     entries = [registry.get("models", name) for name in plan.suite.models]
     if seconds != seconds:
@@ -123,7 +123,7 @@ def fetch_command(options: argparse.Namespace) -> str:
 
 
 def cmd_fetch(options: argparse.Namespace) -> int:
-    from bench import fetch, preflight
+    from bench.job import fetch, preflight
 
     needs: list[Need] = []
     for path in options.suite:

@@ -82,7 +82,7 @@ def _guarded(command: Command, options: argparse.Namespace) -> int:
         return 128 + signal.SIGPIPE
     except Exception as error:
         print(masked(traceback.format_exc()), end="", file=sys.stderr)
-        from bench.faults import of_plugin
+        from bench.runner.faults import of_plugin
 
         if said := of_plugin(error):
             print(f"error: {masked(plain(said))}; report it to its authors, with the lines above", file=sys.stderr)
@@ -97,7 +97,7 @@ def code_of(error: BaseException) -> int:
         return error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return 130
-    from bench.faults import of_plugin
+    from bench.runner.faults import of_plugin
 
     return UserError.exit_code if of_plugin(error) else BenchError.exit_code
 

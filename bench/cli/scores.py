@@ -81,9 +81,9 @@ def cmd_score(options: argparse.Namespace) -> int:
 
 
 def _score_run(options: argparse.Namespace) -> int:
+    from bench.intake.score_table import write_scores
+    from bench.job.stages import add_scores
     from bench.report import sentences
-    from bench.score_table import write_scores
-    from bench.stages import add_scores
     from bench.store import Ledger
 
     done = add_scores(options.folder, options.metric, votes=options.votes, device=options.device)
@@ -98,7 +98,7 @@ def _score_run(options: argparse.Namespace) -> int:
 
 
 def _score_images(options: argparse.Namespace) -> int:
-    from bench.foreign import Asked, score_folder
+    from bench.intake.foreign import Asked, score_folder
     from bench.report import sentences
 
     if not options.metric:
@@ -133,7 +133,7 @@ def cmd_export(options: argparse.Namespace) -> int:
         for path in export(ledger, out):
             print(path)
         return 0
-    from bench import layouts
+    from bench.intake import layouts
 
     out = options.out or options.run / options.layout
     check_writable(out)
@@ -146,7 +146,7 @@ def cmd_export(options: argparse.Namespace) -> int:
 
 
 def cmd_import(options: argparse.Namespace) -> int:
-    from bench import layouts
+    from bench.intake import layouts
     from bench.report import sentences
 
     taken, found = layouts.take(options.run, options.file, of=options.of, metric=options.metric)

@@ -70,8 +70,8 @@ def add_to(add: Add) -> None:
 
 
 def cmd_report(options: argparse.Namespace) -> int:
+    from bench.job.stages import merged_folder, write_report
     from bench.report import sentences
-    from bench.stages import merged_folder, write_report
     from bench.store import Ledger, exclusive, full_disk_is_said
 
     # A folder given twice is one run.
@@ -99,7 +99,7 @@ def check_writable(folder: Path) -> None:
 
 
 def cmd_compare(options: argparse.Namespace) -> int:
-    from bench.compare import compare
+    from bench.analysis.compare import compare
     from bench.errors import NotComparable
     from bench.report import comparison
 
@@ -117,8 +117,8 @@ def cmd_compare(options: argparse.Namespace) -> int:
 
 
 def cmd_power(options: argparse.Namespace) -> int:
+    from bench.analysis.power import Goal, lines, power
     from bench.errors import UserError
-    from bench.power import Goal, lines, power
 
     goal = Goal(
         delta=options.delta,
@@ -150,13 +150,13 @@ def cmd_serve(options: argparse.Namespace) -> int:
 
 
 def cmd_ls(options: argparse.Namespace) -> int:
+    from bench.catalogue.listing import catalogue, lines
     from bench.errors import UserError
-    from bench.listing import catalogue, lines
 
     if options.markdown:
         if options.kind != "metrics" or options.json:
             raise UserError("--markdown is of `ls metrics`, without --json")
-        from bench.metric_tables import page
+        from bench.catalogue.metric_tables import page
 
         print(page(), end="")
     elif options.json:
@@ -167,15 +167,15 @@ def cmd_ls(options: argparse.Namespace) -> int:
 
 
 def cmd_doctor(options: argparse.Namespace) -> int:
+    from bench.catalogue.listing import doctor
     from bench.errors import NotComparable, Regression, UserError
-    from bench.listing import doctor
 
     if options.metrics is None:
         if options.record or options.cards:
             raise UserError("--record and --cards are of doctor --metrics")
         print("\n".join(doctor()))
         return 0
-    from bench.cards import FOLDER, checked
+    from bench.catalogue.cards import FOLDER, checked
 
     if options.record and not options.metrics:
         raise UserError("doctor --metrics --record: name the metrics whose cards are to be written")
@@ -191,7 +191,7 @@ def cmd_doctor(options: argparse.Namespace) -> int:
 
 
 def cmd_cache(options: argparse.Namespace) -> int:
-    from bench.cache import ImageCache
+    from bench.store.cache import ImageCache
 
     cache = ImageCache(cache_folder(options))
     n, size = cache.size() if options.action == "ls" else cache.clean()

@@ -21,7 +21,7 @@ from bench.gate.shown import compare, show
 from bench.gate.tolerances import Tolerance, check_tolerances, check_unread, tolerances
 from bench.gate.verdicts import ORDER, Judgement, Verdict, counted, exit_code, overall
 from bench.records.baseline import Frozen
-from bench.suite_gates import Gate as Rule
+from bench.suite.gates import Gate as Rule
 
 __all__ = [
     "ORDER",

@@ -14,8 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from bench import direction
-from bench.arms import POOLED, Floats
+from bench.analysis.arms import POOLED, Floats
 from bench.gate.beside import Beside
 from bench.gate.common import MEANT, Common, changed, in_common
 from bench.gate.frozen import rounded
@@ -24,9 +23,10 @@ from bench.gate.samples import Samples
 from bench.gate.tolerances import Tolerance, Tolerances, check_read, joined
 from bench.gate.verdicts import Judgement, Limits, Subject, Verdict, finite, interval, span, turned
 from bench.identity import without_code
-from bench.intervals import Bounds, Interval, looks_bounded
+from bench.metrics import direction
 from bench.records import ComparisonRow, Mean, Results
 from bench.records.baseline import Frozen, FrozenArm, FrozenComparison
+from bench.stats.intervals import Bounds, Interval, looks_bounded
 
 NOISE = 2e-5
 """Of the largest score: what six significant digits of four scores leave of a difference of differences."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bench.arms import POOLED, Floats
+from bench.analysis.arms import POOLED, Floats
 from bench.gate.common import Common
 from bench.gate.frozen import images_of, rounded
 from bench.gate.samples import Samples

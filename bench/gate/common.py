@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.arms import Ints
+from bench.analysis.arms import Ints
 from bench.errors import NotComparable
 from bench.gate.frozen import jobs_digest, pairs_of, same_pairs
 from bench.gate.samples import Samples

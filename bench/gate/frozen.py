@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 from pydantic import ValidationError
 
-from bench.arms import POOLED, Floats, MeasuredArm
+from bench.analysis.arms import POOLED, Floats, MeasuredArm
 from bench.errors import NotComparable, UserError
 from bench.gate.samples import Samples, jobs_of
 from bench.records import ArmRow, Mean, Record, Results

@@ -2,7 +2,7 @@
 
 Several looks at noise find something sooner than one. So each is taken at Bonferroni's level, that all of them together
 hold at LEVEL: with one look it is the report's own interval, with more it is wider. One family of intervals,
-`bench.intervals`, is behind both.
+`bench.stats.intervals`, is behind both.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from statistics import NormalDist
 
 import numpy as np
 
-from bench.arms import Floats, Ints
-from bench.intervals import FEW, LEVEL, Bounds, Interval
-from bench.paired import won
-from bench.resampling import Batch
+from bench.analysis.arms import Floats, Ints
+from bench.analysis.paired import won
+from bench.stats.intervals import FEW, LEVEL, Bounds, Interval
+from bench.stats.resampling import Batch
 
 _NORMAL = NormalDist()
 
@@ -44,7 +44,7 @@ class Look:
     answer: Interval | None = None
     few: bool = False
     """Whether the prompts are too few to show that a loss is small: its value has no range, and a tail of losses that
-    they have not shown would be missed more often than stated (`bench.intervals.FEW`)."""
+    they have not shown would be missed more often than stated (`bench.stats.intervals.FEW`)."""
 
 
 def too_few(look: Look) -> str:
@@ -84,7 +84,7 @@ class Looks:
         return look
 
     def win_rate(self, treated: Floats, baseline: Floats, prompts: Ints, *, preferences: bool = False) -> Look:
-        """Ask for (wins + ties / 2) / n of pairs (n,), or the mean of `preferences`, as `bench.paired.won` has it."""
+        """Ask for (wins + ties / 2) / n of pairs (n,), or the mean of `preferences` (`bench.analysis.paired.won`)."""
         return self.mean(won(treated - baseline, preferences=preferences), prompts, (0.0, 1.0))
 
     def known(self, found: Interval, prompts: int | None, *, logarithmic: bool = False) -> Look:

@@ -6,18 +6,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from bench import direction
+from bench.analysis.paired import SHORTEST_MS, delta_range
 from bench.errors import nearest
 from bench.gate.looks import Look, Looks, too_few
 from bench.gate.samples import Samples
 from bench.gate.verdicts import Limits, Outcome, Subject, Verdict, finite, interval, span, turned
-from bench.intervals import FEW, Interval
-from bench.measure import PROCESS
-from bench.paired import SHORTEST_MS, delta_range
+from bench.metrics import direction
 from bench.records import ArmRow, ComparisonRow, Labels, Ratio, Results
+from bench.sampling.measure import PROCESS
 from bench.stats import FEWEST_BATCHES
-from bench.suite_gates import COSTS
-from bench.suite_gates import Gate as Rule
+from bench.stats.intervals import FEW, Interval
+from bench.suite.gates import COSTS
+from bench.suite.gates import Gate as Rule
 
 L = TypeVar("L", bound=Labels)
 Pending = Callable[[], Verdict]

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bench import registry
-from bench.arms import Floats, Ints, Measured, MeasuredArm, read_arms, with_pooled
+from bench.analysis.arms import Floats, Ints, Measured, MeasuredArm, read_arms, with_pooled
+from bench.analysis.results import load_suite, metrics_of, scorer_digests
 from bench.metrics.base import MetricEntry
 from bench.records import ComparisonRow
-from bench.results import load_suite, metrics_of, scorer_digests
 from bench.store import Ledger
 from bench.suite import Suite
 

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from bench.intervals import Interval
 from bench.records import ArmRow, ComparisonRow
+from bench.stats.intervals import Interval
 
 Outcome = Literal["passed", "inconclusive", "failed", "not comparable"]
 """`inconclusive`: neither shown to keep to a rule, or to a baseline, nor shown not to."""

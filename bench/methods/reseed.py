@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from bench.methods.base import Method
-from bench.noise import stream
 from bench.registry import register
+from bench.sampling.noise import stream
 
 
 def other_seed(seed: int, k: int) -> int:

@@ -11,9 +11,10 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, cast
 
-from bench import direction, identity
+from bench import identity
 from bench.errors import UserError
 from bench.kinship import KINDS, Trait
+from bench.metrics import direction
 from bench.metrics.protocols import Differentiable, PairScorer, Scorer, SetScorer, Value
 from bench.moved import deprecated
 from bench.needs.base import Made, Need
@@ -154,7 +155,7 @@ class MetricEntry:
 
     @property
     def sign(self) -> int:
-        """1 where a higher value is better, -1 where a lower one is; `bench.direction` turns differences by it."""
+        """1 where a higher value is better, -1 where a lower one is; `metrics.direction` turns differences by it."""
         return direction.sign(self)
 
     def category_of(self, prompt: Prompt) -> str:

@@ -3,7 +3,7 @@
 All take features (n, D) with weights (n,), how often each image counts: the value is that of the set in which each row
 is repeated that often. What a distance needs of its reference set goes into the rows themselves (`Gaussian.rows`,
 `Kernelled.rows`), so that a report computes it again from a run's folder, without the reference. `identity` names the
-number and the version of its code: `bench.sets` keeps what it has computed under it.
+number and the version of its code: `bench.analysis.sets` keeps what it has computed under it.
 
 Sources: Heusel et al. (2017), GANs Trained by a Two Time-Scale Update Rule, eq. 6 (Fréchet); Gretton et al. (2012), A
 Kernel Two-Sample Test, eq. 3 and 5 (unbiased and biased); Bińkowski et al. (2018), Demystifying MMD GANs (KID's

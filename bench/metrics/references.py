@@ -14,12 +14,12 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.cache import default_folder
 from bench.digests import file_digest
 from bench.errors import UserError, first_line
-from bench.images import opened, rgb
 from bench.progress import Progress
 from bench.store import write_atomically
+from bench.store.cache import default_folder
+from bench.store.images import opened, rgb
 
 if TYPE_CHECKING:
     import numpy as np

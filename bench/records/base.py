@@ -51,5 +51,5 @@ class Labels(Record):
 
     @property
     def setting(self) -> tuple[str, str, int, float]:
-        """Model, sampler, steps and guidance, as `bench.arms.Setting`."""
+        """Model, sampler, steps and guidance, as `bench.analysis.arms.Setting`."""
         return self.model, self.sampler, self.steps, self.guidance

@@ -114,7 +114,7 @@ class FrozenArm(Setting):
 
     @property
     def setting(self) -> tuple[str, str, int, float]:
-        """Model, sampler, steps and guidance, as `bench.arms.Setting`."""
+        """Model, sampler, steps and guidance, as `bench.analysis.arms.Setting`."""
         return self.model, self.sampler, self.steps, self.guidance
 
 
@@ -152,7 +152,7 @@ class FrozenComparison(Setting):
 
     @property
     def setting(self) -> tuple[str, str, int, float]:
-        """Model, sampler, steps and guidance, as `bench.arms.Setting`."""
+        """Model, sampler, steps and guidance, as `bench.analysis.arms.Setting`."""
         return self.model, self.sampler, self.steps, self.guidance
 
 

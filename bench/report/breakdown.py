@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
-from bench.measure import PROCESS
-from bench.paired import SHORTEST_MS
+from bench.analysis.paired import SHORTEST_MS
 from bench.records import ArmRow, CategoryRow, Cost, Ratio, Results, SeedRow
 from bench.records.comparison_rows import PartRow
 from bench.report.costed import STAGES, own_peak, stage_ratios, stage_times
@@ -36,6 +35,7 @@ from bench.report.words import (
     prompts_name,
     setting,
 )
+from bench.sampling.measure import PROCESS
 from bench.stats import FEWEST_BATCHES
 
 COUNTED = {"backwards": "of them gradients", "networks": "extra networks", "rewards": "images scored"}

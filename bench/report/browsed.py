@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from bench import direction
+from bench.metrics import direction
 from bench.records import PairRow, Results
 from bench.records import Setting as SettingRecord
 from bench.report.words import distinct, kind, places, setting, setting_key

@@ -1,4 +1,4 @@
-"""Two runs compared (`bench.compare`), as sentences, Markdown and one self-contained page."""
+"""Two runs compared (`bench.analysis.compare`), as sentences, Markdown and one self-contained page."""
 
 from __future__ import annotations
 

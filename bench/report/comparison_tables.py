@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.measure import PROCESS
-from bench.paired import SHORTEST_MS
+from bench.analysis.paired import SHORTEST_MS
 from bench.report import tables
 from bench.report.tables import Cell, Table
 from bench.report.words import (
@@ -25,11 +24,12 @@ from bench.report.words import (
     places,
     setting,
 )
+from bench.sampling.measure import PROCESS
 from bench.stats import FEWEST_BATCHES
 from bench.suite import EVERY_PROMPT_SET as POOLED
 
 Comparison = Any
-"""What `bench.compare.compare` returns, a dictionary, with its rows as `rows` makes them for `words` and `tables`."""
+"""What `compare.compare` returns, a dictionary, with its rows as `rows` makes them for `words` and `tables`."""
 Row = Any
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bench.measure import PROCESS
 from bench.records import ArmRow, Cost, Ratio
+from bench.sampling.measure import PROCESS
 
 STAGES = ("encode", "noise", "sampling", "decode", "select")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from bench import direction
+from bench.metrics import direction
 from bench.records import ArmRow, ComparisonRow, EqualComputeRow, Mean, Results
 from bench.report.parts import AnyDelta, AnyLabelled, Compared, Counted, Labelled
 from bench.report.words import (

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.images import opened
+from bench.store.images import opened
 
 if TYPE_CHECKING:
     from PIL.Image import Image

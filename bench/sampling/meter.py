@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from bench.measure import Resident, drain, peak, reset_peak
+from bench.sampling.measure import Resident, drain, peak, reset_peak
 from bench.sampling.records import COUNTS, Nfe
 
 STAGES = ("prepare", "encode", "noise", "sampling", "decode", "select")
@@ -75,7 +75,7 @@ class Meter:
         """Places in the batch that calls count for now."""
         self.stage_name = UNTIMED
         self.resident: Resident | None = None
-        """Measures each stage's memory, in a process that is there for nothing else (`bench.memory`)."""
+        """Measures each stage's memory, in a process that is there for nothing else (`bench.runner.memory`)."""
         self._hooked: dict[int, str] = {}
         """Roles by the identity of networks that have hooks."""
         self._begun: dict[str, float] = {}

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from bench import noise, registry
+from bench import registry
 from bench.errors import MethodFault
 from bench.models.base import Embeddings, Family
+from bench.sampling import noise
 from bench.sampling.attention import AttentionMaps, recording
 from bench.sampling.meter import Cost, Meter
 from bench.sampling.records import Item, Sampling
@@ -200,7 +201,7 @@ class Session:
     # Noise ----------------------------------------------------------------------------------------------------------
 
     def draw(self, seeds: Sequence[int] | None = None) -> torch.Tensor:
-        """Initial latents of the images' prompts, with other seeds where given: the recipe of `bench.noise.draw`."""
+        """Initial latents of the images' prompts, with other seeds where given: the recipe of `noise.draw`."""
         drawn = noise.draw_batch(self.prompts, list(seeds or self.seeds), self.family.entry.latent)
         return drawn.to(self.family.device)
 

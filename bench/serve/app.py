@@ -11,9 +11,9 @@ from typing import Any
 from flask import Flask, Response, abort, request, send_file
 from werkzeug.exceptions import HTTPException
 
-from bench.compare import compare
+from bench.analysis.compare import compare
+from bench.analysis.pairing import Source
 from bench.errors import BenchError, NotComparable, UserError, masked
-from bench.pairing import Source
 from bench.report import comparison, pages
 from bench.serve.listing import Folder
 from bench.serve.pairs import Wanted, page

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bench.analysis.pairing import Source
 from bench.errors import BenchError, UserError
-from bench.pairing import Source
 from bench.records import read
 from bench.report import headline
 

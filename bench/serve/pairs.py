@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import direction, registry
+from bench import registry
+from bench.analysis.pairing import Source, setting_of
 from bench.errors import UserError
-from bench.pairing import Source, setting_of
+from bench.metrics import direction
 from bench.store.rows import Cell, Setting, Shown
 
 PAGE = 50

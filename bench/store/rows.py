@@ -213,7 +213,7 @@ class Memory(NamedTuple):
     level_bytes: int | None
     """What the process held after the model was loaded and warmed up."""
     kind: str
-    """What the bytes are of (`bench.measure.APART`)."""
+    """What the bytes are of (`bench.sampling.measure.APART`)."""
     hardware: str
     reason: str | None
     """Why there are no numbers."""

@@ -52,8 +52,8 @@ def run(
     """
     import torch
 
-    from bench.generate import DEFAULT_BATCH, choose_device
     from bench.progress import Progress
+    from bench.runner.generate import DEFAULT_BATCH, choose_device
 
     if threads:
         torch.set_num_threads(threads)
@@ -139,7 +139,7 @@ class _Collector:
     def __init__(
         self, planned: Planned, out: Path, device: str, digests: Mapping[str, str], say: Callable[[str], None]
     ):
-        from bench.engine import Engine
+        from bench.runner.engine import Engine
         from bench.sampling.records import Sampling
 
         self.planned, self.out, self.digests, self.say = planned, out, digests, say

@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
-from bench import noise, registry, suite_yaml
+from bench import registry
 from bench.errors import UserError, nearest
 from bench.models.shapes_of import check_entry
 from bench.prompts.base import Prompt
 from bench.prompts.places import is_place
+from bench.sampling import noise
 from bench.store import prompt_key
 from bench.suite import Count, Guidance, Link, Links, Seed, Steps
-from bench.suite_gates import Text
+from bench.suite import document as suite_yaml
+from bench.suite.gates import Text
 from npnet.pairs import dataset, prompting
 from npnet.teachers import base as teachers
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench import registry, suite_yaml
+from bench import registry
 from bench.errors import UserError, nearest
 from bench.prompts.base import Prompt
 from bench.prompts.places import is_place
+from bench.suite import document as suite_yaml
 
 
 def checked(name: str) -> str:

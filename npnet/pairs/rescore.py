@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from bench import registry
 from bench.errors import UserError
-from bench.images import read_png
 from bench.prompts.base import Prompt
+from bench.store.images import read_png
 from npnet.pairs import dataset, prompting
 from npnet.pairs.collection import check_metadata, prompts_digest
 from npnet.pairs.folders import held
@@ -34,8 +34,8 @@ def score(folder: Path, *, metrics: Sequence[str], device: str | None = None) ->
 
 
 def _score(folder: Path, protocol: dataset.Protocol, metrics: Sequence[str], device: str | None) -> int:
-    from bench.generate import choose_device
     from bench.progress import Progress
+    from bench.runner.generate import choose_device
 
     entries: dict[str, MetricEntry] = {name: registry.get("metrics", name) for name in metrics}
     prompts = _prompts_again(protocol)

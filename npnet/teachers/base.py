@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from bench import noise, registry
+from bench import registry
 from bench.errors import UserError
 from bench.methods.base import Chain, Method, split_choice
-from bench.plan import build_method, check_needs
+from bench.runner.plan import build_method, check_needs
+from bench.sampling import noise
 from bench.sampling.records import SINGLE
 from npnet.teachers.ascent import Ascent
 from npnet.teachers.work import Work

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from bench.engine import Engine
     from bench.models.base import Embeddings
     from bench.prompts.base import Prompt
+    from bench.runner.engine import Engine
 
 BACKWARD_CALLS = 2.0
 """What a gradient through one denoiser call costs beside the call. Measured on the embedded model, keeping the

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, field_validator
 
-from bench import suite_yaml
 from bench.errors import UserError
+from bench.suite import document as suite_yaml
 from npnet.pairs import dataset
 from npnet.pairs.mapped import Rows, memory_mapped
 from npnet.pairs.scores import Scores, read_scores

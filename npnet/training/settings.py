@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from bench import suite_yaml
 from bench.errors import nearest
 from bench.suite import Count
+from bench.suite import document as suite_yaml
 from npnet import NPNetConfig
 from npnet.training.data import SelectionSettings
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from bench import suite_yaml
 from bench.errors import UserError
+from bench.suite import document as suite_yaml
 from npnet import NPNetConfig
 from npnet.network import checkpoint
 from npnet.network.checkpoint import Checkpoint

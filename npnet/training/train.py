@@ -20,9 +20,9 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.cache import default_folder
 from bench.errors import UserError
 from bench.store import full_disk_is_said
+from bench.store.cache import default_folder
 from npnet.network import checkpoint
 from npnet.network.checkpoint import Checkpoint
 from npnet.pairs import dataset
@@ -112,7 +112,7 @@ def _accelerator(config: TrainConfig, device: str | None) -> Any:
         InitProcessGroupKwargs,
     )
 
-    from bench.generate import choose_device
+    from bench.runner.generate import choose_device
 
     asked = choose_device(device)
     if ":" in asked:

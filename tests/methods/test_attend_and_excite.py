@@ -17,13 +17,13 @@ from pydantic import ValidationError
 
 from bench import registry, suite
 from bench.errors import UserError
-from bench.generate import batches, generate
 from bench.methods import attend_and_excite, attention_losses
 from bench.methods.attend_and_excite import AttendAndExcite, gradient, look
 from bench.methods.base import Method
 from bench.models.base import Family, ModelEntry
-from bench.plan import Plan, make_plan
 from bench.prompts.base import Prompt
+from bench.runner.generate import batches, generate
+from bench.runner.plan import Plan, make_plan
 from bench.sampling.records import COUNTS, Sampling
 from bench.sampling.session import Next, Session, Step
 from bench.store import Ledger

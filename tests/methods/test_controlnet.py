@@ -14,11 +14,12 @@ import torch
 from analytic import make, paid, priced, session
 from controlled import control, loaded, ours
 
-from bench import noise, registry
+from bench import registry
 from bench.methods.base import Method
 from bench.methods.inversion import Inversion, coefficients
 from bench.models.base import Embeddings, Family, to_uint8
 from bench.prompts.base import Prompt
+from bench.sampling import noise
 from bench.sampling.schedule import move
 from bench.sampling.session import Memory, Session
 

@@ -18,16 +18,16 @@ from controlled import KINDS, control, loaded, ours
 
 from bench import registry, suite
 from bench.errors import UserError
-from bench.faults import fault_of
-from bench.generate import generate
-from bench.images import pixel_digest
 from bench.methods.base import Chain
 from bench.methods.controlnet import ControlNet
 from bench.models.base import to_uint8
-from bench.plan import Job, Plan, make_plan
 from bench.prompts import own
+from bench.runner.faults import fault_of
+from bench.runner.generate import generate
+from bench.runner.plan import Job, Plan, make_plan
 from bench.sampling.records import CONTROLNET
 from bench.store import Ledger
+from bench.store.images import pixel_digest
 from bench.weights.files import pin
 
 pytestmark = [

@@ -13,7 +13,7 @@ import tiny_unet
 import torch
 from analytic import session
 
-from bench import noise, registry, suite
+from bench import registry, suite
 from bench.errors import UserError
 from bench.methods.base import Method, check_chain
 from bench.methods.few_step import FewStep
@@ -22,8 +22,9 @@ from bench.methods.lightning import Lightning
 from bench.methods.pcm import PCM
 from bench.methods.turbo import Turbo
 from bench.models.base import Family, ModelEntry
-from bench.plan import Plan, make_plan
 from bench.prompts.base import Prompt
+from bench.runner.plan import Plan, make_plan
+from bench.sampling import noise
 from bench.sampling.records import LORA, NETWORK, Sampling
 
 pytestmark = [

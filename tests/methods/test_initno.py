@@ -13,15 +13,15 @@ from analytic import make as analytic_make
 
 from bench import suite
 from bench.errors import UserError
-from bench.generate import batches, generate
 from bench.methods import attention_losses
 from bench.methods.attend_and_excite import look, tokens_of
 from bench.methods.initno import InitNO, Noise, Tried
 from bench.methods.initno_as_released import InitNOAsReleased
 from bench.methods.inversion import Inversion
 from bench.models.base import Family
-from bench.plan import Plan, make_plan
 from bench.prompts.base import Prompt
+from bench.runner.generate import batches, generate
+from bench.runner.plan import Plan, make_plan
 from bench.sampling.records import COUNTS, Sampling
 from bench.sampling.session import Session
 from bench.store import Ledger

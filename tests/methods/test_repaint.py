@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from bench import noise
 from bench.errors import UserError
 from bench.methods.base import Method
 from bench.methods.inversion import Inversion
 from bench.methods.repaint import RepaintEvery, RepaintFirst, RepaintJump
+from bench.sampling import noise
 from bench.sampling.records import Sampling
 from bench.sampling.session import Next, Session, Step
 

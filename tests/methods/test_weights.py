@@ -15,13 +15,14 @@ import tiny_unet
 import torch
 from analytic import session
 
-from bench import preflight, registry, suite
+from bench import registry, suite
 from bench.errors import UserError
+from bench.job import preflight
 from bench.methods.base import Method, check_chain
 from bench.methods.dpo import DPO
 from bench.models.base import Family
-from bench.plan import Plan, make_plan
 from bench.prompts.base import Prompt
+from bench.runner.plan import Plan, make_plan
 from bench.sampling.records import LORA, NETWORK, Sampling
 from bench.weights.files import COMMIT, pin
 

@@ -19,7 +19,7 @@ from bench.metrics.geneval import COLORS, TEMPLATES, cut_out
 from bench.metrics.geneval_rules import Detection, judge
 from bench.metrics.mask2former import NAMES, box_of, prepared
 from bench.prompts.base import Prompt
-from bench.score import _tasks
+from bench.runner.score import _tasks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SHARED = Path(__file__).parents[3] / "shared" / "prompts" / "geneval_object_names.txt"

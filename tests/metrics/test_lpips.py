@@ -16,11 +16,11 @@ from PIL import Image
 from reference.small_clips import drawn
 
 from bench import registry
+from bench.analysis.sets import Sets
 from bench.errors import UserError
 from bench.metrics.base import MetricEntry
 from bench.metrics.lpips import mean_squared_distance
 from bench.metrics.networks.alexnet import CHANNELS, AlexNet, channel_weights, vectors
-from bench.sets import Sets
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ALEXNET, WEIGHTS = "alexnet-owt-7be5be79.pth", "alex.pth"

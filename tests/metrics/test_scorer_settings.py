@@ -12,7 +12,7 @@ from reference import small_clips as small
 
 from bench import registry, suite
 from bench.errors import UserError
-from bench.plan import make_plan
+from bench.runner.plan import make_plan
 from bench.store import Ledger
 
 pytestmark = pytest.mark.usefixtures("one_thread")

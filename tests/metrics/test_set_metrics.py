@@ -13,6 +13,7 @@ from cleanfid.fid import frechet_distance
 from PIL import Image
 
 from bench import registry, suite
+from bench.analysis.sets import Sets, exchange_p, nothing
 from bench.errors import UserError
 from bench.metrics.base import MetricEntry
 from bench.metrics.checkpoint import Checkpoint
@@ -30,7 +31,6 @@ from bench.metrics.distances import (
 from bench.metrics.features import set_entry
 from bench.metrics.fid import CleanFid
 from bench.metrics.references import Reference
-from bench.sets import Sets, exchange_p, nothing
 
 KID, CMMD = KernelDistance(cubic, unbiased=True), KernelDistance(radial, unbiased=False, scale=1000)
 

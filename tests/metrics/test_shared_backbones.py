@@ -18,16 +18,18 @@ from PIL import Image as Picture
 from reference import small_clips as small
 from reference.small_detectors import compbench_folder, geneval_folder, qwen_folder
 
-from bench import judging, preflight, registry, suite
-from bench.images import pixel_digest
-from bench.judging import Asked, together
+from bench import registry, suite
+from bench.job import preflight
 from bench.metrics import sharing
 from bench.metrics.base import MetricEntry
 from bench.metrics.features import DinoFeatures, InceptionFeatures, inception, set_entry
-from bench.plan import make_plan
 from bench.prompts.base import Prompt
-from bench.score import Task, score
+from bench.runner import judging
+from bench.runner.judging import Asked, together
+from bench.runner.plan import make_plan
+from bench.runner.score import Task, score
 from bench.store import Image, Ledger
+from bench.store.images import pixel_digest
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 DINO = ("fd_dinov2", "diversity", "vendi")

@@ -20,7 +20,7 @@ from bench.metrics import compbench_rules as rules
 from bench.metrics.compbench_rules import Words
 from bench.metrics.depth import grey_levels
 from bench.prompts.base import Prompt
-from bench.score import _tasks
+from bench.runner.score import _tasks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SHARED = Path(__file__).parents[3] / "shared" / "prompts"

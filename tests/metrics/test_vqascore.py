@@ -14,7 +14,7 @@ from reference.small_detectors import qwen_folder
 from bench import registry
 from bench.metrics.vqascore import QUESTION, spellings
 from bench.prompts.base import Prompt
-from bench.score import _tasks
+from bench.runner.score import _tasks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TOYS = {

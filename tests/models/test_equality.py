@@ -13,9 +13,10 @@ import tiny_dit
 import tiny_unet
 import torch
 
-from bench import noise, registry
+from bench import registry
 from bench.models.base import Embeddings, Family, ModelEntry
 from bench.prompts.base import Prompt
+from bench.sampling import noise
 from bench.sampling.records import Item, Sampling
 from bench.sampling.session import Session
 

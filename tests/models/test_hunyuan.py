@@ -15,11 +15,12 @@ import tiny_dit
 import torch
 from conftest import call, make_run
 
-from bench import noise, registry
+from bench import registry
 from bench.errors import UserError
 from bench.models.base import Embeddings, Family
 from bench.models.shapes_of import check_entry
 from bench.prompts.base import Prompt
+from bench.sampling import noise
 from bench.sampling.records import Item, Sampling
 from bench.sampling.schedule import move
 from bench.sampling.session import Memory, Session
@@ -331,7 +332,7 @@ def test_the_catalogue_has_the_papers_model() -> None:
 def put(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     """Let the catalogue's row be a folder of the test."""
     monkeypatch.setitem(registry._plugins["models"], "hunyuan-dit", tiny_dit.entry(folder))
-    monkeypatch.setattr("bench.plan._digests", {})
+    monkeypatch.setattr("bench.runner.plan._digests", {})
 
 
 def test_a_suite_runs_on_it_with_every_method(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ from bench.models import references
 from bench.models.base import ModelEntry
 from bench.models.references import FAMILIES, entry_of
 from bench.models.shapes_of import check_entry
-from bench.plan import make_plan
+from bench.runner.plan import make_plan
 from bench.suite import parse
 
 # diffusers calls numpy in ways that numpy 2 deprecates.

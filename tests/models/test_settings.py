@@ -12,11 +12,11 @@ from conftest import call
 
 from bench import registry, suite
 from bench.errors import UserError
-from bench.images import pixel_digest, read_png
 from bench.models.base import ModelEntry
 from bench.models.loading import OPTIONS
-from bench.plan import make_plan
+from bench.runner.plan import make_plan
 from bench.store import Ledger
+from bench.store.images import pixel_digest, read_png
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),

@@ -45,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The catalogue's row is the tiny folder."""
     monkeypatch.setitem(registry._plugins["models"], "hunyuan-dit", tiny_dit.entry(folder))
-    monkeypatch.setattr("bench.plan._digests", {})
+    monkeypatch.setattr("bench.runner.plan._digests", {})
 
 
 def npnet(*arguments: object) -> Done:

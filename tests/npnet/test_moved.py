@@ -32,7 +32,7 @@ def test_an_old_name_gives_the_very_module_and_one_line(old: str, monkeypatch: p
         assert importlib.import_module(old) is new
         assert importlib.import_module(old) is new
     (one,) = said
-    assert one.category is DeprecationWarning
+    assert one.category is FutureWarning
     assert old in str(one.message)
     assert MOVED[old] in str(one.message)
     assert "\n" not in str(one.message)
@@ -44,7 +44,7 @@ def test_names_of_teachers_are_found_where_they_were() -> None:
     from npnet import teachers
     from npnet.teachers.base import choosers
 
-    with pytest.warns(DeprecationWarning, match=r"npnet\.teachers\.base\.choosers"):
+    with pytest.warns(FutureWarning, match=r"npnet\.teachers\.base\.choosers"):
         assert teachers.choosers is choosers
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = teachers.nothing
@@ -58,7 +58,7 @@ def test_the_line_is_that_of_the_import(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-W", "always", file], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["npnet.pairs.select", "npnet.pairs.dataset"]
-    places = [line.partition(" DeprecationWarning")[0] for line in done.stderr.splitlines() if "Warning" in line]
+    places = [line.partition(" FutureWarning")[0] for line in done.stderr.splitlines() if "Warning" in line]
     assert places == [f"{file}:1:", f"{file}:2:"]
 
 
@@ -66,6 +66,6 @@ def test_the_public_names_need_no_room() -> None:
     """They warn of nothing; neither does what the package itself imports."""
     modules = "npnet.cli, npnet.method, npnet.training.train, npnet.pairs.collect"
     code = f"from npnet import NPNet, NPNetConfig; import {modules}"
-    command = [sys.executable, "-W", "error:npnet:DeprecationWarning", "-c", code]
+    command = [sys.executable, "-W", "error:npnet:FutureWarning", "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stderr == ""

@@ -17,15 +17,17 @@ import torch
 from conftest import call, make_run
 from PIL import Image
 
-from bench import noise, registry, results, suite
+from bench import registry, suite
+from bench.analysis import results
 from bench.errors import UserError
+from bench.job.stages import _record_suite
 from bench.methods.base import Chain
 from bench.models.base import Embeddings, Family
-from bench.plan import Plan, make_plan
 from bench.prompts.base import Prompt
+from bench.runner.plan import Plan, make_plan
+from bench.sampling import noise
 from bench.sampling.records import Item, Nfe, Sampling
 from bench.sampling.session import Session
-from bench.stages import _record_suite
 from bench.store import Ledger
 from bench.suite import Link
 from npnet import NPNet, NPNetConfig, method
@@ -337,7 +339,7 @@ def test_a_broken_checkpoint_is_told(weights: Path) -> None:
 def test_planning_it_imports_no_torch(weights: Path) -> None:
     saved(weights / "own" / "shapes-sdxl.safetensors")
     code = (
-        "import sys; from bench import suite; from bench.plan import make_plan; "
+        "import sys; from bench import suite; from bench.runner.plan import make_plan; "
         "s = suite.parse('models: [shapes-sdxl]\\nprompts: [shapes-pickapic]\\nsamplers: [ddim]\\n"
         "baseline: standard\\nmethods: [standard, npnet]\\nmetrics: [shapes-aesthetic]\\n', file='p'); "
         "print(len(make_plan(s).jobs), 'torch' in sys.modules)"

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from ledgers import write_ledger
 
-from bench import results, stats
-from bench.crossed import crossed_delta
+from bench import stats
+from bench.analysis import results
 from bench.errors import UserError
+from bench.stats.crossed import crossed_delta
 from npnet import trainings
 
 NETWORKS = ("net_1", "net_2", "net_3")

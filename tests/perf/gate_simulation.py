@@ -6,7 +6,7 @@
 With `--table` it prints, as docs/statistics.md has it, what the intervals alone hold for each kind of delta.
 
 A run has two arms, `standard` and `method`, and one metric. A pair's delta is the true difference plus a part that all
-seeds of its prompt share plus a part of its own. One run of a kind is a real ledger, read by `bench.results.compute`;
+seeds of its prompt share plus a part of its own. One run of a kind is a real ledger, read by `results.compute`;
 the scores of the others take the place of its scores, or with `--whole` each is a ledger of its own: the verdicts are
 the same. What is asked of the gate:
 
@@ -36,12 +36,12 @@ import numpy as np
 from scipy import special, stats
 
 from bench import gate, registry
+from bench.analysis.results import compute
 from bench.gate.looks import Looks, level_for
 from bench.metrics.base import MetricEntry
 from bench.prompts.base import Prompt
 from bench.records import Results
-from bench.results import compute
-from bench.score import prompt_key
+from bench.runner.score import prompt_key
 from bench.store import Image, Ledger
 from bench.suite import Link, MethodSpec, Suite
 

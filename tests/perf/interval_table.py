@@ -1,4 +1,4 @@
-"""How often the intervals of `bench.intervals` miss the truth, by kind of delta, prompts and seeds; one table."""
+"""How often the intervals of `bench.stats.intervals` miss the truth, by kind of delta, prompts and seeds; one table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 from scipy import special, stats
 
-from bench.intervals import FEW, reaches
+from bench.stats.intervals import FEW, reaches
 
 Rng = np.random.Generator
 PROMPTS = (5, 10, 20, 50, 100, 400)

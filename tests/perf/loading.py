@@ -17,8 +17,8 @@ import torch
 from bench import registry
 from bench.errors import UserError
 from bench.models.base import Family, ModelEntry
-from bench.plan import read_prompts
 from bench.prompts.base import Prompt
+from bench.runner.plan import read_prompts
 from bench.sampling.records import Item, Sampling
 from bench.sampling.session import Session
 

@@ -24,8 +24,8 @@ import sys, tempfile, time, torch
 from pathlib import Path
 torch.set_num_threads(1)
 from bench import suite
-from bench.generate import generate
-from bench.plan import make_plan
+from bench.runner.generate import generate
+from bench.runner.plan import make_plan
 from bench.store import Ledger
 text = ("name: loop\\nmodels: [shapes-sdxl]\\nprompts: [shapes-drawbench]\\nsamplers: [ddim]\\nsteps: 20\\n"
         "baseline: standard\\nmethods: [standard, reseed]\\nmetrics: [shapes-geneval]\\nseeds: {from: 1, to: 9}\\n")

@@ -110,7 +110,7 @@ class Loop:
 
     def pair(self, folder: Path, k: int, prompt: Any, seed: int, steps: int) -> np.ndarray:
         """Both images of a pair, kept and scored; returns the target noise (C, h, w)."""
-        from bench import noise
+        from bench.sampling import noise
 
         x = noise.draw(prompt.text, seed, self.entry.latent)[None]
         target = self.redenoise(prompt.text, x, steps)

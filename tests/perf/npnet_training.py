@@ -165,7 +165,7 @@ def at_sdxl(home: Path, batch: int, steps: int) -> list[str]:
     """Lines that say what a step costs at SDXL's sizes: `steps` of every variant, in turns."""
     import torch
 
-    from bench.generate import choose_device
+    from bench.runner.generate import choose_device
     from npnet import NPNetConfig
     from npnet.network.model import decompose
     from npnet.training import train

@@ -29,7 +29,7 @@ def make(folder: Path, *, prompts: int, seeds: int, methods: int) -> int:
     """Write the ledger; returns its number of score rows."""
     from bench import registry, suite
     from bench.prompts.base import Prompt
-    from bench.score import prompt_key
+    from bench.runner.score import prompt_key
     from bench.store import Image, Ledger
 
     labels = ["standard", *(f"method-{i}" for i in range(1, methods))]
@@ -86,7 +86,7 @@ methods:
 def stage(name: str, folder: Path) -> None:
     """One stage, timed from after its imports; prints JSON."""
     begun = time.perf_counter()
-    from bench.results import compute, write
+    from bench.analysis.results import compute, write
     from bench.store import Ledger
 
     imported = time.perf_counter()

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from bench import registry
+from bench.analysis.sets import Sets
 from bench.metrics.distances import Gaussian
-from bench.sets import Sets
 
 
 def seconds(work: Callable[[], Any]) -> float:

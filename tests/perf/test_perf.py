@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bench import registry, stats, suite
-from bench.plan import make_plan
+from bench.runner.plan import make_plan
 
 SUITES = Path(__file__).parents[2] / "suites"
 
@@ -51,7 +51,7 @@ def test_detector_on_a_batch_of_images(benchmark: Any) -> None:
 
 
 def test_generation_of_a_batch_of_eight(benchmark: Any, one_thread: None, tmp_path: Path) -> None:
-    from bench.maker import Maker
+    from bench.runner.maker import Maker
     from bench.store import Ledger
 
     plan = make_plan(suite.load(SUITES / "shapes_quick.yaml", limit=8, methods=["standard"]))

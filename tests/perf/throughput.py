@@ -26,9 +26,10 @@ def main() -> None:
     from diffusers import DiffusionPipeline
     from PIL import Image
 
-    from bench import noise, registry, suite
-    from bench.generate import generate
-    from bench.plan import make_plan
+    from bench import registry, suite
+    from bench.runner.generate import generate
+    from bench.runner.plan import make_plan
+    from bench.sampling import noise
     from bench.store import Ledger
 
     if options.threads:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from bench.cards import IMAGES
+from bench.catalogue.cards import IMAGES
 from bench.shapes.captions import TASKS, sample, scene
 from bench.shapes.scenes import render
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import small_blip
 import small_clips as small
 
-from bench import cards
+from bench.catalogue import cards
 
 FOLDERS: dict[str, Callable[[Path, str], Path]] = {"hpsv2": small.hps_folder, "imagereward": small_blip.reward_folder}
 WORDS = "small random weights of tests/reference, case {name}/0"

@@ -2,7 +2,7 @@
 
 They are skipped unless NOISEBENCH_REFERENCE=1 asks for them, and then the environments must be there. Weights are small
 and random, as the vectors' are; images are files of every kind that Pillow opens, given to the package as they
-are and to our scorer as `bench.images.rgb` reads them.
+are and to our scorer as `bench.store.images.rgb` reads them.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import small_clips as small
 from PIL import Image
 
 from bench import environments, registry
-from bench.images import rgb
 from bench.prompts.base import Prompt
+from bench.store.images import rgb
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PACKAGES: dict[str, tuple[str, Callable[[Path, str], Path], float]] = {

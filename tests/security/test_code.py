@@ -19,7 +19,7 @@ NEVER = {
     "shutil.unpack_archive", "tar.extractall", "tar.extract", "archive.extractall", "archive.extract",
 }  # fmt: skip
 """What runs what is in a file, or writes where an archive says."""
-RUNS = {("bench/plugins.py", "exec"), ("bench/plugins.py", "compile"), ("bench/interactive.py", "compile")}
+RUNS = {("bench/plugins.py", "exec"), ("bench/plugins.py", "compile"), ("bench/identity/interactive.py", "compile")}
 """A plugin is code by its nature, and is run because the user names it; a notebook's cell is parsed."""
 
 

@@ -19,11 +19,11 @@ from hub import serving
 from PIL import Image
 
 from bench.errors import UserError
-from bench.images import decode, read_png
-from bench.layouts import export
+from bench.intake.layouts import export
 from bench.needs.web import LARGEST, unpack
 from bench.store import Ledger, inside, read_json
 from bench.store.files import MOST_JSON
+from bench.store.images import decode, read_png
 from bench.suite import parse
 
 HEAD = '{"schema": 1, "kind": "noisebench votes", "voter": "", "votes": [], "suite": '
@@ -83,8 +83,8 @@ def test_a_document_without_an_end_is_one_line(bench: Bench, tmp_path: Path, com
 
 def test_every_depth_of_nesting_is_answered(tmp_path: Path) -> None:
     """Where a parser gives up depends on the depth of its caller, so the depths about that limit are all tried."""
+    from bench.analysis.votes import read_votes
     from bench.gate import frozen
-    from bench.votes import read_votes
 
     file = tmp_path / "deep.json"
     for depth in (*range(100, 900, 200), *range(900, 1001)):

@@ -11,9 +11,9 @@ import pytest
 
 from bench import registry, suite
 from bench.metrics.geneval_rules import Detection
-from bench.plan import make_plan
 from bench.prompts.base import Prompt
-from bench.score import planned
+from bench.runner.plan import make_plan
+from bench.runner.score import planned
 from bench.shapes import captions, judge_twins
 from bench.shapes.scenes import Object, Scene, render
 from bench.shapes.votes import utility

@@ -23,12 +23,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bench import noise, registry
+from bench import registry
 from bench.errors import UserError
 from bench.methods.base import Method
 from bench.metrics.base import MetricEntry, Value
 from bench.models.base import ModelEntry
 from bench.prompts.base import Prompt
+from bench.sampling import noise
 from bench.sampling.records import MEMORYLESS, SINGLE, Sampling, Weights
 from bench.sampling.session import Memory
 from npnet import config as configs
@@ -158,8 +159,8 @@ def test_pairs_are_what_a_one_by_one_reference_computes(whole: Path, pipeline: A
 def test_source_and_target_images_are_those_of_a_run(whole: Path, tmp_path: Path) -> None:
     """The same prompt, seed, steps and guidance through `bench`: its arms standard and inversion."""
     from bench import suite
-    from bench.generate import generate
-    from bench.plan import make_plan
+    from bench.runner.generate import generate
+    from bench.runner.plan import make_plan
     from bench.store import Ledger
 
     found = together(whole)

@@ -1,0 +1,427 @@
+"""The identity of code: which modules decide pixels or scores, and their digest for a plugin. Imports no plugin.
+
+A method, an adapter, a sampler, a metric and a prompt reader have the digest of the module that defines them and of
+those that it imports from its own package, as far as they count. For code of this project DECIDES and ASIDE say what
+counts; of another package every module does, and of a file that no package brings those that it imports beside it.
+What a notebook defines counts by its definition (`interactive`). What all images go through has a digest of its own,
+`loop`.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import sys
+import sysconfig
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from bench.identity import interactive
+from bench.identity.source import OWN, Kept, Part, Parts
+from bench.registry import NOTEBOOK
+
+PROJECT = "noisebench"
+GROUPS = tuple(f"bench.{kind}" for kind in ("models", "methods", "samplers", "prompts", "metrics", "families"))
+"""Entry points by which a package brings code."""
+DECIDES = (
+    "bench.store.images",
+    "bench.methods",
+    "bench.metrics",
+    "bench.models",
+    "bench.sampling.noise",
+    "bench.prompts.control",
+    "bench.samplers",
+    "bench.sampling",
+    "bench.shapes.captions",
+    "bench.shapes.detector",
+    "bench.shapes.judge_twins",
+    "bench.shapes.scenes",
+    "bench.shapes.scorers",
+    "bench.shapes.sets",
+    "bench.shapes.stylist",
+    "bench.shapes.tokenizer",
+    "bench.shapes.votes",
+    "npnet.method",
+    "npnet.network",
+)
+"""Packages and modules of this project that decide pixels or scores, when something that does imports them."""
+ASIDE = (
+    "bench",
+    "bench.methods.base",  # what of it decides is in LOOP
+    "bench.methods.chaining",  # refusals
+    "bench.metrics.backbones",  # what scorers cost
+    "bench.metrics.base",  # records
+    "bench.metrics.protocols",  # as metrics.base
+    "bench.metrics.worker",  # counts for the scorers that it runs
+    "bench.models.base",  # as methods.base
+    "bench.models.references",  # names to rows
+    "bench.models.shapes_of",  # refusals
+    "bench.sampling.meter",  # counts and clocks
+    "bench.shapes",  # training, packaging, and the catalogue
+    "npnet",
+    "npnet.network.convert",
+)
+"""What does not: errors, the command line, plans, stores, reports, training. The longer name of both lists wins."""
+LOOP = (
+    "bench.sampling.noise",
+    "bench.sampling.session",
+    "bench.runner.maker:Maker._sample",
+    "bench.runner.engine:Engine._embed",
+    "bench.runner.engine:Engine._remember",
+    "bench.runner.maker:_decoded",
+    "bench.runner.maker:_save_png",
+    "bench.runner.faults:checked",
+    "bench.runner.score:_choose",
+    "bench.models.base:Family",
+    "bench.models.base:to_uint8",
+    "bench.methods.base:Chain",
+    "bench.methods.base:Method.wraps_step",
+    "bench.methods.base:Method.sets_guidance",
+    "bench.methods.base:Method.adds_residuals",
+    "bench.methods.base:Method.reads_unconditional",
+    "bench.methods.base:_within",
+)
+"""What every image goes through, whatever its method, model and sampler; a test holds that no part is left out."""
+CATALOGUES = ("bench.samplers.diffusers_schedulers", "bench.shapes.plugin")
+"""Modules of many rows: of these only the function or class that is asked for counts."""
+
+ALONE = ("bench.metrics.worker", "bench.prompts", *CATALOGUES)
+"""Count for what is defined in them, and not for what imports them."""
+_LIBRARIES = frozenset({"torch", "torchvision", "numpy", "scipy", "PIL", "diffusers", "transformers", "pydantic",
+                        "pydantic_core", "safetensors", "open_clip", "timm", "pandas", "peft"})  # fmt: skip
+_INSTALLED = frozenset(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+_MARK = "+code:"
+
+Place = tuple[str, int, int]
+"""A file with its time and size."""
+_kept = Kept()
+_files: dict[tuple[str, Place], Parts] = {}
+named: set[str] = set()
+"""Files that the user named as plugins."""
+_defined: dict[str, Part] = {}
+"""What a notebook defines, by the root that stands for it."""
+_codes: dict[tuple[Any, ...], tuple[dict[str, Place | None], Code]] = {}
+"""What was found by what was asked, with the files as they were then."""
+
+
+@dataclass(frozen=True)
+class Code:
+    """What pins the code of a plugin."""
+
+    digest: str
+    """16 hex digits; of the distribution's version where there is no source."""
+    modules: tuple[str, ...] = ()
+    """All that count, by name."""
+    distribution: str | None = None
+    """The package that brings it; the file's name where none does."""
+    version: str | None = None
+    unread: tuple[str, ...] = ()
+    """Modules without source, such as compiled ones: the version stands for them."""
+
+    def record(self) -> dict[str, Any]:
+        """As the provenance has it."""
+        found: dict[str, Any] = {"digest": self.digest, "distribution": self.distribution, "version": self.version}
+        return found | ({"without_source": list(self.unread)} if self.unread else {})
+
+
+def loop() -> Code:
+    """The code that every image goes through."""
+    return _code(LOOP, skip=())
+
+
+def of(thing: Any) -> Code | None:
+    """The code of a class, a function, a record that holds some, or several; None where there is none, as in data."""
+    roots = tuple(dict.fromkeys(_roots(thing)))
+    return _code(roots, skip=loop().modules) if roots else None
+
+
+def joined(identity: str, code: Code | None) -> str:
+    """An identity with the digest of code, as scorers have it."""
+    return identity if code is None else f"{identity}{_MARK}{code.digest}"
+
+
+def without_code(digest: str) -> str:
+    """The part of a scorer's digest that says weights, settings and version."""
+    return digest.rpartition(_MARK)[0] or digest
+
+
+def counts(module: str) -> bool:
+    """Whether a module of this project decides pixels or scores."""
+
+    def longest(names: Iterable[str]) -> int:
+        return max((len(n) for n in names if module == n or module.startswith(f"{n}.")), default=0)
+
+    return longest(DECIDES) > longest(ASIDE)
+
+
+# Which modules -------------------------------------------------------------------------------------------------------
+
+
+def _roots(thing: Any, depth: int = 4) -> Iterator[str]:
+    """Where the code of a thing stands, as `module` or `module:definition`."""
+    if depth == 0 or thing is None:
+        return
+    if isinstance(thing, tuple):
+        for one in thing:
+            yield from _roots(one, depth)
+    elif isinstance(thing, type):
+        yield from (_place_of(c) for c in thing.__mro__ if _is_code(c.__module__))
+    elif isinstance(thing, functools.partial):
+        for one in (thing.func, *thing.args, *thing.keywords.values()):
+            yield from _roots(one, depth - 1)
+    elif callable(getattr(thing, "__func__", None)):
+        yield from _roots(thing.__func__, depth - 1)
+        yield from _roots(thing.__self__ if isinstance(thing.__self__, type) else type(thing.__self__), depth - 1)
+    elif hasattr(thing, "__code__"):
+        if _is_code(thing.__module__):
+            yield _place_of(thing)
+        for cell in thing.__closure__ or ():
+            held = cell.cell_contents if _is_filled(cell) else None
+            if isinstance(held, type | functools.partial) or hasattr(held, "__code__"):
+                yield from _roots(held, depth - 1)
+    elif is_dataclass(thing):
+        yield from _roots(type(thing), depth - 1)
+        for name in (f.name for f in fields(thing)):
+            if callable(value := getattr(thing, name)):
+                yield from _roots(value, depth - 1)
+    elif callable(thing):
+        yield from _roots(type(thing), depth - 1)
+
+
+def _is_filled(cell: Any) -> bool:
+    try:
+        _ = cell.cell_contents
+    except ValueError:
+        return False
+    return True
+
+
+def _is_code(module: str) -> bool:
+    """Whether a module is a plugin's, and neither a library's nor one of ours that decides nothing."""
+    top = module.partition(".")[0]
+    if top in OWN:
+        return counts(module) or any(module == n or module.startswith(f"{n}.") for n in ALONE)
+    return top not in _LIBRARIES and top not in sys.stdlib_module_names
+
+
+def _place_of(thing: Any) -> str:
+    module, name = str(thing.__module__), str(thing.__qualname__)
+    if module == NOTEBOOK:
+        part = interactive.part(thing)
+        root = f"{NOTEBOOK}:{name} {part.digest}"
+        _defined[root] = part
+        return root
+    return f"{module}:{name}" if module in CATALOGUES and "<" not in name else module
+
+
+# Their digest --------------------------------------------------------------------------------------------------------
+
+
+def _code(roots: tuple[str, ...], *, skip: tuple[str, ...]) -> Code:
+    """The digest of roots and of all that counts among what they import, each once."""
+    tops = {name.partition(":")[0].partition(".")[0] for name in roots} - {*OWN}
+    key = (roots, skip, tuple(_top(name)[0] for name in sorted(tops)))
+    before = _codes.get(key)
+    if before is None or any(_stat(path) != place for path, place in before[0].items()):
+        before = _codes[key] = _read(roots, skip)
+    return before[1]
+
+
+def _read(roots: tuple[str, ...], skip: tuple[str, ...]) -> tuple[dict[str, Place | None], Code]:
+    """(the files that were read, what they are)."""
+    theirs = {name.partition(":")[0].partition(".")[0] for name in roots} - {*OWN}
+    distribution = _distribution(min(theirs)) if theirs else PROJECT
+    version = _version(distribution)
+    beside = theirs | (_packages_of(distribution) if theirs and distribution else set())
+    digests: dict[str, str] = {}
+    files: dict[str, Place | None] = {}
+    unread: list[str] = []
+    todo = list(roots)
+    while todo:
+        name = todo.pop()
+        module, _, definition = name.partition(":")
+        if name in digests or module in digests or (name not in roots and module in skip):
+            continue
+        if name in _defined:
+            digests[name] = _defined[name].digest
+            todo += _followed(_defined[name], beside, loose=distribution is None)
+            continue
+        parts = _parts(module)
+        if parts is None:
+            digests[name] = f"{distribution} {version}"
+            unread.append(module)
+            continue
+        path = (_file(module) or ("",))[0]
+        files[path] = _stat(path)
+        part: Part = parts.get(definition) or parts[""]
+        digests[name] = " ".join([part.digest, *imported(part)])
+        todo += _followed(part, beside, loose=distribution is None)
+    _kept.save()
+    # Without names: code that moves within this project is the same code.
+    whole = hashlib.sha256("\n".join(sorted(digests.values())).encode()).hexdigest()[:16]
+    brought_by = distribution or _file_name(min(theirs))
+    return files, Code(whole, tuple(sorted(digests)), brought_by, version, tuple(unread))
+
+
+def imported(part: Part) -> Iterator[str]:
+    """The digests of what a part imports of this project and what counts: another thing of the same name is not it."""
+    for one in part.imports:
+        module = _module_of(one)
+        if module and module.partition(".")[0] in OWN and counts(module):
+            parts = _parts(module) or {}
+            found = parts.get(one.removeprefix(module).lstrip(".")) or parts.get("")
+            yield found.digest if found else ""
+
+
+def _followed(part: Part, beside: set[str], *, loose: bool) -> Iterator[str]:
+    """The modules that a part imports and that count; `loose` ones too: those that no package has installed."""
+    for one in part.imports:
+        module = _module_of(one)
+        top = (module or "").partition(".")[0]
+        if module and (counts(module) if top in OWN else top in beside or (loose and _is_loose(top))):
+            yield module
+
+
+def _is_loose(top: str) -> bool:
+    """Whether a module lies where no package is installed, such as beside a notebook."""
+    origin, folders, _ = _top(top)
+    place = next(iter([origin, *folders] if origin else folders), None)
+    return place is not None and not any(Path(place).is_relative_to(folder) for folder in _INSTALLED)
+
+
+def _file_name(top: str) -> str | None:
+    """The name of a module's file; None where it has none."""
+    origin = _top(top)[0]
+    return Path(origin).name if origin else None
+
+
+def _module_of(name: str) -> str | None:
+    """The module that an imported name is, or is in; None for one that cannot be found."""
+    top = name.partition(".")[0]
+    if top in _LIBRARIES or top in sys.stdlib_module_names:
+        return None
+    if _file(name) is not None:
+        return name
+    above = name.rpartition(".")[0]
+    return above if above and _file(above) is not None else None
+
+
+def _parts(module: str) -> Parts | None:
+    """A module's parts; None where it has no source that can be read."""
+    found = _file(module)
+    if found is None:
+        return None
+    path, read = found
+    package = path.endswith("__init__.py")
+    rows = module.partition(".")[0] in OWN
+    place = _stat(path)
+    if place is not None and (module, place) in _files:
+        return _files[module, place]
+    try:
+        parts = _kept.parts(read(), module, package=package, rows=rows)
+    except (OSError, SyntaxError, ValueError):
+        return None
+    if place is not None:
+        _files[module, place] = parts
+    return parts
+
+
+def _stat(path: str) -> Place | None:
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return path, found.st_mtime_ns, found.st_size
+
+
+def _top(name: str) -> tuple[str | None, tuple[str, ...], Any]:
+    """(file, folders, loader) of a top-level module or package; finding one imports nothing."""
+    module = sys.modules.get(name)
+    spec = getattr(module, "__spec__", None)
+    if spec is None:
+        try:
+            spec = importlib.util.find_spec(name)
+        except (ImportError, ValueError):
+            spec = None
+    if spec is None:
+        return getattr(module, "__file__", None), (), None
+    return spec.origin, tuple(spec.submodule_search_locations or ()), spec.loader
+
+
+def _file(module: str) -> tuple[str, Callable[[], bytes]] | None:
+    """A module's source file, and what reads it; its packages are not imported."""
+    top, *inner = module.split(".")
+    origin, folders, loader = _top(top)
+    if not inner:
+        places = [origin] if origin and origin.endswith(".py") else []
+    else:
+        stems = ["/".join([folder, *inner]) for folder in folders]
+        places = [place for stem in stems for place in (f"{stem}/__init__.py", f"{stem}.py")]
+    for place in places:
+        if Path(place).is_file():
+            return place, Path(place).read_bytes
+        if hasattr(loader, "archive"):
+            try:
+                loader.get_data(place)
+            except OSError:
+                continue
+            return place, functools.partial(loader.get_data, place)
+    return None
+
+
+# Whose it is ---------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _points() -> dict[str, str]:
+    """Distributions by the top-level names of the modules that their entry points for `bench` name."""
+    points = [one for group in GROUPS for one in metadata.entry_points(group=group)]
+    return {one.module.partition(".")[0]: one.dist.name for one in points if one.dist}
+
+
+def owner(file: str) -> str | None:
+    """Whose a source file is, such as `my-package 1.2`, where another package brings it; None for all others.
+
+    Of a file that the user named as a plugin, its name.
+    """
+    path = Path(file)
+    if file in named:
+        return path.name
+    for top, distribution in _points().items():
+        for name in {top, *_packages_of(distribution)} - {*OWN}:
+            origin, folders, _ = _top(name)
+            if file == origin or any(path.is_relative_to(folder) for folder in folders):
+                return f"{distribution} {_version(distribution)}"
+    return None
+
+
+def is_own(file: str) -> bool:
+    """Whether a source file is one of this project."""
+    return any(Path(file).is_relative_to(folder) for name in OWN for folder in _top(name)[1])
+
+
+def _distribution(top: str) -> str | None:
+    return _points().get(top)
+
+
+@functools.cache
+def _version(distribution: str | None) -> str | None:
+    try:
+        return metadata.version(distribution) if distribution else None
+    except metadata.PackageNotFoundError:
+        return None
+
+
+@functools.cache
+def _packages_of(distribution: str) -> set[str]:
+    """Top-level names of all modules of a distribution, as far as it lists them."""
+    named = {top for top, name in _points().items() if name == distribution}
+    files = metadata.distribution(distribution).files or ()
+    listed = {
+        f.parts[0].removesuffix(".py") for f in files if f.suffix == ".py" and not f.parts[0].startswith(("_", "."))
+    }
+    return {*named, *listed} - {*OWN}

@@ -1,0 +1,1 @@
+"""Images that the harness did not make."""

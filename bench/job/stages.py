@@ -1,0 +1,360 @@
+"""The whole job: plan, generate, choose, score, results, report; each stage skips what is already there."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench import provenance, records, registry
+from bench.analysis import results
+from bench.errors import UserError
+from bench.job import preflight, resuming
+from bench.job.resuming import OtherCode, Reuse
+from bench.metrics.base import MetricEntry
+from bench.models.base import default_dtype
+from bench.runner.plan import Plan, content_hash
+from bench.store import Cell as StoredCell
+from bench.store import Ledger, as_json, exclusive, full_disk_is_said, write_atomically
+from bench.store.cache import ImageCache
+from bench.suite import Suite
+from bench.suite import scorers as suite_scorers
+
+
+def likely_device() -> str:
+    """`cuda` or `cpu`, as a run without --device chooses; torch is asked only where there is a driver to find."""
+    if not any(Path(place).exists() for place in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")):
+        return "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where a run lies and what it found."""
+
+    folder: Path
+    worked: bool
+    """False where everything was there already."""
+    found: records.Results | None = None
+    """None where only images were asked for."""
+    failed: dict[str, list[str]] = field(default_factory=dict)
+    """By method label, why images of it could not be made, a line each."""
+    unscored: dict[str, list[str]] = field(default_factory=dict)
+    """By metric, why scores of it failed, a line each."""
+    unmeasured: dict[str, str] = field(default_factory=dict)
+    """By method label, why its memory could not be measured apart."""
+    reuse: Reuse | None = None
+    """How many images and scores are new, and where the others are from."""
+    apart: tuple[str, ...] = ()
+    """Methods that have no prompt and seed in common with the baseline."""
+
+    @property
+    def results(self) -> records.Results:
+        """What it found; only of a job that was scored."""
+        assert self.found is not None, "only images were asked for"
+        return self.found
+
+
+def run(
+    suite: Suite,
+    *,
+    runs: Path,
+    cache: Path | None,
+    device: str | None = None,
+    batch_size: int | None = None,
+    threads: int | None = None,
+    generate_only: bool = False,
+    named: str = "SUITE",
+    gate: bool = False,
+    other_code: OtherCode | None = None,
+    memory: bool = False,
+) -> Outcome:
+    """Make or finish a run of a suite; a finished one is only read. `named` is how the user names the suite.
+
+    `other_code` says what becomes of images of this run that other code made: `ask` (UserError), `regenerate` or
+    `keep`. With `gate` they are made again unless they are to be kept, and so is what the cache has from another
+    commit or from uncommitted code: a gate makes what it judges.
+
+    UserError, before anything is made, where something that it needs is not on this machine.
+
+    `memory` also measures the memory of every arm in a process of its own, once.
+
+    `generate_only` stops at the images, whatever becomes of the suite's scorers: this call again without it, or
+    `add_scores`, resumes there, here or on another machine.
+    """
+    plan = preflight.planned(suite, dtype=default_dtype(device or likely_device()))
+    needs = preflight.needs(plan, metrics=preflight.choosers(plan) if generate_only else None)
+    folder = runs / f"{suite.name}-{suite.id}"
+    if generate_only or not (folder / "results.json").is_file():
+        preflight.check(needs, suite=named)
+    try:
+        with full_disk_is_said(folder), exclusive(folder), suite.configured():
+            other = other_code or ("regenerate" if gate else "ask")
+            how = _How(
+                cache=ImageCache(cache) if cache else None,
+                device=device,
+                batch_size=batch_size,
+                threads=threads,
+                other_code=other,
+                by=provenance.trusted() if gate and other != "keep" else None,
+                memory=memory,
+            )
+            if generate_only:
+                return _generated(plan, folder, how)
+            return _run(plan, folder, how, lambda: preflight.check(needs, suite=named))
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UserError(f"{error.filename or folder}: a file is in the way; give another --runs folder") from error
+    except PermissionError as error:
+        raise UserError(
+            f"{error.filename or folder}: no permission to write there; give another --runs folder"
+        ) from error
+
+
+@dataclass(frozen=True)
+class _How:
+    """How the images of a run are made."""
+
+    cache: ImageCache | None
+    device: str | None
+    batch_size: int | None
+    threads: int | None
+    other_code: OtherCode
+    by: str | None
+    """The one origin whose images are taken from the cache; None: any."""
+    memory: bool
+    """Whether the memory of every arm is measured apart."""
+
+
+def fingerprint(plan: Plan) -> str:
+    """What a finished run must have been finished for: its cells, and the scorers that judged them."""
+    scorers = {m: registry.get("metrics", m).digest() for m in plan.suite.metrics}
+    return content_hash([[c.job_id for c in plan.cells], scorers, plan.suite.canonical(), records.SCHEMA])
+
+
+def _run(plan: Plan, folder: Path, how: _How, check: Callable[[], None]) -> Outcome:
+    """All stages; `check` raises UserError where something for them is not here, which a finished run does not need."""
+    ledger = Ledger(folder, create=True)
+    codes, kept = resuming.codes(plan), ledger.get("kept")
+    plan = resuming.decided(plan, ledger, codes, how.other_code)
+    complete = fingerprint(plan)
+    report = folder / "results.json"
+    weights = {name: registry.get("metrics", name).digest() for name in plan.suite.metrics}
+    before = ledger.images()
+    whole = _images_there(plan, ledger, how.by) and not _to_measure(plan, ledger, how)
+    if ledger.get("finished") == complete and report.is_file() and whole:
+        scores = ledger.scores_of(weights)
+        reuse = resuming.reuse(plan, ledger, before, scores=(scores, scores))
+        recorded = [ledger.get("suite"), ledger.get("optimises"), ledger.get("learnt_from") or {}, kept]
+        if recorded != [plan.suite.model_dump(mode="json"), plan.optimises, plan.learnt_from, ledger.get("kept")]:
+            # The same images and scores under another title, before other gates, or by methods that now say more.
+            _record_suite(ledger, plan)
+            return Outcome(folder, found=write_report(ledger), worked=False, reuse=reuse)
+        return Outcome(folder, found=records.read(report), worked=False, reuse=reuse)
+
+    check()
+    for name in preflight.judges(plan):
+        registry.get("metrics", name).check_here()
+    from bench.runner import score
+
+    started = time.perf_counter()
+    chosen, session, stages = _images(plan, ledger, how, codes, weights)
+    scored = ledger.scores_of(weights)
+    stages["score_seconds"] = score.score(score.arms(plan), ledger, device=chosen)
+    now = ledger.images()
+    known = {job for job, image in before.items() if image == now.get(job)}
+    reuse = resuming.reuse(plan, ledger, known, scores=(scored, ledger.scores_of(weights)))
+    stages["seconds"] = time.perf_counter() - started
+    end_session(ledger, session, stages)
+    found = write_report(ledger)
+    failed, unscored, unmeasured = failed_images(ledger), results.unscored(ledger), _unmeasured(ledger, how)
+    if not failed and not unscored:
+        ledger.set("finished", complete)
+    ledger.close()
+    return Outcome(
+        folder, found=found, worked=True, failed=failed, unscored=unscored, unmeasured=unmeasured, reuse=reuse
+    )
+
+
+def _to_measure(plan: Plan, ledger: Ledger, how: _How) -> bool:
+    """Whether memory is asked for that was not measured yet."""
+    if not how.memory or (how.device or likely_device()) != "cpu":
+        return False
+    from bench.runner import memory
+
+    return bool(memory.lacking(plan, ledger, how.batch_size))
+
+
+def _unmeasured(ledger: Ledger, how: _How) -> dict[str, str]:
+    """Why memory that is asked for is not known, by method."""
+    return {row.method: row.reason for row in ledger.memory() if how.memory and row.reason is not None}
+
+
+def _generated(plan: Plan, folder: Path, how: _How) -> Outcome:
+    """The images of a run, chosen ones too, without its scores or a report."""
+    for name in preflight.choosers(plan):
+        registry.get("metrics", name).check_here()
+    ledger = Ledger(folder, create=True)
+    codes = resuming.codes(plan)
+    plan = resuming.decided(plan, ledger, codes, how.other_code)
+    started = time.perf_counter()
+    _, session, stages = _images(plan, ledger, how, codes, {})
+    end_session(ledger, session, {**stages, "seconds": time.perf_counter() - started})
+    failed, unmeasured = failed_images(ledger), _unmeasured(ledger, how)
+    ledger.close()
+    return Outcome(folder, worked=bool(stages["generate"]["made"]), failed=failed, unmeasured=unmeasured)
+
+
+def _images(
+    plan: Plan, ledger: Ledger, how: _How, codes: resuming.Codes, weights: dict[str, str]
+) -> tuple[str, int, dict[str, Any]]:
+    """Have every image of a plan in its ledger; returns the device, the session's number, and stages so far."""
+    # Only here does a run need torch.
+    from bench.runner import generate, score
+
+    if how.threads:
+        import torch
+
+        torch.set_num_threads(how.threads)
+    chosen = generate.choose_device(how.device)
+    _record_suite(ledger, plan)
+    weights = {name: registry.get("models", name).digest() for name in plan.suite.models} | weights
+    session = ledger.begin_session(provenance.collect(chosen, weights, codes))
+    made = generate.generate(plan, ledger, how.cache, device=chosen, batch_size=how.batch_size, by=how.by)
+    stages: dict[str, Any] = {"generate": made}
+    stages["judge_seconds"] = score.score(score.judges(plan), ledger, device=chosen)
+    score.choose(plan, ledger)
+    if how.memory:
+        from bench.runner import memory
+
+        started = time.perf_counter()
+        memory.measure(plan, ledger, device=chosen, batch_size=how.batch_size)
+        stages["memory_seconds"] = time.perf_counter() - started
+    return chosen, session, stages
+
+
+def failed_images(ledger: Ledger) -> dict[str, list[str]]:
+    """Places and reasons of images that are not there, by the label of the method whose cell lacks them."""
+    found: dict[str, list[str]] = {}
+    for one in ledger.failed():
+        found.setdefault(one.method, []).append(one.line)
+    return found
+
+
+def write_report(*ledgers: Ledger, folder: Path | None = None, formats: Sequence[str] | None = None) -> records.Results:
+    """results.json and the report of a run folder, or of several runs into `folder`, from their ledgers alone."""
+    from bench import report
+
+    found = results.write(*ledgers, folder=folder)
+    report.write(found, folder or ledgers[0].folder, formats=formats)
+    return found
+
+
+def add_scores(
+    folder: Path, metrics: Sequence[str], *, votes: Sequence[Path] = (), device: str | None = None
+) -> Outcome:
+    """Judge the images of a run by more metrics, or by people's votes, and write its report again.
+
+    Without any metric by those of its suite, for a run whose images only were made.
+    """
+    from bench.metrics.human import NAME
+
+    if votes and NAME not in metrics:
+        raise UserError(f"--votes are read by the metric {NAME!r}; give --metric {NAME} too")
+    if NAME in metrics and not votes:
+        raise UserError(f"metric {NAME!r} is read from files that report.html exports; give --votes FILE")
+    ledger = Ledger(folder)
+    suite = results.load_suite(ledger)
+    names, given = suite_scorers.split(metrics or suite.metrics)
+    settings = suite_scorers.joined(suite.scorers, given)
+    suite = suite.model_copy(update={"scorers": {name: one for name, one in settings.items() if name in names}})
+    computed = [m for m in dict.fromkeys(names) if m != NAME]
+    with full_disk_is_said(folder), exclusive(folder), suite.configured():
+        for name in computed:
+            registry.get("metrics", name).check_here()
+        if computed:
+            from bench.runner import generate, score
+
+            chosen = generate.choose_device(device)
+            score.score({name: score.of_run(ledger, name) for name in computed}, ledger, device=chosen)
+            added = [m for m in computed if m not in suite.metrics]
+            ledger.set("added_metrics", list(dict.fromkeys([*(ledger.get("added_metrics") or []), *added])))
+            record_scorers(ledger, suite, computed)
+        if votes:
+            from bench.analysis.votes import add_votes
+
+            counted = add_votes(ledger, votes, baseline=suite.baseline)
+            left = [f"{n} {what}" for n, what in ((counted.elsewhere, "on cells that are not in this run"),
+                    (counted.aside, f"without {suite.baseline}")) if n]  # fmt: skip
+            ignored = f"; ignored: {', '.join(left)}" if left else ""
+            print(f"votes: {counted.used} on {counted.pairs} pairs{ignored}", file=sys.stderr)
+        return Outcome(folder, found=write_report(ledger), worked=True, unscored=results.unscored(ledger))
+
+
+def merged_folder(ledgers: Sequence[Ledger]) -> Path:
+    """Where the report of several runs goes by default: beside the first one, named after all of them."""
+    ids = content_hash(sorted(str(ledger.folder.resolve()) for ledger in ledgers))
+    return ledgers[0].folder.resolve().parent / f"merged-{ids[:10]}"
+
+
+def _images_there(plan: Plan, ledger: Ledger, by: str | None) -> bool:
+    """Whether a plan's images, as far as they were made, are in the folder and, with `by`, none is from elsewhere."""
+    jobs = {*plan.jobs, *(cell.job_id for cell in plan.cells)}
+    return all(
+        (ledger.folder / image.file).is_file() and (by is None or not image.from_cache or image.origin == by)
+        for job, image in ledger.images().items()
+        if job in jobs
+    )
+
+
+def _record_suite(ledger: Ledger, plan: Plan) -> None:
+    """What the run is for, kept with it so that every later stage needs the folder only."""
+    with ledger.transaction():
+        ledger.set("suite", plan.suite.model_dump(mode="json"))
+        ledger.set("optimises", plan.optimises)
+        ledger.set("learnt_from", plan.learnt_from)
+        ledger.set("left_out", plan.notes)
+        record_scorers(ledger, plan.suite, plan.suite.metrics)
+        ledger.forget_memory(plan.jobs.keys())
+        ledger.put_cells(
+            StoredCell(
+                c.arm.method,
+                c.arm.model,
+                c.arm.prompts,
+                c.arm.sampler,
+                c.arm.steps,
+                c.arm.guidance,
+                c.prompt.index,
+                c.seed,
+                c.prompt.text,
+                c.prompt.category,
+                as_json(c.prompt.metadata),
+                c.job_id,
+            )
+            for c in plan.cells
+        )
+    write_atomically(ledger.folder / "suite.yaml", plan.suite.source_text.encode())
+
+
+def record_scorers(ledger: Ledger, suite: Suite, names: Sequence[str]) -> None:
+    """Keep the digests of a run's scorers: a report of other code, or on another machine, goes by them."""
+    entries: dict[str, MetricEntry] = {name: registry.get("metrics", name) for name in names}
+    digests = {name: entry.digest() for name, entry in entries.items() if not entry.partial}
+    if digests:
+        ledger.set("scorers", {**(ledger.get("scorers") or {}), **digests})
+
+
+def end_session(ledger: Ledger, session: int, stages: dict[str, Any]) -> None:
+    """Keep what its stages took, and say how fast images were made if any were."""
+    ledger.end_session(session, stages)
+    generated = stages.get("generate") or {}
+    if generated.get("made") and "efficiency" in generated:
+        print(
+            f"generate: {generated['made']} images in {generated['seconds']:.1f} s, "
+            f"{100 * generated['efficiency']:.1f} % of it inside the model",
+            file=sys.stderr,
+        )
