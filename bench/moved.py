@@ -51,7 +51,7 @@ MOVED = {f"bench.{name}": f"bench.{room}.{name}" for room, names in ROOMS.items(
     "bench.suite_settings": "bench.suite.settings",
     "bench.suite_yaml": "bench.suite.document",
 }
-"""Where the modules are that lay in `bench` itself until 0.2."""
+"""Where each module is that once lay in `bench` itself."""
 
 
 class Old(Loader):
