@@ -387,6 +387,7 @@ def test_committed_baselines_are_read_and_written_byte_for_byte() -> None:
         (lambda c: "[" * 100_000, UserError, "not a readable baseline"),
         (lambda c: "[1, 2]", UserError, "not a baseline; expected a file written by `baseline freeze`"),
         (lambda c: json.dumps({"schema": 2, "arms": []}), UserError, "not a baseline; expected"),
+        (lambda c: harmed(c, "kind", value="noisebench gate"), UserError, "a 'noisebench gate' file, not a baseline"),
         (lambda c: harmed(c, "schema", value=1), NotComparable, r"an older baseline \(schema 1\).*freeze it again"),
         (lambda c: json.dumps({"schema": 1, "suite_id": "ab"}), NotComparable, "an older baseline"),
         (lambda c: harmed(c, "schema", value=3), UserError, r"newer version \(baseline schema 3, read up to 2\)"),

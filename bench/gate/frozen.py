@@ -185,6 +185,8 @@ def load(path: Path) -> Frozen:
     schema = data.get("schema") if isinstance(data, dict) else None
     if not isinstance(schema, int) or isinstance(schema, bool) or not ("kind" in data or "suite_id" in data):
         raise UserError(f"{path}: not a baseline; expected a file written by `baseline freeze`")
+    if data.get("kind", KIND) != KIND:
+        raise UserError(f"{path}: a {data['kind']!r} file, not a baseline; expected one written by `baseline freeze`")
     if schema < OLDEST:
         raise NotComparable(f"{path}: an older baseline (schema {schema}) without scores of each sample; {_AGAIN}")
     if schema > SCHEMA:
