@@ -11,7 +11,8 @@ A table stands below a comment that names its data and its columns, and ends at 
 The rows of a CSV stand there as they are, below its head. `METRIC n` is the delta to n decimals (of the first row, the
 mean), `METRIC %` the win rate, `equal METRIC` the delta to the plain arm with as many denoiser calls. Its two lines of
 head are written by hand. In sentences each `0.1 [0.0, 0.2]` must be of a committed results.json or CSV, or of a card of
-the embedded weights. The files in reports/history hold what commands printed whose runs were not kept.
+the embedded weights. The files in reports/measured hold what the command beside a table printed, and those in
+reports/history what commands printed whose runs were not kept.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ from bench.report import words
 ROOT = Path(__file__).parents[1]
 TEXTS = (
     "README.md",
-    *(f"docs/{name}.md" for name in ("gate", "methods", "npnet", "npnet-history", "reading", "shapes")),
+    *(
+        f"docs/{name}.md"
+        for name in ("gate", "methods", "models", "npnet", "npnet-history", "reading", "shapes", "statistics")
+    ),
 )
 DATA = ("reports/*/results.json", "bench/shapes/weights/*/card.json")
 TABLES = "reports/*/*.csv"
