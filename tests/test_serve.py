@@ -275,16 +275,16 @@ def test_only_runs_of_the_folder_are_shown(client: Any, name: str) -> None:
 def test_a_ledger_that_names_a_file_outside_its_folder_is_not_followed(
     client: Any, runs: Path, tmp_path: Path, file: str
 ) -> None:
-    (runs.parent / "secret.png").write_bytes(b"secret")
-    (tmp_path / "elsewhere.png").write_bytes(b"secret")
+    (runs.parent / "secret.png").write_bytes(b"hidden content")
+    (tmp_path / "elsewhere.png").write_bytes(b"hidden content")
     (runs / "many" / "link.png").symlink_to(tmp_path / "elsewhere.png")
-    (runs / "many" / "report.html").write_text("secret")
+    (runs / "many" / "report.html").write_text("hidden content")
     ledger = Ledger(runs / "many")
     ledger.put_images([image(job_id="evil", digest="d", file=file)])
     ledger.close()
     response = client.get("/run/many/images/evil.png")
     assert response.status_code == 404
-    assert b"secret" not in response.data
+    assert b"hidden content" not in response.data
 
 
 # Who gets in --------------------------------------------------------------------------------------------------------
