@@ -35,8 +35,9 @@ def parse(content: bytes, name: str) -> Results:
             f"{name}: written by a newer version (results schema {version}, this one reads up to {SCHEMA}); upgrade"
         )
     try:
-        # As JSON, a string is no number and 1 is no truth value.
-        return Results.model_validate_json(json.dumps(upgraded(given)), strict=True)
+        # As JSON, a string is no number and 1 no truth value; half of a surrogate pair, which is no text, becomes `?`.
+        text = json.dumps(upgraded(given), ensure_ascii=False).encode("utf-8", "replace")
+        return Results.model_validate_json(text, strict=True)
     except ValidationError as error:
         raise UserError(f"{name}: damaged or edited by hand ({first_fault(error, 'the whole')}); {_AGAIN}") from error
     except (KeyError, TypeError, AttributeError, ValueError) as error:

@@ -43,7 +43,7 @@ def test_hostile_text_neither_runs_nor_breaks_the_page(hostile: Path, visit: Ope
     tab = visit(hostile, viewport={"width": 360, "height": 800})
     assert len(tab.keys()) == 8
     shown = tab.page.locator("#browser-list .browser-text").first.evaluate("text => text.textContent")
-    assert shown == f"{HOSTILE} 0"
+    assert shown == f"{HOSTILE} 0".replace("\ud800", "?"), "half of a surrogate pair is no text"
     assert tab.width() == 360
     tab.page.locator("#browser-list .browser-text button").nth(4).click()
     tab.page.locator("#browser-pair .browser-shot").nth(1).click()
