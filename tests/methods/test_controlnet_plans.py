@@ -147,7 +147,7 @@ def test_a_prompt_without_its_image_is_refused_when_planned(home: Path, tmp_path
     [
         ({"cross_attention_dim": 32}, "cross_attention_dim: 32 there, 64 here"),
         ({"in_channels": 9}, "in_channels: 9 there, 4 here"),
-        ({"block_out_channels": (16, 32)}, "block_out_channels: [16, 32] there, [16, 16] here"),
+        ({"block_out_channels": (32,)}, "block_out_channels: [32] there, [16] here"),
         ({"conditioning_channels": 1}, "it reads control images of 1 channels"),
         ({"conditioning_embedding_out_channels": (8, 16, 16)}, "it brings control images to 1/4 of their size"),
         ({"global_pool_conditions": True}, "pools its residuals"),
