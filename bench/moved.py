@@ -67,7 +67,7 @@ class Old(Loader):
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         new = self.places[spec.name]
         # importlib's own frames are left out of the count: the line is that of the import.
-        deprecated(f"{spec.name} is now {new}; the old place is gone in the next release")
+        deprecated(sentence(spec.name, new))
         module = importlib.import_module(new)
         spec.loader_state = module.__spec__
         return module
@@ -84,10 +84,15 @@ def moved(old: str, names: Mapping[str, str]) -> Callable[[str], Any]:
     def find(name: str) -> Any:
         if name not in names:
             raise AttributeError(f"module {old!r} has no attribute {name!r}")
-        deprecated(f"{old}.{name} is now {names[name]}.{name}; the old place is gone in the next release")
+        deprecated(sentence(f"{old}.{name}", f"{names[name]}.{name}"))
         return getattr(importlib.import_module(names[name]), name)
 
     return find
+
+
+def sentence(old: str, new: str) -> str:
+    """Where a name is now, for `deprecated`."""
+    return f"{old} is now {new}; the old place is gone in the next release"
 
 
 def deprecated(said: str) -> None:

@@ -8,7 +8,7 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-from bench.moved import Old, deprecated
+from bench.moved import Old, deprecated, sentence
 
 ROOMS = {
     "network": ("architecture", "blocks", "checkpoint", "convert", "header", "model", "pickled", "published"),
@@ -24,7 +24,7 @@ MOVED["npnet.batches"] = "npnet.training.data"
 
 def say(old: str, new: str) -> None:
     """The one line for whoever imports from an old place."""
-    deprecated(f"{old} is now {new}; the old place is gone in the next release")
+    deprecated(sentence(old, new))
 
 
 class _Finder(MetaPathFinder):

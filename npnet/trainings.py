@@ -46,6 +46,8 @@ class Answer:
     """Standard errors that networks and prompts add."""
     optimised: bool = False
     """Whether a network's training went by the metric."""
+    prompts: int = 0
+    """How many prompts it rests on."""
 
     def cells(self) -> list[str]:
         """As a row of the table."""
@@ -88,13 +90,16 @@ def answers(folder: Path, networks: Sequence[str], against: Sequence[str] = ()) 
         bounds = range_of_deltas(of.bounds)
         for other in against:
             delta = stats.paired_delta(value[other], value[baseline], range(treated.shape[1]), bounds or UNBOUNDED)
-            found.append(Answer(str(metric), f"{other} > {baseline}", delta.estimate, delta.low, delta.high))
+            question = f"{other} > {baseline}"
+            found.append(Answer(str(metric), question, delta.estimate, delta.low, delta.high, prompts=len(treated[0])))
         for other in (baseline, *against):
             crossed = crossed_delta(treated - value[other])
             mean, each = crossed.interval, tuple((treated - value[other]).mean(axis=1).tolist())
             question, errors = f"networks > {other}", (crossed.networks, crossed.prompts)
             found.append(
-                Answer(str(metric), question, mean.estimate, mean.low, mean.high, each, errors, optimised=optimised)
+                Answer(
+                    str(metric), question, mean.estimate, mean.low, mean.high, each, errors, optimised, len(treated[0])
+                )
             )
     return found
 
@@ -121,14 +126,11 @@ def run(
     say: Callable[[str], None] = print,
 ) -> None:
     """`npnet trainings`: print the table as Markdown; with `out` also as CSV."""
-    import bench
-
     found = answers(folder, networks, against)
     rows = [one.cells() for one in found]
     rule = ["---"] * 4 + ["---:"] * 2
     say("\n".join(f"| {' | '.join(row)} |" for row in (HEAD, rule, *rows)))
-    prompts = bench.read(folder).scores[["prompts", "index"]].drop_duplicates()
-    say("\n" + _ABOUT.format(networks=len(networks), prompts=len(prompts)))
+    say("\n" + _ABOUT.format(networks=len(networks), prompts=max((one.prompts for one in found), default=0)))
     if out is not None:
         with out.open("w", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows([HEAD, *rows])

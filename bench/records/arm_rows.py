@@ -81,7 +81,7 @@ class Ratios(Record):
     """Of the memory measured apart, without bounds: one batch each; missing where it was not measured for both."""
 
 
-class Cost(Record):
+class StageCost(Record):
     """What an image costs: means over the arm's images. None where nobody measured it, as of images made elsewhere."""
 
     encode_ms: float | None
@@ -118,6 +118,11 @@ class Cost(Record):
     """Calls of networks that are not the model's; missing where nothing was measured."""
     rewards: float | None = None
     """Images scored meanwhile; missing where nothing was measured."""
+
+
+class Cost(StageCost):
+    """What an image costs, with its memory measured apart and its ratios to the baseline's."""
+
     memory_bytes: int | None = None
     """The method's peak memory, measured by `--memory` in a process of its own: the larger of the two stages', in
     bytes above what the process held with the model loaded and warmed up. Missing where it was not measured."""

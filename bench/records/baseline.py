@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from bench.records.arm_rows import Mean
+from bench.records.arm_rows import Mean, StageCost
 from bench.records.base import Count, Record, Setting
 from bench.records.run_records import Provenance
 
@@ -55,43 +55,8 @@ class FrozenSet(Record):
     None in baselines from before, which are compared with the same pairs only."""
 
 
-class FrozenCost(Record):
-    """What an image cost: means over the arm's images, as `Cost` has them. None where it was not measured."""
-
-    encode_ms: float | None
-    """Milliseconds of the text encoders."""
-    noise_ms: float | None
-    """Milliseconds of the noise stage."""
-    sampling_ms: float | None
-    """Milliseconds of the sampler's loop."""
-    decode_ms: float | None
-    """Milliseconds from latent to pixels."""
-    select_ms: float | None
-    """Milliseconds of judging among candidates."""
-    total_ms: float | None
-    """Milliseconds of all stages."""
-    calls_noise: float | None
-    """Denoiser calls in the noise stage."""
-    calls_sampling: float | None
-    """Denoiser calls in the sampler's loop."""
-    calls_total: float | None
-    """Denoiser calls of both."""
-    peak_bytes: int | None
-    """The largest memory, in bytes."""
-    peak_kind: str | None
-    """What that memory is of."""
-    hardware: str | None
-    """The hardware that made most images; times count only those."""
-    from_cache: Count
-    """Images that another run had made."""
-    n_timed: Count
-    """Images whose times count."""
-    backwards: float | None = None
-    """Gradients taken; missing where nothing was measured."""
-    networks: float | None = None
-    """Calls of networks that are not the model's; missing where nothing was measured."""
-    rewards: float | None = None
-    """Images scored meanwhile; missing where nothing was measured."""
+class FrozenCost(StageCost):
+    """What an image cost when it was frozen; `--memory` is not frozen."""
 
 
 class FrozenArm(Setting):
