@@ -69,7 +69,7 @@ def listed(needs: Sequence[Need], *, to: Path | None = None) -> Iterator[str]:
 
 
 def _size(need: Need) -> tuple[int | None, str]:
-    """Bytes still to come, as far as they are known, and how that is said; Unreachable where nobody can be asked."""
+    """Bytes still to come, as far as they are known, and how that is said; Unreachable where no host answers."""
     try:
         if asked := need.source.size():
             return asked, gigabytes(asked)

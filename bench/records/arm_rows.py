@@ -82,7 +82,7 @@ class Ratios(Record):
 
 
 class StageCost(Record):
-    """What an image costs: means over the arm's images. None where nobody measured it, as of images made elsewhere."""
+    """What an image costs: means over the arm's images. None where it was not measured, as of images made elsewhere."""
 
     encode_ms: float | None
     """Milliseconds an image, its share of a batch: prompts through the text encoders."""
