@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from bench.models.controlled import Residuals
+    from bench.models.parking import Parking
     from bench.sampling.records import Weights
 
 Embeddings = dict[str, "torch.Tensor"]
@@ -226,6 +227,11 @@ class Family(ABC):
     def decode(self, latents: torch.Tensor) -> np.ndarray:
         """Final latents to images."""
         return to_uint8(self.pixels(latents))
+
+    @property
+    def parking(self) -> Parking | None:
+        """Where its text encoders wait while it samples; None where they stay on the device."""
+        return None
 
     @abstractmethod
     def modules(self) -> dict[str, Any]:

@@ -12,17 +12,22 @@ if TYPE_CHECKING:
     from bench.models.base import ModelEntry
 
 Offload = Literal["none", "model", "sequential"]
+Encoders = Literal["leave", "stay"]
+_MOVES = ("offload", "text_encoders")
+"""Options that say where networks wait, and change no number."""
 
 
 @dataclass(frozen=True)
 class Loading:
-    """diffusers' options by diffusers' names. All of them but `offload` may change pixels, if only in rounding."""
+    """diffusers' options by diffusers' names. All of them but `offload` and `text_encoders` may change pixels."""
 
     variant: str | None = None
     """Which files of weights: `fp16` reads `*.fp16.safetensors`."""
     offload: Offload = "none"
     """`model`: networks wait in host memory and are moved to the GPU as a whole when called; `sequential`: layer by
     layer, which is slow and takes least memory. The same kernels compute the same numbers."""
+    text_encoders: Encoders = "leave"
+    """On a GPU, `leave`: prompts are encoded first, then the text encoders wait in host memory; `stay`: they stay."""
     vae_tiling: bool = False
     """Decode in overlapping tiles where images are larger than one: less memory, seams may be seen."""
     attention_slicing: bool = False
@@ -35,7 +40,7 @@ class Loading:
     def identity(self) -> str:
         """What of it may decide a pixel, as JSON; empty where nothing does."""
         plain = asdict(Loading())
-        told = {k: v for k, v in asdict(self).items() if k != "offload" and v != plain[k]}
+        told = {k: v for k, v in asdict(self).items() if k not in _MOVES and v != plain[k]}
         return json.dumps(told, sort_keys=True) if told else ""
 
     def prepared(self, network: Any) -> Any:

@@ -10,6 +10,7 @@ from bench.models import loading
 from bench.models.base import TORCH_DTYPES, Embeddings, Family, ModelEntry, check_folder, quiet_hub_libraries
 from bench.models.controlled import Residuals
 from bench.models.controlled import load as load_controlnet
+from bench.models.parking import Parking, parked
 from bench.models.shapes_of import check_parts
 from bench.models.worn import Wardrobe
 
@@ -69,6 +70,9 @@ class PipelineFamily(Family):
         for module in (self._own, self.pipeline.vae):
             module.eval().requires_grad_(False)
         check_parts(entry, self._own.config, self.pipeline.vae.config, self.scheduler_config)
+        encoders = {name: getattr(self.pipeline, name) for name in self.encoders}
+        leaves = entry.loading.text_encoders == "leave" and entry.loading.offload == "none"
+        self._parking = parked(encoders, device, leaves=leaves)
         self._wardrobe = Wardrobe(entry.loading.prepared(self._own))
 
     @property
@@ -100,6 +104,10 @@ class PipelineFamily(Family):
             latents = latents if shift is None else latents + shift
         images: torch.Tensor = vae.decode(latents, return_dict=False)[0]
         return (images.float() / 2 + 0.5).clamp(0, 1)
+
+    @property
+    def parking(self) -> Parking | None:
+        return self._parking
 
     def modules(self) -> dict[str, Any]:
         p = self.pipeline

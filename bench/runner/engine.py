@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from bench import registry
@@ -37,6 +37,16 @@ class Engine:
         self.inside: dict[str, float] = {}
         """Seconds within each role's network, of the models that were let go."""
         self.fitting = Fitting()
+        self.expected: dict[str, tuple[list[str], list[str]]] = {}
+        """By model: prompts of jobs to come, and their negative prompts."""
+
+    def expect(self, jobs: Iterable[Job]) -> None:
+        """Jobs to come: where a model's text encoders leave the GPU, their prompts are encoded when it is loaded."""
+        found: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
+        for job in jobs:
+            prompts, negatives = found.setdefault(job.model, ({}, {}))
+            prompts[job.prompt] = negatives[job.negative_prompt] = None
+        self.expected = {model: (list(prompts), list(negatives)) for model, (prompts, negatives) in found.items()}
 
     def load(
         self, entry: ModelEntry, dtype: str | None = None, *, warm_up: Callable[[Family, Meter], None] | None = None
@@ -59,6 +69,7 @@ class Engine:
                 raise
             meter.inside.clear()
         self.family, self.meter = family, meter
+        self._ahead(family)
         return family, meter
 
     def release(self) -> None:
@@ -94,21 +105,45 @@ class Engine:
             self.embeddings.pop(("+", prompt), None)
         return cond, uncond
 
+    def _ahead(self, family: Family) -> None:
+        """Encode what is expected of a model whose text encoders leave, one prompt after the other.
+
+        Alone, a prompt's embeddings do not depend on which others a run still lacks.
+        """
+        if family.parking is None:
+            return
+        import torch
+
+        prompts, negatives = self.expected.get(family.entry.name, ([], []))
+        with torch.no_grad():
+            for prompt in prompts:
+                self._encode(family, "+", [prompt])
+            for negative in negatives:
+                self._encode(family, "-", [negative])
+        family.parking.leave()
+
     def _embed(self, family: Family, jobs: Sequence[Job]) -> tuple[Embeddings, Embeddings, list[float]]:
         """Embeddings of a batch, each prompt encoded once a model, and the ms that encoding each took."""
         import torch
 
         missing = list(dict.fromkeys(j.prompt for j in jobs if ("+", j.prompt) not in self.embeddings))
         if missing:
-            self._remember("+", missing, lambda: family.encode(missing))
+            self._encode(family, "+", missing)
         negative = jobs[0].negative_prompt
         if ("-", negative) not in self.embeddings:
-            self._remember("-", [negative], lambda: family.encode_negative(negative))
+            self._encode(family, "-", [negative])
         found = [self.embeddings["+", j.prompt] for j in jobs]
         cond = {k: torch.stack([e[k] for e, _ in found]).to(self.device) for k in found[0][0]}
         against = self.embeddings["-", negative][0]
         uncond = {k: against[k].to(self.device).expand_as(v) for k, v in cond.items()}
         return cond, uncond, [ms for _, ms in found]
+
+    def _encode(self, family: Family, sign: str, prompts: list[str]) -> None:
+        """Have the embeddings of prompts, the text encoders being on the device."""
+        if family.parking is not None:
+            family.parking.bring()
+        negative = sign == "-"
+        self._remember(sign, prompts, lambda: family.encode_negative(*prompts) if negative else family.encode(prompts))
 
     def _remember(self, sign: str, prompts: list[str], encode: Callable[[], Embeddings]) -> None:
         started = time.perf_counter()

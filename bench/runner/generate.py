@@ -64,6 +64,7 @@ def generate(
     batch_size = batch_size or plan.suite.batch_size or DEFAULT_BATCH[device.split(":")[0]]
     with Progress("generate", len(todo)) as progress:
         maker = Maker(ledger, cache, device=device)
+        maker.expect(todo)
         for group in batches(todo, batch_size, prompts=(j.prompt for j in plan.jobs.values())):
             maker.make(group)
             progress.advance(len(group))

@@ -92,6 +92,8 @@ class Maker(Engine):
         meter.begin(size)
         with torch.no_grad():
             cond, uncond, _ = self._embed(family, [job] * size)
+            if family.parking is not None:
+                family.parking.leave()
             session = Session(family, [job.item] * size, plain, cond=cond, uncond=uncond, meter=meter)
             session.decode(session.sample(session.draw()))
         self.embeddings.clear()
@@ -168,6 +170,8 @@ class Maker(Engine):
         with torch.no_grad():
             with meter.stage("encode"):
                 cond, uncond, encode_ms = self._embed(family, jobs)
+            if family.parking is not None:
+                family.parking.leave()
             items = [j.item for j in jobs]
             try:
                 session = Session(

@@ -41,6 +41,8 @@ class ModelSettings(BaseModel):
     """Which files of weights: `fp16` reads `*.fp16.safetensors`."""
     offload: Literal["none", "model", "sequential"] = "none"
     """Networks wait in host memory, as a whole or layer by layer; changes no pixel."""
+    text_encoders: Literal["leave", "stay"] = "leave"
+    """On a GPU: whether they wait in host memory once the prompts are encoded; changes no pixel."""
     vae_tiling: bool = False
     """Decode in overlapping tiles."""
     attention_slicing: bool = False
