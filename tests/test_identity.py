@@ -500,3 +500,12 @@ def test_a_plugin_s_error_is_named_as_the_plugin_s(tmp_path: Path, bench_process
     assert last.startswith(f"error: {code / 'method.py'}:{line}: AttributeError: ")
     assert "code of the package moved_noise 1.3" in last
     assert "fault of ours" not in done.err
+
+
+def test_a_plugin_that_imports_from_an_old_place_has_the_digest_of_the_new_one() -> None:
+    old, new = "from bench.noise import draw\n" + BASE, "from bench.sampling.noise import draw\n" + BASE
+    one, other = (parse(text.encode(), "theirs", package=False, rows=False)[""] for text in (old, new))
+    found = [*identity.imported(one)]
+    assert found == [*identity.imported(other)]
+    assert all(found)
+    assert found, "a module that decides pixels counts by its old name, too"

@@ -11,22 +11,53 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.util
 import sys
-import sysconfig
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from bench.identity import interactive
-from bench.identity.source import OWN, Kept, Part, Parts
+from bench.identity.files import (
+    LIBRARIES,
+    Place,
+    distribution_of,
+    file_name,
+    is_loose,
+    is_own,
+    kept,
+    module_of,
+    named,
+    owner,
+    packages_of,
+    parts_of,
+    place_now,
+    source_of,
+    stat,
+    top_of,
+    version_of,
+)
+from bench.identity.source import OWN, Part
 from bench.registry import NOTEBOOK
 
+__all__ = [
+    "ALONE",
+    "ASIDE",
+    "CATALOGUES",
+    "DECIDES",
+    "LOOP",
+    "Code",
+    "counts",
+    "imported",
+    "is_own",
+    "joined",
+    "loop",
+    "named",
+    "of",
+    "owner",
+    "without_code",
+]
+
 PROJECT = "noisebench"
-GROUPS = tuple(f"bench.{kind}" for kind in ("models", "methods", "samplers", "prompts", "metrics", "families"))
-"""Entry points by which a package brings code."""
 DECIDES = (
     "bench.store.images",
     "bench.methods",
@@ -58,6 +89,7 @@ ASIDE = (
     "bench.metrics.protocols",  # as metrics.base
     "bench.metrics.worker",  # counts for the scorers that it runs
     "bench.models.base",  # as methods.base
+    "bench.models.parking",  # where networks wait
     "bench.models.references",  # names to rows
     "bench.models.shapes_of",  # refusals
     "bench.sampling.meter",  # counts and clocks
@@ -70,7 +102,9 @@ LOOP = (
     "bench.sampling.noise",
     "bench.sampling.session",
     "bench.runner.maker:Maker._sample",
+    "bench.runner.engine:Engine._ahead",
     "bench.runner.engine:Engine._embed",
+    "bench.runner.engine:Engine._encode",
     "bench.runner.engine:Engine._remember",
     "bench.runner.maker:_decoded",
     "bench.runner.maker:_save_png",
@@ -91,17 +125,8 @@ CATALOGUES = ("bench.samplers.diffusers_schedulers", "bench.shapes.plugin")
 
 ALONE = ("bench.metrics.worker", "bench.prompts", *CATALOGUES)
 """Count for what is defined in them, and not for what imports them."""
-_LIBRARIES = frozenset({"torch", "torchvision", "numpy", "scipy", "PIL", "diffusers", "transformers", "pydantic",
-                        "pydantic_core", "safetensors", "open_clip", "timm", "pandas", "peft"})  # fmt: skip
-_INSTALLED = frozenset(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 _MARK = "+code:"
 
-Place = tuple[str, int, int]
-"""A file with its time and size."""
-_kept = Kept()
-_files: dict[tuple[str, Place], Parts] = {}
-named: set[str] = set()
-"""Files that the user named as plugins."""
 _defined: dict[str, Part] = {}
 """What a notebook defines, by the root that stands for it."""
 _codes: dict[tuple[Any, ...], tuple[dict[str, Place | None], Code]] = {}
@@ -205,7 +230,7 @@ def _is_code(module: str) -> bool:
     top = module.partition(".")[0]
     if top in OWN:
         return counts(module) or any(module == n or module.startswith(f"{n}.") for n in ALONE)
-    return top not in _LIBRARIES and top not in sys.stdlib_module_names
+    return top not in LIBRARIES and top not in sys.stdlib_module_names
 
 
 def _place_of(thing: Any) -> str:
@@ -224,9 +249,9 @@ def _place_of(thing: Any) -> str:
 def _code(roots: tuple[str, ...], *, skip: tuple[str, ...]) -> Code:
     """The digest of roots and of all that counts among what they import, each once."""
     tops = {name.partition(":")[0].partition(".")[0] for name in roots} - {*OWN}
-    key = (roots, skip, tuple(_top(name)[0] for name in sorted(tops)))
+    key = (roots, skip, tuple(top_of(name)[0] for name in sorted(tops)))
     before = _codes.get(key)
-    if before is None or any(_stat(path) != place for path, place in before[0].items()):
+    if before is None or any(stat(path) != place for path, place in before[0].items()):
         before = _codes[key] = _read(roots, skip)
     return before[1]
 
@@ -234,9 +259,9 @@ def _code(roots: tuple[str, ...], *, skip: tuple[str, ...]) -> Code:
 def _read(roots: tuple[str, ...], skip: tuple[str, ...]) -> tuple[dict[str, Place | None], Code]:
     """(the files that were read, what they are)."""
     theirs = {name.partition(":")[0].partition(".")[0] for name in roots} - {*OWN}
-    distribution = _distribution(min(theirs)) if theirs else PROJECT
-    version = _version(distribution)
-    beside = theirs | (_packages_of(distribution) if theirs and distribution else set())
+    distribution = distribution_of(min(theirs)) if theirs else PROJECT
+    version = version_of(distribution)
+    beside = theirs | (packages_of(distribution) if theirs and distribution else set())
     digests: dict[str, str] = {}
     files: dict[str, Place | None] = {}
     unread: list[str] = []
@@ -250,178 +275,37 @@ def _read(roots: tuple[str, ...], skip: tuple[str, ...]) -> tuple[dict[str, Plac
             digests[name] = _defined[name].digest
             todo += _followed(_defined[name], beside, loose=distribution is None)
             continue
-        parts = _parts(module)
+        parts = parts_of(module)
         if parts is None:
             digests[name] = f"{distribution} {version}"
             unread.append(module)
             continue
-        path = (_file(module) or ("",))[0]
-        files[path] = _stat(path)
+        path = (source_of(module) or ("",))[0]
+        files[path] = stat(path)
         part: Part = parts.get(definition) or parts[""]
         digests[name] = " ".join([part.digest, *imported(part)])
         todo += _followed(part, beside, loose=distribution is None)
-    _kept.save()
+    kept.save()
     # Without names: code that moves within this project is the same code.
     whole = hashlib.sha256("\n".join(sorted(digests.values())).encode()).hexdigest()[:16]
-    brought_by = distribution or _file_name(min(theirs))
+    brought_by = distribution or file_name(min(theirs))
     return files, Code(whole, tuple(sorted(digests)), brought_by, version, tuple(unread))
 
 
 def imported(part: Part) -> Iterator[str]:
     """The digests of what a part imports of this project and what counts: another thing of the same name is not it."""
-    for one in part.imports:
-        module = _module_of(one)
+    for one in map(place_now, part.imports):
+        module = module_of(one)
         if module and module.partition(".")[0] in OWN and counts(module):
-            parts = _parts(module) or {}
+            parts = parts_of(module) or {}
             found = parts.get(one.removeprefix(module).lstrip(".")) or parts.get("")
             yield found.digest if found else ""
 
 
 def _followed(part: Part, beside: set[str], *, loose: bool) -> Iterator[str]:
     """The modules that a part imports and that count; `loose` ones too: those that no package has installed."""
-    for one in part.imports:
-        module = _module_of(one)
+    for one in map(place_now, part.imports):
+        module = module_of(one)
         top = (module or "").partition(".")[0]
-        if module and (counts(module) if top in OWN else top in beside or (loose and _is_loose(top))):
+        if module and (counts(module) if top in OWN else top in beside or (loose and is_loose(top))):
             yield module
-
-
-def _is_loose(top: str) -> bool:
-    """Whether a module lies where no package is installed, such as beside a notebook."""
-    origin, folders, _ = _top(top)
-    place = next(iter([origin, *folders] if origin else folders), None)
-    return place is not None and not any(Path(place).is_relative_to(folder) for folder in _INSTALLED)
-
-
-def _file_name(top: str) -> str | None:
-    """The name of a module's file; None where it has none."""
-    origin = _top(top)[0]
-    return Path(origin).name if origin else None
-
-
-def _module_of(name: str) -> str | None:
-    """The module that an imported name is, or is in; None for one that cannot be found."""
-    top = name.partition(".")[0]
-    if top in _LIBRARIES or top in sys.stdlib_module_names:
-        return None
-    if _file(name) is not None:
-        return name
-    above = name.rpartition(".")[0]
-    return above if above and _file(above) is not None else None
-
-
-def _parts(module: str) -> Parts | None:
-    """A module's parts; None where it has no source that can be read."""
-    found = _file(module)
-    if found is None:
-        return None
-    path, read = found
-    package = path.endswith("__init__.py")
-    rows = module.partition(".")[0] in OWN
-    place = _stat(path)
-    if place is not None and (module, place) in _files:
-        return _files[module, place]
-    try:
-        parts = _kept.parts(read(), module, package=package, rows=rows)
-    except (OSError, SyntaxError, ValueError):
-        return None
-    if place is not None:
-        _files[module, place] = parts
-    return parts
-
-
-def _stat(path: str) -> Place | None:
-    try:
-        found = Path(path).stat()
-    except OSError:
-        return None
-    return path, found.st_mtime_ns, found.st_size
-
-
-def _top(name: str) -> tuple[str | None, tuple[str, ...], Any]:
-    """(file, folders, loader) of a top-level module or package; finding one imports nothing."""
-    module = sys.modules.get(name)
-    spec = getattr(module, "__spec__", None)
-    if spec is None:
-        try:
-            spec = importlib.util.find_spec(name)
-        except (ImportError, ValueError):
-            spec = None
-    if spec is None:
-        return getattr(module, "__file__", None), (), None
-    return spec.origin, tuple(spec.submodule_search_locations or ()), spec.loader
-
-
-def _file(module: str) -> tuple[str, Callable[[], bytes]] | None:
-    """A module's source file, and what reads it; its packages are not imported."""
-    top, *inner = module.split(".")
-    origin, folders, loader = _top(top)
-    if not inner:
-        places = [origin] if origin and origin.endswith(".py") else []
-    else:
-        stems = ["/".join([folder, *inner]) for folder in folders]
-        places = [place for stem in stems for place in (f"{stem}/__init__.py", f"{stem}.py")]
-    for place in places:
-        if Path(place).is_file():
-            return place, Path(place).read_bytes
-        if hasattr(loader, "archive"):
-            try:
-                loader.get_data(place)
-            except OSError:
-                continue
-            return place, functools.partial(loader.get_data, place)
-    return None
-
-
-# Whose it is ---------------------------------------------------------------------------------------------------------
-
-
-@functools.cache
-def _points() -> dict[str, str]:
-    """Distributions by the top-level names of the modules that their entry points for `bench` name."""
-    points = [one for group in GROUPS for one in metadata.entry_points(group=group)]
-    return {one.module.partition(".")[0]: one.dist.name for one in points if one.dist}
-
-
-def owner(file: str) -> str | None:
-    """Whose a source file is, such as `my-package 1.2`, where another package brings it; None for all others.
-
-    Of a file that the user named as a plugin, its name.
-    """
-    path = Path(file)
-    if file in named:
-        return path.name
-    for top, distribution in _points().items():
-        for name in {top, *_packages_of(distribution)} - {*OWN}:
-            origin, folders, _ = _top(name)
-            if file == origin or any(path.is_relative_to(folder) for folder in folders):
-                return f"{distribution} {_version(distribution)}"
-    return None
-
-
-def is_own(file: str) -> bool:
-    """Whether a source file is one of this project."""
-    return any(Path(file).is_relative_to(folder) for name in OWN for folder in _top(name)[1])
-
-
-def _distribution(top: str) -> str | None:
-    return _points().get(top)
-
-
-@functools.cache
-def _version(distribution: str | None) -> str | None:
-    try:
-        return metadata.version(distribution) if distribution else None
-    except metadata.PackageNotFoundError:
-        return None
-
-
-@functools.cache
-def _packages_of(distribution: str) -> set[str]:
-    """Top-level names of all modules of a distribution, as far as it lists them."""
-    named = {top for top, name in _points().items() if name == distribution}
-    files = metadata.distribution(distribution).files or ()
-    listed = {
-        f.parts[0].removesuffix(".py") for f in files if f.suffix == ".py" and not f.parts[0].startswith(("_", "."))
-    }
-    return {*named, *listed} - {*OWN}
