@@ -21,7 +21,8 @@ from bench.metrics.base import MetricEntry
 from bench.moved import moved
 from bench.prompts.base import Prompt
 from bench.store import CALLS, TIMES, Ledger, Memory
-from bench.store.rows import EVALUATIONS, Cell, ImageCost, Setting, carried_keys
+from bench.store.keys import carried_keys
+from bench.store.rows import EVALUATIONS, Cell, ImageCost, Setting
 from bench.suite import EVERY_PROMPT_SET, Suite
 
 POOLED = EVERY_PROMPT_SET

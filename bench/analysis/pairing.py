@@ -24,7 +24,8 @@ from bench.kinship import dependences
 from bench.metrics.base import MetricEntry
 from bench.runner.plan import Arm, known_metrics
 from bench.store import CALLS, TIMES, Ledger, lost_images
-from bench.store.rows import ArmKey, CellImage, Session, carried_keys, key_of
+from bench.store.keys import carried_keys, key_of
+from bench.store.rows import ArmKey, CellImage, Session
 from bench.suite import Suite
 
 Ints = NDArray[np.int64]

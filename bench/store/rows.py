@@ -5,12 +5,12 @@ A score belongs to what decides it: the digest of the image's pixels, the prompt
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, lru_cache
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bench.moved import moved
+from bench.store.keys import key_of
 
 ELSEWHERE = "elsewhere"
 """The model and the sampler of images that the harness did not make, of which it knows neither."""
@@ -25,37 +25,6 @@ Setting = tuple[str, str, int, float]
 """Model, sampler, steps, guidance: what a comparison holds fixed."""
 ArmKey = tuple[str, str, str, str, int, float]
 """Method, model, prompt set, sampler, steps, guidance: one method under one protocol on one prompt set."""
-
-
-class _Shown(Protocol):
-    """A prompt, as far as a metric sees it."""
-
-    @property
-    def text(self) -> str: ...
-    @property
-    def metadata(self) -> Mapping[str, Any] | None: ...
-
-
-def prompt_key(prompt: _Shown) -> str:
-    """16 hex digits of all that a metric sees of a prompt: its text and metadata."""
-    return _key(prompt.text, prompt.metadata and dict(prompt.metadata))
-
-
-def _key(text: str, metadata: Any) -> str:
-    told = json.dumps([text, metadata], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
-
-
-@lru_cache(maxsize=2**18)
-def key_of(text: str, metadata: str | None) -> str:
-    """`prompt_key` of a prompt as the ledger has it, its metadata as JSON."""
-    return _key(text, json.loads(metadata) if metadata else None)
-
-
-@cache
-def carried_keys(metadata: str | None) -> frozenset[str]:
-    """The keys of a prompt's metadata as the ledger has it, which say their kind."""
-    return frozenset(json.loads(metadata)) if metadata else frozenset()
 
 
 @dataclass(frozen=True)
@@ -128,11 +97,6 @@ class Cell(NamedTuple):
     def carried(self) -> Any:
         """The prompt's metadata; None where it carries none."""
         return json.loads(self.metadata) if self.metadata else None
-
-
-def as_json(metadata: Mapping[str, Any] | None) -> str | None:
-    """A prompt's metadata as a cell has it."""
-    return None if metadata is None else json.dumps(dict(metadata), sort_keys=True)
 
 
 class ArmCells(NamedTuple):
@@ -324,3 +288,9 @@ class Unscored(NamedTuple):
     seed: int
     method: str
     reason: str
+
+
+if not TYPE_CHECKING:
+    __getattr__ = moved(
+        "bench.store.rows", dict.fromkeys(("prompt_key", "carried_keys", "as_json"), "bench.store.keys")
+    )
