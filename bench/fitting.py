@@ -3,11 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from bench.errors import UserError
 
 T = TypeVar("T")
+BatchSize = int | Literal["auto"]
+"""Images a batch, or as many as fit and pay (`grown`)."""
+AUTO: Literal["auto"] = "auto"
+DEFAULT_BATCH = {"cpu": 50, "cuda": 4}
+"""Images a batch where nothing is asked for. On a CPU larger ones bring nothing more, so `auto` is this too; on a GPU
+four images of 1024 pixels fit where one does."""
+LARGEST = 64
+"""Images a batch that `grown` tries at most."""
+PAYS = 0.97
+"""A doubled batch is kept where an image takes at most this share of its time before."""
+
+
+def size_of(asked: BatchSize | None, device: str) -> BatchSize:
+    """The batch size on a device: a number, or AUTO on a GPU."""
+    plain = DEFAULT_BATCH[device.split(":")[0]]
+    return plain if asked is None or (asked == AUTO and device == "cpu") else asked
+
+
+def grown(tried: Callable[[int], float], *, largest: int = LARGEST) -> int:
+    """The batch size that doubling from one image leads to: the last that fitted and made an image take less time.
+
+    `tried(n)` makes a throwaway batch of n images and returns its seconds; torch.OutOfMemoryError where it does not
+    fit. The memory that a method needs besides is not in it: a batch that does not fit later is halved by `Fitting`.
+    Where not even one image fits the answer is 1, and the run says so when it makes it.
+    """
+    import torch
+
+    best, before, size = 1, float("inf"), 1
+    while size <= largest:
+        try:
+            each = tried(size) / size
+        except torch.OutOfMemoryError:
+            each = float("inf")
+        if each > PAYS * before or each == float("inf"):
+            break
+        best, before, size = size, each, 2 * size
+    # Only out here is the failed batch let go, with the exception that held it.
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return best
 
 
 class Fitting:

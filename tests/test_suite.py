@@ -347,7 +347,7 @@ def test_a_date_is_text() -> None:
         ("seeds: [0]", "seeds: {from: 3}", "6: missing key 'to'"),
         ("seeds: [0]", "seeds: {from: 0, too: 9, to: 9}", "6: unknown key 'too'; did you mean 'to'?"),
         ("seeds: [0]", "seeds: {from: 0, to: 100000}", "6: 'seeds' should be at most 100000, got 100001"),
-        ("seeds: [0]", "batch_size: 0", "6: 'batch_size' should be greater than or equal to 1, got 0"),
+        ("seeds: [0]", "batch_size: 0", "6: 'batch_size' should be a whole number from 1, or auto, got 0"),
         ("seeds: [0]", "images_per_prompt: x", "6: 'images_per_prompt' should be a whole number, got 'x'"),
         ("seeds: [0]", "name: My Suite", "6: 'name' should match pattern '^[a-z0-9_-]+$', got 'My Suite'"),
         ("seeds: [0]", "title: 12", "6: 'title' should be text, got 12"),

@@ -18,6 +18,7 @@ from bench import plugins, provenance, records
 from bench.api import frames, objects
 from bench.api.side_by_side import SideBySide
 from bench.errors import BenchError, UserError
+from bench.fitting import BatchSize
 from bench.job import stages
 from bench.job.resuming import OtherCode
 from bench.store import Ledger
@@ -57,7 +58,7 @@ def run(
     runs: str | Path = "runs",
     cache: str | Path | Literal[False] | None = None,
     device: str | None = None,
-    batch_size: int | None = None,
+    batch_size: BatchSize | None = None,
     threads: int | None = None,
     other_code: OtherCode | None = None,
     memory: bool = False,

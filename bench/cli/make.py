@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from bench.cli.judge import check_options, check_read, forms_of_faults, gate_options, tell, unjudged, verdicts_of
 from bench.cli.program import Add, positive, say
 from bench.errors import NotComparable, UserError
+from bench.fitting import AUTO, BatchSize
 
 if TYPE_CHECKING:
     from bench.gate import Judgement
@@ -25,7 +26,8 @@ def add_to(add: Add) -> None:
     )
     suite_options(run)
     run.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: a GPU where there is one")
-    run.add_argument("--batch-size", type=positive, help="images a batch; changes no result")
+    run.add_argument("--batch-size", type=batch_size, metavar="N|auto",
+                     help="images a batch; auto: on a GPU as many as fit and make an image take less time")  # fmt: skip
     run.add_argument("--threads", type=positive, help="CPU threads for torch")
     run.add_argument("--no-cache", action="store_true", help="neither take images from the shared cache nor keep them")
     run.add_argument(
@@ -66,6 +68,11 @@ def suite_options(
     parser.add_argument(
         "--cache", type=Path, help="image cache shared by runs (default: BENCH_CACHE or ~/.cache/bench)"
     )
+
+
+def batch_size(text: str) -> BatchSize:
+    """An argument's batch size."""
+    return AUTO if text == AUTO else positive(text)
 
 
 def load_suite(options: argparse.Namespace) -> Suite:

@@ -12,6 +12,7 @@ from typing import Any
 from bench import provenance, records, registry
 from bench.analysis import results
 from bench.errors import UserError
+from bench.fitting import BatchSize
 from bench.job import preflight, resuming
 from bench.job.resuming import OtherCode, Reuse
 from bench.metrics.base import MetricEntry
@@ -66,7 +67,7 @@ def run(
     runs: Path,
     cache: Path | None,
     device: str | None = None,
-    batch_size: int | None = None,
+    batch_size: BatchSize | None = None,
     threads: int | None = None,
     generate_only: bool = False,
     named: str = "SUITE",
@@ -121,7 +122,7 @@ class _How:
 
     cache: ImageCache | None
     device: str | None
-    batch_size: int | None
+    batch_size: BatchSize | None
     threads: int | None
     other_code: OtherCode
     by: str | None

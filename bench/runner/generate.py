@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UserError
+from bench.fitting import AUTO, DEFAULT_BATCH, BatchSize, size_of
 from bench.progress import Progress
 from bench.runner.plan import Job, Plan
 from bench.sampling.records import SINGLE
@@ -15,9 +16,6 @@ from bench.store.cache import ImageCache
 
 if TYPE_CHECKING:
     pass
-
-DEFAULT_BATCH = {"cpu": 50, "cuda": 4}
-"""Images a batch. On a CPU larger ones bring nothing more; on a GPU 1024-pixel images fill the memory."""
 
 
 def choose_device(asked: str | None) -> str:
@@ -41,7 +39,7 @@ def generate(
     cache: ImageCache | None,
     *,
     device: str,
-    batch_size: int | None = None,
+    batch_size: BatchSize | None = None,
     by: str | None = None,
 ) -> dict[str, Any]:
     """Make every image of the plan that the run does not have yet; returns counts and seconds by stage.
@@ -61,13 +59,16 @@ def generate(
     # Only here does a run need torch.
     from bench.runner.maker import Maker
 
-    batch_size = batch_size or plan.suite.batch_size or DEFAULT_BATCH[device.split(":")[0]]
+    size = size_of(batch_size or plan.suite.batch_size, device)
     with Progress("generate", len(todo)) as progress:
         maker = Maker(ledger, cache, device=device)
         maker.expect(todo)
-        for group in batches(todo, batch_size, prompts=(j.prompt for j in plan.jobs.values())):
-            maker.make(group)
-            progress.advance(len(group))
+        prompts = [j.prompt for j in plan.jobs.values()]
+        for of_model in by_model(todo):
+            most = maker.largest(of_model[0]) if size == AUTO else size
+            for group in batches(of_model, most, prompts=prompts):
+                maker.make(group)
+                progress.advance(len(group))
     failed = {i: reason for i, reason in ledger.failures().items() if i in plan.jobs}
     return {**totals, "made": totals["made"] - len(failed), "failed": len(failed), **maker.totals()}
 
@@ -81,6 +82,14 @@ def _bring(todo: list[Job], ledger: Ledger, cache: ImageCache, by: str | None) -
         found.append(image) if image else remain.append(job)
     ledger.put_images(i for i in found if i)
     return remain
+
+
+def by_model(jobs: Iterable[Job]) -> list[list[Job]]:
+    """Jobs of one model each, in the models' first order: one is loaded at a time."""
+    found: dict[str, list[Job]] = {}
+    for job in jobs:
+        found.setdefault(job.model, []).append(job)
+    return list(found.values())
 
 
 def batches(jobs: Sequence[Job], size: int, *, prompts: Iterable[str]) -> list[list[Job]]:

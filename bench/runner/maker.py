@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench import registry
+from bench.fitting import grown
 from bench.models.base import Family, ModelEntry, to_uint8
 from bench.provenance import hardware, origin
 from bench.runner.engine import Engine
@@ -90,14 +92,36 @@ class Maker(Engine):
         steps = max(WARM_UP_STEPS, registry.get("samplers", job.sampler).fewest_steps)
         plain = replace(job.sampling, steps=steps, timesteps=None, settings=())
         meter.begin(size)
+        kept, self.embeddings = self.embeddings, {}
         with torch.no_grad():
             cond, uncond, _ = self._embed(family, [job] * size)
             if family.parking is not None:
                 family.parking.leave()
             session = Session(family, [job.item] * size, plain, cond=cond, uncond=uncond, meter=meter)
             session.decode(session.sample(session.draw()))
-        self.embeddings.clear()
+        self.embeddings = kept
         self.warmup_seconds += time.perf_counter() - begun
+
+    def largest(self, job: Job) -> int:
+        """The largest batch of the job's model that fits and pays, found on throwaway batches of plain sampling.
+
+        One size for all arms: an image of a larger batch takes less time, and that is no method's merit.
+        """
+        import torch
+
+        try:
+            family, meter = self.model(job, 1)
+        except torch.OutOfMemoryError:
+            return 1  # the first batch says so
+
+        def seconds(size: int) -> float:
+            before = self.warmup_seconds
+            self._warm_up(family, meter, job, size)
+            return self.warmup_seconds - before
+
+        size = grown(seconds)
+        print(f"batch size: {size} images of {job.model}, the most that fit and pay", file=sys.stderr)
+        return size
 
     def make(self, jobs: Sequence[Job]) -> None:
         """One batch, from prompts to ledger rows; in smaller ones where a GPU's memory does not suffice."""

@@ -30,10 +30,10 @@ from pydantic import TypeAdapter
 
 from bench import plugins, registry
 from bench.errors import BenchError, UserError, first_line
+from bench.fitting import AUTO, DEFAULT_BATCH, BatchSize
 from bench.progress import Progress
 from bench.prompts.base import Prompt, PromptSet
 from bench.runner.faults import described
-from bench.runner.generate import DEFAULT_BATCH
 from bench.runner.outline import Outline, Row
 from bench.runner.plan import Job, Plan, outlined
 from bench.sampling.measure import APART, RETURNING, Resident
@@ -103,7 +103,7 @@ def _jobs(rows: Sequence[Row]) -> Iterator[Job]:
                 yield template.made(look, of)
 
 
-def lacking(plan: Plan, ledger: Ledger, batch_size: int | None, *, hardware: str | None = None) -> list[Batch]:
+def lacking(plan: Plan, ledger: Ledger, batch_size: BatchSize | None, *, hardware: str | None = None) -> list[Batch]:
     """The batches that were not measured yet, or on other hardware than this; none of images of other code."""
     have = {
         (Key(*row[:5]), row.jobs) for row in ledger.memory() if row.reason is None and hardware in (None, row.hardware)
@@ -112,8 +112,9 @@ def lacking(plan: Plan, ledger: Ledger, batch_size: int | None, *, hardware: str
     return [one for one in wanted if _is_planned(one, plan) and (one.key, one.ids) not in have]
 
 
-def _size(plan: Plan, batch_size: int | None) -> int:
-    return batch_size or plan.suite.batch_size or DEFAULT_BATCH["cpu"]
+def _size(plan: Plan, batch_size: BatchSize | None) -> int:
+    asked = batch_size or plan.suite.batch_size or AUTO
+    return DEFAULT_BATCH["cpu"] if asked == AUTO else asked
 
 
 def _is_planned(batch: Batch, plan: Plan) -> bool:
@@ -124,7 +125,7 @@ def _is_planned(batch: Batch, plan: Plan) -> bool:
 # The run's process ---------------------------------------------------------------------------------------------------
 
 
-def measure(plan: Plan, ledger: Ledger, *, device: str, batch_size: int | None = None) -> None:
+def measure(plan: Plan, ledger: Ledger, *, device: str, batch_size: BatchSize | None = None) -> None:
     """Measure every arm that was not measured yet; what goes wrong is kept as the reason of its arm.
 
     On a GPU nothing is measured: the allocator's peak of each batch is that batch's own already.

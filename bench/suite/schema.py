@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from bench import registry
+from bench.fitting import AUTO, BatchSize
 from bench.suite import models as suite_models
+from bench.suite.document import fault, shown
 from bench.suite.gates import Gates, Text
 from bench.suite.models import ModelSettings
 from bench.suite.scorers import ScorerSettings
@@ -19,6 +21,12 @@ from bench.suite.scorers import ScorerSettings
 Steps = Annotated[int, Field(strict=True, ge=1, le=1000)]
 Guidance = Annotated[float, Field(strict=True, ge=0, le=100)]
 Count = Annotated[int, Field(strict=True, ge=1)]
+
+
+def _batch_size(value: Any) -> Any:
+    if value not in (None, AUTO) and not (type(value) is int and value >= 1):
+        fault(f"'batch_size' should be a whole number from 1, or {AUTO}, got {shown(value)}")
+    return value
 
 
 class Part(BaseModel):
@@ -71,8 +79,8 @@ class Fields(Part):
     """For every prompt."""
     dtype: Literal["fp32", "fp16", "bf16"] | None = None
     """Precision of the models' networks; None: fp32 on a CPU, fp16 on a GPU."""
-    batch_size: Count | None = None
-    """Images at once; it decides no pixel. None: the model's own."""
+    batch_size: Annotated[BatchSize | None, BeforeValidator(_batch_size)] = None
+    """Images at once, or `auto`: as many as fit a GPU and pay. None: four on a GPU, 50 on a CPU."""
     gates: Gates = ()
     """The rules of `bench gate`."""
     made_by: dict[Text, Text] = {}

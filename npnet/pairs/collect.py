@@ -52,8 +52,9 @@ def run(
     """
     import torch
 
+    from bench.fitting import DEFAULT_BATCH
     from bench.progress import Progress
-    from bench.runner.generate import DEFAULT_BATCH, choose_device
+    from bench.runner.generate import choose_device
 
     if threads:
         torch.set_num_threads(threads)
