@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 import bench
 from bench.analysis.compare import compare
 from bench.errors import NotComparable
+from bench.records.two_runs import Difference, NotCompared, Step, TwoRuns
 from bench.report import comparison
 from bench.store import SCHEMA, Ledger
 
@@ -28,11 +29,11 @@ METRIC = "shapes-preference"
 TWO_METRICS = SUITE.replace("metrics: [shapes-preference]", "metrics: [shapes-preference, shapes-clipscore]")
 
 
-def rows(found: dict[str, Any], name: str, **where: Any) -> list[dict[str, Any]]:
-    return [row for row in found[name] if all(row[key] == value for key, value in where.items())]
+def rows(found: TwoRuns, name: str, **where: Any) -> list[Any]:
+    return [row for row in getattr(found, name) if all(getattr(row, key) == value for key, value in where.items())]
 
 
-def one(found: dict[str, Any], name: str, **where: Any) -> dict[str, Any]:
+def one(found: TwoRuns, name: str, **where: Any) -> Any:
     (row,) = rows(found, name, **where)
     return row
 
@@ -46,19 +47,19 @@ def test_deltas_are_b_less_a_on_the_same_cells(tmp_path: Path) -> None:
     b = make(tmp_path / "b", lambda s: 10.0 * s.index + (1 + s.index if s.method == "inversion" else 0), n=3)
     found = compare(a, b)
     row = one(found, "comparisons", method="inversion", prompts="*")
-    assert (row["n"], row["n_prompts"], row["complete"]) == (3, 3, True)
-    assert (row["mean_a"], row["mean_b"], row["delta"]) == (10.0, 12.0, 2.0)
-    assert (row["win"], row["tie"], row["loss"], row["win_rate"]) == (3, 0, 0, 1.0)
-    assert row["p"] == 0.25
-    assert row["p_holm"] == 0.5, "two methods are tested on all sets pooled"
+    assert (row.n, row.n_prompts, row.complete) == (3, 3, True)
+    assert (row.mean_a, row.mean_b, row.delta) == (10.0, 12.0, 2.0)
+    assert (row.win, row.tie, row.loss, row.win_rate) == (3, 0, 0, 1.0)
+    assert row.p == 0.25
+    assert row.p_holm == 0.5, "two methods are tested on all sets pooled"
     still = one(found, "comparisons", method="standard", prompts="*")
-    assert (still["delta"], still["low"], still["high"], still["tie"], still["p"]) == (0.0, 0.0, 0.0, 3, 1.0)
+    assert (still.delta, still.low, still.high, still.tie, still.p) == (0.0, 0.0, 0.0, 3, 1.0)
 
 
 def test_a_comparison_keeps_to_its_schema(tmp_path: Path) -> None:
     a, b = (make(tmp_path / name, lambda s, x=x: x + s.index) for x, name in enumerate("ab"))
     schema = json.loads((Path(bench.__file__).parent / "schemas" / "comparison.schema.json").read_text())
-    found = compare(a, b)
+    found = compare(a, b).document()
     jsonschema.Draft202012Validator(schema).validate(found)
     with pytest.raises(jsonschema.ValidationError, match="'verdict' was unexpected"):
         jsonschema.Draft202012Validator(schema).validate({**found, "verdict": "good"})
@@ -70,8 +71,8 @@ def test_a_text_that_two_sets_share_is_one_cluster_when_sets_are_pooled(tmp_path
     a, b = (make(tmp_path / name, lambda s: s.index + s.steps, suite=suite, n=2, texts=texts) for name in ("a", "b"))
     found = compare(a, b)
     pooled = one(found, "comparisons", method="inversion", prompts="*")
-    assert (pooled["n"], pooled["n_prompts"]) == (4, 2)
-    assert [row["n"] for row in rows(found, "comparisons", method="inversion")] == [2, 2, 4]
+    assert (pooled.n, pooled.n_prompts) == (4, 2)
+    assert [row.n for row in rows(found, "comparisons", method="inversion")] == [2, 2, 4]
 
 
 def test_only_the_same_prompt_and_seed_is_a_pair(tmp_path: Path) -> None:
@@ -86,7 +87,7 @@ def test_only_the_same_prompt_and_seed_is_a_pair(tmp_path: Path) -> None:
     found = compare(a, b)
     arm = one(found, "arms", method="standard", prompts="*")
     # Seeds 1 and 2 are in both, of prompt 0 and 1; prompt 1 is another text.
-    assert (arm["n_a"], arm["n_b"], arm["n_expected"], arm["n"], arm["changed_prompts"]) == (9, 6, 2, 2, 2)
+    assert (arm.n_a, arm.n_b, arm.n_expected, arm.n, arm.changed_prompts) == (9, 6, 2, 2, 2)
     said = comparison.sentences(found)
     assert "Only in A: 10 cells of arms that both have (other prompts or seeds)." in said
     assert "4 cells have another prompt in B than in A at the same place: not compared." in said
@@ -97,7 +98,7 @@ def test_a_prompt_with_other_metadata_is_another_prompt(tmp_path: Path) -> None:
         make(tmp_path / str(count), lambda s: 1.0, n=2, metadata=lambda p, i, c=count: {"count": c if i else 1})
         for count in (1, 2)
     )
-    assert one(compare(a, b), "arms", method="standard", prompts="*")["changed_prompts"] == 1
+    assert one(compare(a, b), "arms", method="standard", prompts="*").changed_prompts == 1
 
 
 @settings(max_examples=20, deadline=None)
@@ -110,10 +111,10 @@ def test_the_other_way_round_every_delta_has_the_other_sign(values: list[tuple[f
         a = make(folder / "a", lambda s: values[s.index][0], n=len(values))
         b = make(folder / "b", lambda s: values[s.index][1], n=len(values))
         there, back = (one(f, "comparisons", method="standard", prompts="*") for f in (compare(a, b), compare(b, a)))
-    assert there["delta"] == pytest.approx(-back["delta"], abs=1e-9)
-    assert there["low"] == pytest.approx(-back["high"], abs=1e-6)
-    assert there["win_rate"] == pytest.approx(1 - back["win_rate"])
-    assert there["p"] == back["p"]
+    assert there.delta == pytest.approx(-back.delta, abs=1e-9)
+    assert there.low == pytest.approx(-back.high, abs=1e-6)
+    assert there.win_rate == pytest.approx(1 - back.win_rate)
+    assert there.p == back.p
 
 
 def test_lower_is_better_turns_wins_but_not_the_delta(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +126,7 @@ def test_lower_is_better_turns_wins_but_not_the_delta(tmp_path: Path, monkeypatc
     monkeypatch.setitem(registry._plugins["metrics"], METRIC, replace(entry, higher_is_better=False))
     a, b = make(tmp_path / "a", lambda s: 2.0), make(tmp_path / "b", lambda s: 1.0)
     row = one(compare(a, b), "comparisons", method="standard", prompts="*")
-    assert (row["delta"], row["win"], row["win_rate"]) == (-1.0, 4, 1.0)
+    assert (row.delta, row.win, row.win_rate) == (-1.0, 4, 1.0)
 
 
 def test_what_a_method_optimises_is_marked_and_not_tested_with_the_others(tmp_path: Path) -> None:
@@ -135,9 +136,9 @@ def test_what_a_method_optimises_is_marked_and_not_tested_with_the_others(tmp_pa
         ledger.set("optimises", {"inversion": {"shapes-sdxl": [METRIC]}})
         ledger.close()
     found = compare(a, b)
-    assert one(found, "comparisons", method="inversion", prompts="*")["p_holm"] is None
+    assert one(found, "comparisons", method="inversion", prompts="*").p_holm is None
     plain = one(found, "comparisons", method="standard", prompts="*")
-    assert plain["p_holm"] == plain["p"], "alone in its family"
+    assert plain.p_holm == plain.p, "alone in its family"
 
 
 # Images, times and calls --------------------------------------------------------------------------------------------
@@ -150,7 +151,7 @@ def test_images_of_equal_digest_are_counted_as_the_same(tmp_path: Path) -> None:
     a = make(tmp_path / "a", lambda s: 1.0, images=lambda s: image(digest=digest(s)))
     b = make(tmp_path / "b", lambda s: 1.0, images=lambda s: image(digest=digest(s) + ("!" if s.index == 3 else "")))
     found = compare(a, b)
-    assert [arm["identical"] for arm in rows(found, "arms", prompts="*")] == [3, 3]
+    assert [arm.identical for arm in rows(found, "arms", prompts="*")] == [3, 3]
     assert comparison.sentences(found)[0] == "6 of the 8 images that both runs have are the same, byte for byte."
 
 
@@ -169,15 +170,15 @@ def test_times_are_a_ratio_on_the_same_hardware_only(tmp_path: Path) -> None:
     a = make(tmp_path / "a", lambda s: 1.0, images=took(1))
     b = make(tmp_path / "b", lambda s: 1.0, images=took(2))
     c = make(tmp_path / "c", lambda s: 1.0, images=took(2, "a gpu"))
-    cost = one(compare(a, b), "arms", method="standard", prompts="*")["cost"]
-    assert cost["times"]["sampling_ms"]["ratio"] == pytest.approx(2.0, rel=0.001)
-    assert (cost["times"]["sampling_ms"]["low"], cost["times"]["sampling_ms"]["high"]) == (None, None)
-    assert cost["peak"]["ratio"] is None, "a process's peak compares nothing"
-    assert cost["times"]["total_ms"]["a"] == pytest.approx(13.5)
-    assert (cost["n_timed"], cost["calls"]["calls_total"]) == (4, {"a": 4.0, "b": 8.0})
+    cost = one(compare(a, b), "arms", method="standard", prompts="*").cost
+    assert cost.times.sampling_ms.ratio == pytest.approx(2.0, rel=0.001)
+    assert (cost.times.sampling_ms.low, cost.times.sampling_ms.high) == (None, None)
+    assert cost.peak.ratio is None, "a process's peak compares nothing"
+    assert cost.times.total_ms.a == pytest.approx(13.5)
+    assert (cost.n_timed, cost.calls.calls_total) == (4, Step(a=4.0, b=8.0))
     found = compare(a, c)
-    other = one(found, "arms", method="standard", prompts="*")["cost"]
-    assert (other["times"], other["no_times"], other["peak"]["ratio"]) == (None, "different hardware", None)
+    other = one(found, "arms", method="standard", prompts="*").cost
+    assert (other.times, other.no_times, other.peak.ratio) == (None, "different hardware", None)
     assert any("different hardware, not compared (a cpu against a gpu)" in s for s in comparison.sentences(found))
 
 
@@ -190,10 +191,10 @@ def test_one_image_in_both_runs_is_one_measurement(tmp_path: Path) -> None:
         images=lambda s: image(sampling_ms=10.0 + s.index, from_cache=1) if s.index < 2 else image(sampling_ms=30.0),
     )
     found = compare(a, b)
-    cost = one(found, "arms", method="standard", prompts="*")["cost"]
-    assert (cost["n_timed"], cost["n_shared"], cost["from_cache_b"]) == (2, 2, 2)
-    assert cost["times"]["sampling_ms"]["a"] == 12.5
-    assert "4 of 8 images of B came from the cache and keep the times they were made with." in found["notes"]
+    cost = one(found, "arms", method="standard", prompts="*").cost
+    assert (cost.n_timed, cost.n_shared, cost.from_cache_b) == (2, 2, 2)
+    assert cost.times.sampling_ms.a == 12.5
+    assert "4 of 8 images of B came from the cache and keep the times they were made with." in found.notes
 
 
 # What is told and not averaged --------------------------------------------------------------------------------------
@@ -203,9 +204,9 @@ def test_another_protocol_is_told_and_not_averaged(tmp_path: Path) -> None:
     a = make(tmp_path / "a", lambda s: s.steps, suite=SUITE.replace("steps: 4", "steps: [4, 6]"))
     b = make(tmp_path / "b", lambda s: s.steps, suite=SUITE.replace("steps: 4", "steps: [4, 8]"))
     found = compare(a, b)
-    assert {row["steps"] for row in found["comparisons"]} == {4}
-    assert [(row["steps"], row["cells"]) for row in found["only_a"]] == [(6, 4), (6, 4)]
-    assert [(d["differs"], d["a"]["steps"], d["b"]["steps"]) for d in found["different_protocol"]] == [
+    assert {row.steps for row in found.comparisons} == {4}
+    assert [(row.steps, row.cells) for row in found.only_a] == [(6, 4), (6, 4)]
+    assert [(d.differs, d.a.steps, d.b.steps) for d in found.different_protocol] == [
         ("steps", 6, 8),
         ("steps", 6, 8),
     ]
@@ -223,11 +224,10 @@ def test_a_metric_of_another_scorer_is_not_compared(tmp_path: Path) -> None:
         tmp_path / "b", both, suite=TWO_METRICS, scorers={"shapes-preference": "new0000000000", "shapes-clipscore": "c"}
     )
     found = compare(a, b)
-    assert list(found["metrics"]) == ["shapes-clipscore"]
-    assert found["not_compared"] == [
-        {"metric": METRIC, "reason": "another scorer: digest old000000000 in A, new000000000 in B"}
-    ]
-    assert {"group": "scorers", "what": METRIC, "a": "old0000000000", "b": "new0000000000"} in found["differences"]
+    assert list(found.metrics) == ["shapes-clipscore"]
+    (refused,) = found.not_compared
+    assert (refused.metric, refused.reason) == (METRIC, "another scorer: digest old000000000 in A, new000000000 in B")
+    assert Difference(group="scorers", what=METRIC, a="old0000000000", b="new0000000000") in found.differences
 
 
 def test_of_several_scorers_the_one_that_both_have_is_taken(tmp_path: Path) -> None:
@@ -238,14 +238,14 @@ def test_of_several_scorers_the_one_that_both_have_is_taken(tmp_path: Path) -> N
     ledger.put_scores((digest, prompt, METRIC, "new", 2.5, "{}", 1.0) for digest, prompt in judged)
     ledger.close()
     found = compare(a, b)
-    assert found["metrics"][METRIC]["digest"] == "new"
-    assert one(found, "comparisons", method="standard", prompts="*")["delta"] == 0.5
+    assert found.metrics[METRIC].digest == "new"
+    assert one(found, "comparisons", method="standard", prompts="*").delta == 0.5
 
 
 def test_a_metric_of_one_run_is_told(tmp_path: Path) -> None:
     a = make(tmp_path / "a", lambda s: 1.0)
     b = make(tmp_path / "b", lambda s: {"shapes-preference": 1.0, "shapes-clipscore": 2.0}, suite=TWO_METRICS)
-    assert compare(a, b)["not_compared"] == [{"metric": "shapes-clipscore", "reason": "not measured in A"}]
+    assert compare(a, b).not_compared == (NotCompared(metric="shapes-clipscore", reason="not measured in A"),)
 
 
 def test_what_the_runs_were_made_with_is_told_where_it_differs(tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ def test_what_the_runs_were_made_with_is_told_where_it_differs(tmp_path: Path) -
     a = make(tmp_path / "a", lambda s: 1.0)
     b = make(tmp_path / "b", lambda s: 1.0, provenance=changed, suite=SUITE.replace("seeds: [0]", "seeds: [0, 1]"))
     found = compare(a, b)
-    told = {(d["group"], d["what"]): (d["a"], d["b"]) for d in found["differences"]}
+    told = {(d.group, d.what): (d.a, d.b) for d in found.differences}
     ids = told.pop(("suite", "id")), told.pop(("suite", "text (sha256)"))
     assert all(one != other for one, other in ids)
     assert told == {
@@ -265,15 +265,15 @@ def test_what_the_runs_were_made_with_is_told_where_it_differs(tmp_path: Path) -
         ("packages", "torch"): ("2.6", "2.7"),
         ("weights", "shapes-sdxl"): ("m0", "m1"),
     }
-    assert "B was made by code with uncommitted changes." in found["notes"]
+    assert "B was made by code with uncommitted changes." in found.notes
 
 
 def test_runs_of_other_suites_and_baselines_are_compared_by_what_they_share(tmp_path: Path) -> None:
     """Cells are paired across runs, not with a baseline: another one is told and changes no delta."""
     other = SUITE.replace("name: made", "name: other").replace("baseline: standard", "baseline: inversion")
     found = compare(make(tmp_path / "a", lambda s: 1.0), make(tmp_path / "b", lambda s: 3.0, suite=other))
-    assert one(found, "comparisons", method="standard", prompts="*")["delta"] == 2.0
-    told = {d["what"]: (d["a"], d["b"]) for d in found["differences"]}
+    assert one(found, "comparisons", method="standard", prompts="*").delta == 2.0
+    told = {d.what: (d.a, d.b) for d in found.differences}
     assert told["baseline"] == ("standard", "inversion")
     assert told["name"] == ("made", "other")
 
@@ -284,8 +284,8 @@ def test_a_method_of_one_name_and_two_meanings_is_told(tmp_path: Path) -> None:
         make(tmp_path / f"n{n}", lambda s: 1.0, suite=SUITE.replace("[standard, inversion]", named.format(n)))
         for n in (2, 3)
     )
-    (told,) = [d for d in compare(a, b)["differences"] if d["what"] == "method best"]
-    assert (told["a"][0]["n"], told["b"][0]["n"]) == (2, 3)
+    (told,) = [d for d in compare(a, b).differences if d.what == "method best"]
+    assert (told.a[0]["n"], told.b[0]["n"]) == (2, 3)
 
 
 # Nothing to compare, and bad input ----------------------------------------------------------------------------------
@@ -330,8 +330,8 @@ def test_an_unfinished_run_is_compared_by_what_it_has(bench: Bench, tmp_path: Pa
     b = make(tmp_path / "b", lambda s: 2.0, images=lambda s: image() if s.index < 3 else None, finished=False)
     found = compare(a, b)
     row = one(found, "comparisons", method="standard", prompts="*")
-    assert (row["n"], row["n_expected"], row["complete"], row["p"]) == (3, 4, False, None)
-    assert "B is not finished (6 of 8 images): this is what it has so far." in found["notes"]
+    assert (row.n, row.n_expected, row.complete, row.p) == (3, 4, False, None)
+    assert "B is not finished (6 of 8 images): this is what it has so far." in found.notes
     done = bench("compare", a, b)
     assert done.code == 0
     assert "standard in B against standard in A: incomplete, not judged." in done.out
@@ -348,8 +348,8 @@ def test_deleted_images_are_told_and_their_scores_compared(tmp_path: Path) -> No
     a, b = (make(tmp_path / name, lambda s: 1.0) for name in "ab")
     shutil.rmtree(b / "images")
     found = compare(a, b)
-    assert one(found, "comparisons", method="standard", prompts="*")["n"] == 4
-    assert any(note.startswith("8 image files of B are gone from its folder") for note in found["notes"])
+    assert one(found, "comparisons", method="standard", prompts="*").n == 4
+    assert any(note.startswith("8 image files of B are gone from its folder") for note in found.notes)
 
 
 def no_folder(folder: Path) -> tuple[int, str]:
@@ -457,6 +457,20 @@ def test_what_the_command_writes_and_prints(bench: Bench, tmp_path: Path) -> Non
     assert "| shapes-sdxl | all sets | inversion | +1.000 [+1.000, +1.000] ▲<br>0.950 → 1.950, p &lt; 0.001 |" in text
 
 
+def test_identical_runs_are_one_sentence(bench: Bench, tmp_path: Path) -> None:
+    def made(name: str, **given: Any) -> Path:
+        values = given.pop("values", lambda s: 1.0 + s.index)
+        return make(tmp_path / name, values, images=lambda s: image(digest=f"{s.method} {s.index}"), **given)
+
+    a, b = made("a"), made("b")
+    assert bench("compare", a, b).out.splitlines() == [
+        "The two runs are identical: all 8 images and all their scores by 1 metric are the same; "
+        "an image took 1.00 times as long in B."
+    ]
+    for other in (made("c", values=lambda s: 1.0 + s.index + (s.index == 3)), made("d", n=3)):
+        assert "identical" not in comparison.sentences(compare(a, other))[0]
+
+
 def test_the_markdown_stays_below_githubs_limit(tmp_path: Path) -> None:
     many = ", ".join(["standard", *(f"{{use: inversion, name: {'m' * 600}{i}}}" for i in range(30))])
     a, b = (
@@ -475,12 +489,12 @@ def test_two_real_runs_that_share_a_cache(bench: Bench, finished: Run, tmp_path:
     assert done.code == 0, done.err
     (other,) = (tmp_path / "runs").iterdir()
     found = compare(finished.folder, other)
-    assert all(arm["identical"] == arm["n"] == 2 for arm in found["arms"])
-    assert all(row["delta"] == 0 for row in found["comparisons"])
+    assert all(arm.identical == arm.n == 2 for arm in found.arms)
+    assert all(row.delta == 0 for row in found.comparisons)
     standard = one(found, "arms", method="standard", prompts="*")
-    assert standard["cost"]["no_times"] == "the images are the same ones, timed once"
+    assert standard.cost.no_times == "the images are the same ones, timed once"
     assert comparison.sentences(found)[0] == "All 8 images that both runs have are the same, byte for byte."
-    assert {d["what"] for d in found["differences"] if d["group"] == "suite"} == {"id", "limit"}
+    assert {d.what for d in found.differences if d.group == "suite"} == {"id", "limit"}
 
 
 def test_nothing_is_written_into_the_runs(finished: Run, tmp_path: Path) -> None:

@@ -387,7 +387,7 @@ def test_two_runs_compare_preferences_and_sets(tmp_path: Path) -> None:
 
     judged(tmp_path / "x", lambda p: 0.5, lambda p: p[1]).close()
     judged(tmp_path / "y", lambda p: 0.75, lambda p: p[1] + 2.0).close()
-    found = compare(tmp_path / "x", tmp_path / "y")
+    found = compare(tmp_path / "x", tmp_path / "y").document()
     liked, set_row = told(found, LIKED), told(found, LEVEL)
     assert (liked["mean_a"], liked["mean_b"], liked["delta"], liked["win"]) == (0.0, 0.5, 0.5, 20)
     assert [r["method"] for r in found["comparisons"] if r["metric"] == LIKED and r["prompts"] == "*"] == ["a"]
@@ -396,7 +396,7 @@ def test_two_runs_compare_preferences_and_sets(tmp_path: Path) -> None:
     assert told(found, LEVEL, "standard")["delta"] == pytest.approx(2.0)
     for name in ("few", "few too"):
         judged(tmp_path / name, prompts=4).close()
-    refused = compare(tmp_path / "few", tmp_path / "few too")
+    refused = compare(tmp_path / "few", tmp_path / "few too").document()
     assert refused["not_compared"] == [{"metric": LEVEL, "reason": "needs at least 8 images, there are 4 in both runs"}]
     assert list(refused["metrics"]) == [LIKED]
 

@@ -35,8 +35,8 @@ _FIELDS = {"model": "models", "prompts": "prompt sets", "sampler": "samplers", "
 Row = dict[str, Any]
 
 
-def compare(a: Path, b: Path) -> dict[str, Any]:
-    """All that two run folders say of each other, as one JSON document; unfinished runs by what they have so far.
+def compare(a: Path, b: Path) -> TwoRuns:
+    """All that two run folders say of each other; unfinished runs by what they have so far.
 
     Raises UserError where a folder holds no readable run, NotComparable where the runs have no finished cell in common.
     """
@@ -44,7 +44,7 @@ def compare(a: Path, b: Path) -> dict[str, Any]:
         raise UserError(f"{a} and {b}: the same run folder twice; expected two runs")
     with Source(a) as one, Source(b) as two:
         # The record refuses what the schema does not name.
-        return TwoRuns.model_validate(_Comparison(one, two).document()).document()
+        return TwoRuns.model_validate(_Comparison(one, two).document())
 
 
 @dataclass(frozen=True)

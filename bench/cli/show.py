@@ -108,8 +108,8 @@ def cmd_compare(options: argparse.Namespace) -> int:
     say(comparison.sentences(found))
     for path in written:
         print(f"wrote {path}")
-    if not found["metrics"]:
-        reasons = "; ".join(f"{row['metric']}: {row['reason']}" for row in found["not_compared"])
+    if not found.metrics:
+        reasons = "; ".join(f"{row.metric}: {row.reason}" for row in found.not_compared)
         raise NotComparable(
             f"{options.a} and {options.b}: no metric could be compared ({reasons or 'none was measured'})"
         )

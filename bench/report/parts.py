@@ -61,8 +61,6 @@ class Delta(Labelled, Marked, Bounded, Protocol):
     """A comparison by one metric."""
 
     @property
-    def baseline(self) -> str: ...
-    @property
     def metric(self) -> str: ...
     @property
     def n(self) -> int: ...
@@ -82,6 +80,13 @@ class Delta(Labelled, Marked, Bounded, Protocol):
     def win_high(self) -> float | None: ...
     @property
     def detectable(self) -> float | None: ...
+
+
+class Against(Delta, Protocol):
+    """A comparison that says what with."""
+
+    @property
+    def baseline(self) -> str: ...
 
 
 class Metric(Protocol):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from bench.records import ControlRow, Results
-from bench.report.parts import Compared, Delta
+from bench.report.parts import Against, Compared, Delta
 from bench.report.strongest import headline_metric
 from bench.report.words import (
     effect,
@@ -46,7 +46,7 @@ def sentences(results: Results) -> list[str]:
     return told(results, results.comparisons, first=headline_metric(results), controls=results.controls)
 
 
-def told(of: Compared, rows: Sequence[Delta], *, first: str | None, controls: Iterable[ControlRow] = ()) -> list[str]:
+def told(of: Compared, rows: Sequence[Against], *, first: str | None, controls: Iterable[ControlRow] = ()) -> list[str]:
     """One sentence for each method of some comparisons, by the metric `first` where that judges it."""
     groups = _by_method(of, rows)
     many = len({(setting_key(group[0]), group[0].prompts) for group in groups}) > 1
@@ -54,23 +54,23 @@ def told(of: Compared, rows: Sequence[Delta], *, first: str | None, controls: It
     return [_sentence(of, group, place=many, first=first, expected=expected) for group in groups]
 
 
-def _by_method(of: Compared, rows: Sequence[Delta]) -> list[list[Delta]]:
+def _by_method(of: Compared, rows: Sequence[Against]) -> list[list[Against]]:
     """Comparisons on pooled prompts by (setting, prompts, method), each group in the order of the metrics."""
     order = {name: index for index, name in enumerate(of.metrics)}
-    groups: dict[tuple[object, ...], list[Delta]] = {}
+    groups: dict[tuple[object, ...], list[Against]] = {}
     for row in pooled(rows):
         groups.setdefault((setting_key(row), row.prompts, row.method), []).append(row)
     return [sorted(group, key=lambda row: order[row.metric]) for group in groups.values()]
 
 
-def _evidence(rows: list[Delta], *, first: str | None) -> list[Delta]:
+def _evidence(rows: list[Against], *, first: str | None) -> list[Against]:
     """Comparisons on metrics that the method does not optimise: those with no sibling of one, then `first`, first."""
     fair = [row for row in rows if not row.marked]
     return sorted(fair, key=lambda row: (row.sibling, row.metric != first))
 
 
 def _sentence(
-    of: Compared, rows: list[Delta], *, place: bool, first: str | None, expected: Mapping[tuple[str, str], str]
+    of: Compared, rows: list[Against], *, place: bool, first: str | None, expected: Mapping[tuple[str, str], str]
 ) -> str:
     method, baseline = rows[0].method, rows[0].baseline
     where = f"{rows[0].model} ({setting(rows[0])}), {prompts_name(rows[0].prompts)}: " if place else ""
@@ -116,7 +116,7 @@ def _conclusion(of: Compared, row: Delta) -> str:
     return f"no effect shown ({'; '.join(reasons)})" if reasons else "no effect shown"
 
 
-def _elsewhere(of: Compared, rows: list[Delta]) -> str:
+def _elsewhere(of: Compared, rows: Sequence[Delta]) -> str:
     """What the other metrics show, so that the headline metric does not hide a harm."""
     found = {word: [_named(row) for row in rows if effect(of, row) == word] for word in ("better", "worse")}
     clauses = [f"clearly {word} on {', '.join(names)}" for word, names in found.items() if names]
