@@ -161,7 +161,7 @@ ASIDE = {
     "bench.runner.faults:fail_not_finite": "whether an image fails, not its pixels",
     "bench.runner.faults:fault_of": "whether the images of an arm fail, not their pixels",
     "bench.runner.engine:Engine.scorer": "the digests of scorers are in the ids of what they are asked for",
-    "bench.methods.base:_nested": "costs",
+    "bench.methods.nested:nested": "costs",
     "bench.registry:get": "it finds plugins, each of which has a digest",
     "bench.runner.score:_summed": "costs",
     "bench.store.rows:prompt_key": "by what a score is found",

@@ -84,6 +84,7 @@ ASIDE = (
     "bench",
     "bench.methods.base",  # what of it decides is in LOOP
     "bench.methods.chaining",  # refusals
+    "bench.methods.nested",  # costs
     "bench.metrics.backbones",  # what scorers cost
     "bench.metrics.base",  # records
     "bench.metrics.protocols",  # as metrics.base

@@ -8,14 +8,15 @@ makes every image of the method again. Hooks run in this order: `sampling` and `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import reduce
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+from bench.methods.candidates import Candidate
 from bench.methods.chaining import check_chain, split_choice
+from bench.methods.nested import nested
 from bench.registry import named_fields
 from bench.sampling.records import UNCONDITIONAL, Nfe, Sampling, Weights
 
@@ -28,22 +29,6 @@ if TYPE_CHECKING:
     from bench.needs.base import Need
     from bench.prompts.base import Prompt
     from bench.sampling.session import Next, Prediction, Session, Step
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One image that a choosing method wants made: the job's own with another seed and step count.
-
-    `steps` is a step count, else the job's own divided by `divide` and rounded down, at least one.
-    """
-
-    seed: int
-    steps: int | None = None
-    divide: int = 1
-
-    def steps_of(self, steps: int) -> int:
-        """The candidate's step count where the job has `steps`."""
-        return self.steps or max(1, steps // self.divide)
 
 
 class Method(BaseModel):
@@ -119,7 +104,7 @@ class Method(BaseModel):
         total = noise + noise.forwards * beside[0] + Nfe(decodes=1)
         links = self.links if isinstance(self, Chain) else (self,)
         for i in range(calls):
-            total += _nested(links, p, i, lambda k: one + beside[k], lambda k: beside[k])
+            total += nested(links, p, i, lambda k: one + beside[k], lambda k: beside[k])
         return total
 
     def seed(self, seed: int) -> int:
@@ -252,7 +237,7 @@ class Chain(Method):
         return sum((link.noise_nfe(p) for link in self.links), Nfe())
 
     def step_nfe(self, p: Sampling, i: int, inner: Nfe) -> Nfe:
-        return _nested(self.links, p, i, lambda k: inner, lambda k: Nfe())
+        return nested(self.links, p, i, lambda k: inner, lambda k: Nfe())
 
     def seed(self, seed: int) -> int:
         for link in self.links:
@@ -291,23 +276,6 @@ def _within(link: Method, s: Session, i: int, following: Next) -> Next:
         return link.step(s, x, place, lambda y, k=None, /: following(y, place if k is None else k))
 
     return step
-
-
-Costs = Callable[[int], Nfe]
-"""A cost by call of the loop."""
-
-
-def _nested(links: Sequence[Method], p: Sampling, i: int, inner: Costs, beside: Costs) -> Nfe:
-    """What call i costs with these links around it.
-
-    The sampler's own step costs `inner`, and a denoiser call of a method's own comes with `beside`.
-    """
-    if not links:
-        return inner(i)
-    first, rest = links[0], links[1:]
-    own = first.step_nfe(p, i, Nfe()).forwards
-    cost = first.step_nfe(p, i, _nested(rest, p, i, inner, beside)) + own * beside(i)
-    return sum((_nested(rest, p, k, inner, beside) for k in first.revisits(p, i)), cost)
 
 
 __all__ = ["Candidate", "Chain", "Method", "check_chain", "split_choice"]

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any
 
 from bench import registry
-from bench.errors import MethodFault
 from bench.models.base import Embeddings, Family
 from bench.sampling import noise
 from bench.sampling.attention import AttentionMaps, recording
+from bench.sampling.loop import Loop
+from bench.sampling.memory import Memory, same
 from bench.sampling.meter import Cost, Meter
+from bench.sampling.prediction import Next, Prediction, Step
 from bench.sampling.records import Item, Sampling
 from bench.sampling.schedule import Schedule, move
 
@@ -22,70 +23,7 @@ if TYPE_CHECKING:
 
     from bench.models.controlled import Residuals
 
-
-class Prediction:
-    """What the network says of canonical latents x (B, C, h, w) at timestep t, as noise; each part when asked for."""
-
-    def __init__(
-        self, schedule: Schedule, x: torch.Tensor, t: float, cond: torch.Tensor, uncond: torch.Tensor | None, g: float
-    ):
-        """`cond` and `uncond` are the network's own outputs, `g` the guidance of `eps`."""
-        self._schedule, self._x, self._t, self._g = schedule, x, t, g
-        self._cond, self._uncond = cond, uncond
-
-    @property
-    def cond(self) -> torch.Tensor:
-        """The conditional noise prediction, fp32."""
-        return self._schedule.noise_of(self._cond.float(), self._x, self._t)
-
-    @property
-    def uncond(self) -> torch.Tensor:
-        """The unconditional noise prediction, fp32; ValueError where it was not computed."""
-        if self._uncond is None:
-            raise ValueError("no unconditional prediction at guidance 1; a method that reads it needs UNCONDITIONAL")
-        return self._schedule.noise_of(self._uncond.float(), self._x, self._t)
-
-    @property
-    def eps(self) -> torch.Tensor:
-        """The guided noise prediction u + g (c - u)."""
-        if self._uncond is None or self._g == 1.0:
-            return self.cond
-        u, c = self.uncond, self.cond
-        return u + self._g * (c - u)
-
-    @property
-    def x0(self) -> torch.Tensor:
-        """The image that the guided prediction points to: (x - sigma e) / alpha."""
-        return (self._x - self._schedule.sigma(self._t) * self.eps) / self._schedule.alpha(self._t)
-
-
-class Step(NamedTuple):
-    """Where a step ends, in canonical latents, and the prediction that it was taken by."""
-
-    x: torch.Tensor
-    pred: Prediction
-
-
-class Next(Protocol):
-    """The rest of a step: what the methods further in, and at last the sampler, make of canonical latents."""
-
-    def __call__(self, x: torch.Tensor, i: int | None = None, /) -> Step:
-        """Call i of the loop on x, by default the call that the step is for; another i needs MEMORYLESS."""
-
-
-@dataclass
-class Memory:
-    """The first call of the network in a batch, for another session of the batch that begins with the same one.
-
-    The inputs must agree bit by bit (tensors, timestep, embeddings), hence so does the answer.
-    """
-
-    inputs: Any = None
-    output: Any = None
-    calls: int = 0
-    """Calls that the network computed."""
-    reused: int = 0
-    """Calls answered from memory."""
+__all__ = ["Memory", "Next", "Prediction", "Session", "Step"]
 
 
 @dataclass
@@ -209,11 +147,8 @@ class Session:
         """Gaussian noise (B, C, h, w) from each image's own stream of that purpose and number."""
         import torch
 
-        shape = self.family.entry.latent
-        drawn = [
-            torch.randn(shape, generator=noise.generator(item.prompt.text, item.seed, f"{purpose}-{k}"))
-            for item in self.items
-        ]
+        own = [noise.generator(item.prompt.text, item.seed, f"{purpose}-{k}") for item in self.items]
+        drawn = [torch.randn(self.family.entry.latent, generator=one) for one in own]
         return torch.stack(drawn).to(self.family.device)
 
     # The network ----------------------------------------------------------------------------------------------------
@@ -251,7 +186,7 @@ class Session:
             inputs = {"x": x, "t": float(t), **embeds}
             if residuals is not None:
                 inputs |= {f"residual {i}": one for i, one in enumerate((*residuals.down, residuals.mid))}
-            if memory.inputs is not None and _same(inputs, memory.inputs):
+            if memory.inputs is not None and same(inputs, memory.inputs):
                 memory.reused += 1
                 return memory.output.clone()
             memory.calls += 1
@@ -289,7 +224,7 @@ class Session:
         shape = (len(self.items), *self.family.entry.latent)
         if tuple(x.shape) != shape:
             raise ValueError(f"latents of shape {tuple(x.shape)}; {self.family.entry.name} expects {shape}")
-        loop = _Loop(self)
+        loop = Loop(self)
         stretch: Any = loop.scheduler.init_noise_sigma if start == 0 else self.schedule.stretch(start)
         latents = x.to(self.family.latent_dtype) * stretch
         first = start if start == 0 else loop.entry(self.schedule.timesteps[start])
@@ -362,128 +297,3 @@ class Session:
         """
         with recording(self.family, where, side=side, batch=len(self.items)) as maps:
             yield maps
-
-
-class _Loop:
-    """One pass of a session's loop: its scheduler with that scheduler's state, and the images' generators."""
-
-    def __init__(self, session: Session):
-        self.session, self.schedule = session, session.schedule
-        self.scheduler = session.schedule.scheduler()
-        if session.family.sets_begin_index and hasattr(self.scheduler, "set_begin_index"):
-            self.scheduler.set_begin_index(0)
-        self.timesteps = self.scheduler.timesteps
-        taken = inspect.signature(self.scheduler.step).parameters
-        self.extra: dict[str, Any] = {"eta": 0.0} if "eta" in taken else {}
-        if "generator" in taken:
-            self.extra["generator"] = [noise.generator(i.prompt.text, i.seed, "sampler") for i in session.items]
-        method = session.method
-        self.wraps = method is not None and method.wraps_step()
-        self.guides = method is not None and method.sets_guidance()
-        self.both = session.sampling.guided or (method is not None and method.reads_unconditional())
-
-    def entry(self, t: float) -> int:
-        """The first call of the loop at timestep t, the scheduler being put there."""
-        i = self.schedule.entries.index(t)
-        if hasattr(self.scheduler, "set_begin_index"):
-            self.scheduler.set_begin_index(i)
-        return i
-
-    def step(self, latents: torch.Tensor, i: int) -> torch.Tensor:
-        """The scheduler's latents after call i."""
-        if not self.wraps:
-            return self._advance(latents, i)[0]
-        session = self.session
-        stretch = self._stretch(i)
-        state = _copied(vars(self.scheduler))
-        given = latents.float() if stretch == 1.0 else latents.float() / stretch
-        ends: list[tuple[torch.Tensor, torch.Tensor]] = []
-
-        def following(x: torch.Tensor, at: int | None = None, /) -> Step:
-            _check_fits(x, given, "its step handed on")
-            # A step taken again starts from the scheduler as it was before the first.
-            vars(self.scheduler).update(_copied(state))
-            place = i if at is None else at
-            if place != i and hasattr(self.scheduler, "_step_index"):
-                self.scheduler._step_index = place
-            native = latents if x is given and place == i else (x.to(latents.dtype) * self._stretch(place))
-            new, pred = self._advance(native, place)
-            end = self._stretch(place + 1)
-            canonical = new.float() if end == 1.0 else new.float() / end
-            ends[:] = [(canonical, new)]
-            return Step(canonical, pred)
-
-        with session.meter.foreign():
-            done = session.method.step(session, given, i, following)
-        x = done.x if isinstance(done, Step) else done
-        if ends and x is ends[0][0]:
-            return ends[0][1]
-        _check_fits(x, given, "its step gave")
-        return x.to(latents.dtype) * self._stretch(i + 1)
-
-    def _stretch(self, i: int) -> float:
-        """The scheduler's latents over canonical ones before call i, in the state that it is in."""
-        import torch
-
-        if not self.schedule.sampler.variance_exploding or i >= len(self.timesteps):
-            return 1.0
-        one = torch.ones(1, device=self.timesteps.device)
-        return 1.0 / float(self.scheduler.scale_model_input(one, self.timesteps[i]))
-
-    def _advance(self, latents: torch.Tensor, i: int) -> tuple[torch.Tensor, Prediction]:
-        session, t = self.session, self.timesteps[i]
-        read = self.scheduler.scale_model_input(latents, t)
-        cond, uncond = session._outputs(read, t, both=self.both, call=i)
-        g = session.sampling.guidance
-        pred = Prediction(self.schedule, read, float(t), cond, uncond, session.guidance)
-        if not self.guides:
-            said = cond if uncond is None or not session.sampling.guided else uncond + g * (cond - uncond)
-            return self._scheduled(said, t, latents), pred
-        with session.meter.foreign():
-            given = session.method.guide(session, i, pred)
-        for one in given if isinstance(given, tuple) else (given,):
-            _check_fits(one, read, "its guidance gave")
-        if not isinstance(given, tuple):
-            said = self.schedule.output_of(given, read, float(t)).to(cond.dtype)
-            return self._scheduled(said, t, latents), pred
-        return self._first_order(read, i, *given).to(latents.dtype), pred
-
-    def _scheduled(self, output: torch.Tensor, t: Any, latents: torch.Tensor) -> torch.Tensor:
-        new: torch.Tensor = self.scheduler.step(output, t, latents, **self.extra, return_dict=False)[0]
-        return new
-
-    def _first_order(self, x: torch.Tensor, i: int, of_x0: torch.Tensor, of_move: torch.Tensor) -> torch.Tensor:
-        """DDIM's step with one noise prediction for x_0 and another for the move; the scheduler's own latents."""
-        (a, s), (to_a, to_s) = self.schedule.at(i), self.schedule.at(i + 1)
-        x0 = (x - s * of_x0) / a
-        if getattr(self.scheduler, "_step_index", None) is not None:
-            self.scheduler._step_index += 1  # what the scheduler's own step would have done
-        return (to_a * x0 + to_s * of_move) * self._stretch(i + 1)
-
-
-def _check_fits(given: Any, like: torch.Tensor, said: str) -> None:
-    """MethodFault where a hook gave no latents of the batch: a library would complain, or spread them."""
-    if tuple(getattr(given, "shape", ())) != tuple(like.shape):
-        what = f"shape {tuple(given.shape)}" if hasattr(given, "shape") else f"a {type(given).__name__}"
-        raise MethodFault(f"{said} {what}; expected latents of shape {tuple(like.shape)}")
-
-
-def _copied(state: Mapping[str, Any]) -> dict[str, Any]:
-    """A scheduler's attributes; its lists are changed in place by its steps, so they are copied."""
-    return {k: list(v) if isinstance(v, list) else v for k, v in state.items()}
-
-
-def _same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    """Whether two calls' inputs are equal to the last bit; small ones are compared before large ones."""
-    import torch
-
-    if a.keys() != b.keys():
-        return False
-    for key in sorted(a, key=lambda k: getattr(a[k], "nbytes", 0)):
-        x, y = a[key], b[key]
-        if not isinstance(x, torch.Tensor):
-            if x != y:
-                return False
-        elif (x.shape, x.dtype, x.device) != (y.shape, y.dtype, y.device) or not torch.equal(x, y):
-            return False
-    return True
