@@ -1,0 +1,24 @@
+"""All combinations of some factors, or fewer in which each pair of values still stands.
+
+Families, samplers, guidances and windows of a method's pictures have hundreds of combinations, and a fault is nearly
+always of one value or of two together. The tests take each pair of values once; `NOISEBENCH_FULL=1`, as in the weekly
+workflow, takes all combinations.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TypeVar
+
+FULL = os.environ.get("NOISEBENCH_FULL") == "1"
+T = TypeVar("T")
+
+
+def chosen(values: Sequence[T], *at: int) -> list[T]:
+    """The values to try at these positions of the other factors: one, or all of them.
+
+    With two other factors of which one has at least as many values as there are here, each of the second meets each of
+    these: the rows of a Latin square.
+    """
+    return list(values) if FULL else [values[sum(at) % len(values)]]
