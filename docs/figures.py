@@ -6,9 +6,12 @@
 A table stands below a comment that names its data and its columns, and ends at the first empty line:
 
     <!-- table: reports/NAME/results.json: calls, shapes-geneval 3, shapes-mps %, equal shapes-geneval, ms -->
+    <!-- table: reports/NAME/results.json [standard, inversion]: calls, ms -->
     <!-- table: reports/NAME/trainings.csv -->
+    <!-- facts: METHOD -->
 
-The rows of a CSV stand there as they are, below its head. `METRIC n` is the delta to n decimals (of the first row, the
+Names in brackets are the only rows. A table of facts has what the registry says of a method, its head included. The
+rows of a CSV stand there as they are, below its head. `METRIC n` is the delta to n decimals (of the first row, the
 mean), `METRIC %` the win rate, `equal METRIC` the delta to the plain arm with as many denoiser calls. Its two lines of
 head are written by hand. In sentences each `0.1 [0.0, 0.2]` must be of a committed results.json or CSV, or of a card of
 the embedded weights. The files in reports/measured hold what the command beside a table printed, and those in
@@ -26,7 +29,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bench import records
+from bench import records, registry
 from bench.report import words
 
 ROOT = Path(__file__).parents[1]
@@ -36,12 +39,15 @@ TEXTS = (
         f"docs/{name}.md"
         for name in ("gate", "methods", "models", "npnet", "npnet-history", "reading", "shapes", "statistics")
     ),
+    *sorted(page.relative_to(ROOT).as_posix() for page in (ROOT / "docs" / "methods").glob("*.md")),
 )
 DATA = ("reports/*/results.json", "bench/shapes/weights/*/card.json")
 TABLES = "reports/*/*.csv"
 TABLE = re.compile(
-    r"<!-- table: (?P<data>\S+?)(?:: (?P<columns>.+?))? -->\n(?P<head>(?:\|.*\n){2})(?P<rows>(?:\|.*\n)*)"
+    r"<!-- table: (?P<data>\S+?)(?: \[(?P<only>[^\]]+)\])?(?:: (?P<columns>.+?))? -->\n"
+    r"(?P<head>(?:\|.*\n){2})(?P<rows>(?:\|.*\n)*)"
 )
+FACTS = re.compile(r"<!-- facts: (?P<method>\w+) -->\n(?P<rows>(?:\|.*\n)*)")
 FIGURE = re.compile(r"(?P<value>[-+]?\d+\.\d+)(?: %)?\s\[(?P<low>[-+]?\d+\.\d+),\s(?P<high>[-+]?\d+\.\d+)\]")
 ALL = "*"
 
@@ -93,11 +99,14 @@ def equal(results: Row, arm: Row, metric: str) -> str:
     return f"{other['method']} ({other['calls']:.4g}): {signed(found, 3)}{words.mark(found)}"
 
 
-def rows(data: Path, columns: list[str]) -> str:
-    """The lines of a table, one a method."""
+def rows(data: Path, columns: list[str], only: list[str]) -> str:
+    """The lines of a table, one a method: of all, or of `only` those."""
     results = json.loads(records.read(data).text(), object_hook=Row)
+    names = words.distinct(arm["method"] for arm in results["arms"])
+    if unknown := set(only) - set(names):
+        raise SystemExit(f"{data}: no arm {', '.join(sorted(unknown))}")
     lines = []
-    for name in words.distinct(arm["method"] for arm in results["arms"]):
+    for name in only or names:
         arm = pooled(results["arms"], name)
         assert arm is not None
         said = name if arm["is_baseline"] else f"`{name}`"
@@ -111,11 +120,28 @@ def copied(data: Path) -> str:
         return "".join(f"| {' | '.join(row)} |\n" for row in list(csv.reader(file))[1:])
 
 
+def facts(name: str) -> str:
+    """The lines of a table of what a method says of itself."""
+    method = registry.get("methods", name)
+    fields = (f"`{n}`: {'required' if f.is_required() else repr(f.default)}" for n, f in method.model_fields.items())
+    said = {
+        "in one line": method.about,
+        "defined by": method.source or "this project",
+        "cost": method.cost,
+        "needs": ", ".join(sorted(method.needs)) or "nothing of the model or sampler",
+        "parameters": ", ".join(fields) or "none",
+    }
+    lines = (f"| {label} | {text.replace('|', chr(92) + '|')} |\n" for label, text in said.items())
+    return "| | |\n|---|---|\n" + "".join(lines)
+
+
 def written(text: str) -> str:
     """The text with its tables made again."""
+    text = FACTS.sub(lambda found: f"<!-- facts: {found['method']} -->\n{facts(found['method'])}", text)
     for found in reversed(list(TABLE.finditer(text))):
         data = ROOT / found["data"]
-        made = rows(data, found["columns"].split(", ")) if found["columns"] else copied(data)
+        only = found["only"].split(", ") if found["only"] else []
+        made = rows(data, found["columns"].split(", "), only) if found["columns"] else copied(data)
         text = text[: found.start("rows")] + made + text[found.end("rows") :]
     return text
 
