@@ -21,6 +21,7 @@ from bench.errors import BenchError, UserError
 from bench.fitting import BatchSize
 from bench.job import stages
 from bench.job.resuming import OtherCode
+from bench.remote.opening import local
 from bench.store import Ledger
 from bench.store.cache import default_folder
 
@@ -68,9 +69,10 @@ def run(
     `suite` is a file or a mapping of the same keys. `methods` and `metrics` are what is kept of it, beside the
     baseline, and what is added; `prompts` take the place of its prompt sets: the name of one, or texts or mappings as
     a prompt file has them. `overrides` are keys of the suite, as --set has them: `{"steps": 20}`. `plugins` are files
-    as --plugin has them. `cache` is the folder of images that runs share, False for none. `other_code` says what
-    becomes of images of this run that other code made: `"regenerate"` or `"keep"`; by default an error asks. `memory`
-    also measures, on a CPU, each method's peak memory in a process of its own, which loads plugins from their files.
+    as --plugin has them. `runs` and `cache`, the folder of images that runs share (False for none),
+    may be addresses such as s3://bucket/runs. `other_code` says what becomes of images of this run that other code
+    made: `"regenerate"` or `"keep"`; by default an error asks. `memory` also measures, on a CPU, each method's peak
+    memory in a process of its own, which loads plugins from their files.
 
     BenchError where the command line would print one line: UserError for a mistake, NotComparable for no result.
     Images and scores that failed are in `Run.failed` and `Run.unscored`, and are said on stderr.
@@ -90,8 +92,8 @@ def run(
         with provenance.called(_said(suite, given)):
             done = stages.run(
                 asked,
-                runs=Path(runs),
-                cache=None if cache is False else Path(cache) if cache else default_folder(),
+                runs=local(runs, "runs"),
+                cache=None if cache is False else local(cache, "cache") if cache else default_folder(),
                 device=device,
                 batch_size=batch_size,
                 threads=threads,
@@ -114,7 +116,7 @@ def run(
 
 def read(run: str | Path) -> Run:
     """A run folder that was made before, or the folder of a report of several; UserError where there is neither."""
-    folder = Path(run)
+    folder = local(run, "images")
     if folder.name == "results.json":
         folder = folder.parent
     if not (folder / "results.json").is_file() and not (folder / "ledger.sqlite").is_file():

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.cli.program import Add, code_of, say
+from bench.remote.address import place
 
 if TYPE_CHECKING:
     from bench.gate import Judgement, Tolerance
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 def add_to(add: Add) -> None:
     """Add this file's command to the program."""
     gate = add("gate", cmd_gate, "check a run against its suite's gates and a frozen baseline")
-    gate.add_argument("run", type=Path)
+    gate.add_argument("run", type=place("run"), help="a run folder, or its address")
     gate.add_argument("--baseline", type=Path, help="a file written by `baseline freeze`")
     gate_options(gate)
 

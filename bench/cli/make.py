@@ -12,6 +12,7 @@ from bench.cli.judge import check_options, check_read, forms_of_faults, gate_opt
 from bench.cli.program import Add, positive, say
 from bench.errors import NotComparable, UserError
 from bench.fitting import AUTO, BatchSize
+from bench.remote.address import place
 
 if TYPE_CHECKING:
     from bench.gate import Judgement
@@ -64,10 +65,14 @@ def suite_options(
     parser.add_argument("--method", action="append", default=[], help="keep only these methods (and the baseline)")
     parser.add_argument("--metric", action="append", default=[], metavar="METRIC[=FOLDER]",
                         help="keep only these metrics; a folder holds the scorer's files")  # fmt: skip
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where run folders go (default: runs)")
     parser.add_argument(
-        "--cache", type=Path, help="image cache shared by runs (default: BENCH_CACHE or ~/.cache/bench)"
-    )
+        "--runs", type=place("runs"), default=Path("runs"),
+        help="where run folders go, a folder or an address such as s3://bucket/runs (default: runs)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--cache", type=place("cache"),
+        help="image cache shared by runs, a folder or an address (default: BENCH_CACHE or ~/.cache/bench)",
+    )  # fmt: skip
 
 
 def batch_size(text: str) -> BatchSize:
@@ -183,9 +188,11 @@ def _judged(done: Outcome, suite: Suite, options: argparse.Namespace) -> Judgeme
 def keep(judged: Judgement, done: Outcome) -> None:
     """Leave the verdicts in the run's folder, and show them in its report.html."""
     from bench import gate, report
+    from bench.remote.mirror import mirrored
 
-    gate.keep(judged, done.results, done.folder)
-    report.write(done.results, done.folder, formats=["html"])
+    with mirrored(done.folder):
+        gate.keep(judged, done.results, done.folder)
+        report.write(done.results, done.folder, formats=["html"])
 
 
 def _tell_generated(done: Outcome) -> int:

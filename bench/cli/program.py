@@ -13,6 +13,7 @@ from typing import Any
 from bench import __version__
 from bench.cli.terminal import inert_output, plain
 from bench.errors import BenchError, UserError, masked, nearest
+from bench.remote.address import Url
 
 Command = Callable[[argparse.Namespace], int]
 Add = Callable[[str, Command, str], argparse.ArgumentParser]
@@ -69,6 +70,7 @@ def _guarded(command: Command, options: argparse.Namespace) -> int:
             from bench import plugins
 
             plugins.load(file)
+        _bring(options)
         return command(options)
     except BenchError as error:
         print(f"error: {masked(plain(error))}", file=sys.stderr)
@@ -89,6 +91,17 @@ def _guarded(command: Command, options: argparse.Namespace) -> int:
             return code_of(error)
         print("error: this is a fault of ours, please report it with the lines above", file=sys.stderr)
         return code_of(error)
+
+
+def _bring(options: argparse.Namespace) -> None:
+    """Put folders on this machine in the place of addresses, with what a command will read of them."""
+    for name, value in vars(options).items():
+        given = value if isinstance(value, list) else [value]
+        if any(isinstance(one, Url) for one in given):
+            from bench.remote.opening import local_place
+
+            found = [local_place(one) if isinstance(one, Url) else one for one in given]
+            setattr(options, name, found if isinstance(value, list) else found[0])
 
 
 def code_of(error: BaseException) -> int:

@@ -10,6 +10,7 @@ from bench.cli.make import tell_failed, tell_unscored
 from bench.cli.program import Add, positive, say
 from bench.cli.show import check_writable
 from bench.errors import NotComparable, UserError
+from bench.remote.address import place
 
 LAYOUTS = ("tables", "geneval", "compbench")
 
@@ -17,7 +18,9 @@ LAYOUTS = ("tables", "geneval", "compbench")
 def add_to(add: Add) -> None:
     """Add this file's commands to the program."""
     score = add("score", cmd_score, "score a folder of images, or judge a run's by more metrics or people's votes")
-    score.add_argument("folder", type=Path, help="a folder of images, with --prompts, or a run folder")
+    score.add_argument(
+        "folder", type=place("images"), help="a folder of images, with --prompts, or a run folder or its address"
+    )
     score.add_argument(
         "--metric", action="append", default=[], metavar="METRIC[=FOLDER]",
         help="a metric as `ls metrics` names it, on a checkpoint of your own if a folder is given; repeatable; "
@@ -45,13 +48,13 @@ def add_to(add: Add) -> None:
     score.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: a GPU where there is one")
 
     export = add("export", cmd_export, "write a run's ledger as Parquet and CSV, or its images for original scorers")
-    export.add_argument("run", type=Path)
+    export.add_argument("run", type=place("images"), help="a run folder, or its address")
     export.add_argument("--layout", choices=LAYOUTS, default="tables",
                         help="geneval, compbench: images in the folders that those scorers read")  # fmt: skip
     export.add_argument("--out", type=Path, help="default: RUN/export, RUN/geneval or RUN/compbench")
 
     take = add("import", cmd_import, "take the scores of an original scorer into a run")
-    take.add_argument("run", type=Path)
+    take.add_argument("run", type=place("images"), help="a run folder, or its address")
     take.add_argument("file", type=Path, metavar="FILE", help="GenEval's results.jsonl, or a vqa_result.json")
     take.add_argument(
         "--of", type=Path, metavar="FOLDER", help="the exported folder that was scored, if FILE lies not in it"

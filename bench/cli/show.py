@@ -10,6 +10,7 @@ from pathlib import Path
 from bench import registry
 from bench.cli.make import cache_folder, load_suite, suite_options
 from bench.cli.program import Add, positive, say
+from bench.remote.address import place
 
 FORMS = ("json", "markdown", "html")
 
@@ -17,15 +18,19 @@ FORMS = ("json", "markdown", "html")
 def add_to(add: Add) -> None:
     """Add this file's commands to the program."""
     report = add("report", cmd_report, "write the report of a run folder again, or one report of several runs")
-    report.add_argument("runs", type=Path, nargs="+", metavar="RUN")
+    report.add_argument(
+        "runs", type=place("images"), nargs="+", metavar="RUN", help="run folders, or addresses of runs"
+    )
     report.add_argument(
         "--out", type=Path, help="default: the run's folder; of several runs, a folder beside the first"
     )
     report.add_argument("--format", action="append", metavar="md|html|tex|figures", help="write only these; repeatable")
 
     compare = add("compare", cmd_compare, "compare two runs cell by cell: deltas, times, calls, and what differs")
-    compare.add_argument("a", type=Path, metavar="A", help="a run folder, such as the one before a change")
-    compare.add_argument("b", type=Path, metavar="B", help="the run folder whose change against A is told")
+    compare.add_argument(
+        "a", type=place("run"), metavar="A", help="a run folder or its address, such as the one before a change"
+    )
+    compare.add_argument("b", type=place("run"), metavar="B", help="the run folder whose change against A is told")
     compare.add_argument("--out", type=Path, help="a folder for comparison.json, comparison.md and comparison.html")
     for form in FORMS:
         compare.add_argument(f"--{form}", type=Path, metavar="FILE", help=f"write the comparison as {form} there")
@@ -41,7 +46,9 @@ def add_to(add: Add) -> None:
     )
 
     serve = add("serve", cmd_serve, "show a folder of runs as local web pages: read-only, on this machine only")
-    serve.add_argument("runs", type=Path, nargs="?", default=Path("runs"), help="default: runs")
+    serve.add_argument(
+        "runs", type=place("all"), nargs="?", default=Path("runs"), help="a folder or an address (default: runs)"
+    )
     serve.add_argument("--port", type=int, default=8765, help="default: 8765; 0 takes any that is free")
 
     ls = add("ls", cmd_ls, "list the models, methods, samplers, prompt sets, metrics and named weights that are known")
@@ -66,11 +73,14 @@ def add_to(add: Add) -> None:
 
     cache = add("cache", cmd_cache, "look at the shared image cache, or empty it")
     cache.add_argument("action", choices=["ls", "clean"])
-    cache.add_argument("--cache", type=Path, help="default: BENCH_CACHE, else ~/.cache/bench")
+    cache.add_argument(
+        "--cache", type=place("cache"), help="a folder or an address (default: BENCH_CACHE, else ~/.cache/bench)"
+    )
 
 
 def cmd_report(options: argparse.Namespace) -> int:
     from bench.job.stages import merged_folder, write_report
+    from bench.remote.mirror import mirrored
     from bench.report import sentences
     from bench.store import Ledger, exclusive, full_disk_is_said
 
@@ -78,7 +88,7 @@ def cmd_report(options: argparse.Namespace) -> int:
     ledgers = [Ledger(run) for run in {run.resolve(): run for run in options.runs}.values()]
     folder = options.out or (ledgers[0].folder if len(ledgers) == 1 else merged_folder(ledgers))
     check_writable(folder)
-    with full_disk_is_said(folder), exclusive(folder):
+    with full_disk_is_said(folder), exclusive(folder), mirrored(folder):
         found = write_report(*ledgers, folder=folder, formats=options.format)
     say(sentences(found))
     print(f"report: {folder / 'report.html'}")
@@ -175,7 +185,8 @@ def cmd_doctor(options: argparse.Namespace) -> int:
             raise UserError("--record and --cards are of doctor --metrics")
         print("\n".join(doctor()))
         return 0
-    from bench.catalogue.cards import FOLDER, checked
+    from bench.catalogue.cards import FOLDER
+    from bench.catalogue.checking import checked
 
     if options.record and not options.metrics:
         raise UserError("doctor --metrics --record: name the metrics whose cards are to be written")
@@ -191,9 +202,9 @@ def cmd_doctor(options: argparse.Namespace) -> int:
 
 
 def cmd_cache(options: argparse.Namespace) -> int:
-    from bench.store.cache import ImageCache
+    from bench.remote.cache import image_cache
 
-    cache = ImageCache(cache_folder(options))
-    n, size = cache.size() if options.action == "ls" else cache.clean()
-    print(f"{cache.folder}: {n} images, {size / 1e6:.1f} MB{' removed' if options.action == 'clean' else ''}")
+    with image_cache(cache_folder(options)) as cache:
+        n, size = cache.size() if options.action == "ls" else cache.clean()
+        print(f"{cache.place}: {n} images, {size / 1e6:.1f} MB{' removed' if options.action == 'clean' else ''}")
     return 0

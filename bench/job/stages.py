@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,17 @@ from bench.job import preflight, resuming
 from bench.job.resuming import OtherCode, Reuse
 from bench.metrics.base import MetricEntry
 from bench.models.base import default_dtype
+from bench.remote.cache import image_cache
+from bench.remote.mirror import mirrored
 from bench.runner.plan import Plan, content_hash
 from bench.store import Cell as StoredCell
-from bench.store import Ledger, as_json, exclusive, full_disk_is_said, write_atomically
+from bench.store import Ledger, as_json, exclusive, full_disk_is_said, seals, write_atomically
 from bench.store.cache import ImageCache
+from bench.store.files import writable
 from bench.suite import Suite
 from bench.suite import scorers as suite_scorers
+
+RESULTS = "results.json"
 
 
 def likely_device() -> str:
@@ -91,13 +97,22 @@ def run(
     plan = preflight.planned(suite, dtype=default_dtype(device or likely_device()))
     needs = preflight.needs(plan, metrics=preflight.choosers(plan) if generate_only else None)
     folder = runs / f"{suite.name}-{suite.id}"
-    if generate_only or not (folder / "results.json").is_file():
+    if folder.is_dir() and not writable(folder):
+        with suite.configured():
+            return _only_read(plan, folder, generate_only=generate_only)
+    if generate_only or not (folder / RESULTS).is_file():
         preflight.check(needs, suite=named)
     try:
-        with full_disk_is_said(folder), exclusive(folder), suite.configured():
+        with (
+            full_disk_is_said(folder),
+            exclusive(folder),
+            mirrored(folder, pulling=True),
+            image_cache(cache) as images,
+            suite.configured(),
+        ):
             other = other_code or ("regenerate" if gate else "ask")
             how = _How(
-                cache=ImageCache(cache) if cache else None,
+                cache=images,
                 device=device,
                 batch_size=batch_size,
                 threads=threads,
@@ -105,9 +120,10 @@ def run(
                 by=provenance.trusted() if gate and other != "keep" else None,
                 memory=memory,
             )
-            if generate_only:
-                return _generated(plan, folder, how)
-            return _run(plan, folder, how, lambda: preflight.check(needs, suite=named))
+            with closing(Ledger(folder, create=True)) as ledger:
+                if generate_only:
+                    return _generated(plan, ledger, how)
+                return _run(plan, ledger, how, lambda: preflight.check(needs, suite=named))
     except (FileExistsError, NotADirectoryError) as error:
         raise UserError(f"{error.filename or folder}: a file is in the way; give another --runs folder") from error
     except PermissionError as error:
@@ -137,13 +153,38 @@ def fingerprint(plan: Plan) -> str:
     return content_hash([[c.job_id for c in plan.cells], scorers, plan.suite.canonical(), records.SCHEMA])
 
 
-def _run(plan: Plan, folder: Path, how: _How, check: Callable[[], None]) -> Outcome:
+def _only_read(plan: Plan, folder: Path, *, generate_only: bool) -> Outcome:
+    """A finished run where nothing can be written; UserError for one that is not finished for this plan."""
+    with closing(Ledger(folder, read_only=True)) as ledger:
+        plan = resuming.decided(plan, ledger, resuming.codes(plan), "keep")
+        images = ledger.images()
+        if generate_only and all(cell.job_id in images for cell in plan.cells):
+            return Outcome(folder, worked=False)
+        if generate_only or ledger.get("finished") != fingerprint(plan):
+            raise UserError(
+                f"{folder}: cannot be written to, and its run is not finished for this suite; copy it to a folder that "
+                "can be written to, or give another --runs folder"
+            )
+        return Outcome(folder, found=derived(ledger), worked=False)
+
+
+def derived(ledger: Ledger) -> records.Results:
+    """A run's results: its results.json where that is what was written, else computed from its ledger again."""
+    whole = seals.state(ledger.folder, RESULTS)
+    if whole:
+        return records.read(ledger.folder / RESULTS)
+    if whole is False:
+        print(f"note: {ledger.folder / RESULTS} is not what was written; made again from the ledger", file=sys.stderr)
+    return results.compute(ledger) if ledger.read_only else write_report(ledger)
+
+
+def _run(plan: Plan, ledger: Ledger, how: _How, check: Callable[[], None]) -> Outcome:
     """All stages; `check` raises UserError where something for them is not here, which a finished run does not need."""
-    ledger = Ledger(folder, create=True)
+    folder = ledger.folder
     codes, kept = resuming.codes(plan), ledger.get("kept")
     plan = resuming.decided(plan, ledger, codes, how.other_code)
     complete = fingerprint(plan)
-    report = folder / "results.json"
+    report = folder / RESULTS
     weights = {name: registry.get("metrics", name).digest() for name in plan.suite.metrics}
     before = ledger.images()
     whole = _images_there(plan, ledger, how.by) and not _to_measure(plan, ledger, how)
@@ -155,7 +196,7 @@ def _run(plan: Plan, folder: Path, how: _How, check: Callable[[], None]) -> Outc
             # The same images and scores under another title, before other gates, or by methods that now say more.
             _record_suite(ledger, plan)
             return Outcome(folder, found=write_report(ledger), worked=False, reuse=reuse)
-        return Outcome(folder, found=records.read(report), worked=False, reuse=reuse)
+        return Outcome(folder, found=derived(ledger), worked=False, reuse=reuse)
 
     check()
     for name in preflight.judges(plan):
@@ -195,11 +236,11 @@ def _unmeasured(ledger: Ledger, how: _How) -> dict[str, str]:
     return {row.method: row.reason for row in ledger.memory() if how.memory and row.reason is not None}
 
 
-def _generated(plan: Plan, folder: Path, how: _How) -> Outcome:
+def _generated(plan: Plan, ledger: Ledger, how: _How) -> Outcome:
     """The images of a run, chosen ones too, without its scores or a report."""
+    folder = ledger.folder
     for name in preflight.choosers(plan):
         registry.get("metrics", name).check_here()
-    ledger = Ledger(folder, create=True)
     codes = resuming.codes(plan)
     plan = resuming.decided(plan, ledger, codes, how.other_code)
     started = time.perf_counter()
@@ -250,8 +291,11 @@ def write_report(*ledgers: Ledger, folder: Path | None = None, formats: Sequence
     """results.json and the report of a run folder, or of several runs into `folder`, from their ledgers alone."""
     from bench import report
 
+    place = folder or ledgers[0].folder
+    seals.unseal(place, RESULTS)
     found = results.write(*ledgers, folder=folder)
-    report.write(found, folder or ledgers[0].folder, formats=formats)
+    seals.seal(place, RESULTS)
+    report.write(found, place, formats=formats)
     return found
 
 
@@ -274,7 +318,7 @@ def add_scores(
     settings = suite_scorers.joined(suite.scorers, given)
     suite = suite.model_copy(update={"scorers": {name: one for name, one in settings.items() if name in names}})
     computed = [m for m in dict.fromkeys(names) if m != NAME]
-    with full_disk_is_said(folder), exclusive(folder), suite.configured():
+    with full_disk_is_said(folder), exclusive(folder), mirrored(folder), suite.configured():
         for name in computed:
             registry.get("metrics", name).check_here()
         if computed:

@@ -6,10 +6,3 @@ Every address has a work folder on this machine, and all other code sees that al
 uploaded in the background; a file counts as uploaded once the journal of its work folder says so, and not before. The
 ledger is written in the work folder; the address gets whole snapshots of it, each after the images that it names.
 """
-
-from bench.remote.address import Url, is_url, place
-from bench.remote.cache import image_cache
-from bench.remote.mirror import mirrored
-from bench.remote.opening import local_place
-
-__all__ = ["Url", "image_cache", "is_url", "local_place", "mirrored", "place"]

@@ -53,6 +53,7 @@ class RemoteCache(ImageCache):
     def __init__(self, folder: Path, remote: Folder):
         super().__init__(folder)
         self.remote = remote
+        self.place = f"{remote.url}/images"
         self.waiting = folder / "waiting"
         self.waiting.mkdir(parents=True, exist_ok=True)
         self._listed: dict[str, dict[str, int]] = {}

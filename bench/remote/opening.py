@@ -5,9 +5,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from bench.remote.address import Folder, Url
+from bench.remote.address import Folder, Url, Use, is_url, url_of
 from bench.remote.fetching import MANIFEST, fetch
 from bench.remote.work import folder_of
+
+
+def local(given: str | Path, use: Use) -> Path:
+    """The folder of a path or an address, as `local_place` gives it."""
+    return local_place(url_of(given, use)) if isinstance(given, str) and is_url(given) else Path(given)
 
 
 def local_place(url: Url) -> Path:
