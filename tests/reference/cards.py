@@ -16,7 +16,7 @@ from pathlib import Path
 import small_blip
 import small_clips as small
 
-from bench.catalogue import cards
+from bench.catalogue import cards, checking
 
 FOLDERS: dict[str, Callable[[Path, str], Path]] = {"hpsv2": small.hps_folder, "imagereward": small_blip.reward_folder}
 WORDS = "small random weights of tests/reference, case {name}/0"
@@ -28,8 +28,8 @@ def main(argv: list[str] | None = None) -> None:
     out = parser.parse_args(argv).out
     for name, made in FOLDERS.items():
         with tempfile.TemporaryDirectory() as folder:
-            wanted = cards.Wanted(name, str(made(Path(folder), f"{name}/0")), package=True)
-            print(cards.keep(wanted, device="cpu", folder=out, words=WORDS.format(name=name), seeded=True).told)
+            wanted = checking.Wanted(name, str(made(Path(folder), f"{name}/0")), package=True)
+            print(checking.keep(wanted, device="cpu", folder=out, words=WORDS.format(name=name), seeded=True).told)
 
 
 if __name__ == "__main__":
