@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from bench import registry
+from bench.catalogue.tables import PACKAGES, table
 from bench.job import preflight
 from bench.kinship import DEPENDENT, KINDS, siblings
 from bench.metrics.backbones import MACHINE
 from bench.metrics.base import MetricEntry
 
-PACKAGES = ("bench", "noisebench")
-"""Whose metrics are listed: the project's own and its embedded world's, whatever else is installed."""
 EMBEDDED = "shapes-"
 OF = {
     "image": "an image and its prompt",
@@ -22,7 +21,7 @@ INTRODUCTION = """\
 # Metrics
 
 Printed by `python -m bench ls metrics --markdown`; a test holds it equal to the entries in `bench/metrics` and
-`bench/shapes/plugin.py`. With `checkpoint: FOLDER` in a suite, what is said of weights is said of the published ones.
+`bench/shapes/metrics.py`. With `checkpoint: FOLDER` in a suite, what is said of weights is said of the published ones.
 
 ## Which to choose
 
@@ -85,7 +84,7 @@ def _measures(entries: Sequence[MetricEntry]) -> str:
         for e in entries
     )  # fmt: skip
     last = "stands in for" if any(e.twin_of for e in entries) else "fewest images"
-    return _table(("metric", "what it measures", "of", "unit", "scale", "better", last), rows)
+    return table(("metric", "what it measures", "of", "unit", "scale", "better", last), rows)
 
 
 def _costs(entries: Sequence[MetricEntry]) -> str:
@@ -97,11 +96,11 @@ def _costs(entries: Sequence[MetricEntry]) -> str:
         memory = "unknown" if e.gib is None and e.needs() else f"{e.gib or 0:.1f} GiB"
         time = "unknown" if e.ms is None else f"{e.ms:.1f}"
         rows.append((e.name, download, memory, time, e.license))
-    return _table(("metric", "download", "memory", "ms an image", "licence of the weights"), rows)
+    return table(("metric", "download", "memory", "ms an image", "licence of the weights"), rows)
 
 
 def _limits(entries: Sequence[MetricEntry]) -> str:
-    return _table(("metric", "cannot see", "must not judge"), ((e.name, e.blind_to, e.unfit_for) for e in entries))
+    return table(("metric", "cannot see", "must not judge"), ((e.name, e.blind_to, e.unfit_for) for e in entries))
 
 
 def _made(entries: Sequence[MetricEntry]) -> str:
@@ -110,7 +109,7 @@ def _made(entries: Sequence[MetricEntry]) -> str:
         kinds = {kind: [t.name for t in e.made_of if t.kind == kind] for kind in KINDS}
         parts = [f"{KINDS[kind]}: {', '.join(names)}" for kind, names in kinds.items() if names]
         rows.append((e.name, "; ".join(parts) or "not known here"))
-    return _table(("metric", "made of"), rows)
+    return table(("metric", "made of"), rows)
 
 
 def _shared(entries: Sequence[MetricEntry]) -> str:
@@ -122,8 +121,8 @@ def _shared(entries: Sequence[MetricEntry]) -> str:
             rows.append((e.name, "; ".join(near), "; ".join(far)))
         else:
             alone.append(e.name)
-    table = _table(("metric", "no independent evidence beside it", "shares less with"), rows)
-    return f"{table}\n\nWith no other: {', '.join(alone)}." if alone else table
+    found = table(("metric", "no independent evidence beside it", "shares less with"), rows)
+    return f"{found}\n\nWith no other: {', '.join(alone)}." if alone else found
 
 
 def _others(entry: MetricEntry, entries: Iterable[MetricEntry], *, marked: bool) -> Iterator[str]:
@@ -133,8 +132,3 @@ def _others(entry: MetricEntry, entries: Iterable[MetricEntry], *, marked: bool)
         tells = any(kind in (*DEPENDENT, "weights") for kind in kinds)
         if other.name != entry.name and kinds and tells is marked:
             yield f"{other.name} ({', '.join(KINDS[kind] for kind in kinds)})"
-
-
-def _table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    cells = [headers, ["---"] * len(headers), *([f"`{row[0]}`", *row[1:]] for row in rows)]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in cells)

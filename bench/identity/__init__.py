@@ -121,7 +121,7 @@ LOOP = (
     "bench.methods.base:_within",
 )
 """What every image goes through, whatever its method, model and sampler; a test holds that no part is left out."""
-CATALOGUES = ("bench.samplers.diffusers_schedulers", "bench.shapes.plugin")
+CATALOGUES = ("bench.samplers.diffusers_schedulers", "bench.shapes.metrics", "bench.shapes.plugin")
 """Modules of many rows: of these only the function or class that is asked for counts."""
 
 ALONE = ("bench.metrics.worker", "bench.prompts", *CATALOGUES)
