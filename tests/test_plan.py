@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import TINY
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,7 +18,7 @@ from bench import suite
 from bench.errors import UserError
 from bench.prompts.base import Prompt
 from bench.prompts.control import ControlImage
-from bench.runner.plan import Job, Plan, make_plan, read_prompts
+from bench.runner.plan import Choice, Job, Plan, content_hash, make_plan, read_prompts
 
 ROOT = Path(__file__).parents[1]
 
@@ -303,3 +304,19 @@ metrics: [shapes-clipscore, shapes-pickscore, shapes-imagereward]
     assert marks["standard"]["shapes-sdxl"] == []
     assert marks["dpo"]["shapes-sdxl"] == ["shapes-imagereward"]
     assert marks["best_of_n"]["shapes-sdxl"] == ["shapes-preference", "shapes-pickscore"]
+
+
+def test_a_choice_has_the_hash_of_its_record_as_its_id() -> None:
+    choice = Choice(("0a" * 16, "1b" * 16), "shapes-geneval", "digest", "a red circle")
+    assert choice.id == content_hash({"candidates": choice.candidates, "metric": "digest"})
+
+
+def test_a_plan_builds_a_job_where_it_is_looked_at() -> None:
+    """A million jobs would fill the memory; an id is in the plan without its job, and every look gives an equal one."""
+    plan = planned(TINY, limit=2)
+    one, *_ = plan.jobs
+    assert one in plan.jobs and plan.jobs[one] == plan.jobs[one] and plan.jobs[one] is not plan.jobs[one]
+    assert "no id" not in plan.jobs
+    assert {job.id for job in plan.jobs.values()} == set(plan.jobs)
+    kinds = {(job.links, job.steps) for job in plan.kinds()}
+    assert kinds == {(job.links, job.steps) for job in plan.jobs.values()}

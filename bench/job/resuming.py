@@ -31,7 +31,7 @@ def codes(plan: Plan) -> Codes:
     choosers = {name for chain in plan.methods.values() for m in chain for name in m.metrics()}
     named: dict[str, Any] = {"loop": identity.loop()}
     named |= {f"model {name}": identity.of(registry.get("models", name).family()) for name in suite.models}
-    named |= {f"sampler {n}": identity.of(registry.get("samplers", n)) for n in {j.sampler for j in plan.jobs.values()}}
+    named |= {f"sampler {n}": identity.of(registry.get("samplers", n)) for n in {j.sampler for j in plan.kinds()}}
     named |= {f"method {name}": identity.of(registry.get("methods", name)) for name in uses}
     named |= {f"chooser {name}": registry.get("metrics", name).code() for name in choosers}
     named |= {f"metric {name}": registry.get("metrics", name).code() for name in suite.metrics}
@@ -55,7 +55,7 @@ def made_with(plan: Plan) -> dict[str, str]:
     A method's is of its adapters, of what `for_model` found for it and of the scorers that it asks, without code.
     """
     found: dict[str, set[str]] = {}
-    for job in plan.jobs.values():
+    for job in plan.kinds():
         found.setdefault(f"precision of model {job.model}", set()).add(job.dtype)
         found.setdefault(f"weights of model {job.model}", set()).add(job.model_digest)
         for name, text in job.links:

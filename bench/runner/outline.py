@@ -7,10 +7,11 @@ numbers: equal ones are one image, as equal ids are.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from itertools import chain
+from typing import Any, NamedTuple
 
 from bench import registry
 from bench.methods.base import Chain, Method
@@ -26,6 +27,7 @@ PNG_BYTES_PER_PIXEL = {64: 0.35, 1024: 1.5}
 """Measured size of a PNG by side: flat shapes, and photographs at SDXL's size; the estimate takes the nearer."""
 _SEED, _LOOK = 64, 24
 """Bits of an image's number that hold its seed and its prompt."""
+_SEEDS = (1 << _SEED) - 1
 
 Task = int | tuple[int, int]
 """An image's number, or a method's and its baseline's for a metric of pairs."""
@@ -125,6 +127,11 @@ def _png_bytes(size: tuple[int, int]) -> float:
     return size[0] * size[1] * PNG_BYTES_PER_PIXEL[side]
 
 
+def look_of(number: int) -> int:
+    """The number of the prompt that an image shows."""
+    return number >> _SEED & (1 << _LOOK) - 1
+
+
 class _Place(NamedTuple):
     """What an arm is paired with its baseline in."""
 
@@ -165,12 +172,42 @@ class Tally:
                 yield template
 
     def _id(self, template: Template, number: int) -> str:
-        return template.id(self.looks[number >> _SEED & (1 << _LOOK) - 1], number & (1 << _SEED) - 1)
+        return template.id(self.looks[look_of(number)], number & _SEEDS)
+
+    def ids(self) -> dict[int, str]:
+        """The id of every image, in their order; what images of one prompt in an arm have in common is hashed once."""
+        found: dict[int, str] = {}
+        place = -1
+        for number in self.images:
+            if number >> _SEED != place:
+                place = number >> _SEED
+                begun, end = self._of[place >> _LOOK].begun(self.looks[look_of(number)])
+            whole = begun.copy()  # as `finished`, without a call for each of a million
+            whole.update(b"%d%b" % (number & _SEEDS, end))
+            found[number] = whole.hexdigest()[:32]
+        return found
+
+    def in_groups(self) -> Iterator[int]:
+        """Every image, those that can share a batch one after the other."""
+        grouped: dict[tuple[Any, ...], list[int]] = {}
+        groups = [grouped.setdefault(template.group, []) for template in self._of]
+        for number in self.images:
+            groups[number >> _SEED + _LOOK].append(number)
+        return chain.from_iterable(grouped.values())
+
+    def job(self, number: int, job_id: str) -> Job:
+        """The job of an image, whose id is known."""
+        return self._of[number >> _SEED + _LOOK].made(self.looks[look_of(number)], number & _SEEDS, job_id)
+
+    def kinds(self, numbers: Iterable[int]) -> list[Job]:
+        """One job for each arm and number of steps that some images are of."""
+        some = {number >> _SEED + _LOOK for number in numbers}
+        return [self._of[of].job for of in sorted(some)]
 
     def _numbers(self, row: Row) -> list[int]:
         self.looks |= {look.number: look for look in row.looks}
         if row.choosing is not None:
-            return [self._chosen(row, look, seed) for _, look, seed in row.cells()]
+            return self._chosen(row, row.choosing.judge())
         made: dict[int, int] = {}
         for seed in set().union(*row.seeds):
             ((template, other),) = row.images(seed)
@@ -180,13 +217,20 @@ class Tally:
         self.images |= dict.fromkeys(found)
         return found
 
-    def _chosen(self, row: Row, look: Look, seed: int) -> int:
-        made = tuple(self._number(template, s) + (look.number << _SEED) for template, s in row.images(seed))
-        metric = row.choosing.judge() if row.choosing else None
+    def _chosen(self, row: Row, metric: str | None) -> list[int]:
         assert metric is not None
-        self.images |= dict.fromkeys(made)
-        self.candidates.setdefault(metric, set()).update(made)
-        return self.choices.setdefault((made, metric), -1 - len(self.choices))
+        asked: dict[int, list[int]] = {}
+        for seed in set().union(*row.seeds):
+            asked[seed] = [self._number(template, other) for template, other in row.images(seed)]
+        made = [
+            tuple([(look.number << _SEED) + one for one in asked[seed]])
+            for look, seeds in zip(row.looks, row.seeds, strict=True)
+            for seed in seeds
+        ]
+        images = list(chain.from_iterable(made))
+        self.images |= dict.fromkeys(images)
+        self.candidates.setdefault(metric, set()).update(images)
+        return [self.choices.setdefault((one, metric), -1 - len(self.choices)) for one in made]
 
     def _number(self, template: Template, seed: int) -> int:
         of = self._templates.setdefault(template.key, len(self._templates))

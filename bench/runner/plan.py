@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -17,30 +17,23 @@ from bench.models.base import ModelEntry
 from bench.models.shapes_of import check_entry
 from bench.needs.base import Lacking, Need
 from bench.prompts.base import Prompt
+from bench.runner import checks
+from bench.runner.checks import MAX_CELLS as MAX_CELLS
+from bench.runner.checks import check_needs as check_needs
 from bench.runner.jobs import Arm as Arm
 from bench.runner.jobs import Cell as Cell
 from bench.runner.jobs import Choice as Choice
 from bench.runner.jobs import Job as Job
 from bench.runner.jobs import Look, Template, with_code
 from bench.runner.jobs import content_hash as content_hash
+from bench.runner.listing import Plan as Plan
+from bench.runner.listing import listed, metric_digest
 from bench.runner.outline import Outline, Row
-from bench.samplers.diffusers_schedulers import Sampler
-from bench.sampling.records import ATTENTION, FIRST_ORDER, MEMORYLESS, Sampling
+from bench.sampling.records import Sampling
 from bench.suite import Link, MethodSpec, Suite
 
 Read = Callable[[str], list[Prompt]]
 """Reads a prompt set by its name."""
-MAX_CELLS = 2_000_000
-"""Of a plan, and of the images that it asks for: more would fill the memory. The largest suite here has 720,000."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan(Outline):
-    """Everything a run will do. `jobs` are arm after arm, made in turns (`generate.batches`); `choices` come after."""
-
-    jobs: dict[str, Job]
-    choices: dict[str, Choice]
-    cells: list[Cell]
 
 
 def build_method(use: str, params: dict[str, Any]) -> Method:
@@ -61,7 +54,7 @@ def _identity(method: Method) -> str:
     record = with_code(method.identity(), type(method))
     if weights := [dict(w.identity()) for w in method.adapters()]:
         record["weights"] = weights
-    if metrics := {name: _metric_digest(name) for name in method.metrics()}:
+    if metrics := {name: metric_digest(name) for name in method.metrics()}:
         record["scorers"] = metrics
     return json.dumps(record, sort_keys=True)
 
@@ -85,7 +78,7 @@ def make_plan(
     """
     found = outlined(suite, read=read, dtype=dtype, placeholders=placeholders)
     with suite.configured():
-        return _listed(found)
+        return listed(found)
 
 
 def outlined(suite: Suite, *, read: Read | None = None, dtype: str = "fp32", placeholders: bool = False) -> Outline:
@@ -97,7 +90,7 @@ def outlined(suite: Suite, *, read: Read | None = None, dtype: str = "fp32", pla
 def _outlined(suite: Suite, read: Read, dtype: str, placeholders: bool) -> Outline:
     lacking: dict[Need, None] | None = {} if placeholders else None
     prompt_sets = {name: _taken(suite, read(name)) for name in suite.prompts}
-    _check_number(suite, prompt_sets)
+    checks.check_number(suite, prompt_sets)
     seeds = {name: _seeds(suite, name, found) for name, found in prompt_sets.items()}
     rows: list[Row] = []
     optimises: dict[str, dict[str, list[str]]] = {}
@@ -108,7 +101,7 @@ def _outlined(suite: Suite, read: Read, dtype: str, placeholders: bool) -> Outli
     for arm, entry, spec in _arms(suite):
         prompts = prompt_sets[arm.prompts]
         methods = tuple(_for_model(link, entry, lacking) for link in spec.chain)
-        if (blind := _blind(methods, prompts, arm.prompts)) and spec.label != suite.baseline:
+        if (blind := checks.blind(methods, prompts, arm.prompts)) and spec.label != suite.baseline:
             notes[f"{spec.label} is left out on {arm.prompts}: {blind}"] = None
             continue
         if blind:
@@ -125,9 +118,9 @@ def _outlined(suite: Suite, read: Read, dtype: str, placeholders: bool) -> Outli
         except (ValueError, UserError) as error:
             raise UserError(f"method {spec.label!r}: {error}") from error
         chain = Chain(links=making)
-        _check_prompts(chain, spec.label, arm.prompts, prompts)
+        checks.check_prompts(chain, spec.label, arm.prompts, prompts)
         if choosing is not None and prompts:
-            _check_chooser(choosing)
+            checks.check_chooser(choosing)
         job = Job(
             model=arm.model,
             model_digest=_model_digest(entry),
@@ -147,7 +140,7 @@ def _outlined(suite: Suite, read: Read, dtype: str, placeholders: bool) -> Outli
         at = _at_steps(job, plain, entry, spec.label)
         at(arm.steps)  # refused here, without prompts too
         rows.append(Row(arm, prompts, looks.of(arm.prompts, prompts, chain), seeds[arm.prompts], chain, choosing, at))
-    _check_candidates(suite, rows)
+    checks.check_candidates(suite, rows)
     return Outline(
         suite=suite,
         rows=tuple(rows),
@@ -158,31 +151,6 @@ def _outlined(suite: Suite, read: Read, dtype: str, placeholders: bool) -> Outli
         learnt_from=learnt_from,
         notes=(*notes, *_same(rows)),
     )
-
-
-def _listed(outline: Outline) -> Plan:
-    """The plan of an outline: every image with its id."""
-    jobs: dict[str, Job] = {}
-    grouped: dict[tuple[Any, ...], list[Job]] = {}
-    choices: dict[str, Choice] = {}
-    cells: list[Cell] = []
-    for row in outline.rows:
-        for prompt, look, seed in row.cells():
-            made = []
-            for template, of in row.images(seed):
-                job = template.made(look, of)
-                made.append(job.id)
-                if job.id not in jobs:
-                    jobs[job.id] = job
-                    grouped.setdefault(template.group, []).append(job)
-            if row.choosing is None:
-                cells.append(Cell(row.arm, prompt, seed, made[0]))
-                continue
-            choice = _choice(row.choosing, tuple(made), prompt)
-            choices.setdefault(choice.id, choice)
-            cells.append(Cell(row.arm, prompt, seed, choice.id))
-    shared = {f.name: getattr(outline, f.name) for f in fields(outline)}
-    return Plan(**shared, jobs={j.id: j for of in grouped.values() for j in of}, choices=choices, cells=cells)
 
 
 class Looks:
@@ -208,29 +176,6 @@ def _at_steps(job: Job, plain: Sampling, entry: ModelEntry, label: str) -> Calla
         return Template(_sampled(job, replace(plain, steps=steps), entry, label))
 
     return at
-
-
-def _check_number(suite: Suite, prompts: Mapping[str, Sequence[Prompt]]) -> None:
-    """UserError, before a list of them fills the memory, where a suite has more images than a plan can hold."""
-    protocols = len(suite.models) * len(suite.samplers) * len(suite.steps or (0,)) * len(suite.guidance or (0,))
-    each = {name: suite.images_per_prompt or registry.get("prompts", name).images_per_prompt for name in prompts}
-    images = sum(len(p.seeds) if not suite.seeds else len(suite.seeds) * each[name]
-                 for name, found in prompts.items() for p in found)  # fmt: skip
-    _check_fits(suite, protocols * len(suite.methods) * images, "cells (method x prompt x seed x protocol)")
-
-
-def _check_candidates(suite: Suite, rows: Sequence[Row]) -> None:
-    """As `_check_number`, of the images that candidates are, each as often as it is asked for."""
-    asked = sum(len(row.images(row.seeds[0][0])) * sum(map(len, row.seeds)) for row in rows if row.prompts)
-    _check_fits(suite, asked, "images, candidates of choices among them")
-
-
-def _check_fits(suite: Suite, number: int, what: str) -> None:
-    if number > MAX_CELLS:
-        raise UserError(
-            f"suite {suite.name!r} has {number:,} {what}, and a plan holds at most {MAX_CELLS:,}; give fewer seeds, "
-            "images_per_prompt, candidates or methods, or --limit fewer prompts"
-        )
 
 
 def _same(rows: Sequence[Row]) -> Iterator[str]:
@@ -287,52 +232,8 @@ def _sampled(job: Job, p: Sampling, entry: ModelEntry, label: str) -> Job:
         raise UserError(f"method {label!r}: {error}") from error
 
 
-def _check_prompts(chain: Chain, label: str, name: str, prompts: Sequence[Prompt]) -> None:
-    if all(type(link).check is Method.check for link in chain.links):
-        return  # none of them refuses any, and there may be many
-    for prompt in prompts:
-        try:
-            chain.check(prompt)
-        except UserError as error:
-            raise UserError(f"method {label!r}: prompt {prompt.index} of {name}: {error}") from error
-
-
-def _blind(methods: tuple[Method, ...], prompts: list[Prompt], name: str) -> str:
-    """Why the metric that chooses can judge no image of these prompts; empty where it can, or nothing is chosen.
-
-    UserError where it judges some of them and not the others.
-    """
-    chooser = next((m.judge() for m in methods if m.judge()), None)
-    if chooser is None:
-        return ""
-    entry: MetricEntry = registry.get("metrics", chooser)
-    declared = registry.get("prompts", name).carries
-    lacking = [p for p in prompts if not entry.judges(declared if p.metadata is None else p.metadata)]
-    if not lacking:
-        return ""
-    said = f"{chooser}, which chooses, needs metadata with {entry.metadata_key!r}"
-    if len(lacking) < len(prompts):
-        raise UserError(f"{said}, and prompt {lacking[0].index} of {name} has none; give it to all prompts or to none")
-    return f"{said}, and its prompts have none"
-
-
-def check_needs(chain: Chain, entry: ModelEntry, sampler: Sampler) -> None:
-    """UserError where a model's family or a sampler lacks what a chain needs."""
-    needs = chain.all_needs()
-    if ATTENTION in needs and not entry.family().reads_attention:
-        raise UserError(
-            f"it reads attention maps, and model {entry.name!r} has none to read (family {entry.family().__name__}); "
-            "give a model with a UNet"
-        )
-    for need, has in ((MEMORYLESS, "memoryless"), (FIRST_ORDER, "first_order")):
-        if need in needs and not getattr(sampler, has):
-            able = [n for n in registry.names("samplers") if getattr(registry.get("samplers", n), has)]
-            raise UserError(f"it needs a {need}, and {sampler.name!r} is none; give one of {', '.join(able)}")
-
-
 _digests: dict[ModelEntry, str] = {}
-_metric_digests: dict[MetricEntry, str] = {}
-"""By entry, not by name: a suite may run a model, or a metric, with settings of its own."""
+"""By entry, not by name: a suite may run a model with settings of its own."""
 
 
 def _model_digest(entry: ModelEntry) -> str:
@@ -340,25 +241,6 @@ def _model_digest(entry: ModelEntry) -> str:
         check_entry(entry)
         _digests[entry] = entry.digest()
     return _digests[entry]
-
-
-def _metric_digest(name: str) -> str:
-    entry: MetricEntry = registry.get("metrics", name)
-    if entry not in _metric_digests:
-        _metric_digests[entry] = entry.digest()
-    return _metric_digests[entry]
-
-
-def _choice(method: Method, candidates: tuple[str, ...], prompt: Prompt) -> Choice:
-    name = method.judge()
-    assert name is not None
-    return Choice(candidates, name, _metric_digest(name), prompt.text)
-
-
-def _check_chooser(method: Method) -> None:
-    name = method.judge()
-    assert name is not None
-    registry.get("metrics", name).check_selects()
 
 
 def _arms(suite: Suite) -> Iterator[tuple[Arm, ModelEntry, MethodSpec]]:
