@@ -47,8 +47,8 @@ def test_the_document_is_what_the_command_prints(capsys: pytest.CaptureFixture[s
     assert all(page().count(f"\n| `{name}` |") >= 3 for name in OWN)
 
 
-def test_the_document_is_of_metrics_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["ls", "models", "--markdown"]) == 2
+def test_a_document_is_of_one_kind(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ls", "--markdown"]) == 2
     assert "ls metrics" in capsys.readouterr().err
 
 

@@ -55,7 +55,9 @@ def add_to(add: Add) -> None:
     ls.add_argument("kind", nargs="?", choices=list(registry.KINDS))
     ls.add_argument("--json", action="store_true", help="the whole catalogue as one JSON array, for programs")
     ls.add_argument(
-        "--markdown", action="store_true", help="of metrics: every fact as Markdown, which is docs/metrics.md"
+        "--markdown",
+        action="store_true",
+        help="of one kind: every fact as Markdown, as docs/metrics.md and docs/catalogue have it",
     )
 
     doctor = add("doctor", cmd_doctor, "say what this machine can run and what is missing, or check scorers")
@@ -164,11 +166,11 @@ def cmd_ls(options: argparse.Namespace) -> int:
     from bench.errors import UserError
 
     if options.markdown:
-        if options.kind != "metrics" or options.json:
-            raise UserError("--markdown is of `ls metrics`, without --json")
-        from bench.catalogue.metric_tables import page
+        if options.kind is None or options.json:
+            raise UserError("--markdown is of one kind, such as `ls metrics --markdown`, without --json")
+        from bench.catalogue import metric_tables, tables
 
-        print(page(), end="")
+        print(metric_tables.page() if options.kind == "metrics" else tables.page(options.kind), end="")
     elif options.json:
         print(json.dumps(catalogue(options.kind), indent=1, ensure_ascii=False))
     else:
