@@ -51,7 +51,7 @@ def write(found: Results, folder: Path, *, formats: Sequence[str] | None = None)
     figures that were asked for by name where matplotlib is missing.
     """
     # Imported here: matplotlib and jinja2 are only needed when a report is written.
-    from bench.report import html, latex, markdown, plots
+    from bench.report import drawing, html, latex, markdown, plots
     from bench.store import write_atomically
 
     chosen = FORMATS if formats is None else tuple(formats)
@@ -59,7 +59,7 @@ def write(found: Results, folder: Path, *, formats: Sequence[str] | None = None)
         if name not in FORMATS:
             raise UserError(f"unknown report format {name!r}{nearest(name, FORMATS)}")
     figures = "figures" in chosen
-    if figures and not plots.available():
+    if figures and not drawing.available():
         if formats is not None:
             raise UserError(plots.MISSING_LIBRARY)
         print(f"note: {plots.MISSING_LIBRARY}", file=sys.stderr)

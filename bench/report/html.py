@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from bench.report.tables import Table, metric_table, task_table
 from bench.report.verdict import sentences
 from bench.report.wins import strict_table, win_table
 
-PANELS = 24
+PANELS = 12
 """Figures of one kind; a page with hundreds of them is read by nobody, and the tables have every number."""
 
 
@@ -25,7 +25,7 @@ def render(results: Results, folder: Path) -> str:
     """The whole page; `folder` is where it will lie, from which the runs' images are found."""
     suite = results.suite
     steps = panels.step_panels(results)
-    stages = panels.stage_panels(results)
+    stages, methods = panels.stage_panels(results), panels.methods(results)
     page: str = (
         pages.environment()
         .get_template("template.html.j2")
@@ -45,13 +45,13 @@ def render(results: Results, folder: Path) -> str:
             cost=_filled(cost_table(results)),
             seeds=_filled(seed_table(results)),
             categories=_filled(category_table(results)),
-            bars=_drawn(figures.win_bars, panels.win_panels(results)),
-            scatters=_drawn(figures.scatter, panels.cost_panels(results)),
-            curves=_drawn(figures.curves, steps),
-            splits=_drawn(figures.stage_split, stages),
-            memory=_drawn(figures.memory, stages),
-            legend=[(name, _safe(figures.key(index))) for name, index in panels.methods(results).items()],
-            stages=[(name, _safe(figures.stage_key(index))) for index, name in enumerate(STAGES)],
+            bars=_drawn(panels.win_panels(results)),
+            scatters=_drawn(panels.cost_panels(results)),
+            curves=_drawn(steps),
+            splits=_drawn(stages),
+            memory=_drawn(panels.memory_panels(stages)),
+            legend=list(zip(methods, map(_safe, figures.keys(list(methods.values()))), strict=True)),
+            stages=list(zip(STAGES, map(_safe, figures.stage_keys()), strict=True)),
             browser=browser.browser(results, folder),
             notes=results.notes,
             provenance=provenance(results),
@@ -64,10 +64,11 @@ def _filled(table: Table) -> Table | None:
     return table if table.rows else None
 
 
-def _drawn(draw: Callable[[Any], str], given: Iterable[Any]) -> dict[str, Any]:
+def _drawn(given: Sequence[panels.Panel]) -> dict[str, Any]:
     """The first PANELS drawings, and how many there are beyond them."""
-    drawn = [_safe(svg) for panel in given if (svg := draw(panel))]
-    return {"shown": drawn[:PANELS], "more": max(0, len(drawn) - PANELS)}
+    shown = given[:PANELS]
+    alone = figures.drawn(shown, wide=True) if len(shown) == 1 else []
+    return {"shown": [*map(_safe, alone), *map(_safe, figures.drawn(shown))], "more": len(given) - len(shown)}
 
 
 def _safe(svg: str) -> Any:

@@ -1,13 +1,13 @@
 """What the figures show, as numbers: win rates, quality against cost, curves over steps, the split of time and memory.
 
-`figures` draws these as SVG inside the page, `plots` as PNG and SVG files, so both show the same.
+`drawing` draws a panel; `figures` puts it into the page and `plots` into files, so both show the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from bench.records import ComparisonRow, Results
 from bench.report.costed import own_peak, stage_times
@@ -106,10 +106,21 @@ class StepPanel:
 
 @dataclass(frozen=True)
 class StagePanel:
-    """Time and memory of all methods in one setting."""
+    """The time of all methods in one setting, stage by stage."""
 
     title: str
     splits: list[Split]
+
+
+@dataclass(frozen=True)
+class MemoryPanel:
+    """Peak memory in MiB of the methods for which it is known, in one setting."""
+
+    title: str
+    peaks: list[tuple[str, float]]
+
+
+Panel: TypeAlias = WinPanel | CostPanel | StepPanel | StagePanel | MemoryPanel
 
 
 def methods(results: Results) -> dict[str, int]:
@@ -202,6 +213,16 @@ def stage_panels(results: Results) -> list[StagePanel]:
                 splits.append(Split(arm.method, index[arm.method], times, peak / MEBIBYTE if peak else None))
         if splits:
             panels.append(StagePanel(", ".join(_what_differs(arms, mine[0])), splits))
+    return panels
+
+
+def memory_panels(stages: Sequence[StagePanel]) -> list[MemoryPanel]:
+    """Peak memory, of the same settings as these."""
+    panels = []
+    for panel in stages:
+        peaks = [(split.method, split.peak) for split in panel.splits if split.peak is not None]
+        where = f", {panel.title}" if panel.title else ""
+        panels += [MemoryPanel(f"Peak memory{where}", peaks)] if peaks else []
     return panels
 
 

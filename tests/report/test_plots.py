@@ -16,7 +16,7 @@ from PIL import Image
 
 from bench import report
 from bench.errors import UserError
-from bench.report import figures, html, panels, plots
+from bench.report import drawing, figures, html, panels, plots
 
 from .samples import HOSTILE, Page, of, spoil
 
@@ -82,7 +82,7 @@ def test_names_are_shown_and_not_obeyed(example: dict[str, Any], tmp_path: Path,
 def test_missing_library_is_one_line_and_the_rest_is_written(
     small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(plots, "available", lambda: False)
+    monkeypatch.setattr(drawing, "available", lambda: False)
     written = report.write(of(small), tmp_path)
     assert [path.name for path in written] == ["report.md", "report.html", "report.tex"]
     assert capsys.readouterr().err == f"note: {plots.MISSING_LIBRARY}\n"
@@ -91,23 +91,39 @@ def test_missing_library_is_one_line_and_the_rest_is_written(
 
 
 def test_matplotlib_is_loaded_for_figures_only() -> None:
-    code = "import bench.report, bench.report.plots, bench.report.html, sys; print('matplotlib' in sys.modules)"
+    modules = ", ".join(f"bench.report.{name}" for name in ("drawing", "figures", "plots", "html"))
+    code = f"import sys, {modules}; print(bool({{'matplotlib', 'torch'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
 
-def test_page_and_files_have_the_same_colours_and_shapes(small: dict[str, Any], tmp_path: Path) -> None:
-    style = html.render(of(small), tmp_path).split("@media", 1)[0]  # the light page; the dark one brightens some
-    for index, colour in enumerate(plots.COLOURS):
-        assert f"--m{index}: {colour};" in style
-    for index, colour in enumerate(plots.STAGE_COLOURS):
-        assert f"--s{index}: {colour};" in style
-    names = {"o": "circle", "s": "square", "^": "triangle", "D": "diamond", "X": "cross", "v": "down", "P": "plus"}
-    assert tuple(names[marker] for marker in plots.MARKERS) == figures.SHAPES
+def test_the_page_draws_in_the_stylesheets_colours(small: dict[str, Any], tmp_path: Path) -> None:
+    page = html.render(of(small), tmp_path)
+    light = page.split("@media", 1)[0]
+    for colour, variable in figures.VARIABLES.items():
+        assert f"{variable}: " in light, colour
+    for variable, colour in {f"--m{index}": colour for index, colour in enumerate(drawing.COLOURS)}.items():
+        assert f"{variable}: {colour};" in light
+    (drawings,) = [[svg for svg in re.findall(r"<svg.*?</svg>", page, re.DOTALL)]]
+    assert len(drawings) > 6
+    for svg in drawings:
+        assert not re.search(r"#[0-9a-f]{6}|url\(|xlink|\bid=|font-family", svg)
+        assert "var(--" in svg
+
+
+def test_a_pages_drawing_is_the_same_again(small: dict[str, Any]) -> None:
+    given = panels.win_panels(of(small))
+    assert figures.drawn(given) == figures.drawn(given)
+
+
+def test_a_mark_that_is_used_often_is_written_out(stepped: dict[str, Any]) -> None:
+    drawing_ = figures.drawn(panels.step_panels(of(stepped)))[0]
+    assert len(re.findall(r'<path d="[^"]*" transform="translate', drawing_)) >= 6, "three steps of two methods"
+    assert "<use" not in drawing_
 
 
 def test_neighbours_differ_in_colour_and_in_shape() -> None:
-    looks = [(plots._colour(index), plots.MARKERS[index % len(plots.MARKERS)]) for index in range(30)]
+    looks = [(drawing.colour(index), drawing.MARKERS[index % len(drawing.MARKERS)]) for index in range(30)]
     assert all(a[0] != b[0] and a[1] != b[1] for a, b in pairwise(looks))
     assert len(set(looks[1:])) == 7, "the eighth method looks like the first: names tell them apart"
 
@@ -123,9 +139,7 @@ def test_step_curves(stepped: dict[str, Any]) -> None:
     assert [(line.method, line.index) for line in delta.lines] == [("inversion", 1), ("npnet", 2)]
     assert delta.lines[1].points == ((10.0, 0.1, 0.0, 0.2), (25.0, 0.04, 0.0, 0.08), (50.0, 0.02, 0.0, 0.04))
     assert [line.method for line in mean.lines] == ["standard", "inversion", "npnet"]
-    drawing = figures.curves(delta)
-    assert drawing.count("<polyline") == 2
-    assert "npnet +0.1 [+0, +0.2] at 10, +0.04 [+0, +0.08] at 25, +0.02 [+0, +0.04] at 50" in drawing
+    assert "npnet +0.1 [+0, +0.2] at 10, +0.04 [+0, +0.08] at 25, +0.02 [+0, +0.04] at 50" in figures.says(delta)
 
 
 def test_one_number_of_steps_makes_no_curve(small: dict[str, Any]) -> None:
@@ -147,9 +161,13 @@ def test_stage_split(small: dict[str, Any]) -> None:
     assert panel.splits[0].stages == (6.4, 38.6, 486.0, 9.0, 0.0)
     assert panel.splits[0].total == pytest.approx(540.0)
     assert panel.splits[0].peak == 612
-    widths = [float(width) for width in re.findall(r'class="s\d"[^>]* width="([\d.]+)"', figures.stage_split(panel))]
-    assert widths[:4] == pytest.approx([296 * time / 540 for time in (6.4, 38.6, 486.0, 9.0)], abs=0.01)
-    assert figures.memory(panel).count("612 MiB") == 3
+    boxes = re.findall(
+        r'<path d="M ([\d.]+) [^"]*?L ([\d.]+) [^"]*" style="fill: var\(--s\d\)', figures.drawn([panel])[0]
+    )
+    widths = [float(right) - float(left) for left, right in boxes]
+    assert widths[:4] == pytest.approx([296 * time / 540 for time in (6.4, 38.6, 486.0, 9.0)], abs=0.11)
+    (memory,) = panels.memory_panels([panel])
+    assert figures.drawn([memory])[0].count("612 MiB") == 3
 
 
 def test_images_that_were_never_timed_have_no_split(small: dict[str, Any]) -> None:
@@ -165,9 +183,9 @@ def test_titles_say_only_what_differs(stepped: dict[str, Any]) -> None:
 
 
 def test_ticks_are_round_and_inside() -> None:
-    assert figures.ticks(0.43, 0.57) == [0.45, 0.5, 0.55]
-    assert figures.ticks(0, 2100, 4) == [0, 1000, 2000]
-    assert figures.ticks(1.0, 1.0) == [1.0]
+    assert drawing.ticks(0.43, 0.57) == [0.45, 0.5, 0.55]
+    assert drawing.ticks(0, 2100, 4) == [0, 1000, 2000]
+    assert drawing.ticks(1.0, 1.0) == [1.0]
 
 
 def test_marks_of_equal_cost_do_not_hide_one_another() -> None:
@@ -176,8 +194,10 @@ def test_marks_of_equal_cost_do_not_hide_one_another() -> None:
 
 
 def test_drawings_escape_names(example: dict[str, Any]) -> None:
-    spoilt = spoil(example)
-    drawn = [figures.win_bars(panel) for panel in panels.win_panels(of(spoilt))]
-    drawn += [figures.stage_split(panel) + figures.memory(panel) for panel in panels.stage_panels(of(spoilt))]
-    for drawing in drawn:
-        assert {tag for tag, _ in Page(drawing).tags} <= {"svg", "text", "line", "rect"}
+    spoilt = of(spoil(example))
+    stages = panels.stage_panels(spoilt)
+    given = [*panels.win_panels(spoilt), *panels.cost_panels(spoilt), *stages, *panels.memory_panels(stages)]
+    for svg in figures.drawn(given):
+        page = Page(svg)
+        assert page.open == []
+        assert {tag for tag, _ in page.tags} <= {"svg", "text", "path"}
