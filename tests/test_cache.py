@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import Bench, Run, call
-from test_store import image
+from PIL import Image as Pillow
+from test_store import image as stored
 
+from bench.store import Image
 from bench.store.cache import ImageCache, default_folder
+from bench.store.images import pixel_digest
 
 JOB = "ab" + "0" * 30
-PIXELS = b"\x89PNG and the rest of it"
+SHOWN = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+
+
+def png(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Pillow.fromarray(pixels).save(file, format="PNG")
+    return file.getvalue()
+
+
+PIXELS = png(SHOWN)
+
+
+def image(job_id: str, **changed: object) -> Image:
+    return stored(job_id, digest=pixel_digest(SHOWN), **changed)
 
 
 @pytest.fixture
@@ -83,17 +101,54 @@ def test_cleaning_leaves_the_images_of_runs(cache: ImageCache, tmp_path: Path) -
     assert (tmp_path / "run" / "images" / f"{JOB}.png").read_bytes() == PIXELS
 
 
-def test_images_are_copied_where_links_cannot_be_made(
-    cache: ImageCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def other_device(*_: object) -> None:
-        raise OSError(18, "Invalid cross-device link")
-
-    monkeypatch.setattr("os.link", other_device)
+def test_no_run_shares_a_file_with_the_cache(cache: ImageCache, tmp_path: Path) -> None:
+    """Hard links would share what damages one of them; blocks that a file system shares part when one is written to."""
     target = tmp_path / "x.png"
     assert cache.get(JOB, target, "x.png") is not None
-    target.write_bytes(b"changed")
+    with target.open("r+b") as file:
+        file.write(b"changed")
+    with (tmp_path / "run" / "images" / f"{JOB}.png").open("r+b") as file:
+        file.write(b"changed")
     assert record(cache).with_suffix(".png").read_bytes() == PIXELS
+    assert cache.get(JOB, target, "x.png") is not None
+    assert target.read_bytes() == PIXELS
+
+
+def test_another_image_in_the_place_of_one_is_not_taken_and_makes_room(cache: ImageCache, tmp_path: Path) -> None:
+    """What is in the cache is compared with its digest; a swapped file is removed, so that its like is kept again."""
+    record(cache).with_suffix(".png").write_bytes(png(SHOWN[::-1].copy()))
+    assert cache.get(JOB, tmp_path / "x.png", "x.png") is None
+    assert not (tmp_path / "x.png").exists()
+    assert not cache.has(JOB)
+    cache.put(image(JOB), _file(tmp_path / "made.png"))
+    assert cache.get(JOB, tmp_path / "x.png", "x.png") is not None
+
+
+def _file(path: Path) -> Path:
+    path.write_bytes(PIXELS)
+    return path
+
+
+@pytest.mark.parametrize(
+    "changed", [{"sampling_ms": 1e-9}, {"calls_sampling": 5}, {"origin": "a commit"}, {"cost": "{}  "}]
+)
+def test_a_record_that_was_altered_counts_as_absent(
+    cache: ImageCache, tmp_path: Path, changed: dict[str, object]
+) -> None:
+    path = record(cache)
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))
+    assert cache.get(JOB, tmp_path / "x.png", "x.png") is None
+
+
+@pytest.mark.parametrize("changed", [{}, {"sampling_ms": -1.0}, {"sampling_ms": float("inf")}, {"batch": "4"},
+                                     {"digest": "../../x"}, {"job_id": "f" * 32}, {"cost": "[]"}])  # fmt: skip
+def test_an_older_record_without_a_digest_is_held_to_what_its_values_can_be(
+    cache: ImageCache, tmp_path: Path, changed: dict[str, object]
+) -> None:
+    path = record(cache)
+    old = {name: value for name, value in json.loads(path.read_text()).items() if name != "sha256"}
+    path.write_text(json.dumps({**old, **changed}))
+    assert (cache.get(JOB, tmp_path / "x.png", "x.png") is None) is bool(changed)
 
 
 def test_the_cache_lies_where_bench_cache_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_store import image
+from test_cache import PIXELS, image
 
 from bench import provenance
 from bench.store.cache import ImageCache
@@ -51,7 +51,7 @@ def test_a_gate_takes_no_image_of_uncommitted_code(checkout: Path, tmp_path: Pat
     (checkout / changed).write_text("A = 2\n")
     uncommitted = provenance.origin()
     assert uncommitted == f"{commit} with uncommitted changes"
-    (tmp_path / "a.png").write_bytes(b"pixels")
+    (tmp_path / "a.png").write_bytes(PIXELS)
     cache = ImageCache(tmp_path / "cache")
     for job, origin in (("a" * 32, commit), ("b" * 32, uncommitted)):
         cache.put(replace(image(job), origin=origin), tmp_path / "a.png")

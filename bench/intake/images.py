@@ -19,7 +19,7 @@ from bench.errors import UserError
 from bench.intake.matching import Given
 from bench.progress import Progress
 from bench.runner.plan import content_hash
-from bench.store import Image, Ledger, link_or_copy, prompt_key, write_atomically
+from bench.store import Image, Ledger, clone_or_copy, prompt_key, write_atomically
 from bench.store.images import decode, pixel_digest
 
 _BATCH = 64
@@ -70,7 +70,7 @@ def _image(one: Given, job: str, digest: str, folder: Path) -> Image:
     pixels, changed = decode(one.path)
     file = f"images/{digest[:32]}.png"
     if one.path.suffix.lower() == ".png" and not changed:
-        link_or_copy(one.path, folder / file)
+        clone_or_copy(one.path, folder / file)
     else:
         write_atomically(folder / file, _png(pixels))
     return Image(

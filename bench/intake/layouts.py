@@ -29,7 +29,7 @@ from bench.metrics.base import MetricEntry
 from bench.prompts.base import Prompt
 from bench.prompts.rows import said
 from bench.records import Results
-from bench.store import Image, Ledger, exclusive, full_disk_is_said, inside, link_or_copy, prompt_key, write_atomically
+from bench.store import Image, Ledger, clone_or_copy, exclusive, full_disk_is_said, inside, prompt_key, write_atomically
 from bench.store.images import decode
 
 INDEX = "noisebench.json"
@@ -177,7 +177,7 @@ def _write(tree: _Tree, place: Path, about: dict[str, Any], run: Path) -> None:
 def _put(source: Path, target: Path) -> None:
     try:
         decode(source)
-        link_or_copy(source, target)
+        clone_or_copy(source, target)
     except UserError as error:
         raise UserError(f"{source}: {error}; delete it and run again, it will be made again") from error
 

@@ -25,6 +25,7 @@ from bench.store import Cell as StoredCell
 from bench.store import Ledger, as_json, exclusive, full_disk_is_said, seals, write_atomically
 from bench.store.cache import ImageCache
 from bench.store.files import writable
+from bench.store.whole import whole_images
 from bench.suite import Suite
 from bench.suite import scorers as suite_scorers
 
@@ -312,8 +313,14 @@ def add_scores(
         raise UserError(f"--votes are read by the metric {NAME!r}; give --metric {NAME} too")
     if NAME in metrics and not votes:
         raise UserError(f"metric {NAME!r} is read from files that report.html exports; give --votes FILE")
-    ledger = Ledger(folder)
-    suite = results.load_suite(ledger)
+    with closing(Ledger(folder)) as ledger:
+        return _add_scores(ledger, metrics, votes, device)
+
+
+def _add_scores(ledger: Ledger, metrics: Sequence[str], votes: Sequence[Path], device: str | None) -> Outcome:
+    from bench.metrics.human import NAME
+
+    folder, suite = ledger.folder, results.load_suite(ledger)
     names, given = suite_scorers.split(metrics or suite.metrics)
     settings = suite_scorers.joined(suite.scorers, given)
     suite = suite.model_copy(update={"scorers": {name: one for name, one in settings.items() if name in names}})
@@ -347,13 +354,11 @@ def merged_folder(ledgers: Sequence[Ledger]) -> Path:
 
 
 def _images_there(plan: Plan, ledger: Ledger, by: str | None) -> bool:
-    """Whether a plan's images, as far as they were made, are in the folder and, with `by`, none is from elsewhere."""
+    """Whether a plan's images, as far as they were made, are whole in the folder and, with `by`, all of that origin."""
     jobs = {*plan.jobs, *(cell.job_id for cell in plan.cells)}
-    return all(
-        (ledger.folder / image.file).is_file() and (by is None or not image.from_cache or image.origin == by)
-        for job, image in ledger.images().items()
-        if job in jobs
-    )
+    images = [image for job, image in ledger.images().items() if job in jobs]
+    ours = all(by is None or not image.from_cache or image.origin == by for image in images)
+    return ours and len(whole_images(ledger, jobs, quiet=True)) == len(images)
 
 
 def _record_suite(ledger: Ledger, plan: Plan) -> None:

@@ -7,7 +7,7 @@ row, so a run killed at any moment continues where it was. All SQL is in this pa
 """
 
 from bench.store.exports import export
-from bench.store.files import exclusive, full_disk_is_said, inside, link_or_copy, read_json, write_atomically
+from bench.store.files import clone_or_copy, exclusive, full_disk_is_said, inside, read_json, write_atomically
 from bench.store.keys import as_json, prompt_key
 from bench.store.ledger import Ledger, lost_images
 from bench.store.rows import CALLS, ELSEWHERE, TIMES, Cell, Image, Memory
@@ -23,11 +23,11 @@ __all__ = [
     "Ledger",
     "Memory",
     "as_json",
+    "clone_or_copy",
     "exclusive",
     "export",
     "full_disk_is_said",
     "inside",
-    "link_or_copy",
     "lost_images",
     "prompt_key",
     "read_json",

@@ -19,8 +19,13 @@ from bench.errors import UserError, first_line
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
     """Hold a run folder; a second process gets one clear line. The kernel lets go when a process dies."""
-    folder.mkdir(parents=True, exist_ok=True)
-    handle: IO[str] = open(folder / "lock", "a+")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle: IO[str] = open(folder / "lock", "a+")
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        raise UserError(f"{folder}: cannot be written to ({error.strerror}); copy it to a place that can be") from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -36,10 +41,40 @@ def exclusive(folder: Path) -> Iterator[None]:
         handle.close()
 
 
+def held(folder: Path) -> bool:
+    """Whether a process works in a run folder now; nothing is written for the answer."""
+    try:
+        with open(folder / "lock", "rb") as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def writable(path: Path) -> bool:
+    """Whether a file or folder that is there can be written to: not on a read-only medium, nor in another's folder."""
+    return os.access(path, os.W_OK)
+
+
+def stamp(path: Path) -> tuple[int, int] | None:
+    """(nanoseconds of its last change, bytes) of a file; None where there is none."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_mtime_ns, found.st_size
+
+
 @contextmanager
-def full_disk_is_said(folder: Path) -> Iterator[None]:
-    """A full disk is for the user to free: one line, and everything finished so far stays."""
-    said = f"{folder}: the disk is full or failing; free some space and run again, what is finished is kept"
+def full_disk_is_said(folder: Path, *, or_else: str = "") -> Iterator[None]:
+    """A full disk is for the user to free: one line, and everything finished so far stays.
+
+    `folder` is what lies on that disk; `or_else` another way on, such as an option.
+    """
+    other = f", or {or_else}" if or_else else ""
+    said = f"{folder}: the disk is full or failing; free some space and run again{other}; what is finished is kept"
     try:
         yield
     except OSError as error:
@@ -58,15 +93,34 @@ def is_the_disk(error: sqlite3.Error) -> bool:
     return name == "SQLITE_FULL" or name.startswith("SQLITE_IOERR")
 
 
-def link_or_copy(source: Path, target: Path) -> None:
-    """Make `target` the same file as `source`, atomically; a copy where the file system has no links."""
+_FICLONE = 0x40049409
+"""The request by which Linux lets a file share another's blocks until one of the two is written to."""
+
+
+def clone_or_copy(source: Path, target: Path) -> None:
+    """Make `target` a file of its own with the content of `source`, atomically.
+
+    Its blocks are shared where the file system can share them (Btrfs, XFS), and copied elsewhere. Never a hard link:
+    what damages one of the two files would damage the other.
+    """
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
     try:
-        os.link(source.resolve(), temporary)
+        if not _cloned(source, temporary):
+            shutil.copyfile(source, temporary)
+        temporary.replace(target)
     except OSError:
-        shutil.copyfile(source, temporary)
-    temporary.replace(target)
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _cloned(source: Path, target: Path) -> bool:
+    """Whether `target` shares the blocks of `source` now."""
+    with source.open("rb") as given, target.open("wb") as made:
+        try:
+            fcntl.ioctl(made, _FICLONE, given.fileno())
+        except OSError:
+            return False
+    return True
 
 
 def write_atomically(path: Path, data: bytes) -> None:

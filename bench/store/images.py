@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from bench.errors import UserError, first_line
 
@@ -23,7 +24,7 @@ def pixel_digest(pixels: np.ndarray) -> str:
     return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
 
 
-def opened(path: Path) -> Image:
+def opened(path: Path | IO[bytes]) -> Image:
     """Pillow's image of a file in one of FORMATS, its pixels not decoded yet; Pillow's errors otherwise."""
     from PIL import Image
 
@@ -92,17 +93,17 @@ def _changed(picture: Image) -> str:
     return ", ".join(said)
 
 
-def read_png(path: Path, *, mend: str, missing: str | None = None) -> np.ndarray:
+def read_png(path: Path, *, mend: str, missing: str | None = None, data: bytes | None = None) -> np.ndarray:
     """An (H, W, 3) uint8 image; UserError where there is none, or not a whole one.
 
     `mend` is what the message advises; `missing` stands in the place of all that is said of a file that is not there.
+    `data` is the file's content where it was read before.
     """
-    from PIL import Image
-
     try:
-        with opened(path) as picture:
+        with opened(path if data is None else io.BytesIO(data)) as picture:
             return rgb(picture)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # a broken PNG is a SyntaxError to Pillow
-        if isinstance(error, FileNotFoundError) and missing:
-            raise UserError(f"{path}: missing; {missing}") from None
-        raise UserError(f"{path}: not a whole PNG ({error}); {mend}") from error
+    except FileNotFoundError as error:
+        said = f"missing; {missing}" if missing else f"not a whole PNG ({error}); {mend}"
+        raise UserError(f"{path}: {said}") from None
+    except Exception as error:  # Pillow raises anything at broken bytes: SyntaxError, struct.error, ValueError
+        raise UserError(f"{path}: not a whole PNG ({first_line(error)}); {mend}") from error

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
+import math
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -13,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError
-from bench.store import schema
-from bench.store.files import is_the_disk, missing_from
+from bench.store import opening, schema, seals
+from bench.store.files import is_the_disk, missing_from, stamp, writable
 from bench.store.reading import IMAGE_COLUMNS, Reader
 from bench.store.rows import Image, Memory
 
@@ -22,34 +23,60 @@ from bench.store.rows import Image, Memory
 class Ledger(Reader):
     """The run's SQLite file."""
 
-    def __init__(self, folder: Path, *, create: bool = False, read_only: bool = False):
-        """Open or `create` it; `read_only` opens it so that SQLite itself refuses to change anything."""
+    def __init__(self, folder: Path, *, create: bool = False, read_only: bool = False, checked: bool = True):
+        """Open or `create` it; `read_only` opens it so that SQLite itself refuses to change anything.
+
+        One in a folder that cannot be written to is always opened so. UserError where it is not what was written;
+        `checked` False leaves that aside, for whoever looks for what is broken.
+        """
         self.folder = folder
-        path = folder / "ledger.sqlite"
-        if not create and not path.is_file():
+        path = folder / opening.NAME
+        there = path.is_file()
+        if not create and not there:
             raise UserError(f"{folder}: no run there (no ledger.sqlite); expected a folder made by `bench run`")
-        if not read_only:
+        self.read_only = read_only or (there and not (writable(folder) and writable(path)))
+        if not self.read_only:
             folder.mkdir(parents=True, exist_ok=True)
-        where = f"{path.absolute().as_uri()}?mode=ro" if read_only else path
-        self.db = sqlite3.connect(where, timeout=30, isolation_level=None, uri=read_only)
+        self._sealed = True
+        self.db = opening.connected(folder, read_only=self.read_only)
         try:
-            found = schema.version(self.db, self.get)
+            self._open(create=create, checked=checked)
         except sqlite3.DatabaseError as error:
-            if is_the_disk(error):
+            self.db.close()
+            if is_the_disk(error) and not self.read_only:
                 raise
-            raise UserError(f"{path}: not a readable ledger ({error}); move it away and run again") from error
+            raise opening.unreadable(path, error) from error
+        except BaseException:
+            self.db.close()
+            raise
+
+    def _open(self, *, create: bool, checked: bool) -> None:
+        found = schema.version(self.db, self.get)
         if found is not None and found > schema.SCHEMA:
             raise UserError(
-                f"{folder}: written by a newer version (ledger schema {found}, this one reads up to {schema.SCHEMA}); "
-                "upgrade, or give another --runs folder"
+                f"{self.folder}: written by a newer version (ledger schema {found}, this one reads up to "
+                f"{schema.SCHEMA}); upgrade, or give another --runs folder"
             )
         if found is None:
-            if not create:
-                raise UserError(f"{folder}: an empty ledger; run the suite first")
+            if not create or self.read_only:
+                raise UserError(f"{self.folder}: an empty ledger; run the suite first")
+            self._unseal()
             schema.create(self.db)
             self.set("schema", schema.SCHEMA)
-        schema.complete(self.db, self.get, temporary=read_only or not os.access(folder, os.W_OK))
+        if not self.read_only and schema.lacks(self.db):
+            if checked and found is not None:
+                opening.check_seal(self.folder)
+            self._unseal()
+        schema.complete(self.db, self.get, temporary=self.read_only)
+        if found is not None and checked:
+            opening.check(self.folder, self.db)
         self.db.execute("PRAGMA synchronous=NORMAL")
+
+    def _unseal(self) -> None:
+        """Before the first change: from here on the file is not what its digest says."""
+        if self._sealed and not self.read_only:
+            seals.unseal(self.folder, opening.NAME)
+            self._sealed = False
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -57,6 +84,7 @@ class Ledger(Reader):
         if self.db.in_transaction:
             yield
             return
+        self._unseal()
         self.db.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -69,6 +97,7 @@ class Ledger(Reader):
 
     def set(self, key: str, value: Any) -> None:
         """Keep a JSON value under a name."""
+        self._unseal()
         self.db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
 
     def put_cells(self, rows: Iterable[Sequence[Any]]) -> None:
@@ -80,10 +109,25 @@ class Ledger(Reader):
     def put_images(self, images: Iterable[Image]) -> None:
         columns = ",".join(IMAGE_COLUMNS)
         marks = ",".join("?" * len(IMAGE_COLUMNS))
-        rows = [tuple(getattr(i, c) for c in IMAGE_COLUMNS) for i in images]
+        """Keep images, whose files are there as they were made or compared."""
+        some = list(images)
+        rows = [tuple(getattr(i, c) for c in IMAGE_COLUMNS) for i in some]
         with self.transaction():
+            self.put_checked(some)
             self.db.executemany(f"INSERT OR REPLACE INTO images ({columns}) VALUES ({marks})", rows)
             self.db.executemany("DELETE FROM failures WHERE job_id = ?", [(r[0],) for r in rows])
+
+    def checked(self) -> dict[str, tuple[str, int, int]]:
+        """By file, the digest that its pixels were found to have, and its time and size then."""
+        query = self.db.execute("SELECT file, digest, changed, size FROM checked")
+        return {file: (digest, changed, size) for file, digest, changed, size in query}
+
+    def put_checked(self, images: Iterable[Image]) -> None:
+        """Keep that the files of these images show what their digests say, as the file system has them now."""
+        stamps = ((one.file, one.digest, stamp(self.folder / one.file)) for one in images)
+        rows = [(file, digest, *seen) for file, digest, seen in stamps if seen is not None]
+        with self.transaction():
+            self.db.executemany("INSERT OR REPLACE INTO checked VALUES (?,?,?,?)", rows)
 
     def put_failures(self, rows: Iterable[tuple[str, str, str]]) -> None:
         """(job id, reason, when) of images that could not be made; one that is made later is none any more."""
@@ -105,12 +149,16 @@ class Ledger(Reader):
     def put_scores(self, rows: Iterable[tuple[str, str, str, str, float, str, float | None]]) -> None:
         """(digest, prompt key, metric, scorer digest, value, detail JSON, ms where it was measured) rows."""
         with self.transaction():
-            self.db.executemany("INSERT OR REPLACE INTO scores VALUES (?,?,?,?,?,?,?)", rows)
+            self.db.executemany(
+                "INSERT OR REPLACE INTO scores VALUES (?,?,?,?,?,?,?)", (_numbered(row, 4) for row in rows)
+            )
 
     def put_pair_scores(self, rows: Iterable[tuple[str, str, str, str, str, float, str, float | None]]) -> None:
         """(digest, baseline's digest, prompt key, metric, scorer digest, value in 0 to 1, detail JSON, ms) rows."""
         with self.transaction():
-            self.db.executemany("INSERT OR REPLACE INTO pair_scores VALUES (?,?,?,?,?,?,?,?)", rows)
+            self.db.executemany(
+                "INSERT OR REPLACE INTO pair_scores VALUES (?,?,?,?,?,?,?,?)", (_numbered(row, 5) for row in rows)
+            )
 
     def put_features(self, rows: Iterable[tuple[str, str, str, str, bytes, float | None]]) -> None:
         """(digest, prompt key, metric, scorer digest, float32 features, ms) rows."""
@@ -154,7 +202,28 @@ class Ledger(Reader):
         self.db.execute("BEGIN")
 
     def close(self) -> None:
+        """Close it, with its digest if it was changed and no other process has it open; a second time nothing."""
+        if self._sealed:
+            self.db.close()
+            return
+        self._sealed = True
+        try:
+            # All that is in the write-ahead log goes into the file; a reader elsewhere may hold it back.
+            busy = self.db.in_transaction or self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        except sqlite3.Error:
+            busy = 1  # a full disk, of which whoever wrote has heard
         self.db.close()
+        if not busy:
+            with contextlib.suppress(OSError):
+                seals.seal(self.folder, opening.NAME)
+
+
+def _numbered(row: Sequence[Any], at: int) -> tuple[Any, ...]:
+    """A row whose value at a place is a plain finite number: SQLite keeps another kind of number as bytes."""
+    value = float(row[at])
+    if not math.isfinite(value):
+        raise ValueError(f"a score of {row[at - 2]} is not finite ({value}); a score that failed is kept as such")
+    return (*row[:at], value, *row[at + 1 :])
 
 
 def _now() -> str:

@@ -50,7 +50,10 @@ class Reader:
     def get(self, key: str) -> Any:
         """The JSON value under a name; None where there is none."""
         row = self.db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return None if row is None else json.loads(row[0])
+        try:
+            return None if row is None else json.loads(row[0])
+        except (TypeError, ValueError) as error:
+            raise sqlite3.DatabaseError(f"its value {key!r} is no JSON") from error
 
     def table(self, name: str) -> pd.DataFrame:
         """A whole table of `schema.TABLES`."""

@@ -81,6 +81,10 @@ ADDITIONS: tuple[Column | Table, ...] = (
         " noise_bytes INTEGER, sampling_bytes INTEGER, level_bytes INTEGER, kind TEXT, hardware TEXT, reason TEXT,"
         " created TEXT, PRIMARY KEY (method, model, sampler, steps, guidance))",
     ),
+    Table(
+        "checked",  # image files that were found to have this digest, and the file system's word of them then
+        "(file TEXT PRIMARY KEY, digest TEXT NOT NULL, changed INTEGER, size INTEGER)",
+    ),
 )
 """In the order in which versions brought them. Add to the end, and never change what is here."""
 _OLD_VOTES = """
@@ -125,6 +129,12 @@ def complete(db: sqlite3.Connection, get: Callable[[str], Any], *, temporary: bo
             db.execute(f"CREATE {'TEMP' if temporary else ''} TABLE {table.name} {table.columns}")
     if "pair_scores" not in there and get("votes"):
         db.execute(_OLD_VOTES, (get("suite")["baseline"],))
+
+
+def lacks(db: sqlite3.Connection) -> bool:
+    """Whether a ledger has not all of today's tables and columns."""
+    have = {row[1] for row in db.execute("PRAGMA table_info(images)")} | _tables(db)
+    return any(one.name not in have for one in ADDITIONS)
 
 
 def _add_columns(db: sqlite3.Connection, *, temporary: bool) -> None:

@@ -5,7 +5,12 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from bench.store.files import exclusive
+from bench.digests import file_digest
+from bench.errors import UserError
+from bench.store import seals
+from bench.store.files import write_atomically
+
+_NAME = "ledger.sqlite"
 
 
 def snapshot(folder: Path, target: Path) -> None:
@@ -24,14 +29,32 @@ def snapshot(folder: Path, target: Path) -> None:
         source.close()
 
 
-def replace_ledger(folder: Path, file: Path) -> None:
-    """Put a snapshot in the place of a run's ledger; UserError where another process holds the folder."""
-    with exclusive(folder):
-        place_ledger(folder, file)
+def sums_with(folder: Path, copy: Path) -> bytes:
+    """SHA256SUMS of a run folder as they are where `copy` is the ledger: its bytes are other ones than the ledger's."""
+    try:
+        kept = [line for line in (folder / seals.SUMS).read_text().splitlines() if not line.endswith(f"  {_NAME}")]
+    except (OSError, ValueError):
+        kept = []
+    lines = sorted([*kept, f"{file_digest(copy)}  {_NAME}"], key=lambda line: line.partition("  ")[2])
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
-def place_ledger(folder: Path, file: Path) -> None:
-    """The same for who holds the folder already."""
+def place_ledger(folder: Path, file: Path, sums: bytes | None) -> None:
+    """Put a snapshot in the place of a run's ledger, by who holds the folder; `sums` are those that came with it.
+
+    UserError where the snapshot is not the one that they name.
+    """
+    lines = (sums or b"").decode("ascii", "replace").splitlines()
+    expected = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    if expected.get(_NAME, digest := file_digest(file)) != digest:
+        raise UserError(
+            f"its ledger.sqlite is not the one that its {seals.SUMS} names: the upload was cut short, or it is "
+            f"damaged; run it again where it was made, or delete {seals.SUMS} there to take it as it is"
+        )
+    seals.unseal(folder, _NAME)
+    if sums:
+        write_atomically(folder / seals.SUMS, sums)
+        seals.unseal(folder, _NAME)
     for name in ("ledger.sqlite-wal", "ledger.sqlite-shm"):
         (folder / name).unlink(missing_ok=True)
     file.replace(folder / "ledger.sqlite")
@@ -42,3 +65,4 @@ def place_ledger(folder: Path, file: Path) -> None:
         pass  # no ledger: who opens it says so
     finally:
         made.close()
+    seals.seal(folder, _NAME)
