@@ -315,7 +315,8 @@ def test_a_plan_builds_a_job_where_it_is_looked_at() -> None:
     """A million jobs would fill the memory; an id is in the plan without its job, and every look gives an equal one."""
     plan = planned(TINY, limit=2)
     one, *_ = plan.jobs
-    assert one in plan.jobs and plan.jobs[one] == plan.jobs[one] and plan.jobs[one] is not plan.jobs[one]
+    assert plan.jobs[one] == plan.jobs[one]
+    assert plan.jobs[one] is not plan.jobs[one]
     assert "no id" not in plan.jobs
     assert {job.id for job in plan.jobs.values()} == set(plan.jobs)
     kinds = {(job.links, job.steps) for job in plan.kinds()}

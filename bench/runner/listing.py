@@ -10,6 +10,7 @@ import gc
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from typing import Any
 
 from bench import registry
 from bench.metrics.base import MetricEntry
@@ -42,12 +43,43 @@ class Jobs(Mapping[str, Job]):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Part:
+    """What a plan knows of the whole that it is a shard of."""
+
+    index: int
+    """From 1."""
+    of: int
+    jobs: Mapping[str, Job]
+    """Of the whole plan: batches are those of the whole, so that they give the same pixels."""
+    batch: int
+    """Images a batch, for which the whole was split."""
+    cells: int
+    """Of the whole plan."""
+    at: tuple[tuple[int, int], ...]
+    """Where the shard's cells stand among those, as (first, how many)."""
+    whole: str
+    """What tells the whole plan from every other."""
+
+    def record(self) -> dict[str, Any]:
+        """As the ledger has it."""
+        found = {name: getattr(self, name) for name in ("index", "of", "batch", "cells", "whole")}
+        return {**found, "at": [list(one) for one in self.at]}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan(Outline):
     """Everything a run will do. `jobs` are arm after arm, made in turns (`generate.batches`); `choices` come after."""
 
     jobs: Mapping[str, Job]
     choices: Mapping[str, Choice]
     cells: list[Cell]
+    part: Part | None = None
+    """Of a shard."""
+
+    @property
+    def batched(self) -> Mapping[str, Job]:
+        """The jobs that batches are made of, whichever of them this plan is to make."""
+        return self.part.jobs if self.part else self.jobs
 
     def kinds(self) -> list[Job]:
         """Jobs that have between them all that jobs of the plan have besides prompts and seeds."""
