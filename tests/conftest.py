@@ -99,6 +99,7 @@ INTEGRATION = (
     "test_plugin_metrics.py",
     "test_provenance.py",
     "test_readme.py",
+    "test_remote.py",
     "test_samplers.py",
     "test_select.py::test_selecting_starts_without_torch",
     "test_set_metrics.py::test_the_interval_of_a_frechet_distance_holds",

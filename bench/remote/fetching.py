@@ -17,6 +17,8 @@ from bench.progress import Progress
 from bench.remote.address import Folder, RemoteFault, Url
 from bench.remote.work import Journal, State, folder_of, stamp_of
 from bench.store import Ledger, exclusive
+from bench.store.files import held
+from bench.store.seals import SUMS
 from bench.store.snapshot import place_ledger
 
 MANIFEST = "remote.json"
@@ -84,25 +86,17 @@ def fetch(url: Url, *, images: bool) -> Path:
 
     What this machine has that is not uploaded yet stays. UserError where there is no run at the address or here.
     """
+    remote = Folder(url)
     if not url.name:
         raise UserError(f"{url}: expected the address of a run, such as {url}/sdxl_main-0123456789")
     folder = folder_of(url.parent) / url.name
-    if not (folder / "ledger.sqlite").is_file() and Manifest.read(Folder(url)) is None:
+    if not (folder / "ledger.sqlite").is_file() and Manifest.read(remote) is None:
         raise UserError(f"{url}: no run there (no {MANIFEST}); expected one made by `bench run --runs {url.parent}`")
-    if State.read(folder).dirty and _held(folder):
+    if State.read(folder).dirty and held(folder):
         return folder  # a run on this machine is at work: what it has is the newest
     with exclusive(folder):
-        pull(Folder(url), folder, images=images)
+        pull(remote, folder, images=images)
     return folder
-
-
-def _held(folder: Path) -> bool:
-    """Whether a process here works in a run's folder."""
-    try:
-        with exclusive(folder):
-            return False
-    except UserError:
-        return True
 
 
 def pull(remote: Folder, folder: Path, *, images: bool) -> Manifest | None:
@@ -129,7 +123,7 @@ def pull(remote: Folder, folder: Path, *, images: bool) -> Manifest | None:
     wanted = [
         name
         for name in sizes
-        if name not in (MANIFEST, "ledger.sqlite")
+        if name not in (MANIFEST, SUMS, "ledger.sqlite")
         and (images or not name.startswith("images/"))
         and not (folder / name).is_file()
     ]
@@ -152,7 +146,12 @@ def _take_over(remote: Folder, folder: Path, journal: Journal) -> None:
         raise UserError(
             f"{remote.url}: no ledger.sqlite beside {MANIFEST}; the upload was cut short: run it again there"
         )
-    place_ledger(folder, there)
+    try:
+        place_ledger(folder, there, remote.read(SUMS))
+    except UserError as error:
+        raise UserError(f"{remote.url}: {error}") from None
+    finally:
+        there.unlink(missing_ok=True)
     after = _digests(folder)
     for name in journal.known:
         # Reports are written anew; an image of the same name may have been made again by other code.

@@ -16,7 +16,8 @@ from bench.progress import Progress
 from bench.remote.address import Folder, RemoteFault
 from bench.remote.fetching import Manifest, pull
 from bench.remote.work import Journal, Stamp, State, address_of, files
-from bench.store.snapshot import snapshot
+from bench.store.seals import SUMS
+from bench.store.snapshot import snapshot, sums_with
 
 SCAN_SECONDS = 2.0
 """Between two looks for new files; more where a look takes long."""
@@ -159,6 +160,7 @@ class Mirror:
             self._upload(sorted(self._left(), key=lambda one: not one[0].startswith("images/")), shown)
             if taken:
                 self.remote.put(copy, "ledger.sqlite")
+                self.remote.write(SUMS, sums_with(self.folder, copy))
                 self.snapshot = uuid.uuid4().hex
                 self._taken = self._moved = time.monotonic()
             if whole:

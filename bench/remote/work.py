@@ -16,6 +16,7 @@ from bench.errors import UserError
 from bench.remote.address import Url, url_of
 from bench.store import write_atomically
 from bench.store.cache import default_folder
+from bench.store.seals import SUMS
 
 ROOT = ".remote.json"
 """In a work folder: the address that it is of."""
@@ -24,7 +25,7 @@ STATE = ".mirror.json"
 JOURNAL = ".uploaded"
 """In a run's folder there: names, sizes and times of the files that are at the address as they are here."""
 _LEDGER = "ledger.sqlite"
-_OWN = frozenset({"lock", _LEDGER, f"{_LEDGER}-wal", f"{_LEDGER}-shm", f"{_LEDGER}-journal"})
+_OWN = frozenset({"lock", SUMS, _LEDGER, f"{_LEDGER}-wal", f"{_LEDGER}-shm", f"{_LEDGER}-journal"})
 """Files of a run folder that are not uploaded as they are."""
 Stamp = tuple[int, int]
 """Bytes, and time of change in ns."""
@@ -109,10 +110,10 @@ class Journal:
                 continue  # cut short by a kill: that file is uploaded again
 
     def add(self, name: str, stamp: Stamp) -> None:
-        self.known[name] = stamp
         if self._file is None:
             self._compact()
             self._file = self.path.open("a", encoding="utf-8")
+        self.known[name] = stamp
         self._file.write(json.dumps([name, *stamp]) + "\n")
         self._file.flush()
 
