@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -54,6 +55,29 @@ def test_the_report_template_is_inside_and_tests_are_not(wheel: zipfile.ZipFile)
 def test_the_papers_numbers_are_inside(wheel: zipfile.ZipFile) -> None:
     # bench.report.paper looks beside the package in a checkout, and here in an installation.
     assert wheel.read("bench/baselines/paper/tables.csv") == (ROOT / "baselines" / "paper" / "tables.csv").read_bytes()
+
+
+def test_the_suites_are_inside(wheel: zipfile.ZipFile) -> None:
+    # bench.suite.shipped looks beside the package in a checkout, and here in an installation.
+    files = {p.relative_to(ROOT).as_posix() for p in (ROOT / "suites").rglob("*") if p.is_file()}
+    assert "suites/sdxl_main.yaml" in files
+    assert {f"bench/{name}" for name in files} <= set(wheel.namelist())
+
+
+def test_the_wheel_does_the_main_job_without_a_checkout(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+    """A suite by its name, from images to report, by what was unpacked alone."""
+    site, work = tmp_path / "site", tmp_path / "work"
+    wheel.extractall(site)
+    work.mkdir()
+    arguments = ["run", "shapes_quick", "--limit", "1", "--set", "steps=2", "--no-cache", "--device", "cpu"]
+    arguments += ["--method", "reseed", "--metric", "shapes-clipscore"]
+    code = f"import sys; sys.path.insert(0, {str(site)!r}); from bench.cli import main; sys.exit(main({arguments!r}))"
+    surroundings = {**os.environ, "PYTHONPATH": str(site)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=work, env=surroundings, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    report = next(work.glob("runs/shapes_quick-*/report.html"))
+    assert report.stat().st_size > 10_000
+    assert str(ROOT / "bench") not in (report.parent / "results.json").read_text()
 
 
 def test_locks_worker_and_reference_cards_are_inside(wheel: zipfile.ZipFile) -> None:

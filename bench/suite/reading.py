@@ -11,6 +11,7 @@ from bench.suite import document as suite_yaml
 from bench.suite import models as suite_models
 from bench.suite import scorers as suite_scorers
 from bench.suite import seeds as suite_seeds
+from bench.suite import shipped
 from bench.suite.document import Document
 from bench.suite.narrowed import by_file, filtered
 from bench.suite.schema import Suite
@@ -29,13 +30,17 @@ def load(
     methods: Sequence[str] = (),
     metrics: Sequence[str] = (),
 ) -> Suite:
-    """Read a suite file; see `parse`. UserError for a file that cannot be read."""
+    """Read a suite file; see `text_of` and `parse`."""
     text = text_of(path)
     return parse(text, file=str(path), overrides=overrides, limit=limit, twin=twin, methods=methods, metrics=metrics)
 
 
 def text_of(path: Path) -> str:
-    """What a suite file holds; UserError for one that cannot be read, or that is of another kind."""
+    """What a suite file holds, or the project's own suite of that name where there is no such file.
+
+    UserError for one that cannot be read, or that is of another kind.
+    """
+    path = shipped.file_of(Path(path))
     try:
         raw = Path(path).read_bytes()
         text = raw.decode("utf-8-sig")
@@ -55,6 +60,8 @@ def text_of(path: Path) -> str:
 def _near(path: Path) -> str:
     """`; did you mean 'x.yaml'?` where a suite beside it has nearly that name; the ending makes no name near."""
     beside = {other.stem: other.name for other in path.parent.glob("*.yaml")}
+    if path.parent == Path() and not path.suffix:
+        beside |= {name: name for name in shipped.names()}
     close = difflib.get_close_matches(path.stem, sorted(beside), n=1, cutoff=0.6)
     return f"; did you mean {beside[close[0]]!r}?" if close else ""
 
