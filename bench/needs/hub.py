@@ -8,33 +8,22 @@ here are one rule. The names are those of the commit's listing, which huggingfac
 
 from __future__ import annotations
 
-import errno
 import glob
 import json
-import socket
-import sys
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from threading import Thread
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from bench.digests import COMMIT, file_digest
-from bench.errors import UserError, first_line
-from bench.needs.base import Source, Tell, Unreachable, gigabytes
+from bench.errors import UserError
+from bench.needs.asking import check_reachable, faults, progress_bar
+from bench.needs.base import Source, Tell
 from bench.needs.choosing import of_folder, of_pipeline
 
 Read = Callable[[str], Any]
 """The content of a repository's JSON file by its name."""
-SECONDS = 5.0
-"""Between two lines of progress where there is no terminal."""
-REACHED = 4.0
-"""Seconds for the first answer of the hub's host, before it is taken for one that cannot be reached."""
 _INDEX = "model_index.json"
 
 
@@ -93,7 +82,7 @@ class OnHub(Source):
         from huggingface_hub import try_to_load_from_cache
 
         check_reachable()
-        with _faults(self):
+        with faults(self.where, self.page):
             files, wanted = self._asked()
             here = {n: try_to_load_from_cache(self.repo, n, revision=self.revision) for n in wanted}
         return sum(files[n].size for n in wanted if not isinstance(here[n], str))
@@ -101,10 +90,10 @@ class OnHub(Source):
     def get(self, *, tell: Tell | None = None, to: Path | None = None) -> None:
         from huggingface_hub import snapshot_download
 
-        with _faults(self):
+        with faults(self.where, self.page):
             files, wanted = self._asked()
             exact = [glob.escape(name) for name in wanted]
-            bar = _bar(tell)
+            bar = progress_bar(tell)
             place = snapshot_download(
                 self.repo, revision=self.revision, allow_patterns=exact, local_dir=self.landing(to), tqdm_class=bar
             )
@@ -230,117 +219,3 @@ def _json(path: Path) -> Mapping[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"{path}: expected a JSON object")
     return found
-
-
-# Whether it can be asked --------------------------------------------------------------------------------------------
-
-
-def check_reachable() -> None:
-    """Unreachable, within seconds, where the hub cannot be asked; its host, or the proxy before it, is tried once."""
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        raise Unreachable("HF_HUB_OFFLINE forbids to ask the hub; unset it")
-    if why := _unreachable(constants.ENDPOINT):
-        raise Unreachable(
-            f"{constants.ENDPOINT} cannot be reached ({why}); check the network or the proxy, set HF_ENDPOINT to a "
-            "mirror of the hub, or fetch on another machine and bring its HF_HOME here"
-        )
-
-
-@cache
-def _unreachable(endpoint: str) -> str:
-    """Why no connection to an address, or to its proxy, is had; empty where one is.
-
-    In a thread, as looking up a name has no time limit of its own.
-    """
-    found: list[str] = []
-
-    def connect() -> None:
-        parts = urlsplit(endpoint)
-        proxy = "" if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme, "")
-        at = urlsplit(proxy if "//" in proxy else f"//{proxy}") if proxy else parts
-        port = at.port or (443 if at.scheme == "https" else 80)
-        try:
-            socket.create_connection((at.hostname or "", port), timeout=REACHED).close()
-            found.append("")
-        except OSError as error:
-            found.append(first_line(error))
-
-    thread = Thread(target=connect, daemon=True)
-    thread.start()
-    thread.join(REACHED)
-    return found[0] if found else f"no answer within {REACHED:.0f} s"
-
-
-# What goes wrong ----------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _faults(source: OnHub) -> Iterator[None]:
-    """What the hub's library raises, as one line that says what to do."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:  # it has a class for every way of being unreachable, and passes on those of its parts
-        kind = Unreachable if _is_connection(error) else UserError
-        raise kind(f"{source.where}: {_why(source, error)}") from error
-
-
-def _is_connection(error: Exception) -> bool:
-    """Whether no answer came, where another kind of error is an answer."""
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    # The library's HTTP client is another package in each of its versions; the class keeps its name.
-    transport = any(one.__name__ == "TransportError" for one in type(error).__mro__)
-    return transport or isinstance(error, ConnectionError | TimeoutError | LocalEntryNotFoundError)
-
-
-def _why(source: OnHub, error: Exception) -> str:
-    from huggingface_hub import constants, errors
-
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    if isinstance(error, errors.GatedRepoError) or status == 403:
-        return f"gated: accept its terms at {source.page}, then log in with `hf auth login`"
-    if isinstance(error, errors.RevisionNotFoundError):
-        return f"the repository has no such commit; {source.page}"
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return (
-            f"no such repository, or a private one: see {source.page}; log in with `hf auth login` if you may read it"
-        )
-    if isinstance(error, errors.RemoteEntryNotFoundError):
-        return f"the commit has no such file ({first_line(error)})"
-    if constants.HF_HUB_OFFLINE:
-        return "not on this machine, and HF_HUB_OFFLINE forbids to fetch it; unset it"
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return "the disk is full; free some room, or set HF_HOME to another disk, and fetch again"
-    return f"cannot be fetched from {constants.ENDPOINT} ({first_line(error)}); fetch again to go on"
-
-
-# How far it is ------------------------------------------------------------------------------------------------------
-
-
-@cache
-def _bar(tell: Tell | None) -> type[Any]:
-    """The library's own bar on a terminal; elsewhere one that tells a line now and then."""
-    from huggingface_hub.utils.tqdm import tqdm as bar  # a subclass of tqdm's
-
-    if tell is None or sys.stderr.isatty():
-        return bar
-
-    class Lines(bar):  # type: ignore[misc, valid-type]
-        def __init__(self, *arguments: Any, **settings: Any):
-            counts = settings.get("unit") == "B" and "Reconstruct" in str(settings.get("desc"))
-            super().__init__(*arguments, **{**settings, "disable": not counts, "mininterval": SECONDS})
-
-        def display(self, *_: Any, **__: Any) -> None:
-            if self.n and self.total and tell:
-                rate = self.format_dict.get("rate") or self.n / max(self.format_dict["elapsed"], 1e-9)
-                left = (self.total - self.n) / max(rate, 1)
-                tell(f"{gigabytes(self.n)} of {gigabytes(self.total)}, {gigabytes(rate)}/s, {left:.0f} s left")
-
-        def close(self) -> None:
-            self.disable = True
-
-    return Lines
