@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.cli.judge import check_options, check_read, forms_of_faults, gate_options, tell, unjudged, verdicts_of
-from bench.cli.program import Add, positive, say
+from bench.cli.merging import shard
+from bench.cli.program import Add, positive, say, seconds
 from bench.errors import NotComparable, UserError
 from bench.fitting import AUTO, BatchSize
 from bench.remote.address import place
@@ -28,7 +29,8 @@ def add_to(add: Add) -> None:
     suite_options(run)
     run.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: a GPU where there is one")
     run.add_argument("--batch-size", type=batch_size, metavar="N|auto",
-                     help="images a batch; auto: on a GPU as many as fit and make an image take less time")  # fmt: skip
+                     help="images a batch, which decides low bits of pixels; auto: on a GPU as many as fit and make an "
+                     "image take less time")  # fmt: skip
     run.add_argument("--threads", type=positive, help="CPU threads for torch")
     run.add_argument("--no-cache", action="store_true", help="neither take images from the shared cache nor keep them")
     run.add_argument(
@@ -36,8 +38,19 @@ def add_to(add: Add) -> None:
         help="make the images and stop; `score RUN`, or the same command without this, scores them",
     )  # fmt: skip
     run.add_argument(
+        "--job-seconds", type=seconds, metavar="S",
+        help="fail an image whose method takes longer than this, on average over its batch (default: no limit)",
+    )  # fmt: skip
+    run.add_argument(
+        "--score-seconds", type=seconds, metavar="S", help="fail a score that takes longer (default: no limit)"
+    )
+    run.add_argument(
         "--memory", action="store_true",
         help="on a CPU, also measure each method's peak memory: one batch of every arm in a process of its own",
+    )  # fmt: skip
+    run.add_argument(
+        "--shard", type=shard, metavar="I/N",
+        help="make only part I of N of the run, in a folder of its own; `merge` joins the parts",
     )  # fmt: skip
     other = run.add_mutually_exclusive_group()
     other.add_argument(
@@ -65,6 +78,8 @@ def suite_options(
     parser.add_argument("--method", action="append", default=[], help="keep only these methods (and the baseline)")
     parser.add_argument("--metric", action="append", default=[], metavar="METRIC[=FOLDER]",
                         help="keep only these metrics; a folder holds the scorer's files")  # fmt: skip
+    parser.add_argument("--compile", action="store_true",
+                        help="torch.compile of every denoiser: slow at first, faster then; new ids")  # fmt: skip
     parser.add_argument(
         "--runs", type=place("runs"), default=Path("runs"),
         help="where run folders go, a folder or an address such as s3://bucket/runs (default: runs)",
@@ -84,7 +99,7 @@ def load_suite(options: argparse.Namespace) -> Suite:
     """The suite that those options name."""
     from bench import suite
 
-    return suite.load(
+    found = suite.load(
         options.suite,
         overrides=options.set,
         limit=options.limit,
@@ -92,11 +107,12 @@ def load_suite(options: argparse.Namespace) -> Suite:
         methods=options.method,
         metrics=options.metric,
     )
+    return suite.compiled(found) if options.compile else found
 
 
 def suite_words(options: argparse.Namespace) -> str:
     """The suite and the options that choose what it needs, as another command is to be given them."""
-    words = [str(options.suite), *(["--twin"] if options.twin else [])]
+    words = [str(options.suite), *(["--twin"] if options.twin else []), *(["--compile"] if options.compile else [])]
     for name in ("plugin", "set", "method", "metric"):
         words += [word for value in getattr(options, name) for word in (f"--{name}", value)]
     return shlex.join(words)
@@ -113,6 +129,10 @@ def cmd_run(options: argparse.Namespace) -> int:
     if options.generate_only and (options.gate or options.baseline):
         raise UserError(
             "--generate-only: nothing is scored, so --gate and --baseline have nothing to judge; leave them out"
+        )
+    if options.shard and (options.gate or options.baseline):
+        raise UserError(
+            "--shard: a part of a run cannot be judged, so leave out --gate and --baseline; gate what `merge` joins"
         )
     if not (options.gate or options.baseline):
         check_options(options)
@@ -144,6 +164,9 @@ def _run(options: argparse.Namespace, suite: Suite) -> Outcome:
         gate=options.gate or options.baseline is not None,
         other_code="regenerate" if options.regenerate else "keep" if options.keep_images else None,
         memory=options.memory,
+        job_seconds=options.job_seconds,
+        score_seconds=options.score_seconds,
+        shard=options.shard,
     )
 
 

@@ -81,6 +81,8 @@ def _priced(plan: Outline, cost: dict[str, float]) -> Iterator[str]:
         yield f"scoring:        {'; '.join(planned(plan))}"
     yield f"denoiser calls: {cost['calls']} still to make (guidance doubles the batch, not the calls)"
     yield f"time:           {_denoising(plan, cost['seconds'])}"
+    for line in _compiling(plan):
+        yield f"                {line}"
     for line in preflight.scoring(plan).lines():
         yield f"                scoring: {line}"
 
@@ -102,6 +104,27 @@ def _denoising(plan: Outline, seconds: float) -> str:
         return "no estimate: no speed is known for " + ", ".join(plan.suite.models)
     on = sorted({one.call_ms_on for one in entries})
     return f"about {duration(seconds)} of denoiser time on {' and '.join(on)}; scoring comes on top"
+
+
+def _compiling(plan: Outline) -> Iterator[str]:
+    """What `torch.compile` costs before it saves anything, a line for each model that asks for it.
+
+    A denoiser is compiled in every weights that methods put on it and for every shape of batch: whole batches and what
+    is left over, with guidance and without.
+    """
+    from bench.job.preflight import duration
+
+    for name, settings in plan.suite.running.items():
+        if not settings.compile:
+            continue
+        entry = settings.configured(name)
+        rows = [row for row in plan.rows if row.arm.model == name]
+        kinds = {(tuple(w.digest for w in row.chain.adapters()), row.arm.guidance > 1) for row in rows}
+        times = 2 * len(kinds)
+        if entry.compile_s is None:
+            yield f"compiling {name}: about {times} times, of unknown length; a run writes down the seconds"
+        else:
+            yield f"compiling {name}: about {times} times {duration(entry.compile_s)} on {entry.call_ms_on}"
 
 
 def _listed(away: Sequence[Need]) -> list[str]:

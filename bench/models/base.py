@@ -52,6 +52,8 @@ class ModelEntry:
     """Milliseconds of one guided denoiser call for one image in a batch, for the plan's estimate of time."""
     call_ms_on: str = ""
     """The machine on which `call_ms` was measured."""
+    compile_s: float | None = None
+    """Seconds that `torch.compile` of its denoiser takes for one shape of batch, on that machine."""
     dtype: str | None = None
     """Precision of its networks, before a suite's: fp32, fp16 or bf16."""
     loading: Loading = field(default_factory=Loading)

@@ -88,6 +88,8 @@ class Generated(Record):
     """Loading of models, not in `seconds`."""
     warmup_seconds: float | None = None
     """Throwaway batches, not in `seconds`."""
+    compile_seconds: float | None = None
+    """What of loading, warming up and sampling `torch.compile` took; missing where nothing is compiled."""
     stages: dict[str, float] = Field(default_factory=dict)
     """Seconds by stage."""
     device: str | None = None

@@ -5,6 +5,7 @@ Every mistake in a file is one UserError of one line, `suites/my.yaml:12: unknow
 """
 
 from bench.suite.gates import COSTS, EVERY_PROMPT_SET, Gate
+from bench.suite.narrowed import compiled
 from bench.suite.reading import ENDINGS, load, of_document, parse, text_of
 from bench.suite.schema import Control, Count, Guidance, Link, MethodSpec, Steps, Suite
 from bench.suite.seeds import MAX_SEEDS, Seed
@@ -12,5 +13,5 @@ from bench.suite.written import Links
 
 __all__ = [
     "COSTS", "ENDINGS", "EVERY_PROMPT_SET", "MAX_SEEDS", "Control", "Count", "Gate", "Guidance", "Link", "Links",
-    "MethodSpec", "Seed", "Steps", "Suite", "load", "of_document", "parse", "text_of",
+    "MethodSpec", "Seed", "Steps", "Suite", "compiled", "load", "of_document", "parse", "text_of",
 ]  # fmt: skip

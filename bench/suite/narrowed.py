@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from bench import registry
 from bench.errors import UserError, nearest
 from bench.suite.gates import COSTS, EVERY_PROMPT_SET
+from bench.suite.models import ModelSettings
 from bench.suite.schema import Suite
 
 
@@ -51,3 +52,10 @@ def coherent(suite: Suite) -> Suite:
     )
     headline = suite.headline if suite.headline in metrics else None
     return suite.model_copy(update={"controls": controls, "gates": gates, "headline": headline})
+
+
+def compiled(suite: Suite) -> Suite:
+    """The suite with `torch.compile` of every denoiser, which its models' image ids say: what `--compile` asks for."""
+    plain = ModelSettings()
+    running = {name: suite.running.get(name, plain).model_copy(update={"compile": True}) for name in suite.models}
+    return suite.model_copy(update={"running": running})

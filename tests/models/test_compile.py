@@ -1,0 +1,59 @@
+"""`--compile`: what a plan says of it, and that it is another image's id. That it is compiled is a test of settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import Bench
+
+from bench import registry
+from bench.models.loading import compile_seconds
+from bench.suite import compiled, parse
+
+SUITE = """\
+models: [shapes-sdxl, {use: shapes-turbo, channels_last: true}]
+prompts: [shapes-pickapic]
+samplers: [ddim]
+steps: 2
+guidance: GUIDANCE
+baseline: standard
+methods: [standard, reseed]
+metrics: [shapes-clipscore]
+"""
+
+
+def suite(guidance: str = "5.0") -> str:
+    return SUITE.replace("GUIDANCE", guidance)
+
+
+def test_every_model_of_the_suite_is_compiled_and_keeps_its_other_settings() -> None:
+    plain = parse(suite(), file="one.yaml", limit=1)
+    found = compiled(plain)
+    assert {name: one.compile for name, one in found.running.items()} == {"shapes-sdxl": True, "shapes-turbo": True}
+    assert found.running["shapes-turbo"].channels_last
+    assert found.id != plain.id, "compiled code rounds otherwise: images of it are others"
+    for name in found.models:
+        assert found.running[name].configured(name).digest() != registry.get("models", name).digest()
+
+
+@pytest.mark.parametrize(("guidance", "times"), [("5.0", 2), ("[1.0, 5.0]", 4)])
+def test_a_plan_says_what_compiling_costs(bench: Bench, tmp_path: Path, guidance: str, times: int) -> None:
+    """Once for whole batches and once for the rest, with guidance and without."""
+    (tmp_path / "one.yaml").write_text(suite(guidance))
+    said = bench("plan", tmp_path / "one.yaml", "--limit", 1, "--compile").out
+    seconds = registry.get("models", "shapes-sdxl").compile_s
+    assert f"compiling shapes-sdxl: about {times} times {seconds:.0f} s" in said
+    assert "compiling shapes-turbo: about" in said
+    assert "unknown length" in said
+    assert "compiling" not in bench("plan", tmp_path / "one.yaml", "--limit", 1).out
+
+
+def test_the_seconds_of_compiling_are_counted() -> None:
+    import torch
+
+    before = compile_seconds()
+    torch.compile(lambda x: x + 1, backend="eager")(torch.ones(3))
+    after = compile_seconds()
+    assert after > before
+    assert compile_seconds() == after
