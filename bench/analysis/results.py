@@ -335,6 +335,11 @@ def kept_sentence(kept: Mapping[str, Any]) -> str:
     )
 
 
+def shard_sentence(shard: Mapping[str, Any]) -> str:
+    """What a report and a gate say of a part of a run; `shard` is as its ledger has it."""
+    return f"This is shard {shard['index']} of {shard['of']} of a run, not the whole: `bench merge` joins the shards."
+
+
 def _refused(arms: Sequence[ArmRow], entries: dict[str, MetricEntry]) -> Iterator[str]:
     """One sentence for each set metric that has no value somewhere."""
     for name, entry in entries.items():
@@ -344,6 +349,9 @@ def _refused(arms: Sequence[ArmRow], entries: dict[str, MetricEntry]) -> Iterato
 
 def _notes(measured: Measured, ledgers: Sequence[Ledger], metrics: dict[str, MetricRow]) -> Iterator[str]:
     images = measured.images
+    for ledger in ledgers:
+        if shard := ledger.get("shard"):
+            yield shard_sentence(shard)
     yield (
         "Times are milliseconds an image, the share of a batch; one throwaway batch a model warms up and is left out. "
         "A chosen image (best_of_n) is charged for all its candidates and their judging, wherever they were made."

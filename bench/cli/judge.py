@@ -115,7 +115,7 @@ def verdicts_of(
 ) -> Judgement:
     """What the suite's own gates and a frozen baseline say of the run in a folder."""
     from bench import gate
-    from bench.analysis.results import kept_sentence
+    from bench.analysis.results import kept_sentence, shard_sentence
     from bench.store import Ledger
 
     found = gate.Judgement(inconclusive=options.inconclusive)
@@ -126,6 +126,8 @@ def verdicts_of(
         samples = gate.Samples.read(ledger)
         if kept := ledger.get("kept"):
             found.notes.append(kept_sentence(kept))
+        if shard := ledger.get("shard"):
+            found.notes.append(shard_sentence(shard))
     finally:
         ledger.close()
     if suite_gates:
@@ -161,7 +163,7 @@ def forms_of_faults(options: argparse.Namespace) -> Iterator[None]:
 
     try:
         yield
-    except (Exception, KeyboardInterrupt) as error:
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
         if not isinstance(error, BrokenPipeError):
             try:
                 _write_forms(unjudged(error, options), None, options)
