@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import sqlite3
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
@@ -78,6 +79,16 @@ def _guarded(command: Command, options: argparse.Namespace) -> int:
     except KeyboardInterrupt as stop:
         print("interrupted; what is finished is kept, run the same command again to go on", file=sys.stderr)
         return code_of(stop)
+    except SystemExit as stop:
+        # A command returns its exit code. Code of others that ends the program must not pass for a gate that passed.
+        from bench.runner.faults import of_plugin
+
+        said = of_plugin(stop) or f"SystemExit: {stop.code!r}: something ended the program before the command had ended"
+        print(f"error: {masked(plain(said))}", file=sys.stderr)
+        return UserError.exit_code if of_plugin(stop) else BenchError.exit_code
+    except sqlite3.DatabaseError as error:
+        print(f"error: {masked(plain(_damaged(error)))}", file=sys.stderr)
+        return UserError.exit_code
     except BrokenPipeError:
         # The reader (`| head`) has gone; that is no fault, and Python must not complain when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -102,6 +113,10 @@ def _bring(options: argparse.Namespace) -> None:
 
             found = [local_place(one) if isinstance(one, Url) else one for one in given]
             setattr(options, name, found if isinstance(value, list) else found[0])
+
+
+def _damaged(error: sqlite3.DatabaseError) -> str:
+    return f"a ledger cannot be read or written ({error}); `python -m bench verify RUN` says what is broken in it"
 
 
 def code_of(error: BaseException) -> int:
@@ -135,6 +150,17 @@ def commands(parser: argparse.ArgumentParser) -> Add:
         return sub
 
     return add
+
+
+def seconds(text: str) -> float:
+    """An argument's number of seconds, above zero."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e9:
+        raise argparse.ArgumentTypeError(f"expected a number of seconds above 0, got {text!r}")
+    return value
 
 
 def positive(text: str) -> int:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from bench.cli.make import tell_failed, tell_unscored
-from bench.cli.program import Add, positive, say
+from bench.cli.program import Add, positive, say, seconds
 from bench.cli.show import check_writable
 from bench.errors import NotComparable, UserError
 from bench.remote.address import place
@@ -46,6 +46,9 @@ def add_to(add: Add) -> None:
         "--votes", action="append", default=[], type=Path, help="a file that report.html's blind mode exported"
     )
     score.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: a GPU where there is one")
+    score.add_argument(
+        "--score-seconds", type=seconds, metavar="S", help="of a run: fail a score that takes longer than this an image"
+    )
 
     export = add("export", cmd_export, "write a run's ledger as Parquet and CSV, or its images for original scorers")
     export.add_argument("run", type=place("images"), help="a run folder, or its address")
@@ -89,7 +92,9 @@ def _score_run(options: argparse.Namespace) -> int:
     from bench.report import sentences
     from bench.store import Ledger
 
-    done = add_scores(options.folder, options.metric, votes=options.votes, device=options.device)
+    done = add_scores(
+        options.folder, options.metric, votes=options.votes, device=options.device, score_seconds=options.score_seconds
+    )
     ledger = Ledger(options.folder)
     if ledger.get("given"):
         write_scores(ledger, done.results)

@@ -4,32 +4,36 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench import provenance, records, registry
 from bench.analysis import results
 from bench.errors import UserError
-from bench.fitting import BatchSize
+from bench.fitting import AUTO, BatchSize, size_of
 from bench.job import preflight, resuming
-from bench.job.resuming import OtherCode, Reuse
-from bench.metrics.base import MetricEntry
+from bench.job.outcome import Outcome, failed_images
+from bench.job.resuming import OtherCode
+from bench.job.scoring import add_scores, record_scorers
+from bench.job.writing import RESULTS, derived, merged_folder, write_report
 from bench.models.base import default_dtype
 from bench.remote.cache import image_cache
 from bench.remote.mirror import mirrored
 from bench.runner.plan import Plan, content_hash
 from bench.store import Cell as StoredCell
-from bench.store import Ledger, as_json, exclusive, full_disk_is_said, seals, write_atomically
+from bench.store import Ledger, as_json, exclusive, full_disk_is_said, write_atomically
 from bench.store.cache import ImageCache
 from bench.store.files import writable
 from bench.store.whole import whole_images
 from bench.suite import Suite
-from bench.suite import scorers as suite_scorers
 
-RESULTS = "results.json"
+if TYPE_CHECKING:
+    from bench.runner.shards import Shard
+
+__all__ = ["Outcome", "add_scores", "failed_images", "fingerprint", "merged_folder", "run", "write_report"]
 
 
 def likely_device() -> str:
@@ -39,33 +43,6 @@ def likely_device() -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Where a run lies and what it found."""
-
-    folder: Path
-    worked: bool
-    """False where everything was there already."""
-    found: records.Results | None = None
-    """None where only images were asked for."""
-    failed: dict[str, list[str]] = field(default_factory=dict)
-    """By method label, why images of it could not be made, a line each."""
-    unscored: dict[str, list[str]] = field(default_factory=dict)
-    """By metric, why scores of it failed, a line each."""
-    unmeasured: dict[str, str] = field(default_factory=dict)
-    """By method label, why its memory could not be measured apart."""
-    reuse: Reuse | None = None
-    """How many images and scores are new, and where the others are from."""
-    apart: tuple[str, ...] = ()
-    """Methods that have no prompt and seed in common with the baseline."""
-
-    @property
-    def results(self) -> records.Results:
-        """What it found; only of a job that was scored."""
-        assert self.found is not None, "only images were asked for"
-        return self.found
 
 
 def run(
@@ -81,6 +58,9 @@ def run(
     gate: bool = False,
     other_code: OtherCode | None = None,
     memory: bool = False,
+    job_seconds: float | None = None,
+    score_seconds: float | None = None,
+    shard: Shard | None = None,
 ) -> Outcome:
     """Make or finish a run of a suite; a finished one is only read. `named` is how the user names the suite.
 
@@ -92,12 +72,19 @@ def run(
 
     `memory` also measures the memory of every arm in a process of its own, once.
 
+    `job_seconds` and `score_seconds` are the most that an image and its score by one metric may take; what takes longer
+    fails (`bench.runner.limits`).
+
     `generate_only` stops at the images, whatever becomes of the suite's scorers: this call again without it, or
     `add_scores`, resumes there, here or on another machine.
+
+    `shard` makes one part of several, in a folder of its own (`bench.job.merging`).
     """
     plan = preflight.planned(suite, dtype=default_dtype(device or likely_device()))
+    if shard:
+        plan = _part(plan, shard, size_of(batch_size or suite.batch_size, device or likely_device()))
     needs = preflight.needs(plan, metrics=preflight.choosers(plan) if generate_only else None)
-    folder = runs / f"{suite.name}-{suite.id}"
+    folder = runs / f"{suite.name}-{suite.id}{shard.suffix if shard else ''}"
     if folder.is_dir() and not writable(folder):
         with suite.configured():
             return _only_read(plan, folder, generate_only=generate_only)
@@ -120,6 +107,8 @@ def run(
                 other_code=other,
                 by=provenance.trusted() if gate and other != "keep" else None,
                 memory=memory,
+                job_seconds=job_seconds,
+                score_seconds=score_seconds,
             )
             with closing(Ledger(folder, create=True)) as ledger:
                 if generate_only:
@@ -131,6 +120,15 @@ def run(
         raise UserError(
             f"{error.filename or folder}: no permission to write there; give another --runs folder"
         ) from error
+
+
+def _part(plan: Plan, shard: Shard, size: BatchSize) -> Plan:
+    from bench.runner.shards import split
+
+    if size == AUTO:
+        raise UserError("--shard: `auto` may find another batch size on another machine; give --batch-size N to all")
+    with plan.suite.configured():
+        return split(plan, shard, batch=size, whole=fingerprint(plan))
 
 
 @dataclass(frozen=True)
@@ -146,6 +144,8 @@ class _How:
     """The one origin whose images are taken from the cache; None: any."""
     memory: bool
     """Whether the memory of every arm is measured apart."""
+    job_seconds: float | None
+    score_seconds: float | None
 
 
 def fingerprint(plan: Plan) -> str:
@@ -167,16 +167,6 @@ def _only_read(plan: Plan, folder: Path, *, generate_only: bool) -> Outcome:
                 "can be written to, or give another --runs folder"
             )
         return Outcome(folder, found=derived(ledger), worked=False)
-
-
-def derived(ledger: Ledger) -> records.Results:
-    """A run's results: its results.json where that is what was written, else computed from its ledger again."""
-    whole = seals.state(ledger.folder, RESULTS)
-    if whole:
-        return records.read(ledger.folder / RESULTS)
-    if whole is False:
-        print(f"note: {ledger.folder / RESULTS} is not what was written; made again from the ledger", file=sys.stderr)
-    return results.compute(ledger) if ledger.read_only else write_report(ledger)
 
 
 def _run(plan: Plan, ledger: Ledger, how: _How, check: Callable[[], None]) -> Outcome:
@@ -207,7 +197,7 @@ def _run(plan: Plan, ledger: Ledger, how: _How, check: Callable[[], None]) -> Ou
     started = time.perf_counter()
     chosen, session, stages = _images(plan, ledger, how, codes, weights)
     scored = ledger.scores_of(weights)
-    stages["score_seconds"] = score.score(score.arms(plan), ledger, device=chosen)
+    stages["score_seconds"] = score.score(score.arms(plan), ledger, device=chosen, limit=how.score_seconds)
     now = ledger.images()
     known = {job for job, image in before.items() if image == now.get(job)}
     reuse = resuming.reuse(plan, ledger, known, scores=(scored, ledger.scores_of(weights)))
@@ -267,9 +257,11 @@ def _images(
     _record_suite(ledger, plan)
     weights = {name: registry.get("models", name).digest() for name in plan.suite.models} | weights
     session = ledger.begin_session(provenance.collect(chosen, weights, codes))
-    made = generate.generate(plan, ledger, how.cache, device=chosen, batch_size=how.batch_size, by=how.by)
+    made = generate.generate(
+        plan, ledger, how.cache, device=chosen, batch_size=how.batch_size, by=how.by, job_seconds=how.job_seconds
+    )
     stages: dict[str, Any] = {"generate": made}
-    stages["judge_seconds"] = score.score(score.judges(plan), ledger, device=chosen)
+    stages["judge_seconds"] = score.score(score.judges(plan), ledger, device=chosen, limit=how.score_seconds)
     score.choose(plan, ledger)
     if how.memory:
         from bench.runner import memory
@@ -278,79 +270,6 @@ def _images(
         memory.measure(plan, ledger, device=chosen, batch_size=how.batch_size)
         stages["memory_seconds"] = time.perf_counter() - started
     return chosen, session, stages
-
-
-def failed_images(ledger: Ledger) -> dict[str, list[str]]:
-    """Places and reasons of images that are not there, by the label of the method whose cell lacks them."""
-    found: dict[str, list[str]] = {}
-    for one in ledger.failed():
-        found.setdefault(one.method, []).append(one.line)
-    return found
-
-
-def write_report(*ledgers: Ledger, folder: Path | None = None, formats: Sequence[str] | None = None) -> records.Results:
-    """results.json and the report of a run folder, or of several runs into `folder`, from their ledgers alone."""
-    from bench import report
-
-    place = folder or ledgers[0].folder
-    seals.unseal(place, RESULTS)
-    found = results.write(*ledgers, folder=folder)
-    seals.seal(place, RESULTS)
-    report.write(found, place, formats=formats)
-    return found
-
-
-def add_scores(
-    folder: Path, metrics: Sequence[str], *, votes: Sequence[Path] = (), device: str | None = None
-) -> Outcome:
-    """Judge the images of a run by more metrics, or by people's votes, and write its report again.
-
-    Without any metric by those of its suite, for a run whose images only were made.
-    """
-    from bench.metrics.human import NAME
-
-    if votes and NAME not in metrics:
-        raise UserError(f"--votes are read by the metric {NAME!r}; give --metric {NAME} too")
-    if NAME in metrics and not votes:
-        raise UserError(f"metric {NAME!r} is read from files that report.html exports; give --votes FILE")
-    with closing(Ledger(folder)) as ledger:
-        return _add_scores(ledger, metrics, votes, device)
-
-
-def _add_scores(ledger: Ledger, metrics: Sequence[str], votes: Sequence[Path], device: str | None) -> Outcome:
-    from bench.metrics.human import NAME
-
-    folder, suite = ledger.folder, results.load_suite(ledger)
-    names, given = suite_scorers.split(metrics or suite.metrics)
-    settings = suite_scorers.joined(suite.scorers, given)
-    suite = suite.model_copy(update={"scorers": {name: one for name, one in settings.items() if name in names}})
-    computed = [m for m in dict.fromkeys(names) if m != NAME]
-    with full_disk_is_said(folder), exclusive(folder), mirrored(folder), suite.configured():
-        for name in computed:
-            registry.get("metrics", name).check_here()
-        if computed:
-            from bench.runner import generate, score
-
-            chosen = generate.choose_device(device)
-            score.score({name: score.of_run(ledger, name) for name in computed}, ledger, device=chosen)
-            added = [m for m in computed if m not in suite.metrics]
-            ledger.set("added_metrics", list(dict.fromkeys([*(ledger.get("added_metrics") or []), *added])))
-            record_scorers(ledger, suite, computed)
-        if votes:
-            from bench.analysis.votes import add_votes
-
-            counted = add_votes(ledger, votes, baseline=suite.baseline)
-            left = [f"{n} {what}" for n, what in ((counted.elsewhere, "on cells that are not in this run"),
-                    (counted.aside, f"without {suite.baseline}")) if n]  # fmt: skip
-            ignored = f"; ignored: {', '.join(left)}" if left else ""
-            print(f"votes: {counted.used} on {counted.pairs} pairs{ignored}", file=sys.stderr)
-        return Outcome(folder, found=write_report(ledger), worked=True, unscored=results.unscored(ledger))
-
-
-def merged_folder(ledgers: Sequence[Ledger]) -> Path:
-    """Where the report of several runs goes by default: beside the first one, named after all of them."""
-    ids = content_hash(sorted(str(ledger.folder.resolve()) for ledger in ledgers))
-    return ledgers[0].folder.resolve().parent / f"merged-{ids[:10]}"
 
 
 def _images_there(plan: Plan, ledger: Ledger, by: str | None) -> bool:
@@ -368,6 +287,8 @@ def _record_suite(ledger: Ledger, plan: Plan) -> None:
         ledger.set("optimises", plan.optimises)
         ledger.set("learnt_from", plan.learnt_from)
         ledger.set("left_out", plan.notes)
+        if plan.part:
+            ledger.set("shard", plan.part.record())
         record_scorers(ledger, plan.suite, plan.suite.metrics)
         ledger.forget_memory(plan.jobs.keys())
         ledger.put_cells(
@@ -388,14 +309,6 @@ def _record_suite(ledger: Ledger, plan: Plan) -> None:
             for c in plan.cells
         )
     write_atomically(ledger.folder / "suite.yaml", plan.suite.source_text.encode())
-
-
-def record_scorers(ledger: Ledger, suite: Suite, names: Sequence[str]) -> None:
-    """Keep the digests of a run's scorers: a report of other code, or on another machine, goes by them."""
-    entries: dict[str, MetricEntry] = {name: registry.get("metrics", name) for name in names}
-    digests = {name: entry.digest() for name, entry in entries.items() if not entry.partial}
-    if digests:
-        ledger.set("scorers", {**(ledger.get("scorers") or {}), **digests})
 
 
 def end_session(ledger: Ledger, session: int, stages: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from bench import identity
 from bench.errors import MethodFault, UserError, first_line
 from bench.identity import interactive
 from bench.methods.base import Chain, Method
+from bench.runner.limits import OverTime
 from bench.sampling import session as loop
 
 if TYPE_CHECKING:
@@ -28,14 +29,24 @@ if TYPE_CHECKING:
     from bench.sampling.session import Session
 
 NOT_FINITE = "its {what} not finite (NaN or infinity); try another guidance or precision"
+TOO_FAR = "its {what} beyond {most:g}, where latents of unit variance stay within 10; try another guidance or precision"
+FAR = 1e4
+"""Beyond it latents are broken: a network reads nothing of them, and decoded they are one colour."""
 UNDECODED = "its pixels cannot be made: {error}"
 _HANDS_ON = "following"
 """The function of the loop that a method's step calls for the rest of the step."""
 
 
-def fault_of(chain: Chain, error: Exception) -> str | None:
+def contained(error: BaseException) -> bool:
+    """Whether an error may be one arm's or one metric's alone: all but Ctrl-C. `sys.exit` of a plugin is one."""
+    return not isinstance(error, KeyboardInterrupt)
+
+
+def fault_of(chain: Chain, error: BaseException) -> str | None:
     """One line on an error for which the images of a chain's arm fail; None where it is to be raised."""
-    if not chain.links:
+    if isinstance(error, OverTime):
+        return str(error)
+    if not chain.links or not contained(error):
         return None
     if isinstance(error, UserError | MethodFault):
         return first_line(error)
@@ -66,7 +77,15 @@ def _alone(method: Method) -> bool:
     )
 
 
-def described(error: Exception, frame: traceback.FrameSummary | None = None) -> str:
+def of_scorer(error: BaseException) -> str:
+    """One line on an error of a scorer, with the file and line of a plugin where one is to blame."""
+    if isinstance(error, UserError | OverTime):
+        return first_line(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    return described(error, next((f for f in reversed(frames) if identity.owner(f.filename)), None))
+
+
+def described(error: BaseException, frame: traceback.FrameSummary | None = None) -> str:
     """`ValueError: what it says (file.py:12)`: one line, with where it was raised unless another frame is given.
 
     Code of another package is named as such: `(file.py:12 of my-package 1.0)`.
@@ -96,14 +115,19 @@ def checked(given: Any, x: torch.Tensor, session: Session) -> torch.Tensor:
     if tuple(getattr(given, "shape", ())) != tuple(x.shape):
         raise MethodFault(f"the method made noise of shape {getattr(given, 'shape', None)}; expected {tuple(x.shape)}")
     found: torch.Tensor = given.detach().to(x.dtype)
-    fail_not_finite(session, range(len(x)), found, "initial noise is")
+    fail_not_finite(session, range(len(x)), found, "initial noise is", most=FAR)
     return found
 
 
-def fail_not_finite(session: Session, places: Any, values: torch.Tensor, what: str) -> list[bool]:
-    """Give up the images whose values (one row a place) are not finite; returns which rows are."""
-    fine: list[bool] = values.isfinite().flatten(1).all(1).tolist()
-    for i, good in zip(places, fine, strict=True):
-        if not good:
+def fail_not_finite(
+    session: Session, places: Any, values: torch.Tensor, what: str, *, most: float | None = None
+) -> list[bool]:
+    """Give up the images whose values (one row a place) are not finite, or beyond `most`; returns which are."""
+    finite: list[bool] = values.isfinite().flatten(1).all(1).tolist()
+    near: list[bool] = finite if most is None else (values.abs().flatten(1).amax(1) <= most).tolist()
+    for i, whole, good in zip(places, finite, near, strict=True):
+        if not whole:
             session.fail(i, NOT_FINITE.format(what=what))
-    return fine
+        elif not good:
+            session.fail(i, TOO_FAR.format(what=what, most=most))
+    return [a and b for a, b in zip(finite, near, strict=True)]

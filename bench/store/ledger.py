@@ -37,7 +37,7 @@ class Ledger(Reader):
         self.read_only = read_only or (there and not (writable(folder) and writable(path)))
         if not self.read_only:
             folder.mkdir(parents=True, exist_ok=True)
-        self._sealed = True
+        self._sealed, self._closed = True, False
         self.db = opening.connected(folder, read_only=self.read_only)
         try:
             self._open(create=create, checked=checked)
@@ -71,6 +71,11 @@ class Ledger(Reader):
         if found is not None and checked:
             opening.check(self.folder, self.db)
         self.db.execute("PRAGMA synchronous=NORMAL")
+        self._tables = self.db.execute("PRAGMA schema_version").fetchone()
+
+    def _touched(self) -> bool:
+        """Whether `db` itself was used to change something."""
+        return self.db.total_changes > 0 or self.db.execute("PRAGMA schema_version").fetchone() != self._tables
 
     def _unseal(self) -> None:
         """Before the first change: from here on the file is not what its digest says."""
@@ -203,10 +208,11 @@ class Ledger(Reader):
 
     def close(self) -> None:
         """Close it, with its digest if it was changed and no other process has it open; a second time nothing."""
-        if self._sealed:
+        if self._closed or self.read_only or (self._sealed and not self._touched()):
+            self._closed = True
             self.db.close()
             return
-        self._sealed = True
+        self._closed = True
         try:
             # All that is in the write-ahead log goes into the file; a reader elsewhere may hold it back.
             busy = self.db.in_transaction or self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
