@@ -138,7 +138,7 @@ def test_two_sided_win_rate_mirrors_at_one_half() -> None:
     assert not one(results(row), win_rate=0.4, two_sided=True).ok
 
 
-def test_more_looks_widen_the_interval() -> None:
+def test_more_comparisons_widen_the_interval() -> None:
     """Two checks: t[399](1 - 0.025 / 2) / t[399](0.975) = 2.2506 / 1.9659 times the half-width of 0.04."""
     half = 0.04 * scipy_stats.t.ppf(1 - 0.0125, 399) / scipy_stats.t.ppf(0.975, 399)
     assert half == pytest.approx(0.0458, abs=5e-5)
@@ -152,7 +152,7 @@ def test_more_looks_widen_the_interval() -> None:
     assert both[0].level == pytest.approx(0.975)
 
 
-def test_cost_rules_do_not_count_as_looks() -> None:
+def test_cost_rules_do_not_count_as_comparisons() -> None:
     arms = [arm("standard", calls_total=50), arm("npnet", calls_total=51)]
     found = results(comparison(-0.094, -0.134, -0.054), arms=arms)
     verdicts = check(found, [Rule(metric="preference", delta=-0.05), Rule(metric="calls", ratio=1.2)])
@@ -291,8 +291,8 @@ def test_too_few_prompts_show_nothing_unless_the_score_has_a_range() -> None:
 def test_a_sentence_says_what_widened_its_interval() -> None:
     found = results(comparison(-0.094, -0.134, -0.054))
     rules = [Rule(metric="preference", delta=-0.05), Rule(metric="preference", win_rate=0.1)]
-    assert "(at 97.5 %, one of 2 looks)" in check(found, rules)[0].sentence
-    assert "looks" not in check(found, rules[:1])[0].sentence
+    assert "(at 97.5 %, one of 2 comparisons)" in check(found, rules)[0].sentence
+    assert "comparisons" not in check(found, rules[:1])[0].sentence
 
 
 def test_a_win_rate_without_a_metric_is_of_the_first_that_the_method_does_not_optimise() -> None:
@@ -341,7 +341,7 @@ def test_a_ratio_with_an_interval_fails_on_its_lower_bound(
 
 
 def test_a_ratio_with_an_interval_is_a_look() -> None:
-    """Two looks widen the logarithm's half-width by z(1 - 0.0125) / z(0.975) = 1.1436."""
+    """Two comparisons widen the logarithm's half-width by z(1 - 0.0125) / z(0.975) = 1.1436."""
     found = timed(1.3, 1.205, 1.4)
     assert not one(found, metric="noise_ms", ratio=1.2).ok
     rules = [Rule(metric="noise_ms", ratio=1.2)] * 2

@@ -245,7 +245,7 @@ def test_a_tolerance_that_nothing_will_read_is_found_before_the_run(
 def test_a_sentence_says_what_widened_its_interval(world: World) -> None:
     judged = against(world, drawn(0), drawn(1))
     for verdict in judged.verdicts:
-        assert " (at 98.33 %, one of 3 looks), neither shown" in verdict.sentence
+        assert " (at 98.33 %, one of 3 comparisons), neither shown" in verdict.sentence
 
 
 # Words ---------------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from perf import gate_simulation as simulation
 from perf.gate_simulation import CASES, Case, World
 from perf.interval_table import KINDS, PROMPTS, SEEDS, Kind, cell
 
-from bench.gate.looks import Looks
+from bench.gate.comparisons import Comparisons
 from bench.stats import intervals
 
 RUNS = 200
@@ -82,33 +82,33 @@ def test_one_look_is_the_reports_own_interval_and_more_are_wider() -> None:
     for prompts in (12, 40, 200):
         half = rng.normal(0.0, 1, prompts // 2)
         values = 0.2 + np.concatenate([half, -half])
-        looks = Looks()
-        look = looks.mean(values, np.arange(prompts))
-        looks.run()
-        assert look.answer == stats.cluster_mean(values, range(prompts))
+        comparisons = Comparisons()
+        comparison = comparisons.mean(values, np.arange(prompts))
+        comparisons.run()
+        assert comparison.answer == stats.cluster_mean(values, range(prompts))
         t = scipy.ttest_1samp(values, 0).confidence_interval(0.95)
-        assert (look.answer.low, look.answer.high) == pytest.approx((t.low, t.high))
-        looks.mean(values, np.arange(prompts))
-        looks.run(level=0.975)
-        assert looks.level == 0.975
+        assert (comparison.answer.low, comparison.answer.high) == pytest.approx((t.low, t.high))
+        comparisons.mean(values, np.arange(prompts))
+        comparisons.run(level=0.975)
+        assert comparisons.level == 0.975
 
 
 def test_few_prompts_cannot_show_that_a_loss_is_small() -> None:
     """Scores without a range need 30; a range says how far a loss that was not seen can go."""
     values = np.linspace(-0.1, 0.1, 29)
-    looks = Looks()
-    assert looks.mean(values, np.arange(29)).few
-    assert not looks.mean(values, np.arange(29), (-1.0, 1.0)).few
-    assert not looks.mean(np.append(values, 0.0), np.arange(30)).few
-    assert not looks.win_rate(values, np.zeros(29), np.arange(29)).few
+    comparisons = Comparisons()
+    assert comparisons.mean(values, np.arange(29)).few
+    assert not comparisons.mean(values, np.arange(29), (-1.0, 1.0)).few
+    assert not comparisons.mean(np.append(values, 0.0), np.arange(30)).few
+    assert not comparisons.win_rate(values, np.zeros(29), np.arange(29)).few
 
 
 def test_looks_are_counted_and_identical_ones_are_not() -> None:
-    looks = Looks()
+    comparisons = Comparisons()
     rng = np.random.default_rng(0)
     for _ in range(5):
-        looks.mean(rng.normal(size=30), np.arange(30))
-    assert looks.mean(np.zeros(1), np.zeros(1, dtype=int)).answer is None, "one prompt says nothing of others"
-    looks.run()
-    assert len(looks) == 5
-    assert looks.level == pytest.approx(0.99)
+        comparisons.mean(rng.normal(size=30), np.arange(30))
+    assert comparisons.mean(np.zeros(1), np.zeros(1, dtype=int)).answer is None, "one prompt says nothing of others"
+    comparisons.run()
+    assert len(comparisons) == 5
+    assert comparisons.level == pytest.approx(0.99)

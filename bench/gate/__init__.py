@@ -3,12 +3,12 @@
 A gate must neither pass what was not measured nor fire on noise. So a rule fails only when the data show a regression,
 the whole interval of the paired delta or win rate lying beyond the threshold (with `require: shown` also when any of it
 does), passes only when all of it keeps to the threshold, and is inconclusive otherwise; and where an interval is
-missing or over an incomplete set of pairs the answer is "not comparable", never "passed". Several looks at noise find
-something sooner than one, so intervals are widened for their number.
+missing or over an incomplete set of pairs the answer is "not comparable", never "passed". Several comparisons of noise
+find something sooner than one, so intervals are widened for their number.
 
 rules.py judges a suite's rules, frozen.py writes and reads baselines, against.py pairs a run with one
-where common.py lets it, looks.py has the bounds that decide, forms.py what a gate hands back, and kept.py what of it
-stays with the run.
+where common.py lets it, comparisons.py has the bounds that decide, forms.py what a gate hands back, and kept.py
+what of it stays with the run.
 """
 
 from bench.gate.against import against_baseline

@@ -17,8 +17,8 @@ import numpy as np
 from bench.analysis.arms import POOLED, Floats
 from bench.gate.beside import Beside
 from bench.gate.common import MEANT, Common, changed, in_common
+from bench.gate.comparisons import Comparison, Comparisons, apart, too_few
 from bench.gate.frozen import rounded
-from bench.gate.looks import Look, Looks, apart, too_few
 from bench.gate.samples import Samples
 from bench.gate.tolerances import Tolerance, Tolerances, check_read, joined
 from bench.gate.verdicts import Judgement, Limits, Subject, Verdict, finite, interval, span, turned
@@ -64,9 +64,9 @@ def against_baseline(
     Fails where the interval of the mean change lies wholly below -`tolerance` (a number, or by metric with "" for all
     others; a command's own stand before the baseline's); `two_sided` also where it lies wholly above;
     `require="shown"` where any of it does. What else has changed is inconclusive unless the whole interval is within
-    the limits. Intervals are Bonferroni's for all looks together. Other weights or another version of a scorer make
-    its metric not comparable; other code of it is compared. Raises NotComparable for another suite or baseline method,
-    for other settings of what both have, and where they have no pair in common.
+    the limits. Intervals are Bonferroni's for all comparisons together. Other weights or another version of a scorer
+    make its metric not comparable; other code of it is compared. Raises NotComparable for another suite or baseline
+    method, for other settings of what both have, and where they have no pair in common.
     """
     common = in_common(results, frozen, samples)
     given = {} if tolerance is None else {"": tolerance} if isinstance(tolerance, float | int) else dict(tolerance)
@@ -104,7 +104,7 @@ class _Pairing:
     def __init__(self, results: Results, frozen: Frozen, samples: Samples, terms: Terms, common: Common) -> None:
         self.frozen, self.samples, self.terms, self.common = frozen, samples, terms, common
         self.results, self.beside = results, Beside(frozen, samples, common)
-        self.looks = Looks()
+        self.comparisons = Comparisons()
         self.notes: list[str] = []
         self.marks = {(row.setting, row.method): row.optimises for row in results.arms if row.prompts == POOLED}
 
@@ -131,7 +131,7 @@ class _Pairing:
                     pending += self._set(arm, metric)
                 else:
                     pending += self._arm(arm, metric)
-        self.looks.run()
+        self.comparisons.run()
         if marked:
             self.notes.append(f"not gated, because the method optimises the metric: {', '.join(marked)}")
         return [verdict() for verdict in pending]
@@ -156,7 +156,7 @@ class _Pairing:
                 yield self._no_base(of, arm)
             elif base is None or quantity == "change" or pair:
                 same = bool(np.array_equal(now, then, equal_nan=True))
-                yield self._look(of, arm, quantity, now - then, same=same)
+                yield self._comparison(of, arm, quantity, now - then, same=same)
             else:
                 yield self._effect(of, arm, base, now - then)
 
@@ -174,7 +174,7 @@ class _Pairing:
         difference = change - (now - then)
         # What is left below the digits that are kept is no change.
         difference[np.abs(difference) <= NOISE * np.nanmax(np.abs(now))] = 0.0
-        return self._look(of, arm, "effect_change", difference, same=not np.nan_to_num(difference).any())
+        return self._comparison(of, arm, "effect_change", difference, same=not np.nan_to_num(difference).any())
 
     def _set(self, arm: FrozenArm, metric: str) -> Iterator[Pending]:
         """The set's value, and its delta to the baseline arm, beside the frozen ones."""
@@ -208,20 +208,22 @@ class _Pairing:
             found, frozen = turned(found), turned(frozen)
         same = found == frozen
         change = Interval(0.0, 0.0, 0.0) if same else apart(found, frozen)
-        look = Look(None, change) if same else self.looks.known(change, now.n_prompts)
-        yield self._decided(replace(of, n=now.n, n_prompts=now.n_prompts), arm, quantity, look, same=same)
+        comparison = Comparison(None, change) if same else self.comparisons.known(change, now.n_prompts)
+        yield self._decided(replace(of, n=now.n, n_prompts=now.n_prompts), arm, quantity, comparison, same=same)
 
-    def _look(self, of: Subject, arm: FrozenArm, quantity: Quantity, change: Floats, *, same: bool) -> Pending:
+    def _comparison(self, of: Subject, arm: FrozenArm, quantity: Quantity, change: Floats, *, same: bool) -> Pending:
         metric = str(of.metric)
         there = ~np.isnan(change)
         prompts = self.samples.prompts(self.common.now[there])
         gains = direction.gain(change[there], self.frozen.metrics[metric])
-        # The same scores leave nothing to chance, so they are no look.
-        look = (
-            Look(None, Interval(0.0, 0.0, 0.0)) if same else self.looks.mean(gains, prompts, self._range(metric, gains))
+        # The same scores leave nothing to chance, so they are no comparison.
+        comparison = (
+            Comparison(None, Interval(0.0, 0.0, 0.0))
+            if same
+            else self.comparisons.mean(gains, prompts, self._range(metric, gains))
         )
         counted = replace(of, n=int(there.sum()), n_prompts=len(set(prompts.tolist())))
-        return self._decided(counted, arm, quantity, look, same=same)
+        return self._decided(counted, arm, quantity, comparison, same=same)
 
     def _range(self, metric: str, changes: Floats) -> Bounds | None:
         """The range of changes (n,) of a metric's scores; those of an effect may go twice as far, and rarely do."""
@@ -233,28 +235,30 @@ class _Pairing:
         width *= 1 if np.abs(changes).max() <= width else 2
         return -width, width
 
-    def _decided(self, of: Subject, arm: FrozenArm, quantity: Quantity, look: Look, *, same: bool) -> Pending:
-        """The verdict on a look, once it is answered; `of` has its counts."""
+    def _decided(
+        self, of: Subject, arm: FrozenArm, quantity: Quantity, comparison: Comparison, *, same: bool
+    ) -> Pending:
+        """The verdict on a comparison, once it is answered; `of` has its counts."""
         limits, metric = self._limits(str(of.metric), arm), self.frozen.metrics[str(of.metric)]
         flipped = "" if metric.higher_is_better else " (sign turned: lower is better)"
         what = f"{of.where()}: {self._said(quantity)}"
 
         def verdict() -> Verdict:
-            found = look.answer
+            found = comparison.answer
             if found is None:
                 return self._cannot(of, arm, quantity, f"{what}: one prompt says nothing of others")()
             outcome, why = ("passed", "") if same else limits.decide(found)
             if outcome == "inconclusive":
                 why = "neither shown to be harmless nor shown to be harmful"
-            if look.few and outcome == "passed" and not same:
+            if comparison.few and outcome == "passed" and not same:
                 if limits.require == "shown":
-                    return self._cannot(of, arm, quantity, f"{what}: {too_few(look)}")()
-                outcome, why = "inconclusive", too_few(look)
+                    return self._cannot(of, arm, quantity, f"{what}: {too_few(comparison)}")()
+                outcome, why = "inconclusive", too_few(comparison)
             if same:
                 scores = quantity == "change" and metric.kind == "image"
                 sentence = f"{what} exactly 0" + (f", the same {of.n} scores" if scores else "")
             else:
-                value = f"{span(found)}{self.looks.said}{flipped}"
+                value = f"{span(found)}{self.comparisons.said}{flipped}"
                 counted = f"{of.n} images, the two intervals taken as independent"
                 if metric.kind != "set":
                     counted = f"{of.n} pairs on {of.n_prompts} prompts"
@@ -266,7 +270,7 @@ class _Pairing:
                 sentence += f"; this n could have ruled out {least}"
             return self._verdict(of, arm, quantity, outcome=outcome, sentence=sentence, resolves=resolves,
                                  estimate=found.estimate, low=finite(found.low), high=finite(found.high),
-                                 level=self.looks.level)  # fmt: skip
+                                 level=self.comparisons.level)  # fmt: skip
 
         return verdict
 

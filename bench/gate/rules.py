@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from bench.analysis.paired import SHORTEST_MS, delta_range
 from bench.errors import nearest
-from bench.gate.looks import Look, Looks, too_few
+from bench.gate.comparisons import Comparison, Comparisons, too_few
 from bench.gate.samples import Samples
 from bench.gate.verdicts import Limits, Outcome, Subject, Verdict, finite, interval, span, turned
 from bench.metrics import direction
@@ -21,28 +21,29 @@ from bench.suite.gates import Gate as Rule
 
 L = TypeVar("L", bound=Labels)
 Pending = Callable[[], Verdict]
-"""A verdict that waits for the interval of its look."""
+"""A verdict that waits for the interval of its comparison."""
 
 
 def check(results: Results, rules: Sequence[Rule], samples: Samples | None = None) -> list[Verdict]:
     """Every rule on every comparison or arm that it names; a rule that finds none is not comparable.
 
-    With `samples` the intervals are taken anew from the pairs, at Bonferroni's level for as many looks as there are
-    (a rule that names no method is a look for each method and setting); without, and for a metric of sets, the 95 %
-    intervals of the results are widened as Student's t is. A cost without an interval is a number, not a look.
+    With `samples` the intervals are taken anew from the pairs, at Bonferroni's level for as many comparisons as there
+    are (a rule that names no method is a comparison for each method and setting); without, and for a metric of sets,
+    the 95 % intervals of the results are widened as Student's t is. A cost without an interval is a number, not a
+    comparison.
     """
-    looks = Looks()
-    pending = [one for rule in rules for one in _pending(results, rule, samples, looks)]
-    looks.run()
+    comparisons = Comparisons()
+    pending = [one for rule in rules for one in _pending(results, rule, samples, comparisons)]
+    comparisons.run()
     return [verdict() for verdict in pending]
 
 
-def _pending(results: Results, rule: Rule, samples: Samples | None, looks: Looks) -> list[Pending]:
+def _pending(results: Results, rule: Rule, samples: Samples | None, comparisons: Comparisons) -> list[Pending]:
     if rule.kind == "ratio":
         arms = [arm for arm in _named(results.arms, rule) if not arm.is_baseline]
-        found = [_cost(results, rule, arm, looks) for arm in arms]
+        found = [_cost(results, rule, arm, comparisons) for arm in arms]
     else:
-        found = [_bound(results, rule, row, samples, looks) for row in _comparisons(results, rule)]
+        found = [_bound(results, rule, row, samples, comparisons) for row in _comparisons(results, rule)]
     if found:
         return found
     verdict = _cannot(rule, Subject(rule.method or "any method"), _absent(results, rule))
@@ -89,16 +90,18 @@ def _refused(results: Results, rule: Rule) -> str | None:
     return next((f"{rule.metric} {value.refused}" for value in values if value and value.refused), None)
 
 
-def _bound(results: Results, rule: Rule, row: ComparisonRow, samples: Samples | None, looks: Looks) -> Pending:
+def _bound(
+    results: Results, rule: Rule, row: ComparisonRow, samples: Samples | None, comparisons: Comparisons
+) -> Pending:
     """A delta or win rate, decided on the bound of its interval."""
-    look = _look(results, rule, row, samples, looks)
+    comparison = _comparison(results, rule, row, samples, comparisons)
     most = {"delta": abs(rule.threshold), "win_rate": 1 - rule.threshold}[rule.kind] if rule.two_sided else None
     limits = Limits(rule.threshold, most, rule.require)
     of, metric = Subject.of(row), results.metrics[row.metric]
     flipped = rule.kind == "delta" and not metric.higher_is_better
 
     def verdict() -> Verdict:
-        found = look.answer if look else None
+        found = comparison.answer if comparison else None
         if not row.complete:
             return _cannot(rule, of, f"{of.where()}: incomplete, n = {row.n}")
         if rule.kind == "win_rate" and metric.kind == "set":
@@ -106,26 +109,30 @@ def _bound(results: Results, rule: Rule, row: ComparisonRow, samples: Samples | 
         if found is None:
             return _cannot(rule, of, f"{of.where()}: no {rule.kind} with an interval was measured")
         outcome, said = limits.decide(found)
-        if look and look.few and outcome == "passed":
+        if comparison and comparison.few and outcome == "passed":
             if rule.require == "shown":
-                return _cannot(rule, of, f"{of.where()}: {too_few(look)}")
-            outcome, said = "inconclusive", too_few(look)
+                return _cannot(rule, of, f"{of.where()}: {too_few(comparison)}")
+            outcome, said = "inconclusive", too_few(comparison)
         value = f"delta {found.estimate:+.4g}" if rule.kind == "delta" else f"win rate {found.estimate:.4g}"
         notes = (" (sign turned: lower is better)" if flipped else "") + (
             " († the method optimises it)" if row.marked else ""
         )
         spread = span(found).partition(" ")[2] if rule.kind == "delta" else f"[{found.low:.4g}, {found.high:.4g}]"
-        sentence = f"{of.where()}: {value} {spread}{looks.said}{notes}, {said}; n = {row.n}"
+        sentence = f"{of.where()}: {value} {spread}{comparisons.said}{notes}, {said}; n = {row.n}"
         resolves = finite(found.estimate - found.low)
         if outcome == "inconclusive":
             least = "no loss at all" if resolves is None else f"a loss of {resolves:.3g} at the least"
             sentence += f"; this n could have ruled out {least}"
-        return _verdict(rule, of, outcome=outcome, sentence=sentence, found=found, level=looks.level, resolves=resolves)
+        return _verdict(
+            rule, of, outcome=outcome, sentence=sentence, found=found, level=comparisons.level, resolves=resolves
+        )
 
     return verdict
 
 
-def _look(results: Results, rule: Rule, row: ComparisonRow, samples: Samples | None, looks: Looks) -> Look | None:
+def _comparison(
+    results: Results, rule: Rule, row: ComparisonRow, samples: Samples | None, comparisons: Comparisons
+) -> Comparison | None:
     """What decides: an interval from the pairs themselves where they are at hand, else the results' own, widened."""
     if not row.complete:
         return None
@@ -137,9 +144,9 @@ def _look(results: Results, rule: Rule, row: ComparisonRow, samples: Samples | N
             return None
         if rule.kind == "delta":
             bounds = delta_range(metric.kind, metric.bounds, pairs.treated, pairs.baseline)
-            return looks.mean(sign * (pairs.treated - pairs.baseline), pairs.clusters, bounds)
+            return comparisons.mean(sign * (pairs.treated - pairs.baseline), pairs.clusters, bounds)
         treated, baseline = sign * pairs.treated, sign * pairs.baseline
-        return looks.win_rate(treated, baseline, pairs.clusters, preferences=metric.kind == "pair")
+        return comparisons.win_rate(treated, baseline, pairs.clusters, preferences=metric.kind == "pair")
     if rule.kind == "win_rate":
         found = interval(row.win_rate, row.win_low, row.win_high)
     else:
@@ -147,16 +154,16 @@ def _look(results: Results, rule: Rule, row: ComparisonRow, samples: Samples | N
         found = turned(found) if found and sign < 0 else found
     if found is None:
         return None
-    look = looks.known(found, row.n_prompts)
+    comparison = comparisons.known(found, row.n_prompts)
     ranged = rule.kind == "win_rate" or metric.kind == "set" or metric.bounds is not None
-    look.few = row.n_prompts is not None and row.n_prompts < FEW and not ranged
-    return look
+    comparison.few = row.n_prompts is not None and row.n_prompts < FEW and not ranged
+    return comparison
 
 
 # Costs ---------------------------------------------------------------------------------------------------------------
 
 
-def _cost(results: Results, rule: Rule, arm: ArmRow, looks: Looks) -> Pending:
+def _cost(results: Results, rule: Rule, arm: ArmRow, comparisons: Comparisons) -> Pending:
     """A cost as a multiple of the baseline arm's in the same run, decided on the bound of its interval.
 
     Calls are counts, which need none, and a peak of memory has none; a time without one is not comparable.
@@ -182,12 +189,12 @@ def _cost(results: Results, rule: Rule, arm: ArmRow, looks: Looks) -> Pending:
         verdict = _cannot(rule, of, f"{place}: {why} a side; run more batches (a smaller --batch-size), or gate calls")
         return lambda: verdict
     found = measured or Interval(given.ratio, given.ratio, given.ratio)
-    look = looks.known(found, None, logarithmic=True)
+    comparison = comparisons.known(found, None, logarithmic=True)
     limits = Limits(None, rule.threshold, rule.require)
     said = f"times {base.method} ({_cost_of(arm, name) or 0.0:.4g} against {_cost_of(base, name) or 0.0:.4g})"
 
     def decided() -> Verdict:
-        bounds = look.answer or found
+        bounds = comparison.answer or found
         if rule.require == "shown" and measured is None and not name.startswith("calls_"):
             return _cannot(rule, of, f"{place}: {found.estimate:.3g} {said}, without an interval, so nothing is shown")
         outcome, why = limits.decide(bounds)
@@ -196,12 +203,12 @@ def _cost(results: Results, rule: Rule, arm: ArmRow, looks: Looks) -> Pending:
             return _verdict(rule, of, outcome=outcome, sentence=f"{place}: {bounds.estimate:.3g} {said}, {why}",
                             found=bounds)  # fmt: skip
         spread = f"[{bounds.low:.3g}, {bounds.high:.3g}]"
-        sentence = f"{place}: {bounds.estimate:.3g} {spread}{looks.said} {said}, {why}"
+        sentence = f"{place}: {bounds.estimate:.3g} {spread}{comparisons.said} {said}, {why}"
         resolves = bounds.high / bounds.estimate
         if outcome == "inconclusive":
             sentence += f"; so many batches could have ruled out a factor of {resolves:.3g} at the least"
         return _verdict(
-            rule, of, outcome=outcome, sentence=sentence, found=bounds, level=looks.level, resolves=resolves
+            rule, of, outcome=outcome, sentence=sentence, found=bounds, level=comparisons.level, resolves=resolves
         )
 
     return decided

@@ -1,4 +1,4 @@
-"""What one look at the data says, what many add up to, and what verdicts are of."""
+"""What one comparison says, what many add up to, and what verdicts are of."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ class Verdict(BaseModel):
     estimate: float | None = None
     low: float | None = None
     high: float | None = None
-    """`low` and `high` bound the interval that decided, after correction for the number of looks."""
+    """`low` and `high` bound the interval that decided, after correction for the number of comparisons."""
     level: float | None = None
-    """Its confidence level, such as 0.9875 for one of four looks."""
+    """Its confidence level, such as 0.9875 for one of four comparisons."""
     resolves: float | None = None
     """The smallest loss that this many pairs could have ruled out, in the metric's unit; of a ratio of costs the
     smallest factor."""

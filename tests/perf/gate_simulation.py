@@ -15,8 +15,9 @@ the same. What is asked of the gate:
   that could be shown.
 - `power`: a threshold above the true delta by what a t-test of as many prompts finds with 80 % power. The gate has that
   with 30 prompts or more; with fewer at least 65 %, for its bounds reach farther than Student's.
-- `baseline`: a run against a frozen one; three looks (two arms, one effect) that fire together in at most 2.5 % of runs
-  without a difference, and in at least 80 % where the method has lost what one of three looks finds with 80 % power.
+- `baseline`: a run against a frozen one; three comparisons (two arms, one effect) that fire together in at most 2.5 %
+  of runs without a difference, and in at least 80 % where the method has lost what one of three comparisons finds with
+  80 % power.
 
 First it prints how often the intervals themselves miss the truth, on more runs.
 """
@@ -37,7 +38,7 @@ from scipy import special, stats
 
 from bench import gate, registry
 from bench.analysis.results import compute
-from bench.gate.looks import Looks, level_for
+from bench.gate.comparisons import Comparisons, level_for
 from bench.metrics.base import MetricEntry
 from bench.prompts.base import Prompt
 from bench.records import Results
@@ -280,10 +281,10 @@ def missed(case: Case, *, runs: int, seed: int, level: float = 0.95) -> tuple[in
     """How many intervals of a true delta of zero lie wholly below it, and how many wholly above: (n, n)."""
     rng = np.random.default_rng(seed)
     prompts = np.repeat(np.arange(case.prompts), case.counts)
-    looks = Looks()
-    found = [looks.mean(case.deltas(rng, 0.0), prompts) for _ in range(runs)]
-    looks.run(level=level)
-    answers = [look.answer for look in found if look.answer]
+    comparisons = Comparisons()
+    found = [comparisons.mean(case.deltas(rng, 0.0), prompts) for _ in range(runs)]
+    comparisons.run(level=level)
+    answers = [comparison.answer for comparison in found if comparison.answer]
     return sum(a.high < 0 for a in answers), sum(a.low > 0 for a in answers)
 
 

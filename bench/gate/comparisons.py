@@ -1,8 +1,8 @@
-"""The intervals that decide: those of the report, taken at a level for as many looks as a gate has.
+"""The intervals that decide: those of the report, taken at a level for as many comparisons as a gate has.
 
-Several looks at noise find something sooner than one. So each is taken at Bonferroni's level, that all of them together
-hold at LEVEL: with one look it is the report's own interval, with more it is wider. One family of intervals,
-`bench.stats.intervals`, is behind both.
+Several comparisons of noise find something sooner than one. So each is taken at Bonferroni's level, that all of them
+together hold at LEVEL: with one comparison it is the report's own interval, with more it is wider. One family of
+intervals, `bench.stats.intervals`, is behind both.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from bench.stats.resampling import Batch
 _NORMAL = NormalDist()
 
 
-def level_for(looks: int) -> float:
+def level_for(comparisons: int) -> float:
     """Bonferroni's level for each of so many two-sided intervals, that all of them hold at LEVEL."""
-    return 1 - (1 - LEVEL) / max(looks, 1)
+    return 1 - (1 - LEVEL) / max(comparisons, 1)
 
 
-def reach(level: float, prompts: int | None = None) -> float:
+def critical_value(level: float, prompts: int | None = None) -> float:
     """How many standard errors an interval of this level extends, by Student's t; None: of very many prompts."""
     from scipy.special import stdtrit
 
@@ -37,8 +37,8 @@ def reach(level: float, prompts: int | None = None) -> float:
 
 
 @dataclass(eq=False)
-class Look:
-    """One interval that a gate looks at; `answer` is there after `Looks.run`, None where there can be none."""
+class Comparison:
+    """One interval that a gate decides by; `answer` is there after `Comparisons.run`, None where there can be none."""
 
     prompts: int | None
     answer: Interval | None = None
@@ -47,71 +47,71 @@ class Look:
     they have not shown would be missed more often than stated (`bench.stats.intervals.FEW`)."""
 
 
-def too_few(look: Look) -> str:
-    """Why a look cannot show that a loss is small."""
+def too_few(comparison: Comparison) -> str:
+    """Why a comparison cannot show that a loss is small."""
     return (
-        f"too few prompts ({look.prompts}) to show how small a loss is: scores without a range may have a long tail, "
-        f"which fewer than {FEW} prompts do not show"
+        f"too few prompts ({comparison.prompts}) to show how small a loss is: scores without a range may have a long "
+        f"tail, which fewer than {FEW} prompts do not show"
     )
 
 
-class Looks:
-    """All looks of one gate: gathered, counted, and answered at the level that their number asks for."""
+class Comparisons:
+    """All comparisons of one gate: gathered, counted, and answered at the level that their number asks for."""
 
     def __init__(self) -> None:
         self.level = LEVEL
-        self._asked: list[Look] = []
+        self._asked: list[Comparison] = []
         self._answers: list[Callable[[], None]] = []
         self._batch = Batch()
 
-    def mean(self, values: Floats, prompts: Ints, bounds: Bounds | None = None) -> Look:
+    def mean(self, values: Floats, prompts: Ints, bounds: Bounds | None = None) -> Comparison:
         """Ask for the mean of values (n,) of this range, clustered by the number of their prompt (n,).
 
-        One prompt says nothing of another: fewer than two have no answer, and count as no look.
+        One prompt says nothing of another: fewer than two have no answer, and count as no comparison.
         """
         labels, codes = np.unique(prompts, return_inverse=True)
-        look = Look(len(labels), few=bounds is None and len(labels) < FEW)
+        comparison = Comparison(len(labels), few=bounds is None and len(labels) < FEW)
         if len(labels) < 2:
-            return look
-        self._asked.append(look)
+            return comparison
+        self._asked.append(comparison)
         sums, counts = (np.bincount(codes, weights=column).astype(np.float64) for column in (values, None))
         asked = self._batch.interval(sums, counts, bounds)
 
         def answer() -> None:
-            look.answer = asked.answer
+            comparison.answer = asked.answer
 
         self._answers.append(answer)
-        return look
+        return comparison
 
-    def win_rate(self, treated: Floats, baseline: Floats, prompts: Ints, *, preferences: bool = False) -> Look:
+    def win_rate(self, treated: Floats, baseline: Floats, prompts: Ints, *, preferences: bool = False) -> Comparison:
         """Ask for (wins + ties / 2) / n of pairs (n,), or the mean of `preferences` (`bench.analysis.paired.won`)."""
         return self.mean(won(treated - baseline, preferences=preferences), prompts, (0.0, 1.0))
 
-    def known(self, found: Interval, prompts: int | None, *, logarithmic: bool = False) -> Look:
+    def known(self, found: Interval, prompts: int | None, *, logarithmic: bool = False) -> Comparison:
         """Ask for an interval of LEVEL at the level of this gate where there are no samples to take it from again.
 
         Its half-widths are stretched as Student's t of so many prompts is (None: the normal), or its logarithm's are.
-        An interval without width counts as no look: a number that is known leaves nothing to chance.
+        An interval without width counts as no comparison: a number that is known leaves nothing to chance.
         """
-        look = Look(prompts)
+        comparison = Comparison(prompts)
         if prompts is not None and prompts < 2:
-            return look
+            return comparison
         if found.low == found.high:
-            look.answer = found
-            return look
-        self._asked.append(look)
+            comparison.answer = found
+            return comparison
+        self._asked.append(comparison)
 
         def answer() -> None:
-            times = reach(self.level, prompts) / reach(LEVEL, prompts)
-            look.answer = _logarithmic(found, times) if logarithmic else _stretched(found, times)
+            times = critical_value(self.level, prompts) / critical_value(LEVEL, prompts)
+            comparison.answer = _logarithmic(found, times) if logarithmic else _stretched(found, times)
 
         self._answers.append(answer)
-        return look
+        return comparison
 
     @property
     def said(self) -> str:
-        """What widened the intervals, to stand beside one; nothing for a single look."""
-        return f" (at {100 * self.level:.4g} %, one of {len(self)} looks)" if len(self) > 1 else ""
+        """What widened the intervals, to stand beside one; nothing for a single comparison."""
+        return f" (at {100 * self.level:.4g} %, one of {len(self)} comparisons)" if len(self) > 1 else ""
 
     def __len__(self) -> int:
         return len(self._asked)
