@@ -37,7 +37,17 @@ TEXTS = (
     "README.md",
     *(
         f"docs/{name}.md"
-        for name in ("gate", "methods", "models", "npnet", "npnet-history", "reading", "shapes", "statistics")
+        for name in (
+            "gate",
+            "how-many",
+            "methods",
+            "models",
+            "npnet",
+            "npnet-history",
+            "reading",
+            "shapes",
+            "statistics",
+        )
     ),
     *sorted(page.relative_to(ROOT).as_posix() for page in (ROOT / "docs" / "methods").glob("*.md")),
 )
