@@ -26,6 +26,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -109,9 +110,16 @@ def equal(results: Row, arm: Row, metric: str) -> str:
     return f"{other['method']} ({other['calls']:.4g}): {signed(found, 3)}{words.mark(found)}"
 
 
+@cache
+def read(data: Path) -> Row:
+    """A results.json as rows; many tables are of the same one."""
+    found: Row = json.loads(records.read(data).text(), object_hook=Row)
+    return found
+
+
 def rows(data: Path, columns: list[str], only: list[str]) -> str:
     """The lines of a table, one a method: of all, or of `only` those."""
-    results = json.loads(records.read(data).text(), object_hook=Row)
+    results = read(data)
     names = words.distinct(arm["method"] for arm in results["arms"])
     if unknown := set(only) - set(names):
         raise SystemExit(f"{data}: no arm {', '.join(sorted(unknown))}")
@@ -178,9 +186,12 @@ def numbers(data: Any) -> Iterator[tuple[float, float, float]]:
             yield from numbers(one)
 
 
-def unknown(text: str, known: set[tuple[float, float, float]], printed: set[str]) -> list[str]:
+Rounded = dict[int, set[tuple[float, ...]]]
+"""Data by the number of places that they are rounded to; filled as texts ask for it."""
+
+
+def unknown(text: str, known: set[tuple[float, float, float]], printed: set[str], rounded: Rounded) -> list[str]:
     """The figures of the text that are neither data rounded to the same places nor printed in a CSV."""
-    rounded: dict[int, set[tuple[float, ...]]] = {}
     lost = []
     for found in FIGURE.finditer(text):
         places = len(found["low"].split(".")[1])
@@ -204,6 +215,7 @@ def main() -> int:
     options = parser.parse_args()
     known = {t for form in DATA for p in sorted(ROOT.glob(form)) for t in numbers(json.loads(p.read_text()))}
     printed = {bare(found[0]) for p in sorted(ROOT.glob(TABLES)) for found in FIGURE.finditer(p.read_text())}
+    rounded: Rounded = {}
     wrong = 0
     for name in TEXTS:
         path = ROOT / name
@@ -214,7 +226,7 @@ def main() -> int:
         elif made != text:
             print(f"{name}: a table is not what its data say; write it with: python docs/figures.py --write")
             wrong += 1
-        for figure in unknown(made, known, printed):
+        for figure in unknown(made, known, printed, rounded):
             print(f"{name}: {figure} is in none of {', '.join((*DATA, TABLES))}")
             wrong += 1
     return int(wrong > 0)

@@ -1,7 +1,7 @@
 """The table of docs/how-many.md: `python docs/how_many.py > reports/measured/how_many.csv`.
 
-The smallest true delta that a run finds with 80 % power, by its number of prompts, with one seed a prompt and the spread
-between prompts that the committed run of the main suite had. In the metric's unit.
+The smallest true delta that a run finds with 80 % power, by its number of prompts, with one seed a prompt and the
+spread between prompts that the committed run of the main suite had. In the metric's unit.
 """
 
 from __future__ import annotations
