@@ -267,7 +267,10 @@ class _Comparison:
         sizes = [sorted({n for arm in pooled for n in arm["cost"][f"batches_{x}"]}) for x in "ab"]
         if sizes[0] != sizes[1] and all(sizes):
             said = " against ".join(", ".join(map(str, some)) for some in sizes)
-            yield f"Images were made in batches of {said}; an image's time is its share of the batch's."
+            yield (
+                f"Images were made in batches of {said}; an image's time is its share of the batch's, and low bits of "
+                "its pixels depend on the batch."
+            )
 
 
 def _featured(rows: Rows, metric: str) -> Any:

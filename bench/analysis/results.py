@@ -322,9 +322,11 @@ def _run(ledger: Ledger, suite: Suite, folder: Path, *, finished: bool) -> RunRe
 
 
 def _kept(ledger: Ledger) -> dict[str, Any]:
-    """Images of other code that the run keeps, where it does."""
+    """What the ledger knows of all sessions: images of other code that the run keeps, and sizes of batches."""
     kept = ledger.get("kept")
-    return {"kept_images": {key: value for key, value in kept.items() if key != "under"}} if kept else {}
+    found = {"kept_images": {key: value for key, value in kept.items() if key != "under"}} if kept else {}
+    sizes = ledger.get("batch_sizes")
+    return {**found, "batch_sizes": sizes} if sizes else found
 
 
 def kept_sentence(kept: Mapping[str, Any]) -> str:
@@ -366,6 +368,12 @@ def _notes(measured: Measured, ledgers: Sequence[Ledger], metrics: dict[str, Met
         yield from ledger.get("left_out") or ()
         if kept := ledger.get("kept"):
             yield kept_sentence(kept)
+        sizes = ledger.get("batch_sizes") or ()
+        if len(sizes) > 1:
+            yield (
+                f"Images of {ledger.folder.name} were made in batches of {' and '.join(map(str, sizes))}: low bits of "
+                "pixels depend on the batch, and scores with them."
+            )
     for name, n in measured.unused.items():
         yield f"{n} scores of {metrics[name].title} are by another version of its scorer and count for nothing."
     for ledger in ledgers:

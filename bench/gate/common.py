@@ -159,3 +159,6 @@ def changed(results: Results, frozen: Frozen, samples: Samples, common: Common) 
         yield f"versions have changed: {', '.join(moved)}"
     if then.hardware != now.hardware:
         yield f"frozen on {then.hardware}, this run on {now.hardware}"
+    if then.batch_sizes and now.batch_sizes and then.batch_sizes != now.batch_sizes:
+        sizes = (" and ".join(map(str, one.batch_sizes)) for one in (then, now))
+        yield "frozen from batches of {}, this run's are of {}: low bits of pixels depend on the batch".format(*sizes)

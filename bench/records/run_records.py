@@ -69,6 +69,8 @@ class Provenance(Record):
     """What makes the images, by kind and name, such as `method inversion`."""
     kept_images: KeptImages | None = None
     """Images of other code that the run keeps; missing where there are none."""
+    batch_sizes: tuple[Count, ...] = ()
+    """Images a batch, of all sessions that made some: an image's low bits depend on it. Missing in older runs."""
 
 
 class Generated(Record):
