@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 MASK = "***"
 """What stands in the place of a secret."""
@@ -75,6 +75,11 @@ def masked(text: str) -> str:
     for pattern in _SHOWN:
         text = pattern.sub(rf"\1{MASK}", text)
     return text
+
+
+def without_secrets(variables: Mapping[str, str]) -> dict[str, str]:
+    """Environment variables but those whose name says that they hold a secret, for a program that needs none."""
+    return {name: value for name, value in variables.items() if not _SECRET_VARIABLE.search(name)}
 
 
 def masked_word(word: str) -> str:

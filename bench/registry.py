@@ -163,7 +163,7 @@ def _discover(kind: str) -> dict[str, Any]:
         distribution = point.dist.name if point.dist else point.value
         try:
             plugin = point.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             # A broken third-party plugin must not take the whole program down with it; asking for it by name does.
             plugin = _Broken(point.name, distribution, error)
         add_plugin(kind, point.name, plugin, distribution)
@@ -171,7 +171,7 @@ def _discover(kind: str) -> dict[str, Any]:
 
 
 class _Broken:
-    def __init__(self, name: str, distribution: str, error: Exception):
+    def __init__(self, name: str, distribution: str, error: BaseException):
         at = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen")]
         where = f" ({at[-1].filename}:{at[-1].lineno})" if len(at) > 1 else ""
         said = f"{type(error).__name__}: {error}{where}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import records
 from bench.records import ArmRow, ComparisonRow, Cost, Ratio, Results
-from bench.store import CALLS, TIMES, Ledger
+from bench.store import CALLS, TIMES, Ledger, inside
 from bench.store.rows import Cell
 
 if TYPE_CHECKING:
@@ -172,6 +172,7 @@ def _image_rows(folder: Path) -> Iterator[dict[str, Any]]:
             image = made.get(cell.job_id)
             if image is not None:
                 known = {name: value for name in _IMAGES if (value := getattr(image, name, None)) is not None}
+                inside(folder, image.file)  # a ledger that others wrote may name any file
                 file, total = str(folder / image.file), sum(getattr(image, name) for name in TIMES)
                 row |= {**known, "file": file, "total_ms": total, "from_cache": bool(image.from_cache)}
             yield row

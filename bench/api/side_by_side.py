@@ -14,6 +14,8 @@ from bench.errors import UserError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+_FORMATS = ("PNG", "JPEG", "WEBP")
+"""What a run's images are: Pillow reads other formats, EPS among them, by running another program on the file."""
 SIDE = 192
 """Pixels that an image is shown at, at least."""
 
@@ -33,7 +35,7 @@ class SideBySide:
         """The images in a row, in the order of `files`; UserError where there are none."""
         from PIL import Image
 
-        shown = [Image.open(path).convert("RGB") for path in self.files.values() if path]
+        shown = [Image.open(path, formats=_FORMATS).convert("RGB") for path in self.files.values() if path]
         if not shown:
             raise UserError(f"{self.title}: no image of it was made")
         whole = Image.new("RGB", (sum(one.width for one in shown), max(one.height for one in shown)), "white")

@@ -212,7 +212,11 @@ def keep(judged: Judgement, done: Outcome) -> None:
     """Leave the verdicts in the run's folder, and show them in its report.html."""
     from bench import gate, report
     from bench.remote.mirror import mirrored
+    from bench.store.files import writable
 
+    if not writable(done.folder):
+        print(f"note: {done.folder} cannot be written to, so the verdicts are not kept there", file=sys.stderr)
+        return
     with mirrored(done.folder):
         gate.keep(judged, done.results, done.folder)
         report.write(done.results, done.folder, formats=["html"])

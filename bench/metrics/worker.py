@@ -22,6 +22,7 @@ from typing import IO, Any
 
 from bench import environments
 from bench.digests import file_digest
+from bench.errors import without_secrets
 from bench.metrics.base import MetricEntry
 from bench.metrics.checkpoint import Checkpoint
 from bench.metrics.outside import LONGEST, PROTOCOL, Broken, Gone, Outside, parsed, plain
@@ -121,7 +122,7 @@ class Process:
     """A running program, and its lines one by one; it is killed when nobody holds this any more."""
 
     def __init__(self, command: list[str]) -> None:
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+        inherited = {k: v for k, v in without_secrets(os.environ).items() if not k.startswith("PYTHON")}
         # Nothing is fetched behind our back: the checkpoint is given.
         inherited |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
         self.log = tempfile.TemporaryFile()
