@@ -13,6 +13,7 @@ from bench.errors import UserError
 from bench.job import preflight
 from bench.metrics.base import MetricEntry
 from bench.runner import score
+from bench.runner.checks import one_seed
 from bench.runner.outline import Outline
 from bench.runner.plan import MAX_CELLS, Plan, make_plan, outlined
 
@@ -65,7 +66,7 @@ def test_a_metric_that_judges_some_prompts_is_counted_on_those(tmp_path: Path) -
         '{"prompt": "a ring"}\n'
     )
     text = TINY.replace("[shapes-pickapic]", f"['file:{tmp_path / 'p.jsonl'}']")
-    text = text.replace("  - {use: best_of_n, name: best_of_2, n: 2, chooser: shapes-geneval}\n", "")
+    text = text.replace("  - {use: best_of_n, name: best_of_2, n: 2, selection_metric: shapes-geneval}\n", "")
     told = list(score.planned(outlined(suite.parse(text, file="some.yaml"))))
     assert told == ["shapes-geneval 6 images", "shapes-clipscore 9 images"]
 
@@ -92,6 +93,28 @@ def test_more_than_a_plan_can_hold_is_refused_in_one_line(settings: list[str], s
         assert f"a plan holds at most {MAX_CELLS:,}; give fewer seeds, images_per_prompt" in done.error
 
 
+def test_one_seed_of_each_prompt_prices_them_all() -> None:
+    """Images of different seeds are different ones, so a suite of any number of seeds is priced at once."""
+    text = TINY.replace("seeds: [0]", "seeds: [0, 1, 2]\nimages_per_prompt: 4")
+    whole = suite.parse(text, file="t.yaml", limit=3)
+    one, times = one_seed(whole)
+    assert times == 12
+    exact, priced = outlined(whole), replace(outlined(one), times=times)
+    assert priced.costs() == pytest.approx(exact.costs())
+    assert list(score.planned(priced)) == list(score.planned(exact))
+    assert preflight.scoring(priced).seconds == pytest.approx(preflight.scoring(exact).seconds)
+
+
+def test_a_suite_too_large_to_run_is_priced_before_it_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "absurd.yaml"
+    path.write_text(TINY)
+    done = call("plan", path, "--limit", 1, "--set", "images_per_prompt=1000000000")
+    assert done.code == 2
+    assert "cells:          4000000000 " in done.out
+    assert "images:         3000000000 to have" in done.out
+    assert "choices:        1000000000 images" in done.out
+
+
 def test_the_largest_suite_here_is_planned() -> None:
     outline = preflight.outline(suite.load(ROOT / "suites" / "npnet_search.yaml", twin=True))
     assert outline.costs()["cells"] == 2 * 3 * 6 * 20_000 < MAX_CELLS
@@ -115,7 +138,7 @@ def test_arms_that_are_one_on_the_twin_are_named() -> None:
 
 
 def test_best_of_n_by_two_metrics_are_two_arms() -> None:
-    more = "  - {use: best_of_n, name: other, n: 2, chooser: shapes-clipscore}\n  - reseed\n"
+    more = "  - {use: best_of_n, name: other, n: 2, selection_metric: shapes-clipscore}\n  - reseed\n"
     assert outlined(suite.parse(TINY.replace("  - reseed\n", more), file="t.yaml", limit=1)).notes == ()
 
 
@@ -140,6 +163,6 @@ def test_sets_that_are_counted_are_priced_without_one_that_is_not(
 
 
 def test_a_chooser_that_cannot_choose_is_refused_without_prompts_listed() -> None:
-    text = TINY.replace("chooser: shapes-geneval", "chooser: fid")
+    text = TINY.replace("selection_metric: shapes-geneval", "selection_metric: fid")
     with pytest.raises(UserError, match="fid"):
         outlined(suite.parse(text, file="t.yaml", limit=1))

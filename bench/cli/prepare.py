@@ -39,10 +39,10 @@ def cmd_plan(options: argparse.Namespace) -> int:
     suite = load_suite(options)
     for note in suite.notes:
         print(f"note: {note}")
-    plan = preflight.outline(suite)
+    plan, too_many = preflight.outline_of_any_size(suite)
     for note in plan.notes:
         print(f"note: {note}")
-    cost = plan.costs({record.stem for record in ImageCache(cache_folder(options)).records()})
+    cost = plan.costs(() if too_many else {record.stem for record in ImageCache(cache_folder(options)).records()})
     needs = preflight.needs(plan)
     away = preflight.missing(needs)
     print(f"suite:          {suite.name} ({suite.id}){' on the embedded twin' if suite.twin else ''}")
@@ -64,6 +64,8 @@ def cmd_plan(options: argparse.Namespace) -> int:
         print(f"get them:       {fetch_command(options)}")
     if plan.lacking:
         print("note: images of a method whose file is not here yet are priced under a placeholder for its digest")
+    if too_many:
+        raise too_many
     return 0
 
 

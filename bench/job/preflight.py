@@ -12,6 +12,7 @@ from bench.metrics.backbones import MACHINE
 from bench.metrics.base import MetricEntry
 from bench.needs.base import Made, Need, Nothing, Source, gigabytes
 from bench.prompts.base import Prompt, PromptSet
+from bench.runner.checks import TooMany, one_seed
 from bench.runner.outline import Outline, Task
 from bench.runner.plan import Plan, make_plan, outlined
 from bench.suite import Suite
@@ -29,6 +30,17 @@ def planned(suite: Suite, *, dtype: str = "fp32") -> Plan:
 def outline(suite: Suite) -> Outline:
     """As `planned`, without a list of the images."""
     return outlined(suite, read=_read_or_count, placeholders=True)
+
+
+def outline_of_any_size(suite: Suite) -> tuple[Outline, TooMany | None]:
+    """As `outline`, and why no run can be made of it: one that is too large is priced by one seed of each prompt."""
+    try:
+        return outline(suite), None
+    except TooMany as error:
+        part, times = one_seed(suite)
+        if times == 1:
+            raise
+        return replace(outline(part), times=times), error
 
 
 def _read_or_count(name: str) -> list[Prompt]:
@@ -181,7 +193,7 @@ def scoring(plan: Outline) -> Scoring:
     weights = {name: entry.gib or 0.0 for name, entry in entries.items()}
     largest = max(weights, key=lambda name: weights[name], default="")
     unknown = tuple(name for name in asked if entries[name].ms is None)
-    return Scoring(seconds, weights.get(largest, 0.0), largest, unknown)
+    return Scoring(plan.times * seconds, weights.get(largest, 0.0), largest, unknown)
 
 
 def duration(seconds: float) -> str:

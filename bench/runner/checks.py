@@ -19,6 +19,10 @@ MAX_CELLS = 2_000_000
 """Of a plan, and of the images that it asks for: more would fill the memory. The largest suite here has 720,000."""
 
 
+class TooMany(UserError):
+    """More images than a plan can hold."""
+
+
 def check_number(suite: Suite, prompts: Mapping[str, Sequence[Prompt]]) -> None:
     """UserError, before a list of them fills the memory, where a suite has more images than a plan can hold."""
     protocols = len(suite.models) * len(suite.samplers) * len(suite.steps or (0,)) * len(suite.guidance or (0,))
@@ -26,6 +30,18 @@ def check_number(suite: Suite, prompts: Mapping[str, Sequence[Prompt]]) -> None:
     images = sum(len(p.seeds) if not suite.seeds else len(suite.seeds) * each[name]
                  for name, found in prompts.items() for p in found)  # fmt: skip
     _check_fits(suite, protocols * len(suite.methods) * images, "cells (method x prompt x seed x protocol)")
+
+
+def one_seed(suite: Suite) -> tuple[Suite, int]:
+    """A suite with one image of each prompt, or as many as a prompt set asks for, and how many seeds that stands for.
+
+    Images of different seeds are different images, so all that a suite makes and costs is a multiple of these.
+    """
+    if not suite.seeds:
+        return suite, 1
+    each = suite.images_per_prompt
+    times = len(suite.seeds) * (each or 1)
+    return suite.model_copy(update={"seeds": suite.seeds[:1], "images_per_prompt": each and 1}), times
 
 
 def check_candidates(suite: Suite, rows: Sequence[Row]) -> None:
@@ -36,7 +52,7 @@ def check_candidates(suite: Suite, rows: Sequence[Row]) -> None:
 
 def _check_fits(suite: Suite, number: int, what: str) -> None:
     if number > MAX_CELLS:
-        raise UserError(
+        raise TooMany(
             f"suite {suite.name!r} has {number:,} {what}, and a plan holds at most {MAX_CELLS:,}; give fewer seeds, "
             "images_per_prompt, candidates or methods, or --limit fewer prompts"
         )

@@ -180,7 +180,7 @@ class Look:
     text: str
     carried: str
     control: tuple[tuple[str, ControlImage], ...]
-    written: tuple[str, str, str]
+    written: tuple[bytes, bytes, bytes]
 
     @classmethod
     def of(cls, prompt: Prompt, kinds: tuple[str, ...], known: dict[Any, int]) -> Look:
@@ -188,7 +188,8 @@ class Look:
         carried = json.dumps(dict(prompt.metadata), sort_keys=True) if prompt.metadata is not None else ""
         control = tuple((kind, prompt.control_image(kind).pinned()) for kind in kinds)
         pinned = f'"control":{canonical(_pinned(control))},' if control else ""
-        written = (f'"carried":{canonical(carried)},', pinned, f'"prompt":{canonical(prompt.text)},')
+        texts = (f'"carried":{canonical(carried)},', pinned, f'"prompt":{canonical(prompt.text)},')
+        written = (texts[0].encode(), texts[1].encode(), texts[2].encode())
         return cls(known.setdefault(written, len(known)), prompt.text, carried, control, written)
 
 
@@ -205,7 +206,10 @@ class Template:
         self._parts = _parts({name: value for name, value in self._shared.items() if name in _DECIDES})
         self.key = "".join(self._parts)
         """Equal where equal prompts and seeds make equal images."""
-        self._started: dict[tuple[str, str], Any] = {}
+        a, b, c, d, e = (part.encode() for part in self._parts)
+        self._around = (a, b, c, d + b'"seed":')
+        self._end = b"," + e
+        self._plain = hashlib.sha256(b"".join((a, _NOTHING_CARRIED, b, c)))
 
     def id(self, look: Look, seed: int) -> str:
         """`Job.id` of the job for a prompt and a seed."""
@@ -214,15 +218,13 @@ class Template:
 
     def begun(self, look: Look) -> tuple[Any, bytes]:
         """The hash of a prompt's jobs as far as the seed, and what comes after that; see `finished`."""
-        a, b, c, d, e = self._parts
+        a, b, c, d = self._around
         carried, control, prompt = look.written
-        started = self._started.get((carried, control))
-        if started is None:
-            started = hashlib.sha256(f"{a}{carried}{b}{control}{c}".encode())
-            self._started[carried, control] = started
-        begun = started.copy()
-        begun.update(f'{prompt}{d}"seed":'.encode())
-        return begun, f",{e}".encode()
+        if carried == _NOTHING_CARRIED and not control:
+            begun = self._plain.copy()
+            begun.update(prompt + d)
+            return begun, self._end
+        return hashlib.sha256(b"".join((a, carried, b, control, c, prompt, d))), self._end
 
     def made(self, look: Look, seed: int, job_id: str) -> Job:
         """The job for a prompt and a seed, whose id is known."""
@@ -240,6 +242,7 @@ def finished(begun: Any, seed: int, end: bytes) -> str:
 
 
 _VARIED = ("carried", "control", "prompt", "seed")
+_NOTHING_CARRIED = b'"carried":"",'
 
 
 def _parts(shared: Mapping[str, Any]) -> list[str]:

@@ -6,16 +6,14 @@ a job is built where somebody looks at it.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
 
 from bench import registry
 from bench.metrics.base import MetricEntry
 from bench.runner.jobs import Cell, Choice, Job, choice_id
-from bench.runner.outline import Outline, Tally, look_of
+from bench.runner.outline import Outline, Tally, look_of, no_collection
 
 
 class Jobs(Mapping[str, Job]):
@@ -88,7 +86,7 @@ class Plan(Outline):
 
 def listed(outline: Outline) -> Plan:
     """The plan of an outline; within the suite's own settings (`Suite.configured`)."""
-    with _no_collection():
+    with no_collection():
         tally = outline.tally
         ids = tally.ids()
         choices: dict[str, Choice] = {}
@@ -121,18 +119,6 @@ def _choices(outline: Outline, ids: Mapping[int, str], choices: dict[str, Choice
         choice.__dict__["id"] = name  # as if it had been asked for
         choices.setdefault(name, choice)
     return found
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Without the garbage collector, which would search a growing list of a million images for cycles: it has none."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
 
 
 _metric_digests: dict[MetricEntry, str] = {}

@@ -6,8 +6,10 @@ numbers: equal ones are one image, as equal ids are.
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
@@ -87,11 +89,14 @@ class Outline:
     (kind, name) in `bench.kinship`."""
     notes: tuple[str, ...] = ()
     """What of the suite is left out, and why."""
+    times: int = 1
+    """How many seeds each one of these stands for, where they are too many to go through: prices are of all."""
 
     @cached_property
     def tally(self) -> Tally:
         """Its images, counted."""
-        return Tally(self.rows, self.suite.baseline)
+        with no_collection():
+            return Tally(self.rows, self.suite.baseline)
 
     def nfe(self, job: Job) -> Nfe:
         """What one image costs by its method's closed form."""
@@ -104,13 +109,13 @@ class Outline:
     def costs(self, known: Container[str] = ()) -> dict[str, float]:
         """images, denoiser calls, shared images, and estimates of seconds and bytes; `known` are in the cache."""
         tally = self.tally
-        todo = Counter(tally.templates(known))
+        todo = tally.templates(known)
         with self.suite.configured():
             speeds: dict[str, ModelEntry] = {m: registry.get("models", m) for m in {t.job.model for t in todo}}
         calls = {template: n * self.calls(template.job) for template, n in todo.items()}
         seconds = sum(n * (speeds[t.job.model].call_ms or float("nan")) for t, n in calls.items()) / 1000
         cells = sum(map(len, tally.rows))
-        return {
+        counted = {
             "cells": cells,
             "images": len(tally.images),
             "choices": len(tally.choices),
@@ -120,6 +125,19 @@ class Outline:
             "seconds": seconds,
             "bytes": sum(n * _png_bytes(t.job.size) for t, n in todo.items()),
         }
+        return {name: self.times * amount for name, amount in counted.items()}
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Without the garbage collector, which would search a growing list of a million images for cycles: it has none."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def _png_bytes(size: tuple[int, int]) -> float:
@@ -164,19 +182,18 @@ class Tally:
         self.rows: list[list[int]] = [self._numbers(row) for row in rows]
         """The image of each cell."""
 
-    def templates(self, known: Container[str]) -> Iterator[Template]:
-        """What makes each image whose id is not in `known`."""
-        for number in self.images:
-            template = self._of[number >> _SEED + _LOOK]
-            if not known or self._id(template, number) not in known:
-                yield template
-
-    def _id(self, template: Template, number: int) -> str:
-        return template.id(self.looks[look_of(number)], number & _SEEDS)
+    def templates(self, known: Container[str]) -> Counter[Template]:
+        """How many images of each template have no id in `known`."""
+        numbers = (number for number, name in self._named() if name not in known) if known else self.images
+        counts = Counter(number >> _SEED + _LOOK for number in numbers)
+        return Counter({self._of[of]: n for of, n in counts.items()})
 
     def ids(self) -> dict[int, str]:
-        """The id of every image, in their order; what images of one prompt in an arm have in common is hashed once."""
-        found: dict[int, str] = {}
+        """The id of every image, in their order."""
+        return dict(self._named())
+
+    def _named(self) -> Iterator[tuple[int, str]]:
+        """Every image with its id; what images of one prompt in an arm have in common is hashed once."""
         place = -1
         for number in self.images:
             if number >> _SEED != place:
@@ -184,8 +201,7 @@ class Tally:
                 begun, end = self._of[place >> _LOOK].begun(self.looks[look_of(number)])
             whole = begun.copy()  # as `finished`, without a call for each of a million
             whole.update(b"%d%b" % (number & _SEEDS, end))
-            found[number] = whole.hexdigest()[:32]
-        return found
+            yield number, whole.hexdigest()[:32]
 
     def in_groups(self) -> Iterator[int]:
         """Every image, those that can share a batch one after the other."""
