@@ -10,8 +10,8 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ baseline: standard
 methods:
   - standard
   - inversion
-  - {use: best_of_n, name: best_of_2, n: 2, chooser: shapes-geneval}
+  - {use: best_of_n, name: best_of_2, n: 2, selection_metric: shapes-geneval}
   - reseed
 metrics: [shapes-geneval, shapes-clipscore]
 controls:
@@ -92,6 +92,7 @@ INTEGRATION = (
     "test_model.py::test_importing_the_package_loads_no_torch",
     "test_moved.py",
     "test_page.py",
+    "test_parallel.py",
     "test_plan.py::test_planning_loads_no_network_library",
     "test_plots.py",
     "test_plugin.py",
@@ -143,6 +144,23 @@ def as_small_as_a_unit_test(request: pytest.FixtureRequest, monkeypatch: pytest.
     monkeypatch.setattr(PipelineFamily, "__init__", refused)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """A failure whose text holds half of a surrogate pair reaches the process that prints it, which reads UTF-8."""
+    return printable((yield))
+
+
+def printable(value: Any) -> Any:
+    """A report's data with what UTF-8 cannot hold as an escape: `\\ud800`."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, dict):
+        return {printable(key): printable(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(printable, value))
+    return value
+
+
 # Time -------------------------------------------------------------------------------------------------------------
 
 IMPORTED = pytest.StashKey[int]()
@@ -173,6 +191,23 @@ def own_surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
         patch.setenv("HF_HUB_OFFLINE", "1")
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+        # Pages and figures are half of a small run's time; tests of them ask for them: `whole_report`.
+        patch.setenv("BENCH_REPORT", "md")
+        yield
+
+
+@contextmanager
+def forms(names: str) -> Iterator[None]:
+    """Within, runs write these forms of the report."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BENCH_REPORT", names)
+        yield
+
+
+@pytest.fixture
+def whole_report() -> Iterator[None]:
+    """Runs of this test write every form of the report, as a user's do."""
+    with forms("md,html,tex,figures"):
         yield
 
 
@@ -303,7 +338,8 @@ def make_run(suite: Path, home: Path, *more: object) -> tuple[Run, Done]:
 
 @pytest.fixture(scope="session")
 def finished(tiny: Path, tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Run:
-    """One finished run of the tiny suite that tests read and never change (see `Run.copy`)."""
-    run, done = make_run(tiny, tmp_path_factory.mktemp("finished"))
+    """One finished run of the tiny suite, with its page, that tests read and never change (see `Run.copy`)."""
+    with forms("md,html"):
+        run, done = make_run(tiny, tmp_path_factory.mktemp("finished"))
     assert done.code == 0, done.err
     return run
