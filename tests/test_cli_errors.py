@@ -13,6 +13,7 @@ from conftest import LIMIT, TINY, Bench, Run, call
 
 from bench import registry
 from bench.models.base import ModelEntry
+from bench.runner import generate
 from bench.store import SCHEMA, Ledger, exclusive
 
 SUITES = Path(__file__).parent.parent / "suites"
@@ -33,7 +34,7 @@ def suite_file(folder: Path, text: str = TINY) -> Path:
         (TINY.replace("steps: 4", "steps: [4"), None, "mine.yaml:"),
         (TINY.replace("  - inversion\n", "  - inverson\n"), 12, "unknown method 'inverson'; did you mean 'inversion'?"),
         (TINY.replace("steps: 4", "steps: four"), 6, "steps"),
-        (TINY.replace("chooser: shapes-geneval", "choser: shapes-geneval"), 13, "did you mean 'chooser'?"),
+        (TINY.replace("selection_metric:", "selecton_metric:"), 13, "did you mean 'selection_metric'?"),
         (TINY.replace("[ddim]", "[dimm]"), 5, "unknown sampler 'dimm'; did you mean 'ddim'?"),
         ("", None, "mine.yaml"),
     ],
@@ -257,19 +258,17 @@ def test_a_disk_that_fills_up_among_the_images_loses_none(
     bench: Bench, finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As above where nothing may be mounted: the writer says that the disk is full after some images."""
-    from bench.runner import maker
-
     run = Run(finished.suite, tmp_path / "runs", tmp_path / "cache", tmp_path / "runs" / finished.folder.name)
-    write, written = maker._save_png, []
+    write, written = generate.write_atomically, []
 
-    def full(pixels: object, path: Path) -> None:
+    def full(path: Path, data: bytes) -> None:
         if len(written) >= 5:
             raise OSError(28, "No space left on device", str(path))
         written.append(path)
-        write(pixels, path)  # type: ignore[arg-type]
+        write(path, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr("bench.runner.maker._save_png", full)
+        patch.setattr(generate, "write_atomically", full)
         done = bench(*run.arguments("--batch-size", 2))
     assert done.code == 2
     assert "the disk is full or failing; free some space and run again" in done.error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,6 +33,9 @@ metrics: [shapes-clipscore, shapes-preference, shapes-aesthetic]
 CONTINUOUS = ("shapes-clipscore", "shapes-preference", "shapes-aesthetic")
 
 pytestmark = pytest.mark.usefixtures("one_thread", "one_model")
+
+
+BEST_OF_2 = "{use: best_of_n, n: 2, selection_metric: shapes-preference}"
 
 
 @pytest.fixture(scope="module")
@@ -250,15 +254,15 @@ def test_a_batch_that_does_not_fit_a_gpus_memory_is_halved(tmp_path: Path, monke
     from bench.errors import UserError
     from bench.runner.maker import Maker
 
-    inner: Callable[..., None] = Maker._make
+    inner: Callable[..., Any] = Maker._make
     room = 2
     tried = []
 
-    def make(self: Maker, jobs: Sequence[Job]) -> None:
+    def make(self: Maker, jobs: Sequence[Job]) -> Any:
         tried.append(len(jobs))
         if len(jobs) > room:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        inner(self, jobs)
+        return inner(self, jobs)
 
     monkeypatch.setattr(Maker, "_make", make)
     plan = plan_of("ddim", methods=["standard"], limit=5)
@@ -298,7 +302,7 @@ def test_a_failed_batch_is_let_go_before_a_smaller_one_is_tried(monkeypatch: pyt
 
 
 def test_arms_are_made_in_turns_so_that_a_slower_hour_is_no_methods_cost() -> None:
-    plan = plan_of("ddim", methods=("standard", "inversion", "{use: best_of_n, n: 2, chooser: shapes-preference}"))
+    plan = plan_of("ddim", methods=("standard", "inversion", BEST_OF_2))
     turns = batches(list(plan.jobs.values()), 4, prompts=(j.prompt for j in plan.jobs.values()))
     assert sorted(job.id for batch in turns for job in batch) == sorted(plan.jobs)
     assert all(len({job.group for job in batch}) == 1 for batch in turns)
@@ -310,7 +314,7 @@ def test_arms_are_made_in_turns_so_that_a_slower_hour_is_no_methods_cost() -> No
 
 def test_arms_are_cut_into_the_same_batches_however_many_images_are_left_over() -> None:
     """Standard's images and those that best of 2 adds share a group, inversion's are alone."""
-    plan = plan_of("ddim", methods=("standard", "inversion", "{use: best_of_n, n: 2, chooser: shapes-preference}"))
+    plan = plan_of("ddim", methods=("standard", "inversion", BEST_OF_2))
     prompts = [job.prompt for job in plan.jobs.values()]
     turns = batches(list(plan.jobs.values()), 3, prompts=prompts)
     assert [len(batch) for batch in turns] == [3, 3, 3] * 2 + [2, 2, 2]

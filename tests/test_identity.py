@@ -194,14 +194,10 @@ def called(part: str) -> set[str]:
 def test_nothing_that_images_go_through_calls_is_left_out() -> None:
     """What is neither digested nor stated above as of no effect on pixels and choices fails here."""
     parts = {name for name in identity.LOOP if ":" in name and "Family" not in name}
-    begin = {"bench.runner.maker:Maker._sample", "bench.runner.maker:Maker._write", "bench.runner.engine:Engine._embed"}
-    assert begin - {"bench.runner.maker:Maker._write"} <= parts
+    begin = {"bench.runner.maker:Maker._sample", "bench.runner.maker:_png", "bench.runner.engine:Engine._embed"}
+    assert begin <= parts
     needed = set().union(*map(called, parts | begin))
-    assert {
-        "bench.runner.engine:Engine._remember",
-        "bench.runner.maker:_save_png",
-        "bench.runner.faults:checked",
-    } <= needed
+    assert {"bench.runner.engine:Engine._remember", "bench.runner.faults:checked"} <= needed
     covered = {name for name in needed if {name, name.partition(":")[0]} & {*identity.loop().modules}}
     assert needed - covered == {*ASIDE}
 
@@ -418,7 +414,8 @@ def broken(tmp_path_factory: pytest.TempPathFactory, bench_process: Bench) -> di
     code = package(home / "site")
     file = home / "moved.yaml"
     text = TINY.replace("  - inversion\n", "  - moved\n").split("controls:")[0]
-    text = text.replace("  - {use: best_of_n, name: best_of_2, n: 2, chooser: shapes-geneval}\n  - reseed\n", "")
+    best = "  - {use: best_of_n, name: best_of_2, n: 2, selection_metric: shapes-geneval}\n"
+    text = text.replace(best + "  - reseed\n", "")
     text = text.replace("[shapes-geneval, shapes-clipscore]", "[shapes-clipscore]")
     file.write_text(text)
     env = {"PYTHONPATH": str(home / "site")}

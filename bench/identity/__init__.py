@@ -108,7 +108,7 @@ LOOP = (
     "bench.runner.engine:Engine._encode",
     "bench.runner.engine:Engine._remember",
     "bench.runner.maker:_decoded",
-    "bench.runner.maker:_save_png",
+    "bench.runner.maker:_png",
     "bench.runner.faults:checked",
     "bench.runner.score:_choose",
     "bench.models.base:Family",

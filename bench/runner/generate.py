@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UserError
 from bench.fitting import AUTO, DEFAULT_BATCH, BatchSize, size_of
 from bench.progress import Progress
+from bench.runner.executors.base import Executor, InProcess, Lost
 from bench.runner.plan import Job, Plan
 from bench.sampling.records import SINGLE
-from bench.store import Ledger
+from bench.store import Ledger, write_atomically
 from bench.store.cache import ImageCache
+from bench.store.whole import whole_images
 
 if TYPE_CHECKING:
-    pass
+    from bench.runner.maker import Making, Parcel
 
 
 def choose_device(asked: str | None) -> str:
@@ -41,14 +46,17 @@ def generate(
     device: str,
     batch_size: BatchSize | None = None,
     by: str | None = None,
+    executor: Executor | None = None,
+    job_seconds: float | None = None,
 ) -> dict[str, Any]:
     """Make every image of the plan that the run does not have yet; returns counts and seconds by stage.
 
-    `by`: take no image of the cache, now or before, but those of one origin, as a gate does.
+    `by`: take no image of the cache, now or before, but those of one origin, as a gate does. Without an `executor`
+    they are made in this process.
     """
     images = ledger.folder / "images"
     images.mkdir(exist_ok=True)
-    there = {i: image for i, image in ledger.images().items() if (ledger.folder / image.file).is_file()}
+    there = whole_images(ledger)
     have = {i for i, image in there.items() if by is None or not image.from_cache or image.origin == by}
     todo = [j for j in plan.jobs.values() if j.id not in have]
     if cache is not None and todo:
@@ -57,25 +65,113 @@ def generate(
     if not todo:
         return totals
     # Only here does a run need torch.
-    from bench.runner.maker import Maker
+    from bench.runner.maker import Making
 
     size = size_of(batch_size or plan.suite.batch_size, device)
+    executor = executor or InProcess()
     with Progress("generate", len(todo)) as progress:
-        maker = Maker(ledger, cache, device=device)
-        maker.expect(todo)
-        prompts = [j.prompt for j in plan.jobs.values()]
+        made = _Made(ledger, cache, executor, progress)
         for of_model in by_model(todo):
-            most = maker.largest(of_model[0]) if size == AUTO else size
-            for group in batches(of_model, most, prompts=prompts):
-                maker.make(group)
-                progress.advance(len(group))
+            recipe = Making(device, tuple(of_model) if device.startswith("cuda") else (), job_seconds)
+            most = _largest(of_model[0], executor, recipe) if size == AUTO else size
+            _keep_size(ledger, most)
+            made.all(recipe, _groups(plan, of_model, most), price=sum(calls(job) for job in of_model))
+        executor.rest()
     failed = {i: reason for i, reason in ledger.failures().items() if i in plan.jobs}
-    return {**totals, "made": totals["made"] - len(failed), "failed": len(failed), **maker.totals()}
+    return {**totals, "made": totals["made"] - len(failed), "failed": len(failed), **made.totals(device)}
+
+
+def _keep_size(ledger: Ledger, size: int) -> None:
+    """Keep with a run how many images its batches have; where others of its images had other batches, say so.
+
+    An image's low bits depend on the batch that it is made in: matrix products of other shapes round otherwise.
+    """
+    known: list[int] = ledger.get("batch_sizes") or []
+    if size in known:
+        return
+    if known:
+        before = " and ".join(map(str, known))
+        said = f"note: this run has images of batches of {before}; batches of {size} give other low bits"
+        print(f"{said}, which the report then states", file=sys.stderr)
+    ledger.set("batch_sizes", sorted([*known, size]))
+
+
+def calls(job: Job) -> int:
+    """About how many evaluations of the denoiser a job's sampling has: one a step, two with guidance."""
+    return job.steps * (2 if job.guidance > 1 else 1)
+
+
+def _largest(job: Job, executor: Executor, recipe: Making) -> int:
+    """The size of batches that fit a GPU and pay, as one worker finds it."""
+    from bench.runner.maker import Largest
+
+    ((_, size),) = executor.run(recipe, [Largest(job)])
+    if isinstance(size, Lost):
+        return 1
+    print(f"batch size: {size} images of {job.model}, the most that fit and pay", file=sys.stderr)
+    return int(size)
+
+
+class _Made:
+    """What comes of batches: written as it comes, and counted."""
+
+    def __init__(self, ledger: Ledger, cache: ImageCache | None, executor: Executor, progress: Progress):
+        self.ledger, self.cache, self.executor, self.progress = ledger, cache, executor, progress
+        self.spent: dict[str, float] = {}
+        self.seconds = 0.0
+
+    def all(self, recipe: Making, groups: Sequence[Sequence[Job]], *, price: float) -> None:
+        """Have batches made and keep every one of them."""
+        begun = time.perf_counter()
+        for group, parcel in self.executor.run(recipe, groups, price=price):
+            if isinstance(parcel, Lost):
+                now = datetime.now(UTC).isoformat(timespec="seconds")
+                self.ledger.put_failures((job.id, parcel.reason, now) for job in group)
+            else:
+                keep(parcel, self.ledger, self.cache)
+                self._count(parcel.spent)
+            self.progress.fleet = self.executor.workers
+            self.progress.advance(len(group))
+        self.seconds += time.perf_counter() - begun
+
+    def _count(self, spent: Mapping[str, float]) -> None:
+        for name, seconds in spent.items():
+            self.spent[name] = self.spent.get(name, 0.0) + seconds
+
+    def _of(self, kind: str) -> dict[str, float]:
+        return {name.removeprefix(kind): s for name, s in self.spent.items() if name.startswith(kind)}
+
+    def totals(self, device: str) -> dict[str, Any]:
+        """Seconds: the whole stage, its parts summed over workers, and the share spent inside the models' networks."""
+        workers = max(1, self.executor.workers)
+        stages, inside = self._of("stage "), self._of("inside ")
+        load, warmup = self.spent.get("load", 0.0) + stages.pop("prepare", 0.0), self.spent.get("warmup", 0.0)
+        # Workers load beside one another.
+        wall = max(self.seconds - (load + warmup) / workers, 1e-9)
+        found = {"seconds": wall, "load_seconds": load, "warmup_seconds": warmup, "stages": stages, "device": device}
+        if "compile" in self.spent:
+            found["compile_seconds"] = self.spent["compile"]
+        found |= {"executor": self.executor.name, "workers": self.executor.workers}
+        if device == "cpu":
+            found |= {"inside": inside, "efficiency": sum(inside.values()) / (wall * workers)}
+        return found
+
+
+def keep(parcel: Parcel, ledger: Ledger, cache: ImageCache | None) -> None:
+    """Write what comes of a batch: each image whole, then all rows. The one place where an image is written."""
+    for row, png in zip(parcel.rows, parcel.pngs, strict=True):
+        write_atomically(ledger.folder / row.file, png)
+    ledger.put_failures(parcel.failures)
+    ledger.put_images(parcel.rows)
+    if cache is not None:
+        for row in parcel.rows:
+            cache.put(row, ledger.folder / row.file)
 
 
 def _bring(todo: list[Job], ledger: Ledger, cache: ImageCache, by: str | None) -> list[Job]:
     """Take from the cache what it has; returns the jobs that remain."""
     found, remain = [], []
+    cache.near(job.id for job in todo)
     for job in todo:
         file = f"images/{job.id}.png"
         image = cache.get(job.id, ledger.folder / file, file, by=by) if cache.has(job.id) else None
@@ -90,6 +186,18 @@ def by_model(jobs: Iterable[Job]) -> list[list[Job]]:
     for job in jobs:
         found.setdefault(job.model, []).append(job)
     return list(found.values())
+
+
+def _groups(plan: Plan, todo: Sequence[Job], size: int) -> list[list[Job]]:
+    """The batches of a model that are still to make, each as it is in a run that is made in one go.
+
+    So what is left of a run that was stopped has the batches, and thereby the pixels, that it would have had.
+    """
+    left = {job.id for job in todo}
+    of_model = [job for job in plan.batched.values() if job.model == todo[0].model]
+    whole = batches(of_model, size, prompts=(job.prompt for job in plan.batched.values()))
+    found = [[job for job in group if job.id in left] for group in whole]
+    return [group for group in found if group]
 
 
 def batches(jobs: Sequence[Job], size: int, *, prompts: Iterable[str]) -> list[list[Job]]:

@@ -1,30 +1,33 @@
-"""Batches of jobs -> PNG files and ledger rows: one model at a time, every arm through one session's loop."""
+"""Batches of jobs -> PNGs and the rows that go with them: one model at a time, every arm through one session's loop.
+
+Nothing is written here: whoever asked for a batch, in this process or another, writes what comes of it.
+"""
 
 from __future__ import annotations
 
+import io
 import json
-import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench import registry
 from bench.fitting import grown
-from bench.models.base import Family, ModelEntry, to_uint8
+from bench.models.base import Embeddings, Family, ModelEntry, to_uint8
+from bench.models.loading import compile_seconds
 from bench.provenance import hardware, origin
 from bench.runner.engine import Engine
-from bench.runner.faults import UNDECODED, checked, described, fail_not_finite, fault_of
+from bench.runner.faults import FAR, UNDECODED, checked, described, fail_not_finite, fault_of
+from bench.runner.limits import limited
 from bench.runner.plan import Job
 from bench.sampling import noise
 from bench.sampling.measure import peak
 from bench.sampling.meter import Cost, Meter
 from bench.sampling.session import Session
-from bench.store import Image, Ledger
-from bench.store.cache import ImageCache
+from bench.store import Image
 from bench.store.images import pixel_digest
 
 if TYPE_CHECKING:
@@ -48,33 +51,103 @@ class Made(NamedTuple):
     encode_ms: Sequence[float] = ()
 
 
+@dataclass
+class Parcel:
+    """What comes of a batch: an image's row and PNG, or the reason why there is none."""
+
+    rows: list[Image] = field(default_factory=list)
+    pngs: list[bytes] = field(default_factory=list)
+    """One for each row."""
+    failures: list[tuple[str, str, str]] = field(default_factory=list)
+    """Job id, reason and time, as the ledger keeps them."""
+    spent: dict[str, float] = field(default_factory=dict)
+    """Seconds since the parcel before: `load`, `warmup`, `stage NAME` and `inside ROLE`."""
+
+
+@dataclass(frozen=True)
+class Making:
+    """How a worker comes to make images: it opens a Maker, which loads models as batches ask for them."""
+
+    device: str
+    expected: tuple[Job, ...] = ()
+    """Jobs to come, of models whose text encoders leave the GPU."""
+    seconds: float | None = None
+    """The most that an image may take, of what its method decides."""
+
+    def open(self) -> Maker:
+        maker = Maker(self.device, self.seconds)
+        maker.expect(self.expected)
+        return maker
+
+
+@dataclass(frozen=True)
+class Largest:
+    """Asks a Maker for the largest batch that fits and pays."""
+
+    job: Job
+
+
+EMBEDDED = 64
+"""Batches whose prompts' embeddings are kept: those of all arms that take turns over the same prompts."""
+
+
 class Maker(Engine):
-    """An engine that makes the images of a run, for as long as one generate stage."""
+    """An engine that makes batches of images."""
 
-    def __init__(self, ledger: Ledger, cache: ImageCache | None, *, device: str):
+    def __init__(self, device: str, seconds: float | None = None):
+        """`seconds` as in `Making`."""
         super().__init__(device)
-        self.ledger, self.cache = ledger, cache
-        self.hardware = hardware(device)
-        self.begun = time.perf_counter()
-        self.warmup_seconds = 0.0
-        self.stages: dict[str, float] = {}
-        self.writer = ThreadPoolExecutor(2)
+        self.hardware, self.seconds = hardware(device), seconds
+        self.spent: dict[str, float] = {}
+        self._compiled = compile_seconds()
+        self._by_batch: OrderedDict[tuple[str, ...], dict[tuple[str, str], tuple[Embeddings, float]]] = OrderedDict()
 
-    def totals(self) -> dict[str, Any]:
-        """Seconds: the whole stage, its parts, and the share spent inside the models' networks."""
-        self.writer.shutdown()
-        prepared = self.stages.pop("prepare", 0.0)
-        wall = time.perf_counter() - self.begun - self.load_seconds - self.warmup_seconds - prepared
+    def do(self, task: Sequence[Job] | Largest) -> Callable[[], Any]:
+        """Make a batch; returns what encodes its PNGs, which may run while the next batch is made."""
+        if isinstance(task, Largest):
+            size = self.largest(task.job)
+            return lambda: size
+        return self._done(task)
+
+    def _done(self, jobs: Sequence[Job]) -> Callable[[], Parcel]:
+        parts: list[Callable[[], Parcel]] = []
+        # In smaller batches where a GPU's memory does not suffice.
+        self.fitting.each(jobs, lambda part: parts.append(self._make(part)), model=jobs[0].model, one="image")
+        spent = self._take_spent()
+
+        def finish() -> Parcel:
+            whole = Parcel(spent=spent)
+            for part in parts:
+                one = part()
+                whole.rows += one.rows
+                whole.pngs += one.pngs
+                whole.failures += one.failures
+                _add(whole.spent, one.spent)
+            return whole
+
+        return finish
+
+    def make(self, jobs: Sequence[Job]) -> Parcel:
+        """Make a batch, PNGs and all."""
+        return self._done(jobs)()
+
+    def close(self) -> None:
+        """Let the model go."""
         self.release()
-        found: dict[str, Any] = {
-            "seconds": wall,
-            "load_seconds": self.load_seconds + prepared,
-            "warmup_seconds": self.warmup_seconds,
-            "stages": self.stages,
-            "device": self.device,
-        }
-        if self.device == "cpu":
-            found |= {"inside": self.inside, "efficiency": sum(self.inside.values()) / wall}
+
+    def release(self) -> None:
+        super().release()
+        self._by_batch.clear()
+
+    def _take_spent(self) -> dict[str, float]:
+        """Seconds since this was last asked."""
+        if self.meter is not None:
+            _add(self.inside, self.meter.inside)
+            self.meter.inside.clear()
+        found = {**self.spent, "load": self.load_seconds, **{f"inside {role}": s for role, s in self.inside.items()}}
+        self.spent, self.load_seconds, self.inside = {}, 0.0, {}
+        if (compiled := compile_seconds()) > self._compiled:
+            found["compile"], self._compiled = compiled - self._compiled, compiled
         return found
 
     def model(self, job: Job, size: int) -> tuple[Family, Meter]:
@@ -100,7 +173,7 @@ class Maker(Engine):
             session = Session(family, [job.item] * size, plain, cond=cond, uncond=uncond, meter=meter)
             session.decode(session.sample(session.draw()))
         self.embeddings = kept
-        self.warmup_seconds += time.perf_counter() - begun
+        _add(self.spent, {"warmup": time.perf_counter() - begun})
 
     def largest(self, job: Job) -> int:
         """The largest batch of the job's model that fits and pays, found on throwaway batches of plain sampling.
@@ -115,44 +188,55 @@ class Maker(Engine):
             return 1  # the first batch says so
 
         def seconds(size: int) -> float:
-            before = self.warmup_seconds
+            before = self.spent.get("warmup", 0.0)
             self._warm_up(family, meter, job, size)
-            return self.warmup_seconds - before
+            return self.spent["warmup"] - before
 
-        size = grown(seconds)
-        print(f"batch size: {size} images of {job.model}, the most that fit and pay", file=sys.stderr)
-        return size
+        return grown(seconds)
 
-    def make(self, jobs: Sequence[Job]) -> None:
-        """One batch, from prompts to ledger rows; in smaller ones where a GPU's memory does not suffice."""
-        self.fitting.each(jobs, self._make, model=jobs[0].model, one="image")
-
-    def _make(self, jobs: Sequence[Job]) -> None:
+    def _make(self, jobs: Sequence[Job]) -> Callable[[], Parcel]:
         family, meter = self.model(jobs[0], len(jobs))
         cost = meter.begin(len(jobs))
+        if family.parking is None:
+            self._embeddings_of(jobs)
         batch = self._sample(family, meter, jobs)
         made = [i for i in range(len(jobs)) if i not in batch.failed]
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        self.ledger.put_failures((jobs[i].id, reason, now) for i, reason in batch.failed.items())
-        pixels = () if batch.pixels is None else batch.pixels
+        failures = [(jobs[i].id, reason, now) for i, reason in batch.failed.items()]
         rows = [
             replace(
                 self._row(cost, i, len(jobs)),
                 job_id=jobs[i].id,
-                digest=pixel_digest(one),
                 file=f"images/{jobs[i].id}.png",
                 encode_ms=batch.encode_ms[i],
                 latent_digest=batch.digests[i],
                 created=now,
                 facts=json.dumps(batch.facts[i], sort_keys=True),
             )
-            for i, one in zip(made, pixels, strict=True)
+            for i in made
         ]
-        begun = time.perf_counter()
-        self._write(rows, pixels)
-        cost.seconds["write"] = time.perf_counter() - begun
-        for stage, seconds in cost.seconds.items():
-            self.stages[stage] = self.stages.get(stage, 0.0) + seconds
+        _add(self.spent, {f"stage {stage}": seconds for stage, seconds in cost.seconds.items()})
+
+        def finish() -> Parcel:
+            begun = time.perf_counter()
+            pixels = () if batch.pixels is None else batch.pixels
+            named = [replace(row, digest=pixel_digest(one)) for row, one in zip(rows, pixels, strict=True)]
+            pngs = [_png(one) for one in pixels]
+            return Parcel(named, pngs, failures, {"stage write": time.perf_counter() - begun})
+
+        return finish
+
+    def _embeddings_of(self, jobs: Sequence[Job]) -> None:
+        """Take the embeddings that a batch of these prompts was given before, or none.
+
+        A prompt's embeddings differ in their last bits with the prompts that it is encoded beside. So it is encoded
+        with those of its batch and no others, whatever batches this process has made before.
+        """
+        prompts = tuple(dict.fromkeys(job.prompt for job in jobs))
+        self.embeddings = self._by_batch.setdefault(prompts, {})
+        self._by_batch.move_to_end(prompts)
+        while len(self._by_batch) > EMBEDDED:
+            self._by_batch.popitem(last=False)
 
     def _row(self, cost: Cost, i: int, batch: int) -> Image:
         """What image i of a batch cost, as a row that lacks the image itself."""
@@ -176,14 +260,6 @@ class Maker(Engine):
             cost=json.dumps(cost.record(i), sort_keys=True),
         )
 
-    def _write(self, rows: list[Image], pixels: Iterable[np.ndarray]) -> None:
-        folder = self.ledger.folder
-        list(self.writer.map(lambda p: _save_png(p[1], folder / p[0].file), zip(rows, pixels, strict=True)))
-        self.ledger.put_images(rows)
-        if self.cache is not None:
-            for row in rows:
-                self.cache.put(row, folder / row.file)
-
     def _sample(self, family: Family, meter: Meter, jobs: Sequence[Job]) -> Made:
         """A batch as far as its pixels; what may go wrong, and for whom, is in `bench.runner.faults`."""
         import torch
@@ -197,6 +273,8 @@ class Maker(Engine):
             if family.parking is not None:
                 family.parking.leave()
             items = [j.item for j in jobs]
+            over = f"it took more than {self.seconds or 0:g} s an image, the limit of --job-seconds"
+            limit = None if self.seconds is None else self.seconds * len(jobs)
             try:
                 session = Session(
                     family,
@@ -210,28 +288,29 @@ class Maker(Engine):
                 )
                 x = session.draw()
                 digests = [noise.digest(one) for one in x]
-                with meter.stage("prepare"):
-                    family.wear(chain.adapters())
-                    session.meter.rebind(family.modules())
-                    chain.prepare(session)
-                with meter.stage("noise"):
-                    if chain.links:
-                        with meter.foreign():
-                            given = chain.noise(session, x)
-                        if given is not x:
-                            x = checked(given, x, session)
-                            digests = [noise.digest(one) for one in x]
-                with meter.stage("sampling"):
-                    final = session.sample(x)
+                with limited(limit, over):
+                    with meter.stage("prepare"):
+                        family.wear(chain.adapters())
+                        session.meter.rebind(family.modules())
+                        chain.prepare(session)
+                    with meter.stage("noise"):
+                        if chain.links:
+                            with meter.foreign():
+                                given = chain.noise(session, x)
+                            if given is not x:
+                                x = checked(given, x, session)
+                                digests = [noise.digest(one) for one in x]
+                    with meter.stage("sampling"):
+                        final = session.sample(x)
             except torch.OutOfMemoryError:
                 raise
-            except Exception as error:
+            except BaseException as error:  # a plugin may call sys.exit
                 said = fault_of(chain, error)
                 if said is None:
                     raise
                 known = session.failed if session else {}
                 return Made({i: known.get(i, said) for i in range(len(jobs))})
-            fail_not_finite(session, range(len(jobs)), final, "final latents are")
+            fail_not_finite(session, range(len(jobs)), final, "final latents are", most=FAR)
             pixels = _decoded(family, session, final)
         return Made(session.failed, pixels, session.facts, digests, encode_ms)
 
@@ -257,14 +336,15 @@ def _decoded(family: Family, session: Session, final: torch.Tensor) -> np.ndarra
     return pixels if all(fine) else pixels[[k for k, good in enumerate(fine) if good]]
 
 
-def _save_png(pixels: np.ndarray, path: Path) -> None:
-    """Write beside the target and rename, so that a PNG of that name is whole."""
+def _png(pixels: np.ndarray) -> bytes:
+    """The PNG of an image (H, W, 3) uint8."""
     from PIL import Image as Pillow
 
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        Pillow.fromarray(pixels).save(temporary, format="PNG")
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+    out = io.BytesIO()
+    Pillow.fromarray(pixels).save(out, format="PNG")
+    return out.getvalue()
+
+
+def _add(into: dict[str, float], more: Mapping[str, float]) -> None:
+    for name, seconds in more.items():
+        into[name] = into.get(name, 0.0) + seconds

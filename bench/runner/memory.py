@@ -100,7 +100,7 @@ def _jobs(rows: Sequence[Row]) -> Iterator[Job]:
     for row in rows:
         for _, look, seed in row.cells():
             for template, of in row.images(seed):
-                yield template.made(look, of)
+                yield template.made(look, of, template.id(look, of))
 
 
 def lacking(plan: Plan, ledger: Ledger, batch_size: BatchSize | None, *, hardware: str | None = None) -> list[Batch]:
@@ -312,15 +312,13 @@ def _work(scratch: Path) -> dict[str, Any]:
 def _made(jobs: Sequence[Job], scratch: Path) -> dict[str, Any]:
     from bench.runner.maker import Maker
 
-    ledger = Ledger(scratch, create=True)
-    (scratch / "images").mkdir()
-    maker = Maker(ledger, None, device="cpu")
+    maker = Maker("cpu")
     _, meter = maker.model(jobs[0], len(jobs))
     meter.resident = resident = Resident()
-    maker.make(jobs)
-    maker.totals()
-    if reasons := list(ledger.failures().values()):
-        return {"reason": reasons[0]}
+    made = maker.make(jobs)
+    maker.close()
+    if made.failures:
+        return {"reason": made.failures[0][1]}
     peaks = {name: resident.peaks.get(name) for name in ("noise", "sampling")}
     if set(peaks.values()) == {None}:
         return {"reason": "this system does not show a stage's own peak: loading the model took more"}

@@ -16,8 +16,10 @@ from typing import Any, NamedTuple
 from bench import registry
 from bench.metrics.base import MetricEntry, Value
 from bench.prompts.base import Prompt
-from bench.runner.judging import Asked, Key, Shown, judge, place, together
+from bench.runner.executors.base import Executor, InProcess
+from bench.runner.judging import Asked, Shown, judge, place, together
 from bench.runner.outline import Outline
+from bench.runner.panel import Key
 from bench.runner.plan import Choice, Plan
 from bench.store import Image, Ledger, prompt_key
 
@@ -83,10 +85,10 @@ def planned(plan: Outline) -> Iterator[str]:
     sizes: Counter[tuple[object, ...]] = Counter()
     for row, images in zip(plan.rows, plan.tally.rows, strict=True):
         sizes[row.arm.method, row.arm.model, row.arm.sampler, row.arm.steps, row.arm.guidance] += len(images)
-    most = max(sizes.values(), default=0)
+    most = plan.times * max(sizes.values(), default=0)
     for name in plan.suite.metrics:
         entry: MetricEntry = registry.get("metrics", name)
-        n = len(plan.tally.tasks(entry))
+        n = plan.times * len(plan.tally.tasks(entry))
         if entry.kind == "pair":
             yield f"{name} {n} pairs of images{' in both orders' if entry.both_orders else ''}"
         elif entry.kind == "set" and most < entry.fewest:
@@ -98,13 +100,23 @@ def planned(plan: Outline) -> Iterator[str]:
 # Judging -------------------------------------------------------------------------------------------------------------
 
 
-def score(work: dict[str, list[Task]], ledger: Ledger, *, device: str) -> dict[str, float]:
-    """Score what is missing; returns seconds by metric. Metrics that share a network are scored together."""
+def score(
+    work: dict[str, list[Task]],
+    ledger: Ledger,
+    *,
+    device: str,
+    executor: Executor | None = None,
+    limit: float | None = None,
+) -> dict[str, float]:
+    """Score what is missing; returns seconds by metric. Metrics that share a network are scored together.
+
+    Without an `executor` it is done in this process. `limit` is the most seconds that the score of an image may take.
+    """
     images = ledger.images()
     asked = [one for name, tasks in work.items() if (one := _asked(name, tasks, images, ledger)).todo]
     seconds: dict[str, float] = {}
     for group in together(asked):
-        seconds |= judge(group, ledger, device)
+        seconds |= judge(group, ledger, device, executor or InProcess(), limit)
     return {one.entry.name: seconds[one.entry.name] for one in asked}
 
 

@@ -1,0 +1,215 @@
+"""Workers of any kind, and the tasks among them: handed out in order, given back by workers that are lost.
+
+A worker has at most two tasks, the one in work and, on a GPU, the next one; so what waits is bounded by the number of
+workers. What a lost worker had goes to others. A task that loses its third worker is given up, and given out as `Lost`.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import time
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from bench.errors import UserError
+from bench.runner.executors.base import Executor, Lost, Recipe
+from bench.runner.executors.worker import REST, Setting
+
+T = TypeVar("T")
+
+TRIES = 3
+"""Workers that a task may cost."""
+MOST_LOST = 9
+"""Workers lost one after the other, without a task done in between, before the run is stopped."""
+WAIT_SECONDS = 1.0
+SLOW_START_SECONDS = 60.0
+"""After so long without a worker that is ready it is said what is waited for."""
+
+
+@dataclass(eq=False)
+class Sent:
+    """A task on its way, and how many workers it has cost."""
+
+    task: Any
+    lost: int = 0
+
+
+@dataclass(eq=False)
+class Hand:
+    """The driver's side of one worker. A kind of worker says how it is asked, heard and ended."""
+
+    number: int
+    ready: bool = False
+    """Whether it has answered its setting."""
+    waiting: deque[Sent] = field(default_factory=deque)
+    """What it was given and has not answered; the first is in work."""
+
+    def send(self, message: bytes) -> None:
+        """Give it a message, without waiting for an answer; a worker that is gone is noticed when it is heard."""
+        raise NotImplementedError
+
+    def receive(self) -> bytes | None:
+        """Its next answer, which is there; None where it is lost."""
+        raise NotImplementedError
+
+    def end(self) -> str:
+        """End it, whatever it does; how it had ended where it was lost, in words."""
+        raise NotImplementedError
+
+
+class Fleet(Executor):
+    """Workers of one kind. A kind gives `start` and `heard`."""
+
+    def __init__(self, workers: int, setting: Setting):
+        self._workers, self.setting = workers, setting
+        self.hands: list[Hand] = []
+        self.started = 0
+        """Workers started so far."""
+        self.lost = 0
+        """Workers lost since a task was done."""
+
+    @property
+    def workers(self) -> int:
+        return self._workers
+
+    @abstractmethod
+    def start(self, number: int, setting: bytes) -> Hand:
+        """A new worker with this setting, the number-th of all; its first answer is to the setting."""
+
+    @abstractmethod
+    def heard(self, hands: Sequence[Hand], seconds: float) -> list[Hand]:
+        """Those that have an answer, or are lost; none after so many seconds."""
+
+    # Running tasks ---------------------------------------------------------------------------------------------------
+
+    def run(self, recipe: Recipe, tasks: Iterable[T], *, price: float = 0.0) -> Iterator[tuple[T, Any]]:
+        given = pickle.dumps(recipe, protocol=pickle.HIGHEST_PROTOCOL)
+        most = 2 if recipe.device.startswith("cuda") else 1
+        rest, back = iter(tasks), deque[Sent]()
+        whole = False
+        try:
+            while True:
+                self._hand_out(given, rest, back, most)
+                if not back and not any(hand.waiting for hand in self.hands):
+                    break
+                for hand in self._heard():
+                    yield from self._done(hand, back)
+            whole = True
+        finally:
+            if not whole:  # what is in work is for nobody
+                self._let_go([hand for hand in self.hands if hand.waiting])
+
+    def _hand_out(self, recipe: bytes, rest: Iterator[Any], back: deque[Sent], most: int) -> None:
+        """Give tasks to workers that have room, first to those that have none; workers are started while there are."""
+        for room in range(most):
+            while len(self.hands) <= self.workers:
+                free = [hand for hand in self.hands if hand.ready and len(hand.waiting) <= room]
+                starting = sum(not hand.ready for hand in self.hands)
+                if not free and (len(self.hands) == self.workers or starting > len(back)):
+                    break
+                sent = back.popleft() if back else _next(rest)
+                if sent is None:
+                    return
+                if free:
+                    self._give(free[0], recipe, sent)
+                else:
+                    back.appendleft(sent)
+                    self._start()
+
+    def _give(self, hand: Hand, recipe: bytes, sent: Sent) -> None:
+        hand.send(pickle.dumps((recipe, pickle.dumps(sent.task, protocol=pickle.HIGHEST_PROTOCOL))))
+        hand.waiting.append(sent)
+
+    def _start(self) -> None:
+        self.started += 1
+        self.hands.append(self.start(self.started, pickle.dumps(self.setting)))
+
+    def _heard(self) -> list[Hand]:
+        """Workers that have something to say, waited for; a word where none of them gets ready."""
+        begun, said = time.monotonic(), False
+        while True:
+            busy = [hand for hand in self.hands if hand.waiting or not hand.ready]
+            found = self.heard(busy, WAIT_SECONDS)
+            if found:
+                return found
+            if not said and not any(hand.ready for hand in busy) and time.monotonic() - begun > SLOW_START_SECONDS:
+                said = True
+                print(f"waiting for {self.workers} workers: {self.what_is_waited_for()}", file=sys.stderr)
+
+    def what_is_waited_for(self) -> str:
+        """Why a worker may take long to start."""
+        return "they load the libraries"
+
+    def _done(self, hand: Hand, back: deque[Sent]) -> Iterator[tuple[Any, Any]]:
+        """What a worker has to say: a result, an error, which is raised, or nothing any more."""
+        answer = hand.receive()
+        if answer is None:
+            yield from self._lost(hand, back)
+            return
+        fine, result = pickle.loads(answer)
+        if not fine:
+            raise result
+        if not hand.ready:
+            hand.ready = True
+            return
+        self.lost = 0
+        yield hand.waiting.popleft().task, result
+
+    def _lost(self, hand: Hand, back: deque[Sent]) -> Iterator[tuple[Any, Any]]:
+        """Take back what a lost worker had; another is started when there is something for it to do."""
+        how = hand.end()
+        self.hands.remove(hand)
+        self.lost += 1
+        self._check_lost(hand, how)
+        in_work = hand.waiting.popleft() if hand.waiting else None
+        back.extendleft(reversed(hand.waiting))
+        if in_work is None:
+            return
+        in_work.lost += 1
+        if in_work.lost < TRIES:
+            print(f"worker {hand.number} was lost ({how}); its batch goes to another", file=sys.stderr)
+            back.appendleft(in_work)
+            return
+        yield in_work.task, Lost(f"{TRIES} workers were lost in its batch, the last one so: {how}")
+
+    def _check_lost(self, hand: Hand, how: str) -> None:
+        """UserError where workers do nothing but end."""
+        if not hand.ready and self.lost >= TRIES:
+            raise UserError(f"workers do not start: {how}; try fewer (--workers), or --workers 1 for none")
+        if self.lost >= MOST_LOST:
+            raise UserError(
+                f"{self.lost} workers were lost one after the other, the last one so: {how}; memory may not suffice "
+                "for so many: try fewer (--workers), or --workers 1 for none; what is finished is kept"
+            )
+
+    # Ending workers --------------------------------------------------------------------------------------------------
+
+    def rest(self) -> None:
+        for hand in self.hands:
+            if hand.ready:
+                hand.send(REST)
+                hand.waiting.append(Sent(None))
+        while any(hand.waiting for hand in self.hands):
+            for hand in self.heard([hand for hand in self.hands if hand.waiting], WAIT_SECONDS):
+                if hand.receive() is None:
+                    self._let_go([hand])
+                else:
+                    hand.waiting.clear()
+
+    def close(self) -> None:
+        self._let_go(list(self.hands))
+
+    def _let_go(self, hands: Sequence[Hand]) -> None:
+        for hand in hands:
+            hand.end()
+            self.hands.remove(hand)
+
+
+def _next(rest: Iterator[Any]) -> Sent | None:
+    for task in rest:
+        return Sent(task)
+    return None
