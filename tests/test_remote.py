@@ -453,7 +453,6 @@ def test_an_image_of_one_machine_is_another_machines(s3: Server, machine: Any, t
         ids = keep(cache, tmp_path, range(4))
     machine("b")
     with image_cache(local(at, "cache")) as cache:
-        assert cache is not None
         assert cache.size()[0] == 4
         assert {path.stem for path in cache.records()} == set(ids)
         assert not any(cache.has(one) for one in ids)
@@ -473,7 +472,6 @@ def test_images_that_an_outage_kept_from_the_cache_wait_for_the_next_run(
     s3.stop()
     with image_cache(place) as cache:
         ids = keep(cache, tmp_path, range(3))
-        assert cache is not None
         cache.near(["a" * 32])
     s3.start()
     said = capsys.readouterr().err
@@ -496,6 +494,7 @@ def run_at(bench: Bench, finished: Run, at: str, *more: object) -> Any:
     return bench(*words)
 
 
+@pytest.mark.usefixtures("whole_report")
 def test_a_run_at_an_address_is_the_run_in_a_folder(
     bench: Bench, finished: Run, s3: Server, machine: Any, tmp_path: Path
 ) -> None:
@@ -520,6 +519,7 @@ def test_a_run_at_an_address_is_the_run_in_a_folder(
     assert "finished before" in again.err
 
 
+@pytest.mark.usefixtures("whole_report")
 def test_a_run_whose_uploads_fail_ends_with_one_line_and_finishes_them_when_it_is_run_again(
     bench: Bench, finished: Run, s3: Server, machine: Any
 ) -> None:

@@ -34,7 +34,7 @@ def add_to(add: Add) -> None:
 def cmd_plan(options: argparse.Namespace) -> int:
     from bench.job import preflight
     from bench.needs.base import gigabytes
-    from bench.store.cache import ImageCache
+    from bench.remote.cache import image_cache
 
     suite = load_suite(options)
     for note in suite.notes:
@@ -42,7 +42,8 @@ def cmd_plan(options: argparse.Namespace) -> int:
     plan, too_many = preflight.outline_of_any_size(suite)
     for note in plan.notes:
         print(f"note: {note}")
-    cost = plan.costs(() if too_many else {record.stem for record in ImageCache(cache_folder(options)).records()})
+    with image_cache(cache_folder(options)) as cache:
+        cost = plan.costs(() if too_many else {record.stem for record in cache.records()})
     needs = preflight.needs(plan)
     away = preflight.missing(needs)
     print(f"suite:          {suite.name} ({suite.id}){' on the embedded twin' if suite.twin else ''}")

@@ -20,7 +20,7 @@ from bench.job.resuming import OtherCode
 from bench.job.scoring import add_scores, record_scorers
 from bench.job.writing import RESULTS, derived, merged_folder, write_report
 from bench.models.base import default_dtype
-from bench.remote.cache import image_cache
+from bench.remote.cache import image_cache_or_none
 from bench.remote.mirror import mirrored
 from bench.runner.plan import Plan, content_hash
 from bench.store import Cell as StoredCell
@@ -95,7 +95,7 @@ def run(
             full_disk_is_said(folder),
             exclusive(folder),
             mirrored(folder, pulling=True),
-            image_cache(cache) as images,
+            image_cache_or_none(cache) as images,
             suite.configured(),
         ):
             other = other_code or ("regenerate" if gate else "ask")

@@ -9,10 +9,11 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from bench.remote.address import Folder, RemoteFault, is_url, url_of
-from bench.remote.work import address_of, folder_of
+from bench.remote.address import Folder, RemoteFault
+from bench.remote.work import address_of
 from bench.store import Image
 from bench.store.cache import ImageCache
 
@@ -23,15 +24,14 @@ _PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
 
 
+def image_cache_or_none(folder: Path | None) -> AbstractContextManager[ImageCache | None]:
+    """`image_cache`, or None for a run without one."""
+    return contextlib.nullcontext() if folder is None else image_cache(folder)
+
+
 @contextlib.contextmanager
-def image_cache(place: Path | str | None) -> Iterator[ImageCache | None]:
-    """The image cache in a folder or at an address; None for None. At its end what was put there is uploaded."""
-    if isinstance(place, str) and is_url(place):
-        place = folder_of(url_of(place, "cache"))
-    if place is None:
-        yield None
-        return
-    folder = Path(place)
+def image_cache(folder: Path) -> Iterator[ImageCache]:
+    """The image cache in a folder, which may be the work folder of an address: then what was put is uploaded."""
     url = address_of(folder)
     if url is None:
         yield ImageCache(folder)
