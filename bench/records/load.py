@@ -21,12 +21,12 @@ def read(path: Path) -> Results:
     UserError for a file that is not there, is no results, was edited by hand, or is of a newer version.
     """
     file = path / "results.json" if path.is_dir() else path
-    return parse(_content(file), str(file))
+    return parse(content_of(file), str(file))
 
 
 def parse(content: bytes, name: str) -> Results:
     """The results in a file's content; errors call the file by `name`."""
-    given = _json(content, name)
+    given = json_of(content, name)
     version = given.get("schema") if isinstance(given, dict) else None
     if not isinstance(version, int) or isinstance(version, bool) or version < 1 or "suite" not in given:
         raise UserError(f"{name}: no results (no `schema` of results.json in it); {_AGAIN}")
@@ -51,7 +51,8 @@ def first_fault(error: ValidationError, whole: str) -> str:
     return f"{'.'.join(map(str, first['loc'])) or whole}: {first['msg'].lower()}"
 
 
-def _content(file: Path) -> bytes:
+def content_of(file: Path) -> bytes:
+    """A file's content; UserError where there is none."""
     try:
         return file.read_bytes()
     except FileNotFoundError as error:
@@ -60,7 +61,8 @@ def _content(file: Path) -> bytes:
         raise UserError(f"{file}: cannot be read ({error.strerror or error})") from error
 
 
-def _json(content: bytes, name: str) -> Any:
+def json_of(content: bytes, name: str) -> Any:
+    """What JSON says; UserError, which calls the file by `name`, where it is none."""
     if not content.strip():
         raise UserError(f"{name}: empty; {_AGAIN}")
     try:
