@@ -89,6 +89,7 @@ def cmd_score(options: argparse.Namespace) -> int:
 def _score_run(options: argparse.Namespace) -> int:
     from bench.intake.score_table import write_scores
     from bench.job.stages import add_scores
+    from bench.remote.mirror import mirrored
     from bench.report import sentences
     from bench.store import Ledger
 
@@ -97,7 +98,8 @@ def _score_run(options: argparse.Namespace) -> int:
     )
     ledger = Ledger(options.folder)
     if ledger.get("given"):
-        write_scores(ledger, done.results)
+        with mirrored(options.folder):
+            write_scores(ledger, done.results)
     ledger.close()
     say(sentences(done.results))
     print(f"report: {options.folder / 'report.html'}")
@@ -132,6 +134,13 @@ def _score_images(options: argparse.Namespace) -> int:
 
 
 def cmd_export(options: argparse.Namespace) -> int:
+    from bench.remote.mirror import mirrored
+
+    with mirrored(options.run):
+        return _export(options)
+
+
+def _export(options: argparse.Namespace) -> int:
     from bench.store import Ledger, export
 
     ledger = Ledger(options.run)
@@ -155,9 +164,11 @@ def cmd_export(options: argparse.Namespace) -> int:
 
 def cmd_import(options: argparse.Namespace) -> int:
     from bench.intake import layouts
+    from bench.remote.mirror import mirrored
     from bench.report import sentences
 
-    taken, found = layouts.take(options.run, options.file, of=options.of, metric=options.metric)
+    with mirrored(options.run):
+        taken, found = layouts.take(options.run, options.file, of=options.of, metric=options.metric)
     print(f"{taken.metric}: {taken.scores} scores of {taken.method} on {taken.prompts}")
     if taken.lacking:
         print(f"note: {taken.lacking} images that were exported have no score in {options.file}", file=sys.stderr)
