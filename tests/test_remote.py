@@ -316,6 +316,20 @@ def test_a_run_that_goes_on_elsewhere_is_left_alone_until_it_is_dead(s3: Server,
     assert len(images_at(at)) == 3
 
 
+def test_a_run_that_another_machine_took_over_does_not_overwrite_it(s3: Server, machine: Any) -> None:
+    at = f"s3://{BUCKET}/taken/run-1"
+    home = a_run(at)
+    other = replace(Manifest.of("another work folder", "theirs", running=True), host="node7")
+
+    def slept() -> None:
+        with mirrored(home):
+            other.write(folder(at))
+
+    with pytest.raises(RemoteFault, match=r"in use by process \d+ on node7"):
+        slept()
+    assert Manifest.read(folder(at)) == other
+
+
 def test_two_machines_that_both_have_something_are_told_so(s3: Server, machine: Any) -> None:
     at = f"s3://{BUCKET}/both/run-1"
     first = a_run(at, 1)

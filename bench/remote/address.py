@@ -28,9 +28,12 @@ class RemoteFault(UserError):
     def __init__(
         self, url: object, error: BaseException, advice: str = "check the address, the network and the access"
     ):
-        super().__init__(f"{masked(str(url))}: {type(error).__name__}: {first_line(error)}; {advice}")
-        self.hopeless = isinstance(error, FileNotFoundError | PermissionError) or "Credentials" in type(error).__name__
-        """Whether trying again is of little use: no such bucket, no access."""
+        what = first_line(error) if isinstance(error, UserError) else f"{type(error).__name__}: {first_line(error)}"
+        super().__init__(f"{masked(str(url))}: {what}; {advice}")
+        self.hopeless = (
+            isinstance(error, FileNotFoundError | PermissionError | UserError) or "Credentials" in type(error).__name__
+        )
+        """Whether trying again is of little use: no such bucket, no access, another run."""
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,8 @@ class Mirror:
         self.folder, self.remote = folder, remote
         self.fault: RemoteFault | None = None
         """Of the last try, if it failed."""
+        self.cause: BaseException | None = None
+        """What the file system raised then."""
         self._wake = threading.Event()
         self._stopping = False
         self._thread: threading.Thread | None = None
@@ -121,7 +123,7 @@ class Mirror:
                     f"{left} files of this run are not uploaded yet and stay in {self.folder}: run the same command "
                     "again to upload them"
                 )
-                raise RemoteFault(self.remote.url, self.fault.__cause__ or self.fault, advice)
+                raise RemoteFault(self.remote.url, self.cause or self.fault, advice)
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
         self.state.dirty = False
@@ -154,6 +156,8 @@ class Mirror:
         """Upload what is new; `whole`: a snapshot of the ledger too, after the files that it names. False: a fault."""
         copy = self.folder / ".snapshot.sqlite"
         try:
+            if whole:
+                self._check_claim()
             taken = whole and (self.folder / "ledger.sqlite").is_file()
             if taken:
                 snapshot(self.folder, copy)
@@ -168,6 +172,7 @@ class Mirror:
             self.fault = None
             return True
         except Exception as error:  # the work goes on, whatever becomes of its uploads
+            self.cause = error.__cause__ if isinstance(error, RemoteFault) else error
             self.fault = error if isinstance(error, RemoteFault) else RemoteFault(self.remote.url, error)
             return False
         finally:
@@ -204,6 +209,12 @@ class Mirror:
                     progress.advance(len(batch))
                 if faults:
                     raise faults[0]
+
+    def _check_claim(self) -> None:
+        """UserError where another machine has taken this run for dead, or started in the same moment."""
+        found = Manifest.read(self.remote)
+        if found is not None and found.work != self.state.work:
+            raise found.busy(self.remote.url)
 
     def _say(self, *, running: bool) -> None:
         Manifest.of(self.state.work, self.snapshot, running=running).write(self.remote)
