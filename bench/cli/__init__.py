@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from bench.cli import convert, env, freezing, judge, make, merging, prepare, scores, show, starting, verifying
+from bench.cli import convert, env, freezing, judge, make, merging, prepare, scores, sharing, show, starting, verifying
 from bench.cli.program import Parser, commands, guarded
 
 
@@ -20,6 +20,6 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m bench", description="Does this noise method really help, by how much, at what cost?"
     )
     add = commands(parser)
-    for group in (prepare, starting, make, scores, show, judge, freezing, merging, env, convert, verifying):
+    for group in (prepare, starting, make, scores, show, sharing, judge, freezing, merging, env, convert, verifying):
         group.add_to(add)
     return parser

@@ -94,6 +94,8 @@ class Board:
     columns: list[Column] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    apart: list[str] = field(default_factory=list)
+    """Tables of the same model that this one is not merged with, and what differs, a line each."""
 
     @property
     def runs(self) -> list[Shown]:
@@ -101,7 +103,7 @@ class Board:
 
 
 def boards(runs: Sequence[Shown]) -> list[Board]:
-    """A table for each protocol, those of most runs first; notes say why others of its model are apart."""
+    """A table for each protocol, those of most runs first; each says why others of its model are apart."""
     found: dict[Protocol, Board] = {}
     for run in runs:
         for protocol, arms in _arms(run.results):
@@ -110,7 +112,8 @@ def boards(runs: Sequence[Shown]) -> list[Board]:
     ordered = sorted(found.values(), key=lambda board: -len(board.runs))
     for board in ordered:
         _order(board)
-        board.notes += [*_two_scorers(board), *_baselines(board), *_apart(board, ordered)]
+        board.notes += [*_two_scorers(board), *_baselines(board)]
+        board.apart += _apart(board, ordered)
     return ordered
 
 

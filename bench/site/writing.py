@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError, UserError
-from bench.records import Results
+from bench.records import PairRow, Results
 from bench.records.submission import submission
 from bench.report import headline, html, pages, sentences, trust
 from bench.report.about import provenance
@@ -138,7 +138,7 @@ def _copy_images(run: Shown, folder: Path) -> int:
 
 def _strip(results: Results, home: Path, there: bool) -> dict[str, Any] | None:
     """A few prompts by every method, as thumbnails in the page."""
-    found = strip(results) if there else None
+    found = strip(_seen(results, home)) if there else None
     if found is None:
         return None
     files = [image_file(results, row.pair, name, home) for row in found.rows for name in found.methods]
@@ -147,10 +147,20 @@ def _strip(results: Results, home: Path, there: bool) -> dict[str, Any] | None:
     return {"methods": found.methods, "rows": rows, "rule": found.rule}
 
 
+def _seen(results: Results, home: Path) -> Results:
+    """The results with those pairs alone whose images are here: a report that was sent keeps some of them."""
+
+    def there(pair: PairRow) -> bool:
+        files = (image_file(results, pair, name, home) for name in pair.images)
+        return all(file is not None and file.is_file() for file in files)
+
+    return results.model_copy(update={"pairs": tuple(filter(there, results.pairs))})
+
+
 def _card(run: Shown) -> dict[str, Any]:
     """A run in the list of runs."""
     results = run.results
-    found = strip(results) if run.folder is not None else None
+    found = strip(_seen(results, run.folder)) if run.folder is not None else None
     thumbs: list[tuple[str, str]] = []
     if found is not None:
         row = found.rows[0]
