@@ -100,6 +100,7 @@ def failed_lines(done: Done) -> list[str]:
 # What it gives -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("whole_report")
 def test_two_folders_give_scores_deltas_win_rates_and_intervals(bench: Bench, given: Given) -> None:
     told = ("score", "right", "--prompts", "prompts.jsonl", "--against", "wrong", "--out", "out")
     done = bench(*told, "--metric", "shapes-geneval")
@@ -322,6 +323,7 @@ def test_a_mistake_is_one_line(bench: Bench, given: Given, arguments: str, said:
     assert said in done.error
 
 
+@pytest.mark.usefixtures("whole_report")
 def test_what_does_not_pair_is_scored_but_not_compared(bench: Bench, given: Given) -> None:
     lines = ["path,prompt,method,seed", "right/0.png,a,new,0", "right/1.png,b,new,0", "wrong/0.png,a,old,1"]
     Path("table.csv").write_text("\n".join(lines) + "\n")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY, Bench, Run
+from conftest import TINY, Bench, Run, forms
 from PIL import Image
 from test_plugin import installed  # noqa: F401
 
@@ -34,7 +34,8 @@ def ran(
     home = tmp_path_factory.mktemp("metrics")
     (home / "two.yaml").write_text(SUITE)
     options = ("--limit", N, "--runs", home / "runs", "--no-cache", "--device", "cpu")
-    done = bench_process("run", home / "two.yaml", *options, env=installed)
+    with forms("md,html,tex"):
+        done = bench_process("run", home / "two.yaml", *options, env=installed)
     assert done.code == 0, done.err
     (folder,) = [p for p in (home / "runs").iterdir() if p.is_dir()]
     return Run(home / "two.yaml", home / "runs", home, folder)

@@ -64,6 +64,7 @@ def test_the_suites_are_inside(wheel: zipfile.ZipFile) -> None:
     assert {f"bench/{name}" for name in files} <= set(wheel.namelist())
 
 
+@pytest.mark.usefixtures("whole_report")
 def test_the_wheel_does_the_main_job_without_a_checkout(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
     """A suite by its name, from images to report, by what was unpacked alone."""
     site, work = tmp_path / "site", tmp_path / "work"

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 from conftest import Bench, Run
 
 from . import many_pairs
@@ -140,6 +141,7 @@ def test_damaged_votes_in_the_browser_are_no_votes(page: Path, visit: Open) -> N
         assert "0 votes" in tab.page.inner_text("#browser-kept")
 
 
+@pytest.mark.usefixtures("whole_report")
 def test_votes_on_a_real_run_become_scores(finished: Run, visit: Open, bench: Bench, tmp_path: Path) -> None:
     """From the page to the ledger: the mean of `human` is wins less losses as a share of the votes."""
     run = finished.copy(tmp_path)

@@ -98,6 +98,7 @@ def test_words_of_others_are_shown_as_text(tmp_path: Path) -> None:
     assert read.text.count(HOSTILE) == 2
 
 
+@pytest.mark.usefixtures("whole_report")
 def test_run_gate_shows_its_verdicts_in_the_report_and_a_report_made_again_keeps_them(
     bench: Bench, finished: Run, tmp_path: Path
 ) -> None:
@@ -119,6 +120,7 @@ def test_run_gate_shows_its_verdicts_in_the_report_and_a_report_made_again_keeps
     assert (run.folder / "gate.json").read_bytes() == before, "`gate` only reads the run"
 
 
+@pytest.mark.usefixtures("whole_report")
 def test_what_cannot_be_compared_at_all_is_grey(bench: Bench, finished: Run, tmp_path: Path) -> None:
     copy, frozen = finished.copy(tmp_path), tmp_path / "b.json"
     assert bench("baseline", "freeze", copy.folder, "--out", frozen).code == 0

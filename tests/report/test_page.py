@@ -101,6 +101,7 @@ def test_calls_replace_missing_times(small: dict[str, Any], tmp_path: Path) -> N
     assert "delta against denoiser calls per image" in html.render(of(small), tmp_path)
 
 
+@pytest.mark.usefixtures("whole_report")
 def test_write_leaves_what_it_says_and_no_scraps(example: dict[str, Any], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="figures are an optional extra")
     paths = report.write(of(example), tmp_path)
@@ -128,6 +129,18 @@ def test_unknown_format_is_the_users_mistake(example: dict[str, Any], tmp_path: 
     with pytest.raises(UserError, match="unknown report format 'pdf'; known: figures, html, md, tex"):
         report.write(of(example), tmp_path, formats=["pdf"])
     assert not (tmp_path / "report.md").exists()
+
+
+def test_a_variable_names_the_forms_that_are_written_where_none_are_asked_for(
+    example: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = of(example)
+    monkeypatch.setenv("BENCH_REPORT", "md, tex")
+    assert {p.name for p in report.write(found, tmp_path)} == {"report.md", "report.tex"}
+    assert {p.name for p in report.write(found, tmp_path, formats=["html"])} == {"report.html"}
+    monkeypatch.setenv("BENCH_REPORT", "md,htm")
+    with pytest.raises(UserError, match=r"BENCH_REPORT=md,htm: unknown report format 'htm'; did you mean 'html'"):
+        report.write(found, tmp_path)
 
 
 def test_half_a_surrogate_pair_is_no_text(example: dict[str, Any]) -> None:
