@@ -56,6 +56,9 @@ def moved(to: str, real: str, here: str) -> str:
         return to
     target = posixpath.normpath(posixpath.join(posixpath.dirname(real), to))
     place = placed(target)
+    # A notebook has a page, which itself links to the notebook.
+    if place and place.endswith(".ipynb") and place.removesuffix(".ipynb") != here.removesuffix(".md"):
+        place = place.removesuffix(".ipynb") + ".md"
     return to if place is None else posixpath.relpath(place, posixpath.dirname(here) or ".")
 
 
