@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from bench.cli.judge import check_options, check_read, forms_of_faults, gate_options, tell, unjudged, verdicts_of
 from bench.cli.merging import shard
 from bench.cli.program import Add, positive, say, seconds
+from bench.cli.spreading import executor_options, wanted
 from bench.errors import NotComparable, UserError
 from bench.fitting import AUTO, BatchSize
 from bench.remote.address import place
@@ -32,6 +33,7 @@ def add_to(add: Add) -> None:
                      help="images a batch, which decides low bits of pixels; auto: on a GPU as many as fit and make an "
                      "image take less time")  # fmt: skip
     run.add_argument("--threads", type=positive, help="CPU threads for torch")
+    executor_options(run)
     run.add_argument("--no-cache", action="store_true", help="neither take images from the shared cache nor keep them")
     run.add_argument(
         "--generate-only", action="store_true",
@@ -167,6 +169,7 @@ def _run(options: argparse.Namespace, suite: Suite) -> Outcome:
         job_seconds=options.job_seconds,
         score_seconds=options.score_seconds,
         shard=options.shard,
+        spread=wanted(options),
     )
 
 

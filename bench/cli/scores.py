@@ -9,6 +9,7 @@ from pathlib import Path
 from bench.cli.make import tell_failed, tell_unscored
 from bench.cli.program import Add, positive, say, seconds
 from bench.cli.show import check_writable
+from bench.cli.spreading import executor_options, wanted
 from bench.errors import NotComparable, UserError
 from bench.remote.address import place
 
@@ -46,6 +47,7 @@ def add_to(add: Add) -> None:
         "--votes", action="append", default=[], type=Path, help="a file that report.html's blind mode exported"
     )
     score.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: a GPU where there is one")
+    executor_options(score)
     score.add_argument(
         "--score-seconds", type=seconds, metavar="S", help="of a run: fail a score that takes longer than this an image"
     )
@@ -94,7 +96,12 @@ def _score_run(options: argparse.Namespace) -> int:
     from bench.store import Ledger
 
     done = add_scores(
-        options.folder, options.metric, votes=options.votes, device=options.device, score_seconds=options.score_seconds
+        options.folder,
+        options.metric,
+        votes=options.votes,
+        device=options.device,
+        score_seconds=options.score_seconds,
+        spread=wanted(options),
     )
     ledger = Ledger(options.folder)
     if ledger.get("given"):

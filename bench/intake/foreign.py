@@ -22,7 +22,10 @@ from bench.intake import matching
 from bench.intake.images import take_in
 from bench.intake.matching import Given
 from bench.intake.score_table import write_scores
-from bench.job.stages import Outcome, end_session, failed_images, record_scorers, write_report
+from bench.job.outcome import Outcome, failed_images
+from bench.job.recording import end_session
+from bench.job.scoring import record_scorers
+from bench.job.writing import write_report
 from bench.metrics.base import MetricEntry
 from bench.runner.plan import content_hash
 from bench.store import ELSEWHERE, Cell, Ledger, as_json, exclusive, full_disk_is_said, prompt_key

@@ -14,6 +14,7 @@ from bench.job.outcome import Outcome
 from bench.job.writing import write_report
 from bench.metrics.base import MetricEntry
 from bench.remote.mirror import mirrored
+from bench.runner.executors import Wanted, opened
 from bench.store import Ledger, exclusive, full_disk_is_said
 from bench.suite import Suite
 from bench.suite import scorers as suite_scorers
@@ -26,11 +27,12 @@ def add_scores(
     votes: Sequence[Path] = (),
     device: str | None = None,
     score_seconds: float | None = None,
+    spread: Wanted | None = None,
 ) -> Outcome:
     """Judge the images of a run by more metrics, or by people's votes, and write its report again.
 
     Without any metric by those of its suite, for a run whose images only were made. `score_seconds` is the most that
-    an image's score by one metric may take.
+    an image's score by one metric may take; `spread` is as in `bench.job.stages.run`.
     """
     from bench.metrics.human import NAME
 
@@ -39,11 +41,16 @@ def add_scores(
     if NAME in metrics and not votes:
         raise UserError(f"metric {NAME!r} is read from files that report.html exports; give --votes FILE")
     with closing(Ledger(folder)) as ledger:
-        return _add_scores(ledger, metrics, votes, device, score_seconds)
+        return _add_scores(ledger, metrics, votes, device, score_seconds, spread or Wanted())
 
 
 def _add_scores(
-    ledger: Ledger, metrics: Sequence[str], votes: Sequence[Path], device: str | None, limit: float | None
+    ledger: Ledger,
+    metrics: Sequence[str],
+    votes: Sequence[Path],
+    device: str | None,
+    limit: float | None,
+    spread: Wanted,
 ) -> Outcome:
     from bench.metrics.human import NAME
 
@@ -60,7 +67,8 @@ def _add_scores(
 
             chosen = generate.choose_device(device)
             work = {name: score.of_run(ledger, name) for name in computed}
-            score.score(work, ledger, device=chosen, limit=limit)
+            with opened(spread, device=chosen, suite=suite) as executor:
+                score.score(work, ledger, device=chosen, limit=limit, executor=executor)
             added = [m for m in computed if m not in suite.metrics]
             ledger.set("added_metrics", list(dict.fromkeys([*(ledger.get("added_metrics") or []), *added])))
             record_scorers(ledger, suite, computed)

@@ -2,47 +2,39 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench import provenance, records, registry
 from bench.analysis import results
 from bench.errors import UserError
 from bench.fitting import AUTO, BatchSize, size_of
 from bench.job import preflight, resuming
+from bench.job.making import How, executor_for, have_images, images_there, likely_device, to_measure
 from bench.job.outcome import Outcome, failed_images
+from bench.job.recording import end_session, record_suite
 from bench.job.resuming import OtherCode
 from bench.job.scoring import add_scores, record_scorers
 from bench.job.writing import RESULTS, derived, merged_folder, write_report
 from bench.models.base import default_dtype
 from bench.remote.cache import image_cache_or_none
 from bench.remote.mirror import mirrored
+from bench.runner.executors import Wanted
 from bench.runner.plan import Plan, content_hash
-from bench.store import Cell as StoredCell
-from bench.store import Ledger, as_json, exclusive, full_disk_is_said, write_atomically
-from bench.store.cache import ImageCache
+from bench.store import Ledger, exclusive, full_disk_is_said
 from bench.store.files import writable
-from bench.store.whole import whole_images
 from bench.suite import Suite
 
 if TYPE_CHECKING:
     from bench.runner.shards import Shard
 
-__all__ = ["Outcome", "add_scores", "failed_images", "fingerprint", "merged_folder", "run", "write_report"]
+PLAIN = Wanted()
 
-
-def likely_device() -> str:
-    """`cuda` or `cpu`, as a run without --device chooses; torch is asked only where there is a driver to find."""
-    if not any(Path(place).exists() for place in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")):
-        return "cpu"
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
+__all__ = ["Outcome", "add_scores", "end_session", "failed_images", "fingerprint", "likely_device", "merged_folder",
+           "record_scorers", "run", "write_report"]  # fmt: skip
 
 
 def run(
@@ -61,6 +53,7 @@ def run(
     job_seconds: float | None = None,
     score_seconds: float | None = None,
     shard: Shard | None = None,
+    spread: Wanted = PLAIN,
 ) -> Outcome:
     """Make or finish a run of a suite; a finished one is only read. `named` is how the user names the suite.
 
@@ -78,7 +71,8 @@ def run(
     `generate_only` stops at the images, whatever becomes of the suite's scorers: this call again without it, or
     `add_scores`, resumes there, here or on another machine.
 
-    `shard` makes one part of several, in a folder of its own (`bench.job.merging`).
+    `shard` makes one part of several, in a folder of its own (`bench.job.merging`). `spread` says who makes images
+    and scores: this process, worker processes, or actors of Ray (docs/executors.md).
     """
     plan = preflight.planned(suite, dtype=default_dtype(device or likely_device()))
     if shard:
@@ -99,7 +93,7 @@ def run(
             suite.configured(),
         ):
             other = other_code or ("regenerate" if gate else "ask")
-            how = _How(
+            how = How(
                 cache=images,
                 device=device,
                 batch_size=batch_size,
@@ -109,6 +103,7 @@ def run(
                 memory=memory,
                 job_seconds=job_seconds,
                 score_seconds=score_seconds,
+                spread=spread,
             )
             with closing(Ledger(folder, create=True)) as ledger:
                 if generate_only:
@@ -129,23 +124,6 @@ def _part(plan: Plan, shard: Shard, size: BatchSize) -> Plan:
         raise UserError("--shard: `auto` may find another batch size on another machine; give --batch-size N to all")
     with plan.suite.configured():
         return split(plan, shard, batch=size, whole=fingerprint(plan))
-
-
-@dataclass(frozen=True)
-class _How:
-    """How the images of a run are made."""
-
-    cache: ImageCache | None
-    device: str | None
-    batch_size: BatchSize | None
-    threads: int | None
-    other_code: OtherCode
-    by: str | None
-    """The one origin whose images are taken from the cache; None: any."""
-    memory: bool
-    """Whether the memory of every arm is measured apart."""
-    job_seconds: float | None
-    score_seconds: float | None
 
 
 def fingerprint(plan: Plan) -> str:
@@ -169,7 +147,7 @@ def _only_read(plan: Plan, folder: Path, *, generate_only: bool) -> Outcome:
         return Outcome(folder, found=derived(ledger), worked=False)
 
 
-def _run(plan: Plan, ledger: Ledger, how: _How, check: Callable[[], None]) -> Outcome:
+def _run(plan: Plan, ledger: Ledger, how: How, check: Callable[[], None]) -> Outcome:
     """All stages; `check` raises UserError where something for them is not here, which a finished run does not need."""
     folder = ledger.folder
     codes, kept = resuming.codes(plan), ledger.get("kept")
@@ -178,14 +156,14 @@ def _run(plan: Plan, ledger: Ledger, how: _How, check: Callable[[], None]) -> Ou
     report = folder / RESULTS
     weights = {name: registry.get("metrics", name).digest() for name in plan.suite.metrics}
     before = ledger.images()
-    whole = _images_there(plan, ledger, how.by) and not _to_measure(plan, ledger, how)
+    whole = images_there(plan, ledger, how.by) and not to_measure(plan, ledger, how)
     if ledger.get("finished") == complete and report.is_file() and whole:
         scores = ledger.scores_of(weights)
         reuse = resuming.reuse(plan, ledger, before, scores=(scores, scores))
         recorded = [ledger.get("suite"), ledger.get("optimises"), ledger.get("learnt_from") or {}, kept]
         if recorded != [plan.suite.model_dump(mode="json"), plan.optimises, plan.learnt_from, ledger.get("kept")]:
             # The same images and scores under another title, before other gates, or by methods that now say more.
-            _record_suite(ledger, plan)
+            record_suite(ledger, plan)
             return Outcome(folder, found=write_report(ledger), worked=False, reuse=reuse)
         return Outcome(folder, found=derived(ledger), worked=False, reuse=reuse)
 
@@ -195,9 +173,12 @@ def _run(plan: Plan, ledger: Ledger, how: _How, check: Callable[[], None]) -> Ou
     from bench.runner import score
 
     started = time.perf_counter()
-    chosen, session, stages = _images(plan, ledger, how, codes, weights)
-    scored = ledger.scores_of(weights)
-    stages["score_seconds"] = score.score(score.arms(plan), ledger, device=chosen, limit=how.score_seconds)
+    with executor_for(plan, how) as (chosen, executor):
+        session, stages = have_images(plan, ledger, how, codes, weights, chosen, executor)
+        scored = ledger.scores_of(weights)
+        stages["score_seconds"] = score.score(
+            score.arms(plan), ledger, device=chosen, limit=how.score_seconds, executor=executor
+        )
     now = ledger.images()
     known = {job for job, image in before.items() if image == now.get(job)}
     reuse = resuming.reuse(plan, ledger, known, scores=(scored, ledger.scores_of(weights)))
@@ -213,21 +194,12 @@ def _run(plan: Plan, ledger: Ledger, how: _How, check: Callable[[], None]) -> Ou
     )
 
 
-def _to_measure(plan: Plan, ledger: Ledger, how: _How) -> bool:
-    """Whether memory is asked for that was not measured yet."""
-    if not how.memory or (how.device or likely_device()) != "cpu":
-        return False
-    from bench.runner import memory
-
-    return bool(memory.lacking(plan, ledger, how.batch_size))
-
-
-def _unmeasured(ledger: Ledger, how: _How) -> dict[str, str]:
+def _unmeasured(ledger: Ledger, how: How) -> dict[str, str]:
     """Why memory that is asked for is not known, by method."""
     return {row.method: row.reason for row in ledger.memory() if how.memory and row.reason is not None}
 
 
-def _generated(plan: Plan, ledger: Ledger, how: _How) -> Outcome:
+def _generated(plan: Plan, ledger: Ledger, how: How) -> Outcome:
     """The images of a run, chosen ones too, without its scores or a report."""
     folder = ledger.folder
     for name in preflight.choosers(plan):
@@ -235,89 +207,9 @@ def _generated(plan: Plan, ledger: Ledger, how: _How) -> Outcome:
     codes = resuming.codes(plan)
     plan = resuming.decided(plan, ledger, codes, how.other_code)
     started = time.perf_counter()
-    _, session, stages = _images(plan, ledger, how, codes, {})
+    with executor_for(plan, how) as (chosen, executor):
+        session, stages = have_images(plan, ledger, how, codes, {}, chosen, executor)
     end_session(ledger, session, {**stages, "seconds": time.perf_counter() - started})
     failed, unmeasured = failed_images(ledger), _unmeasured(ledger, how)
     ledger.close()
     return Outcome(folder, worked=bool(stages["generate"]["made"]), failed=failed, unmeasured=unmeasured)
-
-
-def _images(
-    plan: Plan, ledger: Ledger, how: _How, codes: resuming.Codes, weights: dict[str, str]
-) -> tuple[str, int, dict[str, Any]]:
-    """Have every image of a plan in its ledger; returns the device, the session's number, and stages so far."""
-    # Only here does a run need torch.
-    from bench.runner import generate, score
-
-    if how.threads:
-        import torch
-
-        torch.set_num_threads(how.threads)
-    chosen = generate.choose_device(how.device)
-    _record_suite(ledger, plan)
-    weights = {name: registry.get("models", name).digest() for name in plan.suite.models} | weights
-    session = ledger.begin_session(provenance.collect(chosen, weights, codes))
-    made = generate.generate(
-        plan, ledger, how.cache, device=chosen, batch_size=how.batch_size, by=how.by, job_seconds=how.job_seconds
-    )
-    stages: dict[str, Any] = {"generate": made}
-    stages["judge_seconds"] = score.score(score.judges(plan), ledger, device=chosen, limit=how.score_seconds)
-    score.choose(plan, ledger)
-    if how.memory:
-        from bench.runner import memory
-
-        started = time.perf_counter()
-        memory.measure(plan, ledger, device=chosen, batch_size=how.batch_size)
-        stages["memory_seconds"] = time.perf_counter() - started
-    return chosen, session, stages
-
-
-def _images_there(plan: Plan, ledger: Ledger, by: str | None) -> bool:
-    """Whether a plan's images, as far as they were made, are whole in the folder and, with `by`, all of that origin."""
-    jobs = {*plan.jobs, *(cell.job_id for cell in plan.cells)}
-    images = [image for job, image in ledger.images().items() if job in jobs]
-    ours = all(by is None or not image.from_cache or image.origin == by for image in images)
-    return ours and len(whole_images(ledger, jobs, quiet=True)) == len(images)
-
-
-def _record_suite(ledger: Ledger, plan: Plan) -> None:
-    """What the run is for, kept with it so that every later stage needs the folder only."""
-    with ledger.transaction():
-        ledger.set("suite", plan.suite.model_dump(mode="json"))
-        ledger.set("optimises", plan.optimises)
-        ledger.set("learnt_from", plan.learnt_from)
-        ledger.set("left_out", plan.notes)
-        if plan.part:
-            ledger.set("shard", plan.part.record())
-        record_scorers(ledger, plan.suite, plan.suite.metrics)
-        ledger.forget_memory(plan.jobs.keys())
-        ledger.put_cells(
-            StoredCell(
-                c.arm.method,
-                c.arm.model,
-                c.arm.prompts,
-                c.arm.sampler,
-                c.arm.steps,
-                c.arm.guidance,
-                c.prompt.index,
-                c.seed,
-                c.prompt.text,
-                c.prompt.category,
-                as_json(c.prompt.metadata),
-                c.job_id,
-            )
-            for c in plan.cells
-        )
-    write_atomically(ledger.folder / "suite.yaml", plan.suite.source_text.encode())
-
-
-def end_session(ledger: Ledger, session: int, stages: dict[str, Any]) -> None:
-    """Keep what its stages took, and say how fast images were made if any were."""
-    ledger.end_session(session, stages)
-    generated = stages.get("generate") or {}
-    if generated.get("made") and "efficiency" in generated:
-        print(
-            f"generate: {generated['made']} images in {generated['seconds']:.1f} s, "
-            f"{100 * generated['efficiency']:.1f} % of it inside the model",
-            file=sys.stderr,
-        )

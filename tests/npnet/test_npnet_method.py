@@ -20,7 +20,7 @@ from PIL import Image
 from bench import registry, suite
 from bench.analysis import results
 from bench.errors import UserError
-from bench.job.stages import _record_suite
+from bench.job.recording import record_suite
 from bench.methods.base import Chain
 from bench.models.base import Embeddings, Family
 from bench.prompts.base import Prompt
@@ -253,7 +253,7 @@ def test_the_report_marks_what_the_plan_found_whatever_became_of_the_file(weight
     plan = planned("npnet")
     assert plan.optimises == {"standard": {"shapes-sdxl": []}, "npnet": {"shapes-sdxl": ["shapes-aesthetic"]}}
     ledger = Ledger(weights / "run", create=True)
-    _record_suite(ledger, plan)
+    record_suite(ledger, plan)
     path.unlink()
     (weights / "own" / "other.safetensors").write_bytes(b"broken")
 

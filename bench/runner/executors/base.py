@@ -31,7 +31,9 @@ class Station(Protocol):
 class Recipe(Protocol):
     """How a station is opened: a small record that can be sent to another process. Equal ones open equal stations."""
 
-    device: str
+    @property
+    def device(self) -> str:
+        """`cpu` or a GPU, as torch names it."""
 
     def open(self) -> Station:
         """The station, in the process that works with it."""
@@ -49,6 +51,8 @@ class Executor(ABC):
 
     name: ClassVar[str]
     """As `--executor` has it."""
+    threads: int | None = None
+    """CPU threads of torch that each process has; None: as many as it takes."""
 
     @property
     @abstractmethod

@@ -13,11 +13,14 @@ from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bench.errors import UserError
 from bench.runner.executors.base import Executor, Lost, Recipe
 from bench.runner.executors.worker import REST, Setting
+
+if TYPE_CHECKING:
+    from bench.runner.executors import Wanted
 
 T = TypeVar("T")
 
@@ -43,6 +46,8 @@ class Hand:
     """The driver's side of one worker. A kind of worker says how it is asked, heard and ended."""
 
     number: int
+    place: int = 0
+    """Its place among the workers at one time, for a kind that gives out something by it."""
     ready: bool = False
     """Whether it has answered its setting."""
     waiting: deque[Sent] = field(default_factory=deque)
@@ -65,7 +70,7 @@ class Fleet(Executor):
     """Workers of one kind. A kind gives `start` and `heard`."""
 
     def __init__(self, workers: int, setting: Setting):
-        self._workers, self.setting = workers, setting
+        self._workers, self.setting, self.threads = workers, setting, setting.threads
         self.hands: list[Hand] = []
         self.started = 0
         """Workers started so far."""
@@ -75,6 +80,11 @@ class Fleet(Executor):
     @property
     def workers(self) -> int:
         return self._workers
+
+    @classmethod
+    @abstractmethod
+    def opened(cls, wanted: Wanted, setting: Setting, *, device: str) -> Fleet:
+        """The executor for what is wanted; UserError for what cannot be had. `device` is `cpu` or `cuda`."""
 
     @abstractmethod
     def start(self, number: int, setting: bytes) -> Hand:
@@ -104,21 +114,20 @@ class Fleet(Executor):
                 self._let_go([hand for hand in self.hands if hand.waiting])
 
     def _hand_out(self, recipe: bytes, rest: Iterator[Any], back: deque[Sent], most: int) -> None:
-        """Give tasks to workers that have room, first to those that have none; workers are started while there are."""
+        """Give tasks to workers that have room, first to those that have none; start workers while there are tasks."""
         for room in range(most):
-            while len(self.hands) <= self.workers:
-                free = [hand for hand in self.hands if hand.ready and len(hand.waiting) <= room]
-                starting = sum(not hand.ready for hand in self.hands)
-                if not free and (len(self.hands) == self.workers or starting > len(back)):
-                    break
+            for hand in [one for one in self.hands if one.ready and len(one.waiting) <= room]:
                 sent = back.popleft() if back else _next(rest)
                 if sent is None:
                     return
-                if free:
-                    self._give(free[0], recipe, sent)
-                else:
-                    back.appendleft(sent)
-                    self._start()
+                self._give(hand, recipe, sent)
+        while len(self.hands) < self.workers:
+            starting = sum(not hand.ready for hand in self.hands)
+            while len(back) <= starting and (sent := _next(rest)):
+                back.append(sent)
+            if len(back) <= starting:
+                return
+            self._start()
 
     def _give(self, hand: Hand, recipe: bytes, sent: Sent) -> None:
         hand.send(pickle.dumps((recipe, pickle.dumps(sent.task, protocol=pickle.HIGHEST_PROTOCOL))))

@@ -143,11 +143,15 @@ def main(descriptor: int) -> int:
         while message := inbox.get():
             finish = worker.answer(message)
             # One thread sends, so that answers keep the order of their messages.
-            sent = pool.submit(lambda finish=finish: connection.send_bytes(finish()))
+            sent = pool.submit(_answer, connection, finish)
             if not worker.beside():
                 sent.result()
         worker.bench.clear()
     return 0
+
+
+def _answer(connection: Connection, finish: Callable[[], bytes]) -> None:
+    connection.send_bytes(finish())
 
 
 def _receive(connection: Connection, inbox: queue.SimpleQueue[bytes]) -> None:
