@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from bench.models.base import ModelEntry
@@ -97,6 +98,12 @@ TRAINING = 20_000
 
 
 def _training() -> list[Prompt]:
+    return list(_drawn())
+
+
+@cache
+def _drawn() -> tuple[Prompt, ...]:
+    """More than a second's work: once a process."""
     import numpy as np
 
     from bench.shapes.captions import sample
@@ -106,7 +113,7 @@ def _training() -> list[Prompt]:
     # sets hold every task in MIX's shares. A caption that comes again gets another seed wherever pairs are collected.
     tags = rng.permutation([tag for tag, n in prompt_sets.MIX.items() for _ in range(n * TRAINING // 100)])
     captions = [sample(rng, "train", str(tag)) for tag in tags]
-    return [Prompt(i, c.prompt, c.tag, c.metadata()) for i, c in enumerate(captions)]
+    return tuple(Prompt(i, c.prompt, c.tag, c.metadata()) for i, c in enumerate(captions))
 
 
 _SOURCE = "bench.shapes.captions, seeded"

@@ -328,3 +328,10 @@ def test_two_different_captions_have_different_tokens() -> None:
 def test_the_prompt_sets_on_file_are_what_the_grammar_draws() -> None:
 
     assert json.loads(prompt_sets.FILE.read_text()) == json.loads(json.dumps(prompt_sets.draw()))
+
+
+def test_training_captions_are_drawn_once_a_process() -> None:
+    """They take more than a second, and a plan reads them several times."""
+    first, again = (registry.get("prompts", "shapes-train").read() for _ in range(2))
+    assert first is not again
+    assert all(one is other for one, other in zip(first, again, strict=True))
