@@ -163,9 +163,9 @@ def test_a_snapshot_is_whole_while_the_ledger_is_written(
     home = a_run(at, 0)
     seen = 0
     with mirrored(home):
-        for number in range(60):
+        for number in range(24):
             add_images(home, [number])
-            if number % 20 == 19:
+            if number % 8 == 7:
                 time.sleep(0.5)
                 assert folder(at).get("ledger.sqlite", tmp_path / "copy.sqlite")
                 there, rows = images_at(at), ledger_rows(tmp_path / "copy.sqlite")
