@@ -35,15 +35,19 @@ class Submission(Record):
     """As results.json has them; `pairs` is empty, `pairs_total` is not."""
 
     def text(self) -> str:
-        """What a file holds: its lines are short, so that a change can be read."""
-        whole = {"submission": self.schema_version, "digest": self.digest, "results": self.results.document()}
-        return json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        """What a file holds: a line for each part of the results."""
+        parts = ",\n".join(f"{_compact(name)}:{_compact(part)}" for name, part in self.results.document().items())
+        return f'{{"submission":{self.schema_version},\n"digest":"{self.digest}",\n"results":{{\n{parts}\n}}}}\n'
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def submission(results: Results) -> Submission:
     """The record of results."""
     slim = results.model_copy(update={"pairs": ()})
-    return Submission(schema_version=1, digest=digest_of(slim.document()), results=slim)
+    return Submission(submission=1, digest=digest_of(slim.document()), results=slim)
 
 
 def digest_of(document: dict[str, Any]) -> str:
@@ -81,4 +85,4 @@ def read_submission(file: Path) -> Submission:
     if document.get("pairs"):
         raise UserError(f"{name}: has pairs in it; a record has no prompts and images: submit the run again")
     results = parse(json.dumps(document).encode(), name)
-    return Submission(schema_version=1, digest=found, results=results)
+    return Submission(submission=1, digest=found, results=results)

@@ -7,6 +7,7 @@ import traceback
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from flask import Flask, Response, abort, request, send_file
 from werkzeug.exceptions import HTTPException
@@ -17,6 +18,9 @@ from bench.errors import BenchError, NotComparable, UserError, masked
 from bench.report import comparison, pages
 from bench.serve.listing import Folder
 from bench.serve.pairs import Wanted, page
+from bench.site import layout
+from bench.site.board import boards
+from bench.site.sources import Shown
 from bench.store import inside
 
 _PAGE = "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'; form-action 'self'"
@@ -26,6 +30,7 @@ _REPORT = (
     "default-src 'none'; img-src 'self' data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
     "form-action 'none'; sandbox allow-scripts allow-downloads"
 )
+_NAV = [("/", "All runs"), ("/leaderboard", "Leaderboard"), ("/beside", "Two runs side by side")]
 LONGEST = 4096
 """Characters of an address: two runs of the longest names and a search have room, and SQLite takes such a pattern."""
 _HEADERS = {
@@ -57,6 +62,16 @@ def make_app(root: Path) -> Flask:
     @app.get("/")
     def index() -> str:
         return _render("index.html.j2", title="Runs", root=str(root), runs=runs.runs())
+
+    @app.get("/leaderboard")
+    def leaderboard() -> Response:
+        shown = runs.shown()
+        tables, head = boards(shown.runs), "Leaderboard"
+        return _scripted(layout.leaderboard(shown.runs, tables, shown.faults, title=head, nav=_NAV, links=_links))
+
+    @app.get("/beside")
+    def side_by_side() -> Response:
+        return _scripted(layout.side_by_side(runs.shown().runs, [], nav=_NAV))
 
     @app.get("/run/<name>/")
     def pairs(name: str) -> str:
@@ -117,6 +132,22 @@ def make_app(root: Path) -> Flask:
         return _failed(error)
 
     return app
+
+
+def _links(run: Shown) -> dict[str, str]:
+    home = f"/run/{quote(run.place.parent.absolute().name, safe='')}"
+    return {"page": f"{home}/report.html", "All pairs": f"{home}/", "Report": f"{home}/report.html"}
+
+
+def _scripted(text: str) -> Response:
+    """A page with the site's own scripts, which load nothing."""
+    found = Response(text.encode("utf-8", "replace"), mimetype="text/html")
+    allowed = " ".join(script.policy for script in layout.scripts())
+    found.headers["Content-Security-Policy"] = (
+        f"default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; script-src {allowed}; "
+        "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+    )
+    return found
 
 
 def _failed(error: Exception) -> tuple[str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +14,8 @@ from bench.analysis.pairing import Source
 from bench.errors import BenchError, UserError
 from bench.records import read
 from bench.report import headline
+from bench.site.sources import Sources, shown
+from bench.store.files import held
 
 T = TypeVar("T")
 _WATCHED = ("ledger.sqlite", "ledger.sqlite-wal", "results.json", "report.html")
@@ -28,6 +31,8 @@ class Listed:
     created: str = ""
     state: str = ""
     finished: bool = False
+    running: bool = False
+    """Whether a process works in it now; one that is neither running nor finished was stopped or killed."""
     headline: str = ""
     has_report: bool = False
     error: str = ""
@@ -55,8 +60,24 @@ class Folder:
 
     def runs(self) -> list[Listed]:
         """Every run, the newest first and broken ones last."""
-        found = [self.kept(("run", name), [path], partial(_listed, path)) for name, path in self.folders().items()]
+        # A process that was killed leaves its files as they were: whether one works there is asked every time.
+        found = [
+            self.kept(("run", name, held(path)), [path], partial(_listed, path))
+            for name, path in self.folders().items()
+        ]
         return sorted(found, key=lambda run: (not run.error, run.created), reverse=True)
+
+    def shown(self) -> Sources:
+        """The results of all runs that have some, for the leaderboard."""
+        made, faults = [], []
+        for name, path in self.folders().items():
+            if not (path / "results.json").is_file():
+                continue
+            try:
+                made.append(self.kept(("shown", name), [path], partial(shown, path / "results.json")))
+            except BenchError as error:
+                faults.append(_line(error))
+        return Sources(sorted(made, key=lambda one: one.results.run.created, reverse=True), faults)
 
     def kept(self, key: Any, folders: list[Path], make: Callable[[], T]) -> T:
         """`make()`, or what it gave before if no file of these runs has changed since."""
@@ -80,14 +101,15 @@ def _listed(folder: Path) -> Listed:
     name = folder.absolute().name
     try:
         with Source(folder) as run:
-            finished = run.finished
+            finished, running = run.finished, held(folder)
             return Listed(
                 name,
                 suite=run.suite.name,
                 title=run.suite.title,
-                created=run.sessions[0].started if run.sessions else "",
-                state="finished" if finished else f"{run.n_images} of {run.n_cells} images",
+                created=local(run.sessions[0].started) if run.sessions else "",
+                state=_state(run, running),
                 finished=finished,
+                running=running,
                 headline=_headline(folder),
                 has_report=(folder / "report.html").is_file(),
             )
@@ -96,6 +118,23 @@ def _listed(folder: Path) -> Listed:
     except (OSError, sqlite3.Error, ValueError, KeyError, TypeError) as error:
         # A ledger or suite of another version, or a damaged one.
         return Listed(name, error=f"not readable: {type(error).__name__}: {_line(error)}")
+
+
+def _state(run: Source, running: bool) -> str:
+    if running:
+        return f"running: {run.n_images} of {run.n_cells} images"
+    if run.finished:
+        return "finished"
+    return f"stopped before its end: {run.n_images} of {run.n_cells} images; its command resumes it"
+
+
+def local(started: str) -> str:
+    """A time of a ledger in this machine's zone, which is the reader's: `2026-11-28 09:41:12 UTC+0100`."""
+    try:
+        at = datetime.fromisoformat(started)
+    except ValueError:
+        return started
+    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S UTC%z") if at.tzinfo else started
 
 
 def _line(error: Exception) -> str:

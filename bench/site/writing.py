@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 from bench.errors import BenchError, UserError
-from bench.records import PairRow, Results
 from bench.records.submission import submission
-from bench.report import headline, html, pages, sentences, trust
+from bench.report import headline, html, sentences, trust
 from bench.report.about import provenance
 from bench.report.browsed import image_file
-from bench.report.strip import strip
 from bench.report.summary import summary_table
-from bench.report.thumbnails import thumbnails
-from bench.site.beside import beside
+from bench.site import layout
 from bench.site.board import boards
 from bench.site.sources import Shown, Sources
 from bench.store import write_atomically
 
 MARK = ".noisebench-site"
 """A file that says that a folder is a site of ours, which may be written over."""
-THUMBS = 60_000
-"""Characters of the thumbnails of one run in the list of runs."""
 COMPARED = 10
 """Runs that are compared pair by pair at most, each with each."""
 
@@ -58,12 +50,9 @@ def build(sources: Sources, out: Path, *, title: str = "Noise methods compared",
     for run in runs:
         _write_run(run, out / "run" / run.slug, images=images)
     pairs = list(_compared(runs, out, faults))
-    told = {"title": title, "runs": [_card(run) for run in runs], "boards": tables, "faults": faults}
-    _page(out / "index.html", "board.html.j2", root="", **told)
-    _page(
-        out / "compare.html", "beside.html.j2", root="", title="Two runs side by side", runs=runs, pairs=pairs,
-        data=_json(beside(runs)),
-    )  # fmt: skip
+    board = layout.leaderboard(runs, tables, faults, title=title, nav=_nav(""), links=_links)
+    _write(out / "index.html", board)
+    _write(out / "compare.html", layout.side_by_side(runs, pairs, nav=_nav("")))
     written = [path for path in out.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in written)
     return Built(out, len(runs), len(tables), len(pairs), len(written), size, faults)
@@ -100,12 +89,12 @@ def _write_run(run: Shown, folder: Path, *, images: bool) -> None:
         shutil.copyfile(report, folder / "report.html")
     else:
         write_atomically(folder / "report.html", html.render(results, home).encode("utf-8", "replace"))
-    copied = _copy_images(run, folder) if images else 0
+    if images:
+        _copy_images(run, folder)
     summary = summary_table(results)
-    _page(
-        folder / "index.html",
+    page = layout.page(
         "run.html.j2",
-        root="../../",
+        nav=_nav("../../"),
         title=run.title,
         run=run,
         headline=headline(results),
@@ -113,16 +102,15 @@ def _write_run(run: Shown, folder: Path, *, images: bool) -> None:
         trust=trust(results),
         summary=summary if summary.rows else None,
         provenance=provenance(results),
-        strip=_strip(results, home, run.folder is not None),
-        images=copied,
+        strip=layout.strip_of(results, home) if run.folder is not None else None,
     )
+    _write(folder / "index.html", page)
 
 
-def _copy_images(run: Shown, folder: Path) -> int:
-    """Copy what the report links to, under the same names; returns how many. Files of merged runs keep to their own."""
+def _copy_images(run: Shown, folder: Path) -> None:
+    """Copy what the report links to, under the same names; of merged runs those that lie in the report's own folder."""
     if run.folder is None:
-        return 0
-    n = 0
+        return
     for pair in run.results.pairs:
         for method, name in pair.images.items():
             place = folder / name
@@ -132,47 +120,6 @@ def _copy_images(run: Shown, folder: Path) -> int:
             if file is not None and file.is_file():
                 place.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, place)
-                n += 1
-    return n
-
-
-def _strip(results: Results, home: Path, there: bool) -> dict[str, Any] | None:
-    """A few prompts by every method, as thumbnails in the page."""
-    found = strip(_seen(results, home)) if there else None
-    if found is None:
-        return None
-    files = [image_file(results, row.pair, name, home) for row in found.rows for name in found.methods]
-    made = iter(thumbnails(files, 4 * THUMBS))
-    rows = [(row, [(name, next(made).source) for name in found.methods]) for row in found.rows]
-    return {"methods": found.methods, "rows": rows, "rule": found.rule}
-
-
-def _seen(results: Results, home: Path) -> Results:
-    """The results with those pairs alone whose images are here: a report that was sent keeps some of them."""
-
-    def there(pair: PairRow) -> bool:
-        files = (image_file(results, pair, name, home) for name in pair.images)
-        return all(file is not None and file.is_file() for file in files)
-
-    return results.model_copy(update={"pairs": tuple(filter(there, results.pairs))})
-
-
-def _card(run: Shown) -> dict[str, Any]:
-    """A run in the list of runs."""
-    results = run.results
-    found = strip(_seen(results, run.folder)) if run.folder is not None else None
-    thumbs: list[tuple[str, str]] = []
-    if found is not None:
-        row = found.rows[0]
-        files = [image_file(results, row.pair, name, run.folder or run.place) for name in found.methods]
-        sources = thumbnails(files, THUMBS)
-        thumbs = [(name, one.source) for name, one in zip(found.methods, sources, strict=True) if one.source]
-    return {
-        "run": run,
-        "headline": headline(results),
-        "thumbs": thumbs,
-        "prompt": found.rows[0].pair.prompt if found else "",
-    }
 
 
 # Runs compared -------------------------------------------------------------------------------------------------------
@@ -193,34 +140,30 @@ def _compared(runs: Sequence[Shown], out: Path, faults: list[str]) -> Iterator[t
             faults.append(f"{a.slug} and {b.slug} are not compared pair by pair: {' '.join(str(error).split())}")
             continue
         place = f"compare/{a.slug}--{b.slug}.html"
-        _page(out / place, "compared.html.j2", root="../", **comparison.page(found))
+        _write(out / place, layout.page("compared.html.j2", nav=_nav("../"), **comparison.page(found)))
         yield a, b, place
 
 
-# Pages ---------------------------------------------------------------------------------------------------------------
+# Places --------------------------------------------------------------------------------------------------------------
 
 
-def _page(file: Path, template: str, **told: Any) -> None:
-    scripts = [pages.script("page.js"), _script()]
-    text = _templates().get_template(template).render(browser=None, scripts=scripts, **told)
+def _nav(root: str) -> list[tuple[str, str]]:
+    """Links at the head of a page, which lies `root` below the site's folder."""
+    return [
+        (f"{root}index.html", "Leaderboard"),
+        (f"{root}index.html#runs", "Runs"),
+        (f"{root}compare.html", "Two runs side by side"),
+    ]
+
+
+def _links(run: Shown) -> dict[str, str]:
+    """Where a run's pages are, seen from the site's first page."""
+    home = f"run/{run.slug}"
+    images = " and images" if run.folder else ""
+    return {"page": f"{home}/index.html", f"Report{images}": f"{home}/report.html", "Record": f"{home}/record.json"}
+
+
+def _write(file: Path, text: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     # A prompt may hold half a surrogate pair, which UTF-8 cannot.
     write_atomically(file, text.encode("utf-8", "replace"))
-
-
-def _json(data: Any) -> Any:
-    """Data in a page: no text of it ends the element that it stands in."""
-    from markupsafe import Markup
-
-    text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
-
-
-@cache
-def _script() -> pages.Script:
-    return pages.scripted((Path(__file__).parent / "templates" / "site.js").read_text(encoding="utf-8"))
-
-
-@cache
-def _templates() -> Any:
-    return pages.environment("bench.site")
