@@ -95,6 +95,31 @@ def sentence(old: str, new: str) -> str:
     return f"{old} is now {new}; the old place is gone in the next release"
 
 
+class OldName(FutureWarning):
+    """An old name was used; the programs show its text as one line."""
+
+
 def deprecated(said: str) -> None:
-    """One line for whoever wrote the plugin or script that uses an old name."""
-    warnings.warn(said, FutureWarning, stacklevel=3)
+    """One line for whoever wrote the plugin, script or suite that uses an old name."""
+    warnings.warn(said, OldName, stacklevel=3)
+
+
+def by_todays_names(given: Any, renamed: Mapping[str, str]) -> Any:
+    """Parameters with today's names for former ones; what is no mapping as it is. ValueError for one given by both."""
+    if not isinstance(given, Mapping):
+        return given
+    for old, new in renamed.items():
+        if old in given and new in given:
+            raise ValueError(f"give {new!r} alone: {old!r} is its former name")
+    return {renamed.get(key, key): value for key, value in given.items()}
+
+
+def by_former_names(given: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:
+    """Parameters as ids have them: what only got another name is the same."""
+    former = {new: old for old, new in renamed.items()}
+    return {former.get(key, key): value for key, value in given.items()}
+
+
+def key_sentence(old: str, new: str) -> str:
+    """What a key of a suite is called now, for `deprecated`."""
+    return f"the key {old!r} is now {new!r}; the old one is read for one release more"

@@ -279,7 +279,7 @@ def test_runs_of_other_suites_and_baselines_are_compared_by_what_they_share(tmp_
 
 
 def test_a_method_of_one_name_and_two_meanings_is_told(tmp_path: Path) -> None:
-    named = "[standard, {{use: best_of_n, name: best, n: {}, chooser: shapes-geneval}}]"
+    named = "[standard, {{use: best_of_n, name: best, n: {}, selection_metric: shapes-geneval}}]"
     a, b = (
         make(tmp_path / f"n{n}", lambda s: 1.0, suite=SUITE.replace("[standard, inversion]", named.format(n)))
         for n in (2, 3)

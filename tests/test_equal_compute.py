@@ -25,7 +25,7 @@ SEVERAL = (
     .replace(
         "[standard, inversion]",
         "[standard, inversion, repaint_every, reseed, "
-        "{use: best_of_n, name: two_halves, n: 2, equal_compute: true, chooser: shapes-preference}]",
+        "{use: best_of_n, name: two_halves, n: 2, equal_compute: true, selection_metric: shapes-preference}]",
     )
     .replace("[shapes-preference]", "[shapes-aesthetic, shapes-preference]")
 )

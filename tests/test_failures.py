@@ -11,7 +11,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from conftest import Bench, Done, Run, call
+from conftest import Bench, Done, Run, call, forms
 
 from bench import registry
 from bench.analysis import results
@@ -35,8 +35,8 @@ methods:
   - sour
   - refusing
   - inversion
-  - {name: best_of_sour, chain: [sour, {use: best_of_n, n: 2, chooser: shapes-preference}]}
-  - {use: best_of_n, name: best_of_2, n: 2, chooser: shapes-preference}
+  - {name: best_of_sour, chain: [sour, {use: best_of_n, n: 2, selection_metric: shapes-preference}]}
+  - {use: best_of_n, name: best_of_2, n: 2, selection_metric: shapes-preference}
 metrics: [shapes-clipscore]
 gates:
   - {metric: shapes-clipscore, method: sour, delta: -100}
@@ -79,7 +79,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Iterator[
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(registry._discover("methods"), "sour", Sour)
         patch.setitem(registry._discover("methods"), "refusing", Refusing)
-        done = call("run", suite, *options(home / "runs"))
+        with forms("md,html"):
+            done = call("run", suite, *options(home / "runs"))
         (folder,) = [p for p in (home / "runs").iterdir() if p.is_dir()]
         yield Run(suite, home / "runs", home / "cache", folder), done
 

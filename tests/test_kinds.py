@@ -286,7 +286,7 @@ def test_an_entry_that_contradicts_itself_is_refused(wrong: dict[str, Any]) -> N
 def test_only_a_metric_of_images_chooses_among_candidates() -> None:
     text = (
         "name: made\nmodels: [shapes-sdxl]\nprompts: [shapes-pickapic]\nsamplers: [ddim]\nbaseline: standard\n"
-        f"methods: [standard, {{use: best_of_n, chooser: {LIKED}}}]\nmetrics: [{LIKED}]\n"
+        f"methods: [standard, {{use: best_of_n, selection_metric: {LIKED}}}]\nmetrics: [{LIKED}]\n"
     )
     with pytest.raises(UserError, match="judges a pair of images: it cannot choose"):
         make_plan(suite.parse(text, file="made", limit=1))

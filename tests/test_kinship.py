@@ -109,7 +109,7 @@ baseline: standard
 methods:
   - standard
   - dpo
-  - {use: best_of_n, n: 2, chooser: shapes-pickscore}
+  - {use: best_of_n, n: 2, selection_metric: shapes-pickscore}
 metrics: [shapes-preference, shapes-geneval, shapes-clipscore, shapes-imagereward, shapes-mps]
 """
 
@@ -121,7 +121,8 @@ def test_what_optimises_the_first_glance_optimises_the_whole_preference() -> Non
 
 
 def test_published_dpo_weights_say_whose_votes_they_learnt_from() -> None:
-    text = SUITE.replace("shapes-sdxl", "sdxl").replace("  - {use: best_of_n, n: 2, chooser: shapes-pickscore}\n", "")
+    best = "  - {use: best_of_n, n: 2, selection_metric: shapes-pickscore}\n"
+    text = SUITE.replace("shapes-sdxl", "sdxl").replace(best, "")
     plan = make_plan(suite.parse(text, file="near.yaml", limit=1))
     assert plan.learnt_from == {"dpo": {"sdxl": [["labels", "Pick-a-Pic votes"]]}}
     found = dependences([_entry("pickscore"), _entry("hpsv2")], [], [Trait("labels", "Pick-a-Pic votes")])

@@ -101,7 +101,7 @@ def ids(jobs: tuple[Job, ...]) -> list[str]:
 
 
 def test_every_arm_has_a_batch_of_one_size_of_its_first_jobs(tmp_path: Path) -> None:
-    plan = planned(tmp_path, "[standard, inversion, {use: best_of_n, n: 2, chooser: shapes-geneval}]")
+    plan = planned(tmp_path, "[standard, inversion, {use: best_of_n, n: 2, selection_metric: shapes-geneval}]")
     found = {batch.key.method: batch for batch in memory.batches(plan, 50)}
     assert {name: len(batch.jobs) for name, batch in found.items()} == {"standard": 3, "inversion": 3, "best_of_n": 3}
     assert ids(found["standard"].jobs) == [c.job_id for c in plan.cells if c.arm.method == "standard"]

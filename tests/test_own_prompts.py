@@ -85,10 +85,11 @@ def test_a_file_without_prompts_is_refused(data: bytes, said: str, tmp_path: Pat
         own.read(tmp_path / "none.jsonl")
 
 
+@pytest.mark.usefixtures("whole_report")
 def test_a_suite_names_a_file_in_the_place_of_a_set(tmp_path: Path, bench: Bench) -> None:
     path = lines(tmp_path / "mine.jsonl", {"prompt": "a red circle"}, {"prompt": "two blue squares"})
     text = TINY.replace("[shapes-pickapic]", f"['{path}']").replace("shapes-geneval, ", "")
-    text = text.replace("  - {use: best_of_n, name: best_of_2, n: 2, chooser: shapes-geneval}\n", "")
+    text = text.replace("  - {use: best_of_n, name: best_of_2, n: 2, selection_metric: shapes-geneval}\n", "")
     (tmp_path / "mine.yaml").write_text(text)
     done = bench("run", tmp_path / "mine.yaml", "--runs", tmp_path / "runs", "--no-cache", "--device", "cpu")
     assert done.code == 0, done.err

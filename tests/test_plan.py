@@ -168,7 +168,7 @@ def test_costs_of_a_small_suite_by_hand() -> None:
     plan = planned(
         HEAD.replace("[ddim]", "[ddim, heun]")
         + "steps: [10, 20]\nseeds: [0, 1]\n"
-        + "methods: [standard, inversion, {use: best_of_n, n: 3, chooser: shapes-geneval}]\n",
+        + "methods: [standard, inversion, {use: best_of_n, n: 3, selection_metric: shapes-geneval}]\n",
         limit=3,
     )
     costs = plan.costs()
@@ -190,7 +190,8 @@ def test_jobs_that_can_share_a_batch_are_made_together() -> None:
 
 
 def test_candidates_with_steps_of_their_own_are_shared_by_all_step_counts() -> None:
-    text = HEAD + "steps: [10, 20]\nmethods: [standard, {use: best_of_n, n: 2, steps: 5, chooser: shapes-geneval}]\n"
+    best = "{use: best_of_n, n: 2, steps: 5, selection_metric: shapes-geneval}"
+    text = HEAD + f"steps: [10, 20]\nmethods: [standard, {best}]\n"
     plan = planned(text, limit=1)
     assert sorted(job.steps for job in plan.jobs.values()) == [5, 5, 10, 20]
     assert plan.costs()["calls"] == 5 + 5 + 10 + 20
@@ -241,9 +242,13 @@ def test_standard_in_a_chain_changes_no_image() -> None:
     assert (len(plan.jobs), len(plan.cells)) == (2 * 2, 4 * 2)
 
 
+BEST_OF_2 = "{use: best_of_n, n: 2, selection_metric: shapes-geneval}"
+
+
 def test_best_of_n_chooses_among_images_of_the_rest_of_its_chain() -> None:
     plan = planned(
-        HEAD + "methods: [standard, inversion, [inversion, {use: best_of_n, n: 2, chooser: shapes-geneval}]]\n", limit=1
+        HEAD + f"methods: [standard, inversion, [inversion, {BEST_OF_2}]]\n",
+        limit=1,
     )
     chosen, of_inversion = (next(c.job_id for c in plan.cells if c.arm.method == m) for m in (CHAIN, "inversion"))
     candidates = plan.choices[chosen].candidates
@@ -255,7 +260,7 @@ CHAIN = "inversion+best_of_n"
 
 
 def test_two_choosers_in_a_chain_are_the_users_mistake() -> None:
-    chooser = "{use: best_of_n, chooser: shapes-geneval}"
+    chooser = "{use: best_of_n, selection_metric: shapes-geneval}"
     with pytest.raises(UserError, match=r"method 'best_of_n\+best_of_n': a chain holds one choosing method"):
         planned(HEAD + f"methods: [standard, [{chooser}, {chooser}]]\n", limit=1)
 
@@ -297,7 +302,7 @@ models: [shapes-sdxl]
 prompts: [shapes-pickapic]
 samplers: [ddim]
 baseline: standard
-methods: [standard, dpo, {use: best_of_n, n: 2, chooser: shapes-preference}]
+methods: [standard, dpo, {use: best_of_n, n: 2, selection_metric: shapes-preference}]
 metrics: [shapes-clipscore, shapes-pickscore, shapes-imagereward]
 """
     marks = make_plan(suite.parse(text, file="kin.yaml", limit=1)).optimises

@@ -204,6 +204,6 @@ def test_a_chooser_that_can_judge_no_prompt_of_a_set_is_left_out_there(tmp_path:
 def with_chooser(prompts: str, *, baseline: str = "standard") -> suite.Suite:
     return suite.parse(
         f"name: blind\nmodels: [sdxl]\nprompts: ['{prompts}']\nsamplers: [ddim]\nbaseline: {baseline}\n"
-        "methods: [standard, {use: best_of_n, name: oracle, n: 2, chooser: geneval}]\nmetrics: [clipscore]\n",
+        "methods: [standard, {use: best_of_n, name: oracle, n: 2, selection_metric: geneval}]\nmetrics: [clipscore]\n",
         file="blind",
     )

@@ -169,7 +169,7 @@ def test_what_could_be_read_without_end_is_not_read(tmp_path: Path, monkeypatch:
 def test_a_suite_takes_a_file_and_says_where_a_mistake_is(tmp_path: Path) -> None:
     path = stored(tmp_path / "mine.csv", "prompt\na red circle\ntwo blue squares\n")
     # Without the chooser, which needs GenEval's metadata.
-    text = TINY.replace("  - {use: best_of_n, name: best_of_2, n: 2, chooser: shapes-geneval}\n", "")
+    text = TINY.replace("  - {use: best_of_n, name: best_of_2, n: 2, selection_metric: shapes-geneval}\n", "")
     text = text.replace("shapes-geneval, ", "")
     plan = make_plan(suite.parse(text.replace("[shapes-pickapic]", f"['file:{path}']"), file="s.yaml"))
     assert {c.prompt.text for c in plan.cells} == {"a red circle", "two blue squares"}
@@ -185,7 +185,7 @@ def test_a_suite_takes_a_file_and_says_where_a_mistake_is(tmp_path: Path) -> Non
 
 def seeded(tmp_path: Path, rest: str = "") -> str:
     path = stored(tmp_path / "seeds.csv", 'prompt,seed\na red circle,"[3, 4]"\na blue square,\na star,9\n')
-    text = TINY.replace("  - {use: best_of_n, name: best_of_2, n: 2, chooser: shapes-geneval}\n", "")
+    text = TINY.replace("  - {use: best_of_n, name: best_of_2, n: 2, selection_metric: shapes-geneval}\n", "")
     text = text.replace("shapes-geneval, ", "").replace("seeds: [0]", f"seeds: own{rest}")
     return text.replace("[shapes-pickapic]", f"['file:{path}']")
 

@@ -92,6 +92,7 @@ def test_a_finished_run_needs_no_torch(finished: Run, tmp_path: Path) -> None:
     assert "inversion" in done.stdout
 
 
+@pytest.mark.usefixtures("whole_report")
 def test_reports_are_made_from_the_ledger_alone(finished: Run, tmp_path: Path) -> None:
     copy = finished.copy(tmp_path)
     expected = (copy.folder / "results.json").read_bytes()
@@ -116,7 +117,7 @@ def test_the_oracle_never_falls_below_the_baseline_on_what_it_chooses_by(finishe
 
 def test_a_chooser_takes_the_best_candidate_by_a_metric_without_ties(tiny: Path, tmp_path: Path) -> None:
     """Three candidates: the baseline's, reseed's, and one that nothing else asks for."""
-    override = "methods=[standard, reseed, {use: best_of_n, name: best, n: 3, chooser: shapes-aesthetic}]"
+    override = "methods=[standard, reseed, {use: best_of_n, name: best, n: 3, selection_metric: shapes-aesthetic}]"
     made, done = make_run(tiny, tmp_path, "--set", override, "--set", "metrics=[shapes-aesthetic]")
     assert done.code == 0, done.err
     rows = made.rows(

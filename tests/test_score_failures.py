@@ -22,7 +22,7 @@ prompts: [shapes-pickapic]
 samplers: [ddim]
 steps: 2
 baseline: standard
-methods: [standard, reseed, {use: best_of_n, name: best_of_2, n: 2, chooser: shaky}]
+methods: [standard, reseed, {use: best_of_n, name: best_of_2, n: 2, selection_metric: shaky}]
 metrics: [shaky, preferred, shapes-clipscore]
 """
 FIRST = [""]

@@ -7,13 +7,18 @@ import os
 import signal
 import sqlite3
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 from bench import __version__
 from bench.cli.terminal import inert_output, plain
-from bench.errors import BenchError, UserError, masked, nearest
+from bench.errors import BenchError, Terminated, UserError, masked, nearest
+from bench.moved import OldName
 from bench.remote.address import Url
 
 Command = Callable[[argparse.Namespace], int]
@@ -66,6 +71,48 @@ def guarded(command: Command, options: argparse.Namespace) -> int:
 
 
 def _guarded(command: Command, options: argparse.Namespace) -> int:
+    shown, warnings.showwarning = warnings.showwarning, _noted(warnings.showwarning)
+    try:
+        return _ended(command, options)
+    finally:
+        warnings.showwarning = shown
+
+
+def _noted(otherwise: Callable[..., None]) -> Callable[..., None]:
+    """Shows an old name as one line, and every other warning as Python does."""
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, OldName):
+            print(f"note: {plain(message)}", file=sys.stderr)
+        else:
+            otherwise(message, category, *place, **more)
+
+    return show
+
+
+@contextmanager
+def _sigterm_ends() -> Iterator[None]:
+    """Within, SIGTERM ends the command as Ctrl-C does, so that workers end and the line on resuming is said."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _ended(command: Command, options: argparse.Namespace) -> int:
+    with _sigterm_ends():
+        return _code(command, options)
+
+
+def _code(command: Command, options: argparse.Namespace) -> int:
     try:
         for file in getattr(options, "plugin", ()):
             from bench import plugins
@@ -124,7 +171,7 @@ def code_of(error: BaseException) -> int:
     if isinstance(error, BenchError):
         return error.exit_code
     if isinstance(error, KeyboardInterrupt):
-        return 130
+        return 128 + signal.SIGTERM if isinstance(error, Terminated) else 130
     from bench.runner.faults import of_plugin
 
     return UserError.exit_code if of_plugin(error) else BenchError.exit_code

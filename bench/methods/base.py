@@ -8,15 +8,16 @@ makes every image of the method again. Hooks run in this order: `sampling` and `
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from bench.methods.candidates import Candidate
 from bench.methods.chaining import check_chain, split_choice
 from bench.methods.nested import nested
+from bench.moved import by_former_names, by_todays_names
 from bench.registry import named_fields
 from bench.sampling.records import UNCONDITIONAL, Nfe, Sampling, Weights
 
@@ -47,8 +48,15 @@ class Method(BaseModel):
     """What of `bench.sampling.records.NEEDS` it cannot do without; a plan refuses what a model or sampler lacks."""
     changes_pixels: ClassVar[bool] = True
     """False only where the image is the plain one of the seed: such a method is not in the job id."""
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Former names of parameters to today's: suites and stored runs that have them are read, and ids keep them."""
     ignores_next: ClassVar[bool] = False
     """Whether its `step` makes the whole step itself; nothing can stand further in, in a chain."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_todays_names(cls, given: Any) -> Any:
+        return by_todays_names(given, cls.renamed)
 
     # Planned --------------------------------------------------------------------------------------------------------
 
@@ -137,7 +145,7 @@ class Method(BaseModel):
 
     def identity(self) -> dict[str, Any]:
         """What enters the job id: every parameter and the version."""
-        return {**self.model_dump(mode="json"), "version": self.version}
+        return {**by_former_names(self.model_dump(mode="json"), self.renamed), "version": self.version}
 
     # Sampled --------------------------------------------------------------------------------------------------------
 

@@ -1,12 +1,14 @@
 """Best of n: sample n seeds to the end and keep the image that a metric likes most.
 
-The candidates are ordinary jobs: the first is the baseline's own image, the second is `reseed`'s, and two choosers
-share them all. The cost charged to the method is that of all n, wherever they came from. Where one of the n cannot be
-made (NaN latents, say) the chosen image fails for that candidate's reason: the best of fewer is another method.
+The candidates are ordinary jobs: the first is the baseline's own image, the second is `reseed`'s, and methods with
+other selection metrics share them all. The cost charged to the method is that of all n, wherever they came from. Where
+one of the n cannot be made (NaN latents, say) the chosen image fails for that candidate's reason: the best of fewer is
+another method.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
@@ -18,12 +20,14 @@ from bench.registry import MetricName, register
 
 @register("methods", "best_of_n")
 class BestOfN(Method):
-    about: ClassVar[str] = "n seeds sampled to the end, the best by a metric (`chooser`) kept"
+    about: ClassVar[str] = "n seeds sampled to the end, the best by a metric (`selection_metric`) kept"
     source: ClassVar[str] = "2501.09732 (random search)"
     cost: ClassVar[str] = "n images; with equal_compute about one"
 
+    renamed: ClassVar[Mapping[str, str]] = {"chooser": "selection_metric"}
+
     n: int = Field(4, ge=2, le=1024)
-    chooser: MetricName = "hpsv2"
+    selection_metric: MetricName = "hpsv2"
     """Metric that picks; reports mark the method where this metric judges it."""
     steps: int | None = Field(None, ge=1, le=1000)
     """Steps of each candidate; None takes the suite's."""
@@ -41,4 +45,4 @@ class BestOfN(Method):
         return [Candidate(other_seed(seed, k), self.steps, divide) for k in range(self.n)]
 
     def judge(self) -> str | None:
-        return self.chooser
+        return self.selection_metric

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from bench import registry
 from bench.fitting import AUTO, BatchSize
+from bench.moved import by_former_names, by_todays_names
 from bench.suite import models as suite_models
 from bench.suite.document import fault, shown
 from bench.suite.gates import Gates, Text
@@ -29,6 +30,12 @@ def _batch_size(value: Any) -> Any:
     return value
 
 
+def renamed_parameters(method: Any) -> Mapping[str, str]:
+    """Former names of a registered method's parameters to today's; none of a method that is not here."""
+    known = isinstance(method, str) and method in registry.names("methods")
+    return getattr(registry.get("methods", method), "renamed", {}) if known else {}
+
+
 class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -40,6 +47,14 @@ class Link(Part):
     """Its registered name."""
     params: dict[str, Any] = {}
     """Its parameters, sorted by name, as JSON holds them."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_todays_names(cls, given: Any) -> Any:
+        """Runs of earlier releases have the former names."""
+        if isinstance(given, Mapping) and isinstance(given.get("params"), Mapping):
+            return {**given, "params": by_todays_names(given["params"], renamed_parameters(given.get("use")))}
+        return given
 
 
 class MethodSpec(Part):
@@ -132,6 +147,8 @@ class Suite(Fields):
                 del kept[key]
         for settings in kept.get("scorers", {}).values():
             settings.pop("timeout", None)
+        for link in (link for method in kept["methods"] for link in method["chain"]):
+            link["params"] = by_former_names(link["params"], renamed_parameters(link["use"]))
         return json.dumps(kept, sort_keys=True, separators=(",", ":"))
 
     @property

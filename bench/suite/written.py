@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, Valida
 
 from bench import registry
 from bench.errors import UserError, nearest
+from bench.moved import deprecated, key_sentence
 from bench.suite import document as suite_yaml
 from bench.suite import gates as suite_gates
 from bench.suite import seeds as suite_seeds
@@ -69,6 +70,9 @@ def _link(value: Any) -> Link:
         fault(f"'use' should be text, got {shown(use)}", "use")
     try:
         plugin = registry.get("methods", use)
+        renamed = getattr(plugin, "renamed", {})
+        for old in renamed.keys() & given.keys():
+            deprecated(key_sentence(old, renamed[old]))
         built = plugin(**{key: entry for key, entry in given.items() if key != "use"})
         return Link(use=use, params=dict(sorted(built.model_dump(mode="json").items())))
     except UserError as error:

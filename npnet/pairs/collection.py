@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from bench import registry
 from bench.errors import UserError, nearest
 from bench.models.shapes_of import check_entry
+from bench.moved import deprecated, key_sentence
 from bench.prompts.base import Prompt
 from bench.prompts.places import is_place
 from bench.sampling import noise
@@ -81,6 +82,8 @@ def _link(value: Any) -> Link:
     if use in teachers.TEACHERS:
         params = {k: v for k, v in given.items() if k != "use"}
         kind = teachers.TEACHERS[use]
+        for old in kind.renamed.keys() & params.keys():
+            deprecated(key_sentence(old, kind.renamed[old]))
         try:
             return Link(use=use, params=dict(sorted(kind.model_validate(params).model_dump(mode="json").items())))
         except ValidationError as error:

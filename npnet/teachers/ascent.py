@@ -13,10 +13,11 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bench.errors import UserError
 from bench.metrics.base import Differentiable
+from bench.moved import by_former_names, by_todays_names
 from bench.sampling.schedule import move
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class Ascent(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     version: ClassVar[str] = "1"
+    renamed: ClassVar[Mapping[str, str]] = {"through": "backprop_steps"}
+    """Former names of parameters; the protocols of collections keep them."""
 
     metric: str = "hpsv2"
     """What is climbed; its scorer has to be `bench.metrics.base.Differentiable`."""
@@ -44,23 +47,28 @@ class Ascent(BaseModel):
     """Gradients taken for a pair."""
     size: float = Field(default=0.05, gt=0, le=math.pi / 2)
     """Radians a step."""
-    through: int = Field(default=4, ge=1, le=1000)
+    backprop_steps: int = Field(default=4, ge=1, le=1000)
     """Denoiser calls from noise to image, at most the collection's steps; 1 is the estimate of x_0 in one step."""
 
     @property
     def judge(self) -> str | None:
         return self.metric
 
+    @model_validator(mode="before")
+    @classmethod
+    def _by_todays_names(cls, given: Any) -> Any:
+        return by_todays_names(given, cls.renamed)
+
     def identity(self) -> dict[str, Any]:
         """What enters the collection's protocol."""
-        return {**self.model_dump(mode="json"), "version": self.version}
+        return {**by_former_names(self.model_dump(mode="json"), self.renamed), "version": self.version}
 
     def check_steps(self, steps: int) -> None:
         """UserError where a collection of so many sampling steps is too short."""
-        if self.through > steps:
+        if self.backprop_steps > steps:
             raise UserError(
-                f"teacher 'ascent': through is {self.through}, and the collection samples in {steps} steps; give at "
-                f"most {steps}"
+                f"teacher 'ascent': backprop_steps is {self.backprop_steps}, and the collection samples in {steps} "
+                f"steps; give at most {steps}"
             )
 
     def check_scorer(self, scorers: Mapping[str, Scorer]) -> None:
@@ -86,7 +94,7 @@ class Ascent(BaseModel):
         import torch
 
         noise = noise.detach().requires_grad_()
-        final = sampled(session, noise, self.through)
+        final = sampled(session, noise, self.backprop_steps)
         value = session.reward(self.metric, session.decode(final)).sum()
         (found,) = torch.autograd.grad(value, noise)
         return found

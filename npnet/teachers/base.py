@@ -11,11 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bench import registry
 from bench.errors import UserError
 from bench.methods.base import Chain, Method, split_choice
+from bench.moved import by_former_names, by_todays_names
 from bench.runner.plan import build_method, check_needs
 from bench.sampling import noise
 from bench.sampling.records import SINGLE
@@ -81,7 +82,7 @@ class Chooser:
             noises = _hooked(self.chain, work, seeds, steps)
             known = noises is work.source and steps == work.steps
             made = images if known else work.images(noises, seeds, steps)
-            best.offer(noises, made, work.goodness(str(self.judge), made), seeds)
+            best.offer(noises, made, work.rewards(str(self.judge), made), seeds)
         if any(c.steps_of(work.steps) != work.steps for c in offered[0]):
             return best.noises, work.images(best.noises, best.seeds, work.steps)
         return best.noises, best.images
@@ -97,29 +98,36 @@ class BestNearby(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     version: ClassVar[str] = "1"
+    renamed: ClassVar[Mapping[str, str]] = {"chooser": "selection_metric"}
+    """Former names of parameters; the protocols of collections keep them."""
 
     n: int = Field(default=4, ge=2, le=1024)
     """Images sampled for a pair, the source's among them: as many as best_of_n's."""
     angle: float = Field(default=0.5, gt=0, le=math.pi)
     """Radians between the source and each variation."""
-    chooser: str = "hpsv2"
+    selection_metric: str = "hpsv2"
     """Metric that picks."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_todays_names(cls, given: Any) -> Any:
+        return by_todays_names(given, cls.renamed)
 
     @property
     def judge(self) -> str | None:
-        return self.chooser
+        return self.selection_metric
 
     def identity(self) -> dict[str, Any]:
         """What enters the collection's protocol."""
-        return {**self.model_dump(mode="json"), "version": self.version}
+        return {**by_former_names(self.model_dump(mode="json"), self.renamed), "version": self.version}
 
     def teach(self, work: Work, images: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
         best = _Best(work)
-        best.offer(work.source, images, work.goodness(self.chooser, images), work.seeds)
+        best.offer(work.source, images, work.rewards(self.selection_metric, images), work.seeds)
         for k in range(1, self.n):
             noises = self.variation(work.source, [p.text for p in work.prompts], work.seeds, k)
             made = work.images(noises, work.seeds, work.steps)
-            best.offer(noises, made, work.goodness(self.chooser, made), work.seeds)
+            best.offer(noises, made, work.rewards(self.selection_metric, made), work.seeds)
         return best.noises, best.images
 
     def variation(self, source: torch.Tensor, prompts: Sequence[str], seeds: Sequence[int], k: int) -> torch.Tensor:
@@ -141,7 +149,7 @@ TEACHERS: dict[str, type[BestNearby | Ascent]] = {"best_nearby": BestNearby, "as
 """Teachers that are no noise methods: what they need is the source noise and images of it, not another seed."""
 
 
-JUDGES = ("chooser", "metric")
+JUDGES = ("selection_metric", "chooser", "metric")
 """Parameters that name the metric a link goes by."""
 
 

@@ -96,6 +96,6 @@ class Work:
 
         return np.array([v.value for v in self.engine.scorer(metric).score(list(images), self.prompts)])
 
-    def goodness(self, metric: str, images: np.ndarray) -> np.ndarray:
+    def rewards(self, metric: str, images: np.ndarray) -> np.ndarray:
         """(B,) values of a metric, turned so that more is better."""
         return self.score(metric, images) * registry.get("metrics", metric).sign

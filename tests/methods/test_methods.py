@@ -101,11 +101,11 @@ def test_stand_in_seeds_do_not_repeat() -> None:
 @given(SEEDS, st.integers(2, 16))
 def test_best_of_n_begins_with_the_baselines_image_and_then_reseeds(seed: int, n: int) -> None:
     """So the cache already holds two of its n images, and two choosers share them all."""
-    found = BestOfN(n=n, chooser="hpsv2").candidates(seed)
+    found = BestOfN(n=n, selection_metric="hpsv2").candidates(seed)
     assert len({c.seed for c in found}) == n
     assert found[0] == Candidate(seed)
     assert found[1] == Candidate(Reseed().seed(seed))
-    assert found == BestOfN(n=n, chooser="geneval").candidates(seed)
+    assert found == BestOfN(n=n, selection_metric="geneval").candidates(seed)
     assert BestOfN(n=n + 1).candidates(seed)[:n] == found
 
 
@@ -114,10 +114,10 @@ def test_best_of_n_may_pay_for_its_candidates_with_steps() -> None:
 
 
 def test_best_of_n_is_marked_where_its_chooser_judges_it() -> None:
-    assert BestOfN(chooser="geneval").judge() == "geneval"
-    assert BestOfN(chooser="geneval").optimises() == ("geneval",)
+    assert BestOfN(selection_metric="geneval").judge() == "geneval"
+    assert BestOfN(selection_metric="geneval").optimises() == ("geneval",)
     assert Inversion().optimises() == ()
-    chain = Chain(links=(Inversion(), BestOfN(chooser="geneval"), Reseed()))
+    chain = Chain(links=(Inversion(), BestOfN(selection_metric="geneval"), Reseed()))
     assert chain.optimises() == ("geneval",)
 
 
@@ -159,7 +159,7 @@ def test_a_chain_holds_one_chooser_at_the_most() -> None:
     assert (making, choosing) == ((Scale(), Shift()), BestOfN())
     assert split_choice((Scale(),)) == ((Scale(),), None)
     with pytest.raises(ValueError, match="one choosing method"):
-        split_choice((BestOfN(), Scale(), BestOfN(chooser="geneval")))
+        split_choice((BestOfN(), Scale(), BestOfN(selection_metric="geneval")))
 
 
 @pytest.mark.parametrize("name", registry.names("methods"))

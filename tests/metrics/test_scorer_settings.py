@@ -23,7 +23,7 @@ prompts: [shapes-pickapic]
 samplers: [ddim]
 steps: 2
 baseline: standard
-methods: [standard, {use: best_of_n, n: 2, chooser: hpsv2}]
+methods: [standard, {use: best_of_n, n: 2, selection_metric: hpsv2}]
 metrics:
   - {use: hpsv2, checkpoint: FOLDER}
   - shapes-clipscore
@@ -133,7 +133,7 @@ def test_a_run_scores_by_it_and_its_report_needs_the_folder_no_more(hps: Path, t
 
 def test_a_finished_run_is_read_again(hps: Path, tmp_path: Path) -> None:
     file = tmp_path / "settled.yaml"
-    file.write_text(text(hps, ("[standard, {use: best_of_n, n: 2, chooser: hpsv2}]", "[standard, reseed]")))
+    file.write_text(text(hps, ("[standard, {use: best_of_n, n: 2, selection_metric: hpsv2}]", "[standard, reseed]")))
     told = ("run", file, "--limit", 1, "--runs", tmp_path / "runs", "--no-cache", "--device", "cpu")
     assert call(*told).code == 0
     again = call(*told)

@@ -45,7 +45,7 @@ methods:
   - standard
   - inversion
   - inversion_as_released
-  - {use: best_of_n, name: best_of_2, n: 2, chooser: shapes-geneval}
+  - {use: best_of_n, name: best_of_2, n: 2, selection_metric: shapes-geneval}
   - reseed
 metrics: [shapes-clipscore]
 """

@@ -448,7 +448,7 @@ def test_best_nearby_stays_on_the_sphere_and_keeps_the_source_where_it_is_best(
     run(made, out=tmp_path, device="cpu", say=quiet)
     found = together(tmp_path)
     assert [s.calls for s in dataset.read(tmp_path)[1]] == [3 * STEPS] * 3
-    teaching = BestNearby(n=3, angle=0.4, chooser="darkness")
+    teaching = BestNearby(n=3, angle=0.4, selection_metric="darkness")
     chosen = []
     for k in range(PAIRS):
         x, prompt, seed = torch.from_numpy(found.source[k]), found.prompts[k], int(found.seed[k])

@@ -64,8 +64,9 @@ def prompts(tmp_path: Path) -> Path:
 
 
 def settings_of(prompts: Path | str, *, metric: str = "warmth", **change: Any) -> CollectConfig:
-    """A small collection; `steps`, `size` and `through` are the teacher's."""
-    own = {"steps": 2, "size": 0.1, "through": STEPS} | {k: change.pop(k) for k in ("size", "through") if k in change}
+    """A small collection; `steps`, `size` and `backprop_steps` are the teacher's."""
+    given = {k: change.pop(k) for k in ("size", "backprop_steps") if k in change}
+    own = {"steps": 2, "size": 0.1, "backprop_steps": STEPS} | given
     own["steps"] = change.pop("rounds", own["steps"])
     given = {
         "model": "shapes-sdxl",
@@ -172,7 +173,7 @@ def test_a_gradient_counts_three_calls_for_each_it_goes_through(
     prompts: Path, tmp_path: Path, rounds: int, through: int
 ) -> None:
     """One forward and two for going back, beside both images; nothing is answered from memory without its graph."""
-    shards = collected(settings_of(prompts, rounds=rounds, through=through), tmp_path / "c")
+    shards = collected(settings_of(prompts, rounds=rounds, backprop_steps=through), tmp_path / "c")
     assert [shard.calls for shard in shards] == [2 * STEPS + 3 * rounds * through] * 2
 
 
@@ -204,8 +205,8 @@ def test_a_metric_without_a_gradient_is_refused_before_the_model_is_loaded(
 
 
 def test_more_calls_than_steps_are_refused_by_the_plan(prompts: Path) -> None:
-    with pytest.raises(UserError, match="through is 4, and the collection samples in 3 steps; give at most 3"):
-        plan(settings_of(prompts, through=4))
+    with pytest.raises(UserError, match="backprop_steps is 4, and the collection samples in 3 steps; give at most 3"):
+        plan(settings_of(prompts, backprop_steps=4))
 
 
 def test_a_differentiable_score_is_the_score() -> None:
