@@ -57,6 +57,10 @@ class Regression(BenchError):
     exit_code = 1
 
 
+class Terminated(KeyboardInterrupt):
+    """The process is asked to end (SIGTERM): it ends as at Ctrl-C, with an exit code of its own."""
+
+
 def first_line(error: BaseException) -> str:
     """What an error says, cut to its first line and without secrets; its class where it says nothing."""
     return masked((str(error).strip() or type(error).__name__).splitlines()[0])

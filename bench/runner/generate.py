@@ -118,11 +118,11 @@ class _Made:
     def __init__(self, ledger: Ledger, cache: ImageCache | None, executor: Executor, progress: Progress):
         self.ledger, self.cache, self.executor, self.progress = ledger, cache, executor, progress
         self.spent: dict[str, float] = {}
-        self.seconds = 0.0
+        self.seconds = self.waited = 0.0
 
     def all(self, recipe: Making, groups: Sequence[Sequence[Job]], *, price: float) -> None:
         """Have batches made and keep every one of them."""
-        begun = time.perf_counter()
+        begun, waited = time.perf_counter(), self.executor.start_seconds
         for group, parcel in self.executor.run(recipe, groups, price=price):
             if isinstance(parcel, Lost):
                 now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -132,7 +132,8 @@ class _Made:
                 self._count(parcel.spent)
             self.progress.fleet = self.executor.workers
             self.progress.advance(len(group))
-        self.seconds += time.perf_counter() - begun
+        waited = self.executor.start_seconds - waited
+        self.seconds, self.waited = self.seconds + time.perf_counter() - begun - waited, self.waited + waited
 
     def _count(self, spent: Mapping[str, float]) -> None:
         for name, seconds in spent.items():
@@ -151,7 +152,7 @@ class _Made:
         found = {"seconds": wall, "load_seconds": load, "warmup_seconds": warmup, "stages": stages, "device": device}
         if "compile" in self.spent:
             found["compile_seconds"] = self.spent["compile"]
-        found |= {"executor": self.executor.name, "workers": self.executor.workers}
+        found |= {"executor": self.executor.name, "workers": self.executor.workers, "start_seconds": self.waited}
         if device == "cpu":
             found |= {"inside": inside, "efficiency": sum(inside.values()) / (wall * workers)}
         return found

@@ -53,6 +53,8 @@ class Executor(ABC):
     """As `--executor` has it."""
     threads: int | None = None
     """CPU threads of torch that each process has; None: as many as it takes."""
+    start_seconds = 0.0
+    """Time that runs have waited for the first worker to be ready."""
 
     @property
     @abstractmethod
