@@ -1,0 +1,178 @@
+"""A fault costs what it concerns: one arm, one metric, one image; the others finish, and the exit code says so."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Bench, Done
+
+from bench import registry
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+SUITE = """\
+name: contained
+models: [shapes-sdxl]
+prompts: [shapes-pickapic]
+samplers: [ddim]
+steps: 2
+baseline: standard
+methods: [standard, inversion{method}]
+metrics: [shapes-clipscore{metric}]
+"""
+METHOD = """\
+import sys, time
+from bench.methods.base import Method
+
+
+class Odd(Method):
+    def {hook}:
+        {body}
+"""
+METRIC = """\
+import sys, time
+import numpy as np
+from bench.metrics.base import MetricEntry, Value
+
+
+class Scorer:
+    def __init__(self):
+        {load}
+
+    def score(self, images, prompts):
+        {score}
+
+
+odd = MetricEntry("odd", "Odd", "levels", lambda device: Scorer(), lambda: "odd-1")
+"""
+FAR = "done = following(x)\n        return done._replace(x=x * 1e20) if i else done"
+Ran = Callable[..., tuple[Done, dict[str, Any]]]
+
+
+@pytest.fixture
+def ran(bench: Bench, tmp_path: Path) -> Ran:
+    """Runs a suite with a plugin's text; returns how it ended, and its results."""
+
+    def run(plugin: str, *more: object, method: str = "", metric: str = "") -> tuple[Done, dict[str, Any]]:
+        suite, file = tmp_path / "contained.yaml", own_file(tmp_path)
+        suite.write_text(SUITE.format(method=method, metric=metric))
+        file.write_text(plugin)
+        try:
+            done = bench("run", suite, "--limit", 2, "--runs", tmp_path / "runs", "--no-cache", "--device", "cpu",
+                         "--plugin", file, *more)  # fmt: skip
+        finally:
+            registry.forget(str(file))
+        (folder,) = [p for p in (tmp_path / "runs").iterdir() if p.is_dir()]
+        return done, json.loads((folder / "results.json").read_text())
+
+    return run
+
+
+def own_file(folder: Path) -> Path:
+    """A file for a plugin; two of one name in a process are refused."""
+    return folder / f"odd_{next(NUMBERS)}.py"
+
+
+NUMBERS = itertools.count()
+
+
+def complete(found: dict[str, Any]) -> dict[str, bool]:
+    return {arm["method"]: arm["complete"] for arm in found["arms"] if arm["prompts"] == "*"}
+
+
+@pytest.mark.parametrize(
+    ("hook", "body", "reason"),
+    [
+        ("noise(self, s, x)", "sys.exit(0)", "SystemExit: 0 (odd_@.py:7"),
+        ("noise(self, s, x)", "raise GeneratorExit('gone')", "GeneratorExit: gone (odd_@.py:7"),
+        ("prepare(self, s)", "raise ZeroDivisionError('none')", "ZeroDivisionError: none (odd_@.py:7"),
+        ("step(self, s, x, i, following)", "sys.exit('enough')", "SystemExit: enough (odd_@.py:7"),
+        ("noise(self, s, x)", "return x * 1e20", "its initial noise is beyond 10000"),
+        ("noise(self, s, x)", "return x / 0", "its initial noise is not finite"),
+        ("step(self, s, x, i, following)", FAR, "its final latents are beyond 10000"),
+    ],
+)
+def test_a_method_that_breaks_costs_its_own_arm(ran: Ran, hook: str, body: str, reason: str) -> None:
+    """Its file and line are named; a `sys.exit(0)` passes for no success."""
+    done, found = ran(METHOD.format(hook=hook, body=body), method=", odd")
+    assert done.code == 3, done.err
+    assert "failed: 2 images of odd; the first: shapes-pickapic 0, seed 0: " in done.err
+    assert reason in re.sub(r"odd_\d+", "odd_@", done.err)
+    assert complete(found) == {"standard": True, "inversion": True, "odd": False}
+
+
+@pytest.mark.parametrize(
+    ("load", "score", "reason"),
+    [
+        ("pass", "sys.exit(0)", "SystemExit: 0 (odd_@.py:11"),
+        (
+            "pass",
+            "return 1 / (len(images) - len(images))",
+            "ZeroDivisionError: division by zero (odd_@.py:11",
+        ),
+        ("pass", "return []", "metric 'odd': 0 scores of"),
+        ("pass", "return ['much' for _ in images]", "AttributeError: 'str' object has no attribute 'reason'"),
+        ("sys.exit(0)", "pass", "SystemExit: 0 (odd_@.py:8"),
+        ("raise OSError('no weights')", "pass", "OSError: no weights (odd_@.py:8"),
+    ],
+)
+def test_a_metric_that_breaks_costs_its_own_scores(ran: Ran, load: str, score: str, reason: str) -> None:
+    done, found = ran(METRIC.format(load=load, score=score), metric=", odd")
+    assert done.code == 3, done.err
+    assert "failed: 4 scores of odd; the first: shapes-pickapic 0, seed 0, standard: " in done.err
+    assert reason in re.sub(r"odd_\d+", "odd_@", done.err)
+    rows = {row["metric"]: row["n"] for row in found["comparisons"] if row["prompts"] == "*"}
+    assert rows == {"shapes-clipscore": 2, "odd": 0}
+
+
+def test_a_gate_does_not_pass_where_a_plugin_ends_the_program(bench: Bench, tmp_path: Path) -> None:
+    """Code of a plugin that runs before anything can be contained: at import, and where the plan asks it."""
+    suite = tmp_path / "contained.yaml"
+    suite.write_text(SUITE.format(method=", odd", metric="") + "gates: [{metric: shapes-clipscore, delta: -100}]\n")
+    for text in ("import sys\nsys.exit(0)\n", METHOD.format(hook="for_model(self, entry)", body="sys.exit(0)")):
+        file = own_file(tmp_path)
+        file.write_text(text)
+        done = bench("run", suite, "--limit", 1, "--runs", tmp_path / "runs", "--no-cache", "--device", "cpu",
+                     "--gate", "--json", tmp_path / "gate.json", "--plugin", file)  # fmt: skip
+        assert done.code == 2, done.err
+        assert f"{file.name}:" in done.error
+        registry.forget(str(file))
+        assert "SystemExit: 0" in done.error
+
+
+SLOW = "time.sleep(30)\n        return {}"
+
+
+def test_a_method_without_an_end_is_ended_by_a_limit(ran: Ran) -> None:
+    begun = time.monotonic()
+    plugin = METHOD.format(hook="noise(self, s, x)", body=SLOW.format("x"))
+    done, found = ran(plugin, "--job-seconds", 2, method=", odd")
+    assert time.monotonic() - begun < 29
+    assert done.code == 3, done.err
+    assert "failed: 2 images of odd" in done.err
+    assert "it took more than 2 s an image, the limit of --job-seconds" in done.err
+    assert complete(found) == {"standard": True, "inversion": True, "odd": False}
+
+
+def test_a_scorer_that_catches_everything_is_ended_by_a_limit(ran: Ran) -> None:
+    """`except Exception` does not catch the limit."""
+    begun = time.monotonic()
+    score = "try:\n            time.sleep(30)\n        except Exception:\n            pass\n        return []"
+    done, _ = ran(METRIC.format(load="pass", score=score), "--score-seconds", 1, metric=", odd")
+    assert time.monotonic() - begun < 29
+    assert done.code == 3, done.err
+    assert "failed: 4 scores of odd" in done.err
+    assert "its score took more than 1 s an image, the limit of --score-seconds" in done.err
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "soon", "nan", "inf"])
+def test_a_limit_is_a_number_of_seconds(bench: Bench, tmp_path: Path, given: str) -> None:
+    done = bench("run", tmp_path / "none.yaml", "--job-seconds", given)
+    assert done.code == 2
+    assert f"expected a number of seconds above 0, got '{given}'" in done.err
