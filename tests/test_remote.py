@@ -378,6 +378,20 @@ def test_reading_needs_no_images_and_leaves_the_address_as_it_is(s3: Server, mac
     assert folder(at).read(MANIFEST) == before
 
 
+def test_every_run_below_an_address_is_fetched_to_be_shown(s3: Server, machine: Any) -> None:
+    at = f"s3://{BUCKET}/many"
+    for number in (1, 2):
+        with mirrored(a_run(f"{at}/run-{number}")):
+            pass
+    machine("b")
+    home = local(at, "all")
+    assert sorted(one.parent.name for one in home.glob("*/ledger.sqlite")) == ["run-1", "run-2"]
+    assert len(list(home.glob("*/images/*.png"))) == 6
+    assert local(f"{at}/run-1", "all") == home / "run-1"
+    with pytest.raises(UserError, match="no run there or below"):
+        local(f"s3://{BUCKET}/empty", "all")
+
+
 # Strangers, and mistakes -----------------------------------------------------------------------------------------
 
 

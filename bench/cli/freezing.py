@@ -7,13 +7,14 @@ from pathlib import Path
 
 from bench.cli.judge import write_file
 from bench.cli.program import Add, say
+from bench.remote.address import place
 
 
 def add_to(add: Add) -> None:
     """Add this file's command to the program."""
     baseline = add("baseline", cmd_baseline, "freeze a run's results for later gates; show or compare what was frozen")
     baseline.add_argument("action", choices=["freeze", "show", "compare"])
-    baseline.add_argument("paths", type=Path, nargs="+", metavar="PATH",
+    baseline.add_argument("paths", type=place("run"), nargs="+", metavar="PATH",
                           help="freeze RUN, show FILE, or compare FILE FILE")  # fmt: skip
     baseline.add_argument(
         "--out", type=Path, help="freeze: the file to write (default: baselines/NAME.json, named after the suite)"

@@ -16,7 +16,7 @@ def add_to(add: Add) -> None:
     """Add this file's commands to the program."""
     site = add("site", cmd_site, "write a static site of runs: leaderboard, a page a run, any two compared")
     site.add_argument(
-        "runs", type=place("images"), nargs="+", metavar="RUNS",
+        "runs", type=place("all"), nargs="+", metavar="RUNS",
         help="folders of runs or reports, or repositories of results; addresses as well",
     )  # fmt: skip
     site.add_argument("--out", type=Path, required=True, help="the site's folder: new, empty, or an earlier site")

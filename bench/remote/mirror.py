@@ -87,6 +87,8 @@ class Mirror:
         self._thread: threading.Thread | None = None
         self._moved = time.monotonic()
         """When a file was last uploaded."""
+        self._looking = self._copying = 0.0
+        """Seconds of the last look, and of the last snapshot."""
 
     def begin(self, *, pulling: bool) -> None:
         """Claim the address, and start uploading; UserError where it is in use, ahead of this folder, or no place."""
@@ -141,12 +143,10 @@ class Mirror:
     def _work(self) -> None:
         pause, failures = SCAN_SECONDS, 0
         while not self._wake.wait(pause):
-            started = time.monotonic()
-            due = started - self._taken > SNAPSHOT_SECONDS
+            due = time.monotonic() - self._taken > max(SNAPSHOT_SECONDS, _SHARE * self._copying)
             failures = 0 if self._push(whole=due, shown=False) else failures + 1
-            pause = max(SCAN_SECONDS, _SHARE * (time.monotonic() - started) if due else SCAN_SECONDS)
-            if failures:
-                pause = min(2.0 ** (failures - 1), LONGEST_PAUSE)
+            pause = min(2.0 ** (failures - 1), LONGEST_PAUSE) if failures else SCAN_SECONDS
+            pause = max(pause, _SHARE * self._looking)
 
     def _left(self) -> Iterator[tuple[str, Stamp]]:
         """The files that are not at the address as they are here."""
@@ -159,9 +159,14 @@ class Mirror:
             if whole:
                 self._check_claim()
             taken = whole and (self.folder / "ledger.sqlite").is_file()
+            started = time.monotonic()
             if taken:
                 snapshot(self.folder, copy)
-            self._upload(sorted(self._left(), key=lambda one: not one[0].startswith("images/")), shown)
+                self._copying = time.monotonic() - started
+                started = time.monotonic()
+            todo = sorted(self._left(), key=lambda one: not one[0].startswith("images/"))
+            self._looking = time.monotonic() - started
+            self._upload(todo, shown)
             if taken:
                 self.remote.put(copy, "ledger.sqlite")
                 self.remote.write(SUMS, sums_with(self.folder, copy))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from bench.errors import UserError
 from bench.remote.address import Folder, Url, Use, is_url, url_of
 from bench.remote.fetching import MANIFEST, fetch
 from bench.remote.work import folder_of
@@ -32,6 +33,9 @@ def _fetch_all(url: Url, folder: Path) -> Path:
     remote = Folder(url)
     if url.name and remote.read(MANIFEST) is not None:
         return fetch(url, images=True)
-    for name in remote.folders_with(MANIFEST):
+    names = remote.folders_with(MANIFEST)
+    if not names:
+        raise UserError(f"{url}: no run there or below; expected what `bench run --runs {url}` made")
+    for name in names:
         fetch(url.child(name), images=True)
     return folder
