@@ -8,10 +8,14 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import Bench
+from PIL import Image
 
+import bench as bench_package
 from bench import records, registry
+from bench.sampling import noise
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text()
@@ -20,7 +24,13 @@ SUITE = re.findall(r"<!-- suite: mine.yaml -->\n```yaml\n(.*?)```", TEXT, re.DOT
 
 
 def test_there_is_a_walk_for_each_kind() -> None:
-    assert [name for name, _, _ in WALKS] == ["antithetic.py", "brightness.py", "stars.py", "trailing_ddim.py"]
+    assert [name for name, _, _ in WALKS] == [
+        "antithetic.py",
+        "brightness.py",
+        "stars.py",
+        "trailing_ddim.py",
+        "freeu.py",
+    ]
 
 
 @pytest.mark.parametrize(("name", "code", "command"), WALKS, ids=[name for name, _, _ in WALKS])
@@ -45,6 +55,32 @@ def test_the_walk_runs(
         assert {arm.n for arm in found.arms} == {4}
     if name == "trailing_ddim.py":
         assert {arm.sampler for arm in found.arms} == {"ddim_trailing"}
+    if name == "freeu.py":
+        assert {arm.model for arm in found.arms} == {"freeu"}
+        images_are_the_pipelines_own(next((tmp_path / "runs").iterdir()))
+
+
+def images_are_the_pipelines_own(run: Path) -> None:
+    """The standard arm's image is that of diffusers' call with FreeU, to a grey level, and not of one without."""
+    import torch
+    from diffusers import DiffusionPipeline
+
+    entry = registry.get("models", "shapes-sd")
+    (prompt, *_) = registry.get("prompts", "shapes-pickapic").read()
+    pipeline = DiffusionPipeline.from_pretrained(entry.source, local_files_only=True)
+    pipeline.scheduler = registry.get("samplers", "ddim").build(pipeline.scheduler.config)
+    of = {"num_inference_steps": 4, "guidance_scale": entry.guidance, "height": 64, "width": 64}
+    made_by = {}
+    for with_it in (False, True):
+        if with_it:
+            pipeline.enable_freeu(s1=0.9, s2=0.2, b1=1.2, b2=1.4)
+        with torch.no_grad():
+            latents = noise.draw(prompt.text, 0, entry.latent)[None]
+            made_by[with_it] = np.asarray(pipeline(prompt.text, latents=latents, **of).images[0])
+    (row,) = (image for image in bench_package.read(run).images.itertuples() if image.method == "standard")
+    made = np.asarray(Image.open(run / row.file).convert("RGB"), dtype=int)
+    assert np.abs(made - made_by[True]).max() <= 1
+    assert np.abs(made - made_by[False]).max() > 8
 
 
 def test_a_plugin_file_is_the_first_to_import_the_package_s_own_methods(bench_process: Bench, tmp_path: Path) -> None:
