@@ -78,8 +78,8 @@ class Control(Part):
 class Fields(Part):
     """The fields that are kept as they were written."""
 
-    name: Annotated[str, Field(strict=True, pattern=r"^[a-z0-9_-]+$")]
-    """What run folders and reports are named after; the file's stem unless given."""
+    name: Annotated[str, Field(strict=True, pattern=r"^[a-z0-9_-]+$", max_length=200)]
+    """What run folders and reports are named after; the file's stem unless given. File systems take 255 characters."""
     title: Text = ""
     """One line for the report's head."""
     reproduces: Text = ""

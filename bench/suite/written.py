@@ -44,9 +44,14 @@ def _registered(kind: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+LONGEST_LABEL = 200
+
+
 def _labelled(label: str) -> str:
     if not label.isprintable() or label != label.strip() or not label:
         fault(f"a label should be printable text without spaces around it, got {shown(label)}")
+    if len(label) > LONGEST_LABEL:
+        fault(f"a label has at most {LONGEST_LABEL} characters, for files are named after it; got {len(label)}")
     return label
 
 
