@@ -22,17 +22,17 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="python -m npnet", description="Collect noise pairs, select among them, train an NPNet.")
     add = commands(parser)
 
-    collect = add("collect", cmd_collect, "make noise pairs and score both images; goes on where it was stopped")
+    collect = add("collect", cmd_collect, "make noise pairs and score both images; resumes where it stopped")
     collect.add_argument("config", type=Path, help="a YAML file, such as npnet/configs/shapes.yaml")
     collect.add_argument("--out", type=Path, help="the collection's folder (default: runs/pairs-NAME)")
     collect.add_argument("--twin", action="store_true", help="collect on the embedded world")
     _settings(collect)
-    collect.add_argument("--shard", type=_share, default=(1, 1), metavar="I/N", help="make the I-th of N shares")
+    collect.add_argument("--shard", type=_share, default=(1, 1), metavar="I/N", help="make the I-th of N shards")
     collect.add_argument("--batch-size", type=positive, help="pairs a batch")
     collect.add_argument("--threads", type=positive, help="CPU threads for torch")
     _device(collect)
 
-    merge = add("merge", cmd_merge, "put the shares of one collection into one folder")
+    merge = add("merge", cmd_merge, "put the shards of one collection into one folder")
     merge.add_argument("folders", type=Path, nargs="+", metavar="DIR")
     merge.add_argument("--out", type=Path, required=True)
 
@@ -59,12 +59,12 @@ def _parser() -> argparse.ArgumentParser:
         help="only captions whose other pairs' source images score LOW to HIGH, mean, by METRIC",
     )
 
-    vectors = add("singular-vectors", cmd_singular_vectors, "print how alike source and target singular vectors are")
+    vectors = add("singular-vectors", cmd_singular_vectors, "print how similar source and target singular vectors are")
     vectors.add_argument("folder", type=Path, metavar="DIR")
     vectors.add_argument("--limit", type=positive, metavar="N", help="the first N pairs alone")
     vectors.add_argument("--out", type=Path, metavar="FILE", help="all places, as .csv, or drawn as .svg, .png or .pdf")
 
-    train = add("train", cmd_train, "train an NPNet on noise pairs, or fine-tune one; goes on where it was stopped")
+    train = add("train", cmd_train, "train an NPNet on noise pairs, or fine-tune one; resumes where it stopped")
     train.add_argument("config", type=Path, help="a YAML file")
     train.add_argument("--out", type=Path, required=True, help="where checkpoints, curves and the log go")
     train.add_argument("--from", dest="start", type=Path, metavar="CHECKPOINT", help="fine-tune this one")

@@ -87,7 +87,7 @@ def test_a_metric_without_a_scorer_is_refused_before_anything_is_made(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entry = registry.get("metrics", "shapes-clipscore")
-    monkeypatch.setitem(registry._plugins["metrics"], "shapes-clipscore", replace(entry, load=None))
+    plug("metrics", **{"shapes-clipscore": replace(entry, load=None)})
     done = bench("run", suite_file(tmp_path), "--runs", tmp_path / "runs")
     assert done.code == 2
     assert "metric 'shapes-clipscore' is in the catalogue but its scorer is not built yet" in done.error
@@ -114,8 +114,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     entry: ModelEntry = registry.get("models", "shapes-sdxl")
     folder = tmp_path / "weights" / "shapes-sdxl"
     shutil.copytree(entry.source, folder)
-    monkeypatch.setitem(registry._plugins["models"], "shapes-sdxl", replace(entry, source=str(folder)))
-    monkeypatch.setattr("bench.runner.plan._digests", {})
+    plug("models", **{"shapes-sdxl": replace(entry, source=str(folder))})
     return folder
 
 
@@ -290,4 +289,4 @@ def test_a_fault_of_ours_shows_its_trace_and_ends_with_4(bench: Bench, monkeypat
     done = call("ls")
     assert done.code == 4
     assert "ZeroDivisionError: deep inside" in done.err
-    assert done.err.splitlines()[-1] == "error: this is a fault of ours, please report it with the lines above"
+    assert done.err.splitlines()[-1] == "error: internal error; please report it with the lines above"

@@ -64,8 +64,8 @@ def test_what_fails_is_one_line_and_is_gone_on_with(links: Path, tmp_path: Path)
     assert "run it again to go on" in done.error
     one = environments.find("small", place)
     assert "first_part" in (one.folder / "install.log").read_text()
-    assert "begun, not whole" in call("env", "ls", "--dir", place).out
-    with pytest.raises(UserError, match="is only begun"):
+    assert "incomplete" in call("env", "ls", "--dir", place).out
+    with pytest.raises(UserError, match="is incomplete"):
         one.check()
     # pip installs nothing of a list that it cannot have whole; the interpreter is there and stays.
     before = one.python.lstat().st_mtime_ns

@@ -310,7 +310,7 @@ def test_new_weights_and_versions_are_said_and_compared(tmp_path: Path) -> None:
     made = results.run.provenance.model_copy(update={"weights": {}})
     results = results.model_copy(update={"run": results.run.model_copy(update={"provenance": made})})
     assert gate.against_baseline(results, frozen, samples).notes[0] == (
-        "images made anew since the baseline was frozen (other code, parameter, checkpoint or version): method"
+        "images regenerated since the baseline was frozen (other code, parameter, checkpoint or version): method"
     )
 
 

@@ -333,7 +333,7 @@ def test_a_fault_of_ours_is_one_line_and_a_traceback_on_the_terminal(
     monkeypatch.setattr("bench.serve.app.page", broken)
     response = client.get("/run/many/")
     assert response.status_code == 500
-    assert "this is a fault of ours (RuntimeError); the terminal has the details" in text(response)
+    assert "internal error (RuntimeError); the terminal has the details" in text(response)
     assert b"/a/path" not in response.data
     assert "with /a/path in it" in capsys.readouterr().err
 

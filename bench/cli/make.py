@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def add_to(add: Add) -> None:
     """Add this file's commands to the program."""
     run = add(
-        "run", cmd_run, "make the images of a suite, score them, and write a report; goes on where it was stopped"
+        "run", cmd_run, "make the images of a suite, score them, and write a report; resumes where it stopped"
     )
     suite_options(run)
     run.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: a GPU where there is one")

@@ -22,7 +22,7 @@ def add_to(add: Add) -> None:
     plan = add("plan", cmd_plan, "print what a run would make and cost, and what is missing for it; makes nothing")
     suite_options(plan)
 
-    fetch = add("fetch", cmd_fetch, "get all that suites need: models, prompts, scorers; goes on where it stopped")
+    fetch = add("fetch", cmd_fetch, "get all that suites need: models, prompts, scorers; resumes where it stopped")
     suite_options(fetch, many=True)
     fetch.add_argument("--dry-run", action="store_true", help="list what would be fetched, with sizes, and get nothing")
     fetch.add_argument(

@@ -147,7 +147,7 @@ def _code(command: Command, options: argparse.Namespace) -> int:
         if said := of_plugin(error):
             print(f"error: {masked(plain(said))}; report it to its authors, with the lines above", file=sys.stderr)
             return code_of(error)
-        print("error: this is a fault of ours, please report it with the lines above", file=sys.stderr)
+        print("error: internal error; please report it with the lines above", file=sys.stderr)
         return code_of(error)
 
 

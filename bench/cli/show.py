@@ -30,7 +30,7 @@ def add_to(add: Add) -> None:
     compare.add_argument(
         "a", type=place("run"), metavar="A", help="a run folder or its address, such as the one before a change"
     )
-    compare.add_argument("b", type=place("run"), metavar="B", help="the run folder whose change against A is told")
+    compare.add_argument("b", type=place("run"), metavar="B", help="the run folder whose change against A is reported")
     compare.add_argument("--out", type=Path, help="a folder for comparison.json, comparison.md and comparison.html")
     for form in FORMS:
         compare.add_argument(f"--{form}", type=Path, metavar="FILE", help=f"write the comparison as {form} there")

@@ -62,7 +62,7 @@ class Environment:
     def check(self) -> None:
         """UserError unless it is whole."""
         if not self.made:
-            state = "only begun" if self.folder.exists() else "not made"
+            state = "incomplete" if self.folder.exists() else "not made"
             raise UserError(
                 f"environment {self.name!r} is {state} ({self.folder}): python -m bench env make {self.name}; "
                 "BENCH_ENVIRONMENTS names another place for all of them"
@@ -118,7 +118,7 @@ def listed(folder: Path | None = None) -> Iterator[str]:
     """A line an environment: its name, whether it is made, how large it is, where."""
     for name in names():
         one = find(name, folder)
-        state = "made" if one.made else "begun, not whole" if one.folder.exists() else "not made"
+        state = "made" if one.made else "incomplete" if one.folder.exists() else "not made"
         size = f", {_size(one.folder) / 1e6:.0f} MB" if one.folder.exists() else ""
         yield f"{name:14} {state}{size}; {len(requirements(name))} packages, lock {lock_digest(name)}; {one.folder}"
 

@@ -148,7 +148,7 @@ def changed(results: Results, frozen: Frozen, samples: Samples, common: Common) 
     other = [arm.method for arm in kept if arm.jobs != jobs_digest(samples, arm.setting, arm.method)]
     if other:
         yield (
-            f"images made anew since the baseline was frozen (other code, parameter, checkpoint or version): "
+            f"images regenerated since the baseline was frozen (other code, parameter, checkpoint or version): "
             f"{', '.join(dict.fromkeys(other))}"
         )
     versions = [some.packages | {"noisebench": some.version} for some in (then, now)]

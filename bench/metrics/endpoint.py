@@ -142,7 +142,7 @@ def _registered(row: MetricEntry) -> None:
 
 
 for _name, _unit, _about, _more in (
-    ("endpoint", "the judge's own", "scores of a judge at a URL of yours", {}),
+    ("endpoint", "the scorer's own", "scores of a judge at a URL of yours", {}),
     (
         "endpoint-pairs",
         "preferred",
@@ -158,7 +158,7 @@ for _name, _unit, _about, _more in (
             load=None,
             identify=lambda name=_name: f"{name}-unnamed",  # type: ignore[misc]
             about=_about,
-            license="the judge's own",
+            license="the scorer's own",
             blind_to="not known here: its owner must say",
             unfit_for="methods chosen or tuned by the same judge, or by what it is made of, which is not known here",
             **_more,  # type: ignore[arg-type]

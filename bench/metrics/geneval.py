@@ -111,7 +111,7 @@ _CHECKPOINT = Checkpoint(
 _ROW = MetricEntry(
     "geneval",
     title="GenEval",
-    unit="share of right images",
+    unit="accuracy",
     load=None,
     identify=str,
     scale="0 to 1",

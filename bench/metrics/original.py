@@ -48,7 +48,7 @@ def _add(name: str, layout: str, title: str, scale: str, about: str, *, partial:
     entry = MetricEntry(
         name,
         title=f"{title} (original)",
-        unit="share of right images" if name == GENEVAL else scale,
+        unit="accuracy" if name == GENEVAL else scale,
         load=refuse,
         fetch=refuse,
         identify=lambda: f"{name}-1",

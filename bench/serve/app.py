@@ -159,7 +159,7 @@ def _failed(error: Exception) -> tuple[str, int]:
         said = str(error)
     else:
         print(masked("".join(traceback.format_exception(error))), end="", file=sys.stderr)
-        code, said = 500, f"this is a fault of ours ({type(error).__name__}); the terminal has the details"
+        code, said = 500, f"internal error ({type(error).__name__}); the terminal has the details"
     return _render("error.html.j2", title="That did not work", said=said), code
 
 

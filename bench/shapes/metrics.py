@@ -108,7 +108,7 @@ _RULE = "no weights"
 geneval = MetricEntry(
     "shapes-geneval",
     title="GenEval",
-    unit="share of right images",
+    unit="accuracy",
     load=_geneval,
     identify=lambda: "shapes-geneval-1",
     scale="0 to 1",

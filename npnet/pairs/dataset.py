@@ -183,7 +183,7 @@ def read_shard(path: Path, protocol: Protocol) -> Shard:
     """One shard, checked: whole, of this protocol, as written, under its own name. UserError says what to do."""
     from safetensors import SafetensorError, safe_open
 
-    again = "delete it and run the same npnet collect again, only its pairs are made anew"
+    again = "delete it and run the same npnet collect again, only its pairs are regenerated"
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}

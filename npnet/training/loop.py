@@ -105,7 +105,7 @@ class Loop:
         self.identity_mse, self.scaled_mse = losses.baselines(data.pairs, data.training, data.validation)
         self.numbers = math.prod(data.pairs.source.shape[1:])
         if begun is not None:
-            self.team.say(f"{self.out}: goes on after epoch {self.epoch}, step {self.step} of {self.steps}")
+            self.team.say(f"{self.out}: resumes after epoch {self.epoch}, step {self.step} of {self.steps}")
 
     @property
     def steps(self) -> int:
@@ -234,7 +234,7 @@ class Loop:
         if not math.isfinite(loss):
             raise UserError(
                 f"the training diverged in epoch {self.epoch + 1} (loss {loss}); {self.out} keeps what was finished "
-                "before: begin anew with a lower learning_rate or with clip, in another --out"
+                "before: start again with a lower learning_rate or with clip, in another --out"
             )
         return loss
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 FILE = "state.pt"
-_EXPECTED = "a training's state: delete it to begin anew, or give another --out"
+_EXPECTED = "a training's state: delete it to start again, or give another --out"
 _KINDS = {
     "identity": Mapping,
     "network": Mapping,

@@ -44,8 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def small(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The catalogue's row is the tiny folder."""
-    monkeypatch.setitem(registry._plugins["models"], "hunyuan-dit", tiny_dit.entry(folder))
-    monkeypatch.setattr("bench.runner.plan._digests", {})
+    plug("models", **{"hunyuan-dit": tiny_dit.entry(folder)})
 
 
 def npnet(*arguments: object) -> Done:

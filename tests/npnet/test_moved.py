@@ -59,7 +59,7 @@ def test_the_line_is_that_of_the_import(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-W", "always", file], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["npnet.pairs.select", "npnet.pairs.dataset"]
-    places = [line.partition(" FutureWarning")[0] for line in done.stderr.splitlines() if "Warning" in line]
+    places = [line.partition(" OldName")[0] for line in done.stderr.splitlines() if " OldName" in line]
     assert places == [f"{file}:1:", f"{file}:2:"]
 
 

@@ -174,7 +174,7 @@ def test_a_fault_of_ours_says_so(config: Path, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(collect, "run", fault)
     done = npnet("collect", config, "--out", tmp_path)
     assert done.code == 4
-    assert done.err.endswith("error: this is a fault of ours, please report it with the lines above\n")
+    assert done.err.endswith("error: internal error; please report it with the lines above\n")
 
 
 def test_an_interrupted_collection_says_what_to_do(

@@ -373,7 +373,7 @@ def test_scores_of_another_scorer_are_not_gone_on_with(
     dataset.shard_path(out, 2).unlink()
     entry: MetricEntry = registry.get("metrics", "shapes-clipscore")
     other = replace(entry, identify=lambda: "another")
-    monkeypatch.setitem(registry._discover("metrics"), "shapes-clipscore", other)
+    plug("metrics", **{"shapes-clipscore": other})
     with pytest.raises(
         UserError, match=r"scored by another shapes-clipscore \(\S+ there, another\+code:\w+ here\); score it again"
     ):
@@ -402,7 +402,7 @@ class Darkness:
 @pytest.fixture
 def darkness(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = MetricEntry("darkness", "Darkness", "grey", load=lambda device: Darkness(), identify=lambda: "darkness-1")
-    monkeypatch.setitem(registry._discover("metrics"), "darkness", entry)
+    plug("metrics", darkness=entry)
 
 
 @pytest.mark.usefixtures("darkness")
@@ -509,7 +509,7 @@ def test_a_teacher_that_changes_more_than_the_initial_noise_is_refused(
     prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Method], what: str, chain: list[Any]
 ) -> None:
     """A network that sees the noise alone could not learn the rest."""
-    monkeypatch.setitem(registry._discover("methods"), "other", kind)
+    plug("methods", other=kind)
     with pytest.raises(UserError) as told:
         run(settings_of(prompts, teacher=chain), out=tmp_path / "out", device="cpu", say=quiet)
     assert str(told.value) == f"teacher 'other' changes {what}; expected a method that changes the initial noise"
@@ -537,7 +537,7 @@ def test_a_prompt_that_a_teacher_cannot_serve_is_told_by_the_plan_or_left_unfini
     prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a method gives up is not finite, so that no selection takes it; a method of one image has batches of one."""
-    monkeypatch.setitem(registry._discover("methods"), "picky", Picky)
+    plug("methods", picky=Picky)
     with pytest.raises(UserError, match=r"^teacher: prompt 1: it has no subject$"):
         run(settings_of(prompts, teacher="picky"), out=tmp_path, device="cpu", say=quiet)
     late = settings_of(prompts, teacher={"use": "picky", "late": True}, pairs=4, dtype="float32")
@@ -565,7 +565,7 @@ class Weary(Method):
 def test_the_command_prints_why_images_were_given_up_and_how_many(
     prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(registry._discover("methods"), "weary", Weary)
+    plug("methods", weary=Weary)
     file = tmp_path / "weary.yaml"
     text = f"model: shapes-sdxl\nprompts: {prompts}\npairs: 20\nseeds: [0, 9]\nsteps: {STEPS}\nchunk: 4\n"
     file.write_text(text + "teacher: weary\nmetrics: [shapes-clipscore]\n")
@@ -594,7 +594,7 @@ def test_what_a_teacher_needs_of_the_sampler_is_told_by_the_plan(
     class Needy(Method):
         needs: ClassVar[frozenset[str]] = frozenset({MEMORYLESS})
 
-    monkeypatch.setitem(registry._discover("methods"), "needy", Needy)
+    plug("methods", needy=Needy)
     with pytest.raises(
         UserError, match=r"^teacher: it needs a memoryless sampler, and 'dpmpp_2m' is none; give one of"
     ):
@@ -614,7 +614,7 @@ def test_a_teacher_may_ask_a_scorer_of_its_own(prompts: Path, tmp_path: Path, mo
             asked.append(s.reward("darkness", s.decode(x)))
             return -x
 
-    monkeypatch.setitem(registry._discover("methods"), "asking", Asking)
+    plug("methods", asking=Asking)
     run(settings_of(prompts, teacher="asking", pairs=4), out=tmp_path, device="cpu", say=quiet)
     assert [len(values) for values in asked] == [4]
     assert dataset.read_manifest(tmp_path).teacher[0]["scorers"] == {
@@ -726,7 +726,7 @@ def test_a_model_whose_latent_does_not_fit_is_refused(
     prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entry: ModelEntry = registry.get("models", "shapes-sdxl")
-    monkeypatch.setitem(registry._discover("models"), "shapes-sdxl", replace(entry, latent=(4, 16, 16)))
+    plug("models", **{"shapes-sdxl": replace(entry, latent=(4, 16, 16))})
     monkeypatch.setattr(ModelEntry, "load", lambda *_: pytest.fail("the model was loaded"))
     with pytest.raises(UserError, match=r"have latents \(4, 8, 8\) by its networks, and its entry says \(4, 16, 16\)"):
         run(settings_of(prompts), out=tmp_path, device="cpu", say=quiet)

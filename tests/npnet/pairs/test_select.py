@@ -149,7 +149,7 @@ def test_scores_of_some_shards_only_or_of_two_scorers_do_not_select(six: Path) -
 @pytest.fixture
 def less_is_better(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = MetricEntry("one", "One", "", load=None, identify=lambda: "1", higher_is_better=False)
-    monkeypatch.setitem(registry._discover("metrics"), "one", entry)
+    plug("metrics", one=entry)
 
 
 @pytest.mark.usefixtures("less_is_better")
