@@ -7,6 +7,7 @@ figures; `markdown`, `html` and `latex` render tables, `figures` and `plots` dra
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,23 +42,32 @@ __all__ = [
 ]  # fmt: skip
 
 FORMATS = ("md", "html", "tex", "figures")
+VARIABLE = "BENCH_REPORT"
+"""The environment variable that says which of them every command writes where it is not asked for some."""
 
 
 def write(found: Results, folder: Path, *, formats: Sequence[str] | None = None) -> list[Path]:
     """Write report.md, report.html, report.tex and figures/ into `folder`; returns the files' paths.
 
-    `formats` takes some of FORMATS; None takes all that can be made here: figures need matplotlib, and without it one
-    line on stderr says so. Each file is written whole or not at all. Raises UserError for an unknown format, and for
-    figures that were asked for by name where matplotlib is missing.
+    `formats` takes some of FORMATS; None takes those that the environment variable BENCH_REPORT names, such as
+    `md,html`, or all that can be made here: figures need matplotlib, and without it one line on stderr says so. Each
+    file is written whole or not at all. Raises UserError for an unknown format, and for figures that were asked for by
+    name where matplotlib is missing.
     """
     # Imported here: matplotlib and jinja2 are only needed when a report is written.
-    from bench.report import drawing, html, latex, markdown, plots
+    from bench.report import drawing, html, latex, markdown, panels, plots
     from bench.store import write_atomically
 
+    said = os.environ.get(VARIABLE)
+    if formats is None and said:
+        formats = [name.strip() for name in said.split(",")]
+    else:
+        said = None
     chosen = FORMATS if formats is None else tuple(formats)
     for name in chosen:
         if name not in FORMATS:
-            raise UserError(f"unknown report format {name!r}{nearest(name, FORMATS)}")
+            where = f"{VARIABLE}={said}: " if said else ""
+            raise UserError(f"{where}unknown report format {name!r}{nearest(name, FORMATS)}")
     figures = "figures" in chosen
     if figures and not drawing.available():
         if formats is not None:
@@ -67,7 +77,7 @@ def write(found: Results, folder: Path, *, formats: Sequence[str] | None = None)
     folder.mkdir(parents=True, exist_ok=True)
     texts = {}
     if "md" in chosen:
-        texts["report.md"] = markdown.render(found)
+        texts["report.md"] = markdown.render(found, figures=figures and bool(panels.cost_panels(found)))
     if "html" in chosen:
         texts["report.html"] = html.render(found, folder)
     if "tex" in chosen:

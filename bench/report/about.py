@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from bench import registry
 from bench.records import Provenance, Results, RunRecord
+from bench.report.paper import MODELS, in_the_paper
 from bench.report.words import POOLED, distinct, setting
 from bench.store import ELSEWHERE
 
@@ -19,7 +21,7 @@ def compared(results: Results, *, escape: Callable[[object], str] = str) -> list
     models, settings = distinct(arm.model for arm in arms), distinct(map(setting, arms))
     said = [f"Suite {escape(suite.name)} ({escape(suite.id)})."]
     if suite.reproduces:
-        said[0] += f" Reproduces {escape(suite.reproduces)}."
+        said[0] += f" Reproduces {escape(in_the_paper(suite.reproduces))}."
     if len(results.runs) > 1:
         said[0] += f" Merged from {len(results.runs)} runs."
     if not arms:
@@ -34,6 +36,17 @@ def compared(results: Results, *, escape: Callable[[object], str] = str) -> list
         f"prompts {escape(', '.join(sets) or 'all sets')}; {escape('; '.join(settings[:SETTINGS_NAMED]))}{more}."
     )
     return said
+
+
+def toy(results: Results) -> str:
+    """What a run on stand-ins is, so that its numbers are taken for no one else's."""
+    models = [registry.get("models", name) for name in distinct(arm.model for arm in results.arms)
+              if name in registry.names("models")]  # fmt: skip
+    sides = sorted({max(model.size) for model in models if model.twin_of})
+    real = distinct(MODELS.get(model.twin_of[0], model.twin_of[0]) for model in models if model.twin_of)
+    if not real:
+        return "Toy test run: embedded stand-ins, not the models, prompts and scorers that the suite names."
+    return f"Toy test run: {' and '.join(map(str, sides))}-pixel shapes, not {' or '.join(real)}."
 
 
 def differences(results: Results) -> list[str]:

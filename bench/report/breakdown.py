@@ -8,6 +8,7 @@ from typing import Generic, NamedTuple, TypeVar
 from bench.analysis.paired import SHORTEST_MS
 from bench.records import ArmRow, CategoryRow, Cost, Ratio, Results, SeedRow
 from bench.records.comparison_rows import PartRow
+from bench.report import hints
 from bench.report.costed import STAGES, own_peak, stage_ratios, stage_times
 from bench.report.tables import (
     Cell,
@@ -75,7 +76,8 @@ def cost_table(results: Results) -> Table:
             "× with an interval: the ratio of the two means over images that this run made on the same hardware, with "
             f"its 95 % interval over batches, of {FEWEST_BATCHES} or more; no ratio of stages under {SHORTEST_MS:g} ms."
         )
-    return Table("Cost", [*label_headers(results), *headers], len(label_headers(results)), rows, notes)
+    names = [*label_headers(results), *headers]
+    return Table("Cost", names, len(label_headers(results)), rows, notes, hints=hints.of_labels(names))
 
 
 def _peak_note(kinds: Sequence[str | None], costs: Sequence[Cost]) -> str:

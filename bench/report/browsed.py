@@ -141,6 +141,12 @@ def lines(results: Results, known: About, folder: Path) -> tuple[list[Picture], 
     return [Picture(run, name, _file(folder / runs[run].path, name)) for run, name in numbers], found
 
 
+def image_file(results: Results, pair: PairRow, method: str, folder: Path) -> Path | None:
+    """Where a method's image of a pair lies, as for `Picture`; `folder` is where the report lies."""
+    name = pair.images.get(method)
+    return _file(folder / results.runs[pair.runs[method]].path, name) if name else None
+
+
 def _scores(pair: PairRow, method: str, known: About) -> list[float | None] | None:
     scores = pair.scores.get(method)
     return [_short(scores.get(metric.name)) for metric in known.metrics] if scores else None

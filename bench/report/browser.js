@@ -59,7 +59,7 @@ function number(value, digits, signed = false) {
 // [mark, why] of a metric that is no evidence for a method, or no independent one; null for any other.
 function marked(setting, method, metric) {
   const among = (table) => Boolean(table[setting] && table[setting][method].includes(metric));
-  if (among(marks)) return ["†", "this method optimises this metric"];
+  if (among(marks)) return ["†", "chosen using this score, so a gain here does not count"];
   return among(siblings) ? ["‡", "a metric that shares labels, a detector or a rule with this one chose or tuned this method"] : null;
 }
 
@@ -204,7 +204,7 @@ function tellMarked({ metric, method, setting }) {
   const places = marks.map((_, at) => at).filter((at) => setting === null || at === setting);
   const found = metric === null ? [] : places.map((at) => (marked(at, method, metric) || [""])[0]);
   const name = methods[method], title = metric === null ? "" : metrics[metric].title;
-  const told = found.includes("†") ? `† ${name} optimises ${title}: winning there is no evidence.`
+  const told = found.includes("†") ? `† ${name} was chosen using ${title}, so a gain there does not count.`
     : found.includes("‡") ? `‡ ${name} was chosen or tuned by a sibling of ${title}: winning there is no independent evidence.` : "";
   $("marked").hidden = !told;
   $("marked").textContent = told;

@@ -7,8 +7,6 @@ browser.pair.js (one pair) and browser.blind.js (blind A/B votes).
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from urllib.parse import quote
 
 from bench.records import PairRow, Results
 from bench.report.browsed import About, Line, about, lines
+from bench.report.pages import Script, scripted
 from bench.report.thumbnails import thumbnails
 from bench.report.words import number
 
@@ -39,9 +38,7 @@ class Browser:
     """What browser.html.j2 and the page's head need; all but `about` and `static` is safe to set as it is."""
 
     style: Any
-    script: Any
-    policy: Any
-    """The script's source expression for a Content-Security-Policy."""
+    script: Script
     data: Any
     about: About
     options: dict[str, list[tuple[int, str]]]
@@ -82,11 +79,9 @@ def browser(results: Results, folder: Path) -> Browser | None:
         for picture, thumb in zip(pictures, found, strict=True)
     ]
     style, script = _parts()
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return Browser(
         style=Markup(style),
-        script=Markup(script),
-        policy=Markup(f"'sha256-{digest}'"),
+        script=scripted(script),
         data=Markup(_json(known.as_json() | {"images": images, "pairs": rows})),
         about=known,
         options=_options(known),

@@ -10,6 +10,7 @@ from bench.report import tables
 from bench.report.tables import Cell, Table
 from bench.report.words import (
     MISSING,
+    OPTIMISED_NOTE,
     SIBLING_NOTE,
     distinct,
     effect,
@@ -54,7 +55,7 @@ def delta_table(found: TwoRuns) -> Table:
         of = ", ".join(metric_title(found, name) for name in names if kind(found, name) == "set")
         notes.append(f"{of}: one value for all images that both runs have.")
     if any(row.marked for row in found.comparisons):
-        notes.append("† The method optimises this metric: not counted as evidence.")
+        notes.append(OPTIMISED_NOTE)
     if any(row.sibling for row in found.comparisons):
         notes.append(SIBLING_NOTE)
     headers = [*tables.label_headers(found), *(tables.metric_header(found, name) for name in names)]

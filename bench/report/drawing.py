@@ -240,7 +240,7 @@ def _heights(axes: Axes, edges: list[float], *, sign: bool) -> None:
 
 def _axis_names(axes: Axes, up: str, across: str) -> None:
     """What is upwards, above the axis, where it is read without turning the head; and what is across, below."""
-    look = {"xycoords": "axes fraction", "textcoords": "offset points", "size": 10.5, "color": SOFT}
+    look: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "size": 10.5, "color": SOFT}
     axes.annotate(short(up, 50), (0, 1), (SIDE - 56, 8), **look)
     axes.annotate(short(across, 50), (1, 0), (0, -34), ha="right", **look)
 

@@ -9,7 +9,8 @@ from typing import Any
 from bench.records import Results
 from bench.report.breakdown import category_table, cost_table, mixed_table, seed_table
 from bench.report.paper import paper_table
-from bench.report.tables import Cell, Table, metric_table, task_table
+from bench.report.tables import Cell, Table, metric_table
+from bench.report.tasks import task_table
 from bench.report.wins import strict_table, win_table
 from bench.report.words import distinct
 
@@ -189,7 +190,8 @@ def _same(row: list[Cell], before: list[Cell] | None, labels: int) -> int:
 
 def _cell(cell: Cell) -> str:
     text = rf"\textbf{{{escape(cell.text)}}}" if cell.strong else escape(cell.text)
-    if not cell.sub:
+    below = ", ".join(part for part in (cell.sub, cell.p) if part)
+    if not below:
         return text
     # The braces keep an interval's bracket from being read as the argument of the line's end.
-    return rf"\shortstack[r]{{{text}\\{{\scriptsize {escape(cell.sub)}}}}}"
+    return rf"\shortstack[r]{{{text}\\{{\scriptsize {escape(below)}}}}}"

@@ -92,6 +92,9 @@ class CostPanel:
     title: str
     axis: str
     points: list[Point]
+    metric: str
+    head: tuple[object, ...]
+    """Setting and prompts."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +168,8 @@ def cost_panels(results: Results) -> list[CostPanel]:
             if row.method in cost
         ]
         if len(points) > 1:
-            panels.append(CostPanel(title, "ms per image" if timed else "denoiser calls per image", points))
+            axis = "ms per image" if timed else "denoiser calls per image"
+            panels.append(CostPanel(title, axis, points, rows[0].metric, head))
     return panels
 
 

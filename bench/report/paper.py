@@ -106,6 +106,22 @@ def tables_named(reproduces: str | None) -> list[str]:
     return [f"{version.lower()}:{f'T{name}' if name.isdigit() else name}" for version, name in found]
 
 
+def in_the_paper(reproduces: str) -> str:
+    """`final:T2` as `Table 2 of the paper`; what names none of its tables stays as it is."""
+    named = tables_named(reproduces)
+    return ", ".join(map(place_named, named)) if named else reproduces
+
+
+def place_named(table: str) -> str:
+    """`final:T2` as `Table 2 of the paper`."""
+    version, _, name = table.partition(":")
+    known = re.fullmatch(r"([TF])(\d+)", name)
+    said = f"{'Table' if known[1] == 'T' else 'Figure'} {known[2]}" if known else name
+    return {"final": f"{said} of the paper", "anon": f"{said} of the paper's first version"}.get(
+        version, f"{name} of the released README"
+    )
+
+
 def paper_table(results: Results) -> Table | None:
     """The paper's values and its deltas against its Standard, for the rows and metrics that this run has too.
 
@@ -207,11 +223,11 @@ def _here(results: Results, cell: Printed, metric: str, ours: Shared, label: str
 
 
 def _notes(cells: list[Printed], *, several: bool, twin: bool) -> list[str]:
-    named = ", ".join(distinct(cell.table for cell in cells))
+    named = ", ".join(place_named(name) for name in distinct(cell.table for cell in cells))
     made = "" if several else f" ({cells[0].sampler}, {cells[0].steps} steps)"
     notes = [
-        f"As printed in {named}{made}, then the delta against the paper's Standard. final is the conference "
-        "version, anon the first one. The paper prints no intervals; its 100 or 200 prompts have one image each."
+        f"As printed in {named}{made}, then the delta against the paper's Standard. "
+        "The paper prints no intervals; its 100 or 200 prompts have one image each."
     ]
     if twin:
         notes.append(
@@ -225,7 +241,7 @@ def _notes(cells: list[Printed], *, several: bool, twin: bool) -> list[str]:
 
 def _place(place: tuple[str, ...]) -> str:
     table, _, _, _, steps, sampler, setting = place
-    return ", ".join(part for part in (table, sampler, f"{steps} steps" if steps else "", setting) if part)
+    return ", ".join(part for part in (place_named(table), sampler, f"{steps} steps" if steps else "", setting) if part)
 
 
 def _metric(results: Results, name: str) -> str | None:

@@ -65,7 +65,8 @@ def write(results: Results, folder: Path) -> list[Path]:
 def sheets(results: Results) -> dict[str, Sequence[Panel]]:
     """The panels of each of NAMES."""
     stages = stage_panels(results)
-    panels = (win_panels(results), cost_panels(results), step_panels(results), [*stages, *memory_panels(stages)])
+    split: list[Panel] = [*stages, *memory_panels(stages)]
+    panels = (win_panels(results), cost_panels(results), step_panels(results), split)
     return dict(zip(NAMES, panels, strict=True))
 
 

@@ -47,10 +47,17 @@ def headline(results: Results) -> str:
         return f"Nothing can be judged{by}: {why}."
     start = "So far: " if not results.run.finished else ""
     if any(row.ok is False for row in results.controls):
-        start += "A control does not behave, so nothing below is to be believed yet; as it stands: "
+        start += "A sanity check failed, so nothing below is to be believed yet; as it stands: "
     said = f"{start}{_said(results, rows)}."
     # A method's label keeps its case.
     return said if start or not said.startswith("no method") else said[0].upper() + said[1:]
+
+
+def leading(results: Results) -> ComparisonRow | None:
+    """The comparison that the headline names first, else the first that it is about; None where nothing is judged."""
+    metric = headline_metric(results)
+    rows = counted(results, competing(results), metric) if metric else []
+    return _ranked(results, rows)[0] or next(iter(rows), None)
 
 
 # The one metric ------------------------------------------------------------------------------------------------------
@@ -132,9 +139,7 @@ def _arm(row: Labelled) -> tuple[object, ...]:
 
 def _said(results: Results, rows: list[ComparisonRow]) -> str:
     metric = rows[0].metric
-    by_size = sorted(rows, key=lambda row: abs(_delta(row)), reverse=True)
-    gains, harms, silent = ([row for row in by_size if effect(results, row) == word] for word in _EFFECTS)
-    first = next(iter([*gains, *harms]), None)
+    first, gains, harms, silent = _ranked(results, rows)
     if first is None:
         dependent = _DEPENDENT if all(row.sibling for row in rows) else ""
         parts = [f"no method shows a change on {metric_title(results, metric)}{dependent}"]
@@ -143,13 +148,38 @@ def _said(results: Results, rows: list[ComparisonRow]) -> str:
         parts += [part for group in (gains, harms) for part in _further(results, [r for r in group if r is not first])]
         parts += ["no other method shows a change"] if silent else []
         parts += [] if gains or silent else ["no method is shown to be better"]
-    sizes = [size for row in silent if (size := row.detectable) is not None]
-    # The least certain of the comparisons that show nothing.
-    if sizes and max(sizes) == 0:
+    size = _least_certain(silent)
+    if size == 0:
         parts.append("all of its differences are exactly 0, so n and variance give no smallest effect")
-    elif sizes:
-        parts.append(f"this run could have seen {max(sizes):.2g} with 80 % power")
+    elif size is not None:
+        parts.append(f"this run could only detect changes of about {size:.2g} or more")
     return "; ".join([*parts, *_not_judged(results, metric, rows)])
+
+
+def detectable(results: Results, metric: str) -> float | None:
+    """The smallest change by a metric that this run could detect of any competing method; None where none is known.
+
+    It is of the methods that show nothing, where there are any, as in the headline.
+    """
+    rows = counted(results, competing(results), metric)
+    silent = _ranked(results, rows)[3]
+    return _least_certain(
+        silent or rows or [row for row in competing(results) if row.metric == metric and row.complete]
+    )
+
+
+def _least_certain(rows: Sequence[ComparisonRow]) -> float | None:
+    """The largest of the smallest changes that comparisons could detect."""
+    return max((row.detectable for row in rows if row.detectable is not None), default=None)
+
+
+def _ranked(
+    results: Results, rows: list[ComparisonRow]
+) -> tuple[ComparisonRow | None, list[ComparisonRow], list[ComparisonRow], list[ComparisonRow]]:
+    """(the strongest shown effect, gains, harms, what shows nothing), the largest first."""
+    by_size = sorted(rows, key=lambda row: abs(_delta(row)), reverse=True)
+    gains, harms, silent = ([row for row in by_size if effect(results, row) == word] for word in _EFFECTS)
+    return next(iter([*gains, *harms]), None), gains, harms, silent
 
 
 _EFFECTS = ("better", "worse", "none")

@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 
 from bench.metrics import direction
 from bench.records import ArmRow, ComparisonRow, EqualComputeRow, Mean, Results
+from bench.report import hints
 from bench.report.parts import AnyDelta, AnyLabelled, Compared, Counted, Labelled
+from bench.report.strongest import headline_metric
 from bench.report.words import (
     MISSING,
     OPTIMISED,
+    OPTIMISED_NOTE,
     POOLED,
     SIBLING_NOTE,
-    categories,
     distinct,
     effect,
     higher_is_better,
@@ -25,6 +27,7 @@ from bench.report.words import (
     metric_title,
     mixed,
     number,
+    p_value,
     percent,
     places,
     pooled,
@@ -36,8 +39,7 @@ from bench.report.words import (
 EQUAL_CALLS = (
     "Last column: the plain arm of this run (standard noise, or the best of several) whose denoiser calls are "
     "nearest, and the paired deltas to it with 95 % intervals, not adjusted for their number. A call without "
-    "guidance, or with a gradient, counts as one. † either of the two optimises the metric, "
-    "‡ or a sibling of it."
+    "guidance, or with a gradient, counts as one. † and ‡ go for either of the two."
 )
 MIXED_NOTE = "its categories have scores of different kinds, shares and a cosine, so read the table of its categories."
 GLYPHS = {"better": " ▲", "worse": " ▼"}
@@ -53,6 +55,10 @@ class Cell:
     sub: str = ""
     tone: str = ""
     strong: bool = False
+    p: str = ""
+    """The p-value of the test whose interval is in `sub`."""
+    hint: str = ""
+    """What the number means, in one plain sentence."""
 
 
 @dataclass(frozen=True)
@@ -66,14 +72,21 @@ class Table:
     notes: list[str] = field(default_factory=list)
     folded: bool = False
     """Detail that a page folds away and a short form leaves out."""
+    hints: list[str] = field(default_factory=list)
+    """What each column means, in one plain sentence; empty where its name says it."""
+    last: int = 0
+    """Columns at the end that stand after all others, whatever is added."""
 
 
-def metric_table(results: Results, *, detail: bool = True, equal: bool = True) -> Table:
+def metric_table(results: Results, *, detail: bool = True, equal: bool = True, metrics: int | None = None) -> Table:
     """The paper's layout: model, prompt set and method in rows, metrics in columns.
 
-    `equal` adds what plain sampling gives for as many denoiser calls, where the results have it.
+    `equal` adds what plain sampling gives for as many denoiser calls, where the results have it; `metrics` keeps the
+    first so many, the headline's before all others.
     """
     arms, names = rows_of(results.arms, detail=detail), list(results.metrics)
+    if metrics is not None:
+        names = sorted(names, key=lambda name: name != headline_metric(results))[:metrics]
     comparisons, several = compared_at(results.comparisons), has_settings(results)
     best, digits = _best(results, arms, comparisons), {name: places(results, name) for name in names}
     plain = {place(row): row for row in results.equal_compute if equal}
@@ -88,7 +101,8 @@ def metric_table(results: Results, *, detail: bool = True, equal: bool = True) -
         rows.append([*labels_of(results, arm, several=several), *cells])
     notes = [
         f"Mean with its 95 % interval for {results.suite.baseline}; for the others the mean, then the paired delta "
-        f"against {results.suite.baseline} with its 95 % interval. ▲ clearly better, ▼ clearly worse.",
+        f"against {results.suite.baseline} with its 95 % interval and the Holm-adjusted p. ▲ clearly better, ▼ clearly "
+        "worse.",
         "Bold: the best complete method in its column, only where it is clearly better than the baseline; "
         "methods are not tested against each other.",
     ]
@@ -100,7 +114,7 @@ def metric_table(results: Results, *, detail: bool = True, equal: bool = True) -
         of = ", ".join(metric_title(results, name) for name in names if kind(results, name) == "set")
         notes.append(f"One value for all images of a row together, which depends on their number: {of}.")
     if any(row.marked for row in results.comparisons):
-        notes.append("† The method optimises this metric: not ranked, not counted as evidence.")
+        notes.append(OPTIMISED_NOTE)
     if any(row.sibling for row in results.comparisons):
         notes.append(SIBLING_NOTE)
     by_task = distinct(row.metric for row in results.tasks)
@@ -113,8 +127,16 @@ def metric_table(results: Results, *, detail: bool = True, equal: bool = True) -
     if plain:
         notes.append(EQUAL_CALLS)
     headers = [*label_headers(results), *(metric_header(results, name) for name in names)]
-    return Table("Quality", [*headers, *(["against plain sampling at equal calls"] if plain else [])],
-                 len(label_headers(results)), rows, notes)  # fmt: skip
+    meaning = [*hints.of_labels(label_headers(results)), *(hints.of_metric(results, name) for name in names)]
+    return Table(
+        "Quality",
+        [*headers, *(["against plain sampling at equal calls"] if plain else [])],
+        len(label_headers(results)),
+        rows,
+        notes,
+        hints=[*meaning, *([hints.EQUAL] if plain else [])],
+        last=int(bool(plain)),
+    )
 
 
 def _plain(results: Results, arm: ArmRow, row: EqualComputeRow | None, *, digits: dict[str, int]) -> Cell:
@@ -136,36 +158,7 @@ def _plain(results: Results, arm: ArmRow, row: EqualComputeRow | None, *, digits
         f"{interval(one.low, one.high, digits[name], sign=True)}".rstrip()
         for name, one in row.metrics.items()
     ]
-    return Cell(text, "; ".join(said))
-
-
-def task_table(results: Results) -> Table:
-    """GenEval: the share of images that pass, task by task, and the mean over the tasks."""
-    given = rows_of(results.tasks, detail=True)
-    seen = distinct(name for row in given for name in row.tasks)
-    order = categories(distinct(row.metric for row in given))
-    tasks = [name for name in order if name in seen] + [name for name in seen if name not in order]
-    arms, several = {place(arm): arm for arm in results.arms}, has_settings(results)
-    rows = []
-    for row in given:
-        arm = arms[place(row)]
-        overall = Cell(number(row.overall, 3), interval(row.overall_low, row.overall_high, 3))
-        means = [row.tasks.get(name) for name in tasks]
-        cells = [Cell(number(mean.mean, 2), f"n {mean.n}") if mean else Cell(MISSING) for mean in means]
-        labels = labels_of(results, arm, marks=mark_of(arm, row.metric), several=several)
-        rows.append([*labels, overall, _over_images(results, arm, row.metric), *cells])
-    notes = [
-        "Overall is GenEval's own, the mean over the task means, with its 95 % interval. All images is the share over "
-        "images, whatever their task: the number that the other tables have, with its paired delta."
-    ]
-    headers = [*label_headers(results), "overall", "all images", *(name.replace("_", " ") for name in tasks)]
-    return Table("GenEval tasks", headers, len(label_headers(results)), rows, notes)
-
-
-def _over_images(results: Results, arm: ArmRow, metric: str) -> Cell:
-    """The mean over images, as the quality table has it."""
-    value = arm.metrics.get(metric)
-    return Cell(number(value.mean if value else None, places(results, metric)))
+    return Cell(text, "; ".join(said), "prose")
 
 
 def place(row: Labelled) -> Place:
@@ -180,12 +173,17 @@ def compared_at(rows: Iterable[AnyDelta]) -> dict[tuple[Place, str], AnyDelta]:
 
 def rows_of(rows: Sequence[AnyLabelled], *, detail: bool) -> list[AnyLabelled]:
     """Rows of every set with the pooled ones last; only the pooled ones without `detail` or with a single set."""
-    if not detail or len({row.prompts for row in rows} - {POOLED}) < 2:
+    if not detail or not several_sets(rows):
         return pooled(rows)
     groups: dict[tuple[str, str, int, float], dict[str, list[AnyLabelled]]] = {}
     for row in rows:
         groups.setdefault(setting_key(row), {}).setdefault(row.prompts, []).append(row)
     return [row for sets in groups.values() for name in sorted(sets, key=POOLED.__eq__) for row in sets[name]]
+
+
+def several_sets(rows: Iterable[Labelled]) -> bool:
+    """Whether rows are of more than one prompt set."""
+    return len({row.prompts for row in rows} - {POOLED}) > 1
 
 
 def has_settings(of: Compared) -> bool:
@@ -249,14 +247,17 @@ def _mean(
     if kind(results, name) == "pair":
         return _preferred(results, arm, row, value, marks=marks, strong=strong)
     text = number(value.mean, digits) + marks
+    said = hints.of_mean(results, arm.method, name, value.mean, digits)
     if arm.is_baseline:
-        return Cell(text, interval(value.low, value.high, digits))
+        return Cell(text, interval(value.low, value.high, digits), hint=said)
     # An incomplete arm's delta would be over other pairs than its neighbours': its mean is shown, nothing is ranked.
     if row is None or not row.complete or not arm.complete or row.delta is None:
-        return Cell(text)
+        return Cell(text, hint=said)
     tone = "" if marks == OPTIMISED else effect(results, row)
     delta = f"{number(row.delta, digits, sign=True)} {interval(row.low, row.high, digits, sign=True)}"
-    return Cell(text, delta.strip() + GLYPHS.get(tone, ""), tone, strong=strong)
+    title = metric_title(results, name)
+    said = hints.of_delta(arm.method, row.baseline, title, row, row.delta, row.p_holm, digits)
+    return Cell(text, delta.strip() + GLYPHS.get(tone, ""), tone, strong, p_value(row.p_holm), said)
 
 
 def _preferred(
@@ -269,7 +270,9 @@ def _preferred(
         return Cell(preferred(value.mean) + marks)
     tone = "" if marks == OPTIMISED else effect(results, row)
     spread = percent(row.win_rate, row.win_low, row.win_high).removeprefix(percent(row.win_rate))
-    return Cell(percent(row.win_rate) + marks, spread.strip() + GLYPHS.get(tone, ""), tone, strong=strong)
+    said = hints.of_rate(arm.method, row.baseline, metric_title(results, row.metric), row.win_rate)
+    text = percent(row.win_rate) + marks
+    return Cell(text, spread.strip() + GLYPHS.get(tone, ""), tone, strong, p_value(row.p_holm), said)
 
 
 def preferred(mean: float | None) -> str:

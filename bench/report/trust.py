@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from bench.kinship import KINDS
 from bench.records import Results, Sibling
-from bench.report.about import differences
-from bench.report.strongest import chosen_by
+from bench.report.about import differences, toy
+from bench.report.strongest import chosen_by, detectable, headline_metric
 from bench.report.words import (
     ALPHA,
     MISSING,
@@ -23,31 +24,63 @@ REASONS = 5
 """Reasons of failed images that a report tells."""
 
 
+class Said(NamedTuple):
+    """A sentence, `alarm`, `caution` or `fact`, and whether it stands on the first screen."""
+
+    level: str
+    text: str
+    brief: bool = False
+
+
 def trust(results: Results) -> list[tuple[str, str]]:
-    """(`alarm` | `caution` | `fact`, sentence) pairs; a control that does not behave comes first."""
-    said = chosen_by(results)
-    return [*_controls(results), *_cautions(results), *([("fact", said)] if said else []), *_power(results)]
+    """(`alarm` | `caution` | `fact`, sentence) pairs; a sanity check that failed comes first."""
+    return [(line.level, line.text) for line in _said(results)]
 
 
-def _controls(results: Results) -> list[tuple[str, str]]:
-    said = results.controls
-    alarms = [("alarm", f"A control does not behave: {row.sentence}") for row in said if row.ok is False]
-    unclear = [("caution", f"A control could not be judged: {row.sentence}") for row in said if row.ok is None]
-    behave = sum(row.ok is True for row in said)
-    judged = sum(row.ok is not None for row in said)
-    facts = [("fact", f"{behave} of {judged} controls that could be judged behave as expected.")] if said else []
-    return [*alarms, *unclear, *(facts or [("caution", "No control was run.")])]
+def brief(results: Results) -> list[tuple[str, str]]:
+    """Those of the first screen: what is wrong, the sanity checks, what could be detected, what sort of run it is."""
+    return [(line.level, line.text) for line in _said(results) if line.brief]
 
 
-def _cautions(results: Results) -> list[tuple[str, str]]:
+def _said(results: Results) -> list[Said]:
+    chosen = chosen_by(results)
+    return [
+        *_controls(results),
+        *_cautions(results),
+        *([Said("fact", chosen)] if chosen else []),
+        *_power(results),
+    ]
+
+
+def _controls(results: Results) -> list[Said]:
+    found = results.controls
+    failed, unclear = ([row.sentence for row in found if row.ok is ok] for ok in (False, None))
+    if not found:
+        return [Said("caution", "No sanity check was run.", brief=True)]
+    passed, judged = sum(row.ok is True for row in found), sum(row.ok is not None for row in found)
+    of_them = "" if judged == len(found) else " that could be judged"
+    if passed < judged or not judged:
+        summary = f"{passed} of {judged} sanity checks{of_them} passed."
+    elif judged == 1:
+        summary = f"The one sanity check{of_them} passed."
+    else:
+        summary = f"All {judged} sanity checks{of_them} passed."
+    return [
+        *(Said("alarm", f"A sanity check failed: {why}", brief=True) for why in failed),
+        *(Said("caution", f"A sanity check could not be judged: {why}") for why in unclear),
+        Said("fact", summary, brief=True),
+    ]
+
+
+def _cautions(results: Results) -> list[Said]:
     suite, known = results.suite, results.runs
     open_runs = [run for run in [results.run, *known] if not run.finished]
-    found = []
+    first, found = list[str](), list[str]()
     if open_runs and len(known) > 1:
         names = ", ".join(distinct(run.folder for run in open_runs))
-        found.append(f"Not all merged runs are finished ({names}); these are results so far.")
+        first.append(f"Not all merged runs are finished ({names}); these are results so far.")
     elif open_runs:
-        found.append("The run is not finished; these are results so far.")
+        first.append("The run is not finished; these are results so far.")
     if len(known) > 1:
         differ = differences(results)
         found.append(f"Merged from {len(known)} runs that differ in {', '.join(differ)}; see Provenance." if differ else
@@ -55,20 +88,32 @@ def _cautions(results: Results) -> list[tuple[str, str]]:
         if "hardware" in differ:
             found.append("Times are those of the most frequent hardware; they say nothing of the other.")
     if suite.twin:
-        found.append("Embedded stand-ins (twins) ran in place of the paper's models, prompts and scorers.")
+        first.append(toy(results))
     if suite.limit is not None:
-        found.append(f"Limited to {suite.limit} prompts a set.")
+        first.append(f"Limited to {suite.limit} prompts a set.")
     if any(run.provenance.dirty for run in known):
         found.append("The code had uncommitted changes.")
     for arm in pooled(results.arms):
         if not arm.complete:
             where = f"{arm.model} ({setting(arm)}), {prompts_name(arm.prompts)}"
             found.append(f"Incomplete, shown but not ranked: {arm.method} on {where}: {lacking(arm, 'images')}.")
-    found += _failed(results)
-    marks = distinct((row.method, row.metric) for row in results.comparisons if row.marked)
-    found += [f"{method} optimises {metric}: its {metric} is marked † and no evidence." for method, metric in marks]
-    found += _siblings(results)
-    return [("caution", text) for text in found]
+    found += [*_failed(results), *_chosen(results), *_siblings(results)]
+    return [*(Said("caution", text, brief=True) for text in first), *(Said("caution", text) for text in found)]
+
+
+def _chosen(results: Results) -> list[str]:
+    """One sentence for the methods that were chosen using the same scores."""
+    by: dict[str, list[str]] = {}
+    for method, metric in distinct((row.method, row.metric) for row in results.comparisons if row.marked):
+        by.setdefault(method, []).append(metric_title(results, metric))
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for method, metrics in by.items():
+        groups.setdefault(tuple(metrics), []).append(method)
+    return [
+        f"{_and(names)} {'was' if len(names) == 1 else 'were'} chosen using {_and(metrics)} (†), so a gain there does "
+        "not count."
+        for metrics, names in groups.items()
+    ]
 
 
 def _siblings(results: Results) -> list[str]:
@@ -127,28 +172,39 @@ def _failed(results: Results) -> list[str]:
     return found
 
 
-def _power(results: Results) -> list[tuple[str, str]]:
+def _power(results: Results) -> list[Said]:
     rows = [row for row in pooled(results.comparisons) if row.complete]
     if not rows:
-        return [("caution", "Nothing was compared.")]
+        return [Said("caution", "Nothing was compared.", brief=True)]
     pairs = sorted({row.n for row in rows})
     prompts = sorted({row.n_prompts for row in rows if row.n_prompts is not None})
     facts = [
         f"{_span(pairs)} pairs on {_span(prompts)} prompts a comparison; intervals are 95 %, paired and clustered by "
         f"prompt; an effect counts as shown when its interval excludes zero and its Holm-adjusted p is at most {ALPHA}."
     ]
-    sizes = {}
-    for name in distinct(row.metric for row in rows):
-        known = [row.detectable for row in rows if row.metric == name and row.detectable is not None]
-        if known:
-            sizes[name] = max(known)
-    if sizes:
-        listed = ", ".join(
-            f"{name} {size:.2g}" if size else f"{name} none (all differences are exactly 0)"
-            for name, size in sizes.items()
-        )
-        facts.append(f"Smallest delta found with 80 % power, in the least certain comparison: {listed}.")
-    return [("fact", text) for text in facts]
+    return [*_detectable(results), *(Said("fact", text) for text in facts)]
+
+
+def _detectable(results: Results) -> list[Said]:
+    """The smallest change that this run could detect: by the headline's metric, and by the others."""
+    known = {name: size for name in results.metrics if (size := detectable(results, name)) is not None}
+    first = headline_metric(results)
+    size = known.pop(first, None) if first else None
+    found = []
+    if first and size:
+        by = metric_title(results, first)
+        said = f"This run could only detect changes of about {size:.2g} or more on {by}; a true change of that size is "
+        found.append(Said("fact", f"{said}found in 80 % of such runs.", brief=True))
+    elif first and size == 0:
+        known[first] = size
+    listed = ", ".join(
+        f"{metric_title(results, name)} {f'{size:.2g}' if size else 'none (all differences are exactly 0)'}"
+        for name, size in known.items()
+    )
+    if listed:
+        where = " on others" if found else ""
+        found.append(Said("fact", f"The smallest changes that it could detect{where}: {listed}."))
+    return found
 
 
 def _span(values: Sequence[int]) -> str:

@@ -16,6 +16,7 @@ from bench.report.words import (
     higher_is_better,
     interval,
     mark,
+    metric_title,
     number,
     p_value,
     percent,
@@ -27,9 +28,9 @@ from bench.report.words import (
 )
 
 
-def _named(row: Delta) -> str:
+def _named(of: Compared, row: Delta) -> str:
     """A comparison's metric with its mark."""
-    return f"{row.metric}{mark(row)}"
+    return f"{metric_title(of, row.metric)}{mark(row)}"
 
 
 def _dependent(row: Delta) -> str:
@@ -79,10 +80,11 @@ def _sentence(
         return f"{start}: incomplete, not judged."
     fair = _evidence(rows, first=first)
     if not fair:
-        return f"{start}: judged only by what it optimises ({', '.join(row.metric for row in rows)}); no evidence."
+        judges = ", ".join(metric_title(of, row.metric) for row in rows)
+        return f"{start}: chosen using every score that judges it ({judges}), so a gain does not count."
     effect_known = expected.get((method, fair[0].metric))
     control = f" (a control, expected {effect_known})" if effect_known else ""
-    start += f" on {fair[0].metric}{_dependent(fair[0])}{control}"
+    start += f" on {metric_title(of, fair[0].metric)}{_dependent(fair[0])}{control}"
     return f"{start}: {_finding(of, fair[0])}.{_elsewhere(of, fair[1:])}"
 
 
@@ -112,13 +114,13 @@ def _conclusion(of: Compared, row: Delta) -> str:
     if row.detectable == 0:
         reasons.append("n and variance give no smallest effect: all differences are exactly 0")
     elif row.detectable is not None:
-        reasons.append(f"a delta of {row.detectable:.2g} would have been found with 80 % power")
+        reasons.append(f"only changes of about {row.detectable:.2g} or more could be detected")
     return f"no effect shown ({'; '.join(reasons)})" if reasons else "no effect shown"
 
 
 def _elsewhere(of: Compared, rows: Sequence[Delta]) -> str:
     """What the other metrics show, so that the headline metric does not hide a harm."""
-    found = {word: [_named(row) for row in rows if effect(of, row) == word] for word in ("better", "worse")}
+    found = {word: [_named(of, row) for row in rows if effect(of, row) == word] for word in ("better", "worse")}
     clauses = [f"clearly {word} on {', '.join(names)}" for word, names in found.items() if names]
     silent = len(rows) - sum(map(len, found.values()))
     if silent:

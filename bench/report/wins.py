@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from bench.records import ArmRow, ComparisonRow, Results
+from bench.report import hints
 from bench.report.tables import Cell, Table, compared_at, has_settings, label_headers, labels_of, place, rows_of
 from bench.report.words import (
     MISSING,
     kind,
     mark,
     metric_title,
-    p_value,
     percent,
 )
 
@@ -23,11 +23,12 @@ def win_table(results: Results, *, detail: bool = True) -> Table:
         [*labels_of(results, arm, several=several),
          *(_win(arm, comparisons.get((place(arm), name))) for name in names)] for arm in arms
     ]  # fmt: skip
-    notes = ["Share of pairs won, ties counted half, with its 95 % interval; then wins/ties/losses and the "
-             "Holm-adjusted p of the delta."]  # fmt: skip
+    notes = ["Share of pairs won, ties counted half, with its 95 % interval; then wins/ties/losses."]
     headers = [*label_headers(results), *(metric_title(results, name) for name in names)]
     body = rows if names else []
-    return Table(f"Win rate against {results.suite.baseline}", headers, len(label_headers(results)), body, notes)
+    meaning = [*hints.of_labels(label_headers(results)), *(hints.of_wins(metric_title(results, n)) for n in names)]
+    title = f"Win rate against {results.suite.baseline}"
+    return Table(title, headers, len(label_headers(results)), body, notes, hints=meaning)
 
 
 def strict_table(results: Results, *, detail: bool = True) -> Table:
@@ -58,6 +59,4 @@ def _win(arm: ArmRow, row: ComparisonRow | None) -> Cell:
     if row is None or not row.complete or not arm.complete or row.win_rate is None:
         return Cell(MISSING)
     text = percent(row.win_rate, row.win_low, row.win_high) + mark(row)
-    counts = f"{row.win}/{row.tie}/{row.loss}"
-    p = p_value(row.p_holm)
-    return Cell(text, f"{counts}, {p}" if p else counts)
+    return Cell(text, f"{row.win}/{row.tie}/{row.loss}")

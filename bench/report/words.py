@@ -101,6 +101,7 @@ def prompts_name(prompts: str) -> str:
 
 OPTIMISED, SIBLING = " †", " ‡"
 """The marks of a value that is no evidence for its method, and of one that is no independent evidence."""
+OPTIMISED_NOTE = "† Chosen using this score, so a gain here does not count."
 SIBLING_NOTE = (
     "‡ The method was chosen or tuned by a metric with which this one shares labels, a detector or a rule: no "
     "independent evidence."
@@ -127,8 +128,12 @@ def higher_is_better(of: Compared, metric: str) -> bool:
 
 
 def metric_title(of: Compared, name: str) -> str:
-    """A metric's name for readers; as it is where the run has no such metric, as of one that chose a method."""
-    return of.metrics[name].title if name in of.metrics else name
+    """A metric's one name for readers; as it is where the run has no such metric, as of one that chose a method."""
+    if name not in of.metrics:
+        return name
+    title = of.metrics[name].title
+    shared = sum(metric.title == title for metric in of.metrics.values()) > 1
+    return f"{title} ({name})" if shared else title
 
 
 def mixed(metric: str) -> bool:

@@ -159,7 +159,7 @@ def spoil(document: dict[str, Any]) -> dict[str, Any]:
 class Page(HTMLParser):
     """Tags that are open at the end, every attribute, and the text."""
 
-    VOID = ("meta", "img", "br", "link", "line", "rect", "circle", "polygon", "polyline", "input")
+    VOID = ("meta", "img", "br", "wbr", "link", "line", "rect", "circle", "polygon", "polyline", "input")
 
     def __init__(self, text: str) -> None:
         super().__init__()

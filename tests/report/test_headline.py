@@ -11,7 +11,7 @@ from bench.report.strongest import chosen_by, headline_metric
 
 from .samples import NO_RATIOS, arm, comparison, metric, of
 
-POWER = "this run could have seen 0.03 with 80 % power"
+POWER = "this run could only detect changes of about 0.03 or more"
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_a_metric_that_mixes_kinds_of_scores_is_the_headlines_last_choice(many: 
 def test_nothing_shown_names_nobody_and_says_what_could_have_been_seen(small: dict[str, Any]) -> None:
     small["comparisons"][1] |= {"delta": 0.001, "low": -0.015, "high": 0.017, "p_holm": 0.9, "detectable": 0.06}
     assert report.headline(of(small)) == (
-        "No method shows a change on Preference; this run could have seen 0.06 with 80 % power."
+        "No method shows a change on Preference; this run could only detect changes of about 0.06 or more."
     )
 
 
@@ -149,7 +149,7 @@ def test_nothing_to_judge(small: dict[str, Any]) -> None:
 
 def test_a_broken_harness_is_said_first(small: dict[str, Any]) -> None:
     small["controls"] = [{"method": "reseed", "metric": "preference", "expect": "zero", "ok": False, "sentence": ""}]
-    assert report.headline(of(small)).startswith("A control does not behave, so nothing below is to be believed yet")
+    assert report.headline(of(small)).startswith("A sanity check failed, so nothing below is to be believed yet")
 
 
 def test_an_incomplete_method_is_not_named(small: dict[str, Any]) -> None:

@@ -30,11 +30,11 @@ GOLDEN = r"""% Small
 model & prompts & method & Preference (logit) \\
 \midrule
 shapes-sdxl & all sets & standard & \shortstack[r]{1.284\\{\scriptsize {[}1.220, 1.348]}} \\
- &  & inversion & \shortstack[r]{1.296\\{\scriptsize +0.012 [$-$0.004, +0.028]}} \\
- &  & npnet & \shortstack[r]{\textbf{1.384}\\{\scriptsize +0.100 [+0.084, +0.116] $\blacktriangle$}} \\
+ &  & inversion & \shortstack[r]{1.296\\{\scriptsize +0.012 [$-$0.004, +0.028], p = 0.14}} \\
+ &  & npnet & \shortstack[r]{\textbf{1.384}\\{\scriptsize +0.100 [+0.084, +0.116] $\blacktriangle$, p \textless{} 0.001}} \\
 \bottomrule
 \end{tabular}}
-"""
+"""  # noqa: E501
 
 
 def test_golden_table(small: dict[str, Any]) -> None:

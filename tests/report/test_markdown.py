@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from bench.report import markdown
+from bench.report.strip import strip
 
-from .samples import of, pair, part, run, spoil
+from .samples import metric, of, pair, run, spoil
 
 # Every number stands in `samples.small` as it is here; two spaces at a line's end are Markdown's line break.
 GOLDEN = """\
@@ -19,50 +20,43 @@ Suite small (ab12).
 
 inversion, npnet against standard, each on the same prompts, seeds and starting noise; model shapes-sdxl; prompts all sets; ddim, 25 steps, g 5.5.
 
-## Verdict
+**npnet raises Preference by 0.100 [0.084, 0.116] at 1.0 times the time; no other method shows a change; this run could only detect changes of about 0.03 or more.**
 
-**npnet raises Preference by 0.100 [0.084, 0.116] at 1.0 times the time; no other method shows a change; this run could have seen 0.03 with 80 % power.**
+- No sanity check was run.
+- This run could only detect changes of about 0.03 or more on Preference; a true change of that size is found in 80 % of such runs.
 
-- inversion against standard on preference: +0.012 [-0.004, +0.028], win rate 51.2 % [48.0, 54.3], n = 100 pairs on 50 prompts; no effect shown (a delta of 0.03 would have been found with 80 % power).
-- npnet against standard on preference: +0.100 [+0.084, +0.116], win rate 61.0 % [51.4, 70.6], n = 100 pairs on 50 prompts; a clear improvement (adjusted p &lt; 0.001).
+## All prompt sets together
 
-## How far to trust this
+| method | Preference (logit) | denoiser calls | ms an image |
+| --- | ---: | ---: | ---: |
+| standard | 1.284<br>[1.220, 1.348] | 27 | 540.0 |
+| inversion | 1.296<br>+0.012 [-0.004, +0.028], p = 0.14 | 27 | 540.0<br>× 1.00 |
+| npnet | **1.384**<br>+0.100 [+0.084, +0.116] ▲, p &lt; 0.001 | 27 | 540.0<br>× 1.00 |
 
-- No control was run.
-- The headline is by Preference: the first metric of the suite that is independent evidence for the most methods (2 of 2); no result plays a part in the choice.
-- 100 pairs on 50 prompts a comparison; intervals are 95 %, paired and clustered by prompt; an effect counts as shown when its interval excludes zero and its Holm-adjusted p is at most 0.05.
-- Smallest delta found with 80 % power, in the least certain comparison: preference 0.03.
-
-## Quality
-
-| model | prompts | method | Preference (logit) |
-| --- | --- | --- | ---: |
-| shapes-sdxl | all sets | standard | 1.284<br>[1.220, 1.348] |
-| shapes-sdxl | all sets | inversion | 1.296<br>+0.012 [-0.004, +0.028] |
-| shapes-sdxl | all sets | npnet | **1.384**<br>+0.100 [+0.084, +0.116] ▲ |
-
-Mean with its 95 % interval for standard; for the others the mean, then the paired delta against standard with its 95 % interval. ▲ clearly better, ▼ clearly worse.  
-Bold: the best complete method in its column, only where it is clearly better than the baseline; methods are not tested against each other.
-
-## Win rate against standard
-
-| model | prompts | method | Preference |
-| --- | --- | --- | ---: |
-| shapes-sdxl | all sets | inversion | 51.2 % [48.0, 54.3]<br>60/2/38, p = 0.14 |
-| shapes-sdxl | all sets | npnet | 61.0 % [51.4, 70.6]<br>60/2/38, p &lt; 0.001 |
-
-Share of pairs won, ties counted half, with its 95 % interval; then wins/ties/losses and the Holm-adjusted p of the delta.
+Mean with its 95 % interval for standard; for the others the mean, then the paired delta against standard with its 95 % interval and the Holm-adjusted p. ▲ clearly better, ▼ clearly worse.  
+Bold: the best complete method in its column, only where it is clearly better than the baseline; methods are not tested against each other.  
+× how many times standard's, with the 95 % interval of times over batches.
 
 ## Cost
 
-| model | prompts | method | calls: noise | sampling | total | encode ms | noise ms | sampling ms | decode ms | total ms | peak memory | timed | from cache |
-| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
-| shapes-sdxl | all sets | standard | 2 | 25 | 27 | 6.4 | 38.6 | 486.0 | 9.0 | 540.0 | 612 MiB | 100 | 0 |
-| shapes-sdxl | all sets | inversion | 2 | 25 | 27 | 6.4 | 38.6 | 486.0 | 9.0 | 540.0<br>× 1.00 | 612 MiB | 100 | 0 |
-| shapes-sdxl | all sets | npnet | 2 | 25 | 27 | 6.4 | 38.6 | 486.0 | 9.0 | 540.0<br>× 1.00 | 612 MiB | 100 | 0 |
+| method | calls: noise | sampling | total | encode ms | noise ms | sampling ms | decode ms | total ms | peak memory | timed | from cache |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+| standard | 2 | 25 | 27 | 6.4 | 38.6 | 486.0 | 9.0 | 540.0 | 612 MiB | 100 | 0 |
+| inversion | 2 | 25 | 27 | 6.4 | 38.6 | 486.0 | 9.0 | 540.0<br>× 1.00 | 612 MiB | 100 | 0 |
+| npnet | 2 | 25 | 27 | 6.4 | 38.6 | 486.0 | 9.0 | 540.0<br>× 1.00 | 612 MiB | 100 | 0 |
 
 Per image. Calls are denoiser calls; timed is the number of images that the times are means of; from cache is the number taken over from earlier runs. × is against standard. Peak memory: CUDA allocator.  
 × with an interval: the ratio of the two means over images that this run made on the same hardware, with its 95 % interval over batches, of 5 or more; no ratio of stages under 1 ms.
+
+## How far to trust this
+
+- The headline is by Preference: the first metric of the suite that is independent evidence for the most methods (2 of 2); no result plays a part in the choice.
+- 100 pairs on 50 prompts a comparison; intervals are 95 %, paired and clustered by prompt; an effect counts as shown when its interval excludes zero and its Holm-adjusted p is at most 0.05.
+
+## Verdict
+
+- inversion against standard on Preference: +0.012 [-0.004, +0.028], win rate 51.2 % [48.0, 54.3], n = 100 pairs on 50 prompts; no effect shown (only changes of about 0.03 or more could be detected).
+- npnet against standard on Preference: +0.100 [+0.084, +0.116], win rate 61.0 % [51.4, 70.6], n = 100 pairs on 50 prompts; a clear improvement (adjusted p &lt; 0.001).
 
 ## Provenance
 
@@ -71,6 +65,8 @@ Per image. Calls are denoiser calls; timed is the number of images that the time
 - suite id: ab12
 - commit: c0ffee
 - metric preference: d1
+
+Prompt sets, seeds, categories, all figures and image pairs: report.html; every number: results.json.
 """  # noqa: E501, W291
 
 
@@ -82,19 +78,18 @@ def test_incomplete_arm_is_shown_but_not_ranked(small: dict[str, Any]) -> None:
     small["arms"][2] |= {"complete": False, "n": 60}
     small["comparisons"][1]["complete"] = False
     text = markdown.render(of(small))
-    assert "| npnet<br>incomplete: 60 of 100 | 1.384 |" in text
+    assert "| npnet<br>incomplete: 60 of 100 | 1.384 | 27 |" in text
     assert "**1.384**" not in text
     assert "npnet against standard: incomplete, not judged." in text
-    assert "| npnet<br>incomplete: 60 of 100 | n/a |" in text
 
 
 def test_marked_method_has_a_footnote_and_is_never_bold(small: dict[str, Any]) -> None:
     small["arms"][2]["optimises"] = ["preference"]
     small["comparisons"][1]["marked"] = True
     text = markdown.render(of(small))
-    assert "| npnet | 1.384 †<br>+0.100 [+0.084, +0.116] |" in text
-    assert "† The method optimises this metric: not ranked, not counted as evidence." in text
-    assert "npnet optimises preference: its preference is marked †" in text
+    assert "| npnet | 1.384 †<br>+0.100 [+0.084, +0.116], p &lt; 0.001 |" in text
+    assert "† Chosen using this score, so a gain here does not count." in text
+    assert "npnet was chosen using Preference (†), so a gain there does not count." in text
 
 
 def test_a_sibling_of_what_chose_the_method_has_a_mark_of_its_own_and_is_still_shown(small: dict[str, Any]) -> None:
@@ -102,7 +97,7 @@ def test_a_sibling_of_what_chose_the_method_has_a_mark_of_its_own_and_is_still_s
     small["arms"][2]["siblings"] = [{"metric": "preference", "of": "hps", "shares": shares}]
     small["comparisons"][1]["sibling"] = True
     text = markdown.render(of(small))
-    assert "| npnet | **1.384 ‡**<br>+0.100 [+0.084, +0.116] ▲ |" in text
+    assert "| npnet | **1.384 ‡**<br>+0.100 [+0.084, +0.116] ▲, p &lt; 0.001 |" in text
     assert (
         "‡ The method was chosen or tuned by a metric with which this one shares labels, a detector or a rule" in text
     )
@@ -148,40 +143,86 @@ def test_hostile_text_in_markdown_is_inert(example: dict[str, Any]) -> None:
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1, "no cell was split"
 
 
-def test_long_report_is_cut_below_the_limit(example: dict[str, Any]) -> None:
-    example["notes"] = ["word " * 40] * 1000
+def words(text: str) -> int:
+    return len(text.split())
+
+
+def test_a_report_has_fewer_than_1200_words(example: dict[str, Any]) -> None:
+    assert words(markdown.render(of(example))) < 1_200
+
+
+def test_long_notes_are_cut_first_and_said(example: dict[str, Any]) -> None:
+    example["notes"] = ["word " * 8] * 1000
     text = markdown.render(of(example))
-    assert len(text) < 65_000
+    assert words(text) < 1_200
+    assert "992 more in report.html." in text
+    assert "## Provenance" in text
+    example["suite"]["title"] = "long " * 3000
+    text = markdown.render(of(example))
+    assert words(text) < 1_200
     assert text.endswith("(Cut here for length; report.html and results.json hold everything.)\n")
 
 
-def test_long_tables_keep_the_pooled_rows(example: dict[str, Any]) -> None:
-    many = [
-        row | {"prompts": f"set-{copy_}"} for copy_ in range(60) for row in example["arms"] if row["prompts"] != "*"
-    ]
-    example["arms"] = [*many, *(row for row in example["arms"] if row["prompts"] == "*")]
-    text = markdown.render(of(example))
-    assert len(text) < 65_000
-    assert "| shapes-sdxl | all sets | npnet |" in text
-    assert "## Provenance" in text
+def test_many_arms_lose_metrics_and_rows_before_the_end_is_cut(small: dict[str, Any]) -> None:
+    small["metrics"] |= {"pick": metric("Pick"), "clip": metric("CLIP")}
+    for row in small["arms"]:
+        row["metrics"] = dict.fromkeys(small["metrics"], row["metrics"]["preference"])
+    small["arms"] = [row | {"steps": steps} for steps in range(1, 40) for row in small["arms"]]
+    small["comparisons"] = [row | {"steps": steps} for steps in range(1, 40) for row in small["comparisons"]]
+    text = markdown.render(of(small))
+    assert words(text) < 1_200
+    assert re.search(r"[12] more metrics? in report\.html\.", text)
+    assert "more rows in report.html." in text
+    assert "Cut here" not in text
 
 
-def test_long_categories_go_first(small: dict[str, Any]) -> None:
-    small["categories"] = [
-        part("standard", 1.0, prompts="drawbench", category=f"category {number}", n=9) for number in range(900)
+def test_the_strip_has_the_largest_gain_the_median_the_largest_loss_and_one_at_random(small: dict[str, Any]) -> None:
+    gains = [0.3, -0.2, 0.0, 0.9, 0.1, -0.7, 0.2]
+    images = {"standard": "images/s.png", "npnet": "images/n.png"}
+    small["pairs"] = [
+        pair(at, images, scores={"standard": {"preference": 1.0}, "npnet": {"preference": 1.0 + gain}})
+        for at, gain in enumerate(gains)
     ]
     text = markdown.render(of(small))
-    assert len(text) < 65_000
-    assert "## Categories\n\n900 rows, left out here for length; see report.html." in text
-    assert "category 7" not in text
+    rows = re.findall(r"^\| ([a-z ]+)<br>prompt (\d)<br>Preference (\S+) \| (.*) \|$", text, re.MULTILINE)
+    assert [(why, int(at), delta) for why, at, delta, _ in rows[:3]] == [
+        ("largest gain", 3, "+0.900"), ("median", 4, "+0.100"), ("largest loss", 5, "-0.700"),
+    ]  # fmt: skip
+    assert rows[3][0] == "random"
+    assert int(rows[3][1]) not in (3, 4, 5)
+    assert rows[0][3] == "![standard](images/s.png) | ![npnet](images/n.png) | n/a", (
+        "standard, the headline's, the others"
+    )
+    assert "Chosen by Preference of npnet against standard, of 7 pairs: the largest gain, the median" in text
+    assert markdown.render(of(small)) == text, "the same seed draws the same pair"
 
 
-def test_pairs_are_evenly_spaced(small: dict[str, Any]) -> None:
-    small["pairs_total"] = 50_000
-    small["pairs"] = [pair(number, {"standard": "images/a.png"}) for number in range(111)]
+def test_where_lower_is_better_the_largest_gain_is_the_largest_fall(small: dict[str, Any]) -> None:
+    small["metrics"]["preference"]["higher_is_better"] = False
+    images = dict.fromkeys(("standard", "inversion", "npnet"), "images/s.png")
+    small["pairs"] = [
+        pair(at, images, scores={name: {"preference": 1.0 if name == "standard" else value} for name in images})
+        for at, value in enumerate((0.5, 1.0, 1.5))
+    ]
+    found = strip(of(small))
+    assert found is not None
+    assert [(row.why, row.pair.index) for row in found.rows] == [
+        ("largest gain", 0),
+        ("median", 1),
+        ("largest loss", 2),
+    ]
+
+
+def test_without_scores_the_strip_is_evenly_spaced_and_says_so(small: dict[str, Any]) -> None:
+    small["pairs"] = [pair(number, {"standard": "images/a.png", "npnet": "images/b.png"}) for number in range(10)]
     text = markdown.render(of(small))
-    assert [int(found) for found in re.findall(r"\| prompt (\d+) \|", text)] == list(range(0, 111, 10))
-    assert "Evenly spaced over all pairs, not picked by looking; 49,988 more in report.html." in text
+    assert re.findall(r"^\| prompt (\d+) \|", text, re.MULTILINE) == ["0", "3", "6", "9"]
+    assert "Evenly spaced over the 10 pairs of this report, for no score orders them." in text
+
+
+def test_the_figure_is_shown_where_it_lies_beside_the_report(small: dict[str, Any]) -> None:
+    assert "figures/" not in markdown.render(of(small))
+    assert "![Quality against cost](figures/quality_cost.png)" in markdown.render(of(small), figures=True)
 
 
 def test_images_of_merged_runs_are_linked_where_they_lie(small: dict[str, Any]) -> None:

@@ -82,6 +82,7 @@ def test_names_are_shown_and_not_obeyed(example: dict[str, Any], tmp_path: Path,
 def test_missing_library_is_one_line_and_the_rest_is_written(
     small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.delenv("BENCH_REPORT", raising=False)
     monkeypatch.setattr(drawing, "available", lambda: False)
     written = report.write(of(small), tmp_path)
     assert [path.name for path in written] == ["report.md", "report.html", "report.tex"]

@@ -14,8 +14,8 @@ from .samples import comparison, metric, of, run
 
 def test_sentence_without_effect(small: dict[str, Any]) -> None:
     assert report.sentences(of(small))[0] == (
-        "inversion against standard on preference: +0.012 [-0.004, +0.028], win rate 51.2 % [48.0, 54.3], "
-        "n = 100 pairs on 50 prompts; no effect shown (a delta of 0.03 would have been found with 80 % power)."
+        "inversion against standard on Preference: +0.012 [-0.004, +0.028], win rate 51.2 % [48.0, 54.3], "
+        "n = 100 pairs on 50 prompts; no effect shown (only changes of about 0.03 or more could be detected)."
     )
 
 
@@ -46,7 +46,7 @@ def test_effect(small: dict[str, Any], low: Any, high: Any, p_holm: Any, higher:
 def test_marked_metric_is_no_evidence(small: dict[str, Any]) -> None:
     small["comparisons"] = [comparison("npnet", 0.1, 0.08, 0.12, 0.001, marked=True)]
     assert report.sentences(of(small)) == [
-        "npnet against standard: judged only by what it optimises (preference); no evidence."
+        "npnet against standard: chosen using every score that judges it (Preference), so a gain does not count."
     ]
 
 
@@ -65,12 +65,12 @@ def _near(small: dict[str, Any]) -> dict[str, Any]:
 
 def test_a_method_is_judged_by_an_independent_metric_before_a_sibling_of_what_chose_it(small: dict[str, Any]) -> None:
     _near(small)["comparisons"].append(comparison("npnet", -0.1, -0.12, -0.08, 0.001, metric="pick"))
-    assert report.sentences(of(small))[1].startswith("npnet against standard on pick: -0.100")
-    assert report.sentences(of(small))[1].endswith("Elsewhere: clearly better on preference ‡.")
+    assert report.sentences(of(small))[1].startswith("npnet against standard on Pick: -0.100")
+    assert report.sentences(of(small))[1].endswith("Elsewhere: clearly better on Preference ‡.")
 
 
 def test_where_only_a_sibling_judges_that_is_said_with_the_number(small: dict[str, Any]) -> None:
-    assert "on preference (no independent evidence, ‡): +0.100" in report.sentences(of(_near(small)))[1]
+    assert "on Preference (no independent evidence, ‡): +0.100" in report.sentences(of(_near(small)))[1]
     assert report.headline(of(small)).startswith("npnet raises Preference ‡ (no independent evidence) by 0.100")
 
 
@@ -99,7 +99,7 @@ def test_weights_that_learnt_from_a_metrics_labels_are_named_with_the_labels(sma
 def test_harm_elsewhere_is_said(small: dict[str, Any]) -> None:
     small["metrics"]["pick"] = metric("Pick", "logit")
     small["comparisons"].append(comparison("npnet", -0.1, -0.12, -0.08, 0.001, metric="pick"))
-    assert report.sentences(of(small))[1].endswith("Elsewhere: clearly worse on pick.")
+    assert report.sentences(of(small))[1].endswith("Elsewhere: clearly worse on Pick.")
 
 
 def test_control_that_does_not_behave_comes_first(small: dict[str, Any]) -> None:
@@ -107,8 +107,8 @@ def test_control_that_does_not_behave_comes_first(small: dict[str, Any]) -> None
         {"method": "npnet", "metric": "preference", "expect": "positive", "ok": True, "sentence": "fine."},
         {"method": "reseed", "metric": "preference", "expect": "zero", "ok": False, "sentence": "reseed helped."},
     ]
-    assert report.trust(of(small))[0] == ("alarm", "A control does not behave: reseed helped.")
-    assert "- **A control does not behave: reseed helped.**" in markdown.render(of(small))
+    assert report.trust(of(small))[0] == ("alarm", "A sanity check failed: reseed helped.")
+    assert "- **A sanity check failed: reseed helped.**" in markdown.render(of(small))
 
 
 @pytest.mark.parametrize(
@@ -190,5 +190,5 @@ def test_where_all_differences_are_0_no_delta_is_said_to_have_been_findable(smal
         of(small)
     )
     told = [line for _, line in report.trust(of(small))]
-    assert any(line.endswith("preference none (all differences are exactly 0).") for line in told)
+    assert any(line.endswith("Preference none (all differences are exactly 0).") for line in told)
     assert "of 0 would" not in " ".join([*report.sentences(of(small)), report.headline(of(small)), *told])
