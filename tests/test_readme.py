@@ -26,13 +26,15 @@ def _block(marker: str, language: str, text: str = README) -> str:
 
 def test_the_example_method_mirrors_the_latent() -> None:
     torch = pytest.importorskip("torch")
-    exec(compile(_block("<!-- example method -->", "python"), "README.md", "exec"), {"__name__": "readme"})
+    code = compile(_block("<!-- example method -->", "python"), "README.md", "exec")
+    with registry.reading("README.md"):
+        exec(code, {"__name__": "readme", "__file__": "README.md"})
     try:
         method = registry.get("methods", "antithetic")()
         latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
         assert torch.equal(method.noise(None, latents), -latents)
     finally:
-        registry._plugins["methods"].pop("antithetic")
+        registry.forget("README.md")
 
 
 @pytest.mark.parametrize(("page", "methods"), [("README.md", 4), ("docs/suites.md", 5)])
