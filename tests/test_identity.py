@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TINY, Bench
+from conftest import TINY, Bench, InTurn
 
 from bench import identity, registry
 from bench.identity.source import parse
@@ -147,7 +147,7 @@ def test_these_do_not(module: str) -> None:
 
 def test_everything_that_images_go_through_is_there() -> None:
     parts = set(identity.loop().modules)
-    assert {*identity.LOOP} <= parts, "a part of the loop has another name now: say so in bench/identity/__init__.py"
+    assert {*identity.LOOP} <= parts, "a part of the loop has another name now: say so in bench/identity/deciding.py"
     assert {"bench.sampling.schedule", "bench.sampling.records"} <= parts
     for part in (name for name in identity.LOOP if ":" in name):
         module, _, name = part.partition(":")
@@ -440,8 +440,10 @@ def test_a_run_of_other_code_asks_what_to_do(broken: dict[str, Any], bench_proce
 
 
 @pytest.mark.slow
-def test_kept_images_are_stated_by_report_and_provenance(broken: dict[str, Any], bench_process: Bench) -> None:
-    done = bench_process(*broken["options"], "--keep-images", env=broken["env"])
+def test_kept_images_are_stated_by_report_and_provenance(broken: dict[str, Any], bench_in_turn: InTurn) -> None:
+    keep, base = (*broken["options"], "--keep-images"), ("--baseline", broken["home"] / "base.json")
+    gates = ((*keep, "--gate", *base), ("gate", broken["folder"], *base))
+    done, again, *judged = bench_in_turn(keep, broken["options"], *gates, env=broken["env"])
     assert done.code == 0, done.err
     now = dict(ledger(broken["folder"], "SELECT method || prompt_index, digest FROM cells JOIN images USING (job_id)"))
     assert now == broken["before"]
@@ -451,13 +453,11 @@ def test_kept_images_are_stated_by_report_and_provenance(broken: dict[str, Any],
     assert "method moved" in note
     assert note.partition("(--keep-images)")[0] in (broken["folder"] / "report.md").read_text()
     # Decided once: it resumes without a question.
-    assert bench_process(*broken["options"], env=broken["env"]).code == 0
+    assert again.code == 0, again.err
     # A gate passes on images that are the baseline's own, and says whose they are; of the finished run too.
-    base = ("--baseline", broken["home"] / "base.json")
-    for words in ((*broken["options"], "--keep-images", "--gate", *base), ("gate", broken["folder"], *base)):
-        judged = bench_process(*words, env=broken["env"])
-        assert judged.code == 0, judged.err
-        assert f"note: {note}" in judged.out + judged.err
+    for one in judged:
+        assert one.code == 0, one.err
+        assert f"note: {note}" in one.out + one.err
 
 
 @pytest.mark.slow

@@ -170,12 +170,12 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def cmd_import(options: argparse.Namespace) -> int:
-    from bench.intake import layouts
+    from bench.intake import original_results
     from bench.remote.mirror import mirrored
     from bench.report import sentences
 
     with mirrored(options.run):
-        taken, found = layouts.take(options.run, options.file, of=options.of, metric=options.metric)
+        taken, found = original_results.take(options.run, options.file, of=options.of, metric=options.metric)
     print(f"{taken.metric}: {taken.scores} scores of {taken.method} on {taken.prompts}")
     if taken.lacking:
         print(f"note: {taken.lacking} images that were exported have no score in {options.file}", file=sys.stderr)
