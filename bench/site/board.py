@@ -121,10 +121,11 @@ def _arms(results: Results) -> Iterator[tuple[Protocol, list[ArmRow]]]:
     """The arms of each protocol, all prompt sets pooled; of a single set its own rows are the pooled ones."""
     sets: dict[tuple[str, str, int, float], list[str]] = {}
     for arm in results.arms:
-        if arm.prompts != POOLED and arm.prompts not in sets.setdefault(arm.setting, []):
-            sets[arm.setting].append(arm.prompts)
+        names = sets.setdefault(arm.setting, [])
+        if arm.prompts != POOLED and arm.prompts not in names:
+            names.append(arm.prompts)
     for key, names in sets.items():
-        wanted = POOLED if len(names) > 1 else names[0]
+        wanted = names[0] if len(names) == 1 else POOLED
         arms = [arm for arm in results.arms if arm.setting == key and arm.prompts == wanted]
         base = [arm for arm in arms if arm.is_baseline]
         if base:
