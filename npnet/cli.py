@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.cli.program import Parser, commands, guarded, positive
+from bench.cli.spreading import executor_options, wanted
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,6 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     collect.add_argument("--shard", type=_share, default=(1, 1), metavar="I/N", help="make the I-th of N shards")
     collect.add_argument("--batch-size", type=positive, help="pairs a batch")
     collect.add_argument("--threads", type=positive, help="CPU threads for torch")
+    executor_options(collect)
     _device(collect)
 
     merge = add("merge", cmd_merge, "put the shards of one collection into one folder")
@@ -153,6 +155,7 @@ def cmd_collect(options: argparse.Namespace) -> int:
         batch_size=options.batch_size,
         threads=options.threads,
         say=_note,
+        spread=wanted(options),
     )
     print(out)
     return 0

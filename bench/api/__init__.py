@@ -22,6 +22,7 @@ from bench.fitting import BatchSize
 from bench.job import stages
 from bench.job.resuming import OtherCode
 from bench.remote.opening import local
+from bench.runner.executors import Wanted
 from bench.store import Ledger
 from bench.store.cache import default_folder
 
@@ -36,6 +37,7 @@ _OPTIONS = {
     "give --regenerate": 'give other_code="regenerate"',
     "--keep-images": 'other_code="keep"',
     "another --runs folder": "another folder as runs=",
+    "--workers 1": "workers=1",
     "--twin": "twin=True",
     "--limit": "limit=",
     "--plugin": "plugins=",
@@ -63,6 +65,10 @@ def run(
     threads: int | None = None,
     other_code: OtherCode | None = None,
     memory: bool = False,
+    executor: str | None = None,
+    workers: int | Literal["auto"] | None = None,
+    gpus_per_worker: float | None = None,
+    ray_address: str | None = None,
 ) -> Run:
     """Make the images of a suite, score them and write the report; what is there already is not made again.
 
@@ -72,7 +78,8 @@ def run(
     as --plugin has them. `runs` and `cache`, the folder of images that runs share (False for none),
     may be addresses such as s3://bucket/runs. `other_code` says what becomes of images of this run that other code
     made: `"regenerate"` or `"keep"`; by default an error asks. `memory` also measures, on a CPU, each method's peak
-    memory in a process of its own, which loads plugins from their files.
+    memory in a process of its own, which loads plugins from their files. `executor`, `workers`, `gpus_per_worker` and
+    `ray_address` say who makes images and scores, as their options do; workers know nothing that a notebook defines.
 
     BenchError where the command line would print one line: UserError for a mistake, NotComparable for no result.
     Images and scores that failed are in `Run.failed` and `Run.unscored`, and are said on stderr.
@@ -100,6 +107,7 @@ def run(
                 named="SUITE" if isinstance(suite, Mapping) else str(suite),
                 other_code=other_code,
                 memory=memory,
+                spread=Wanted(executor, workers, gpus_per_worker, ray_address),
             )
     except BenchError as error:
         # The line says it all: a notebook would print every frame of the way there.

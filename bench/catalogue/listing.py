@@ -13,6 +13,7 @@ from typing import Any
 from bench import registry
 from bench.errors import UserError
 from bench.needs.base import Need, Nothing
+from bench.runner.executors import ray
 
 OPTIONAL = {
     "pandas": "bench export",
@@ -119,6 +120,7 @@ def doctor() -> Iterator[str]:
             yield f"ok       {torch.cuda.get_device_name()}, {free / 1e9:.0f} of {total / 1e9:.0f} GB free"
         else:
             yield "note     no CUDA device: the embedded world runs (--twin), real models do not in reasonable time"
+    yield from ray.seen()
     for module, use in OPTIONAL.items():
         if importlib.util.find_spec(module) is None:
             yield f"missing  {module}: needed for {use} only"

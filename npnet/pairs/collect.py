@@ -1,30 +1,28 @@
 """Collect noise pairs: prompts x seeds -> source noise, target noise, both images' scores (paper, 3.1 and A.4).
 
-What is in memory is one batch and one shard, however large the collection.
+What is in memory is one batch of every worker and the shards that they are of, however large the collection.
 """
 
 from __future__ import annotations
 
-import io
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import registry
 from bench.errors import UserError
-from bench.prompts.base import Prompt
-from bench.sampling.session import Memory
+from bench.runner.executors.base import Lost
 from npnet.pairs import dataset
 from npnet.pairs.collection import CollectConfig, Planned, plan
+from npnet.pairs.collector import Collecting, Pairs, Task, joined
 from npnet.pairs.folders import write_file
 from npnet.teachers import base as teachers
-from npnet.teachers.work import Work
 
 if TYPE_CHECKING:
-    import numpy as np
+    from bench.runner.executors import Wanted
 
 __all__ = ["CollectConfig", "run"]
 
@@ -43,21 +41,20 @@ def run(
     batch_size: int | None = None,
     threads: int | None = None,
     say: Callable[[str], None] = print,
+    spread: Wanted | None = None,
 ) -> int:
     """Make the pairs of a collection that `out` does not have yet; returns how many were made.
 
     `share` (i, n) makes the shards whose number modulo n is i - 1, so that n processes share the work; their folders
-    may be one or merge later. A killed run goes on where it was, shard by shard, to the same bytes. UserError where
-    `out` holds another collection or a broken shard.
+    may be one or merge later. A killed run goes on where it was, shard by shard, to the same bytes. `spread` says who
+    makes them: this process, worker processes, or actors of Ray. UserError where `out` holds another collection or a
+    broken shard.
     """
-    import torch
-
     from bench.fitting import DEFAULT_BATCH
     from bench.progress import Progress
+    from bench.runner.executors import Wanted, opened
     from bench.runner.generate import choose_device
 
-    if threads:
-        torch.set_num_threads(threads)
     device = choose_device(device)
     planned = plan(config)
     protocol = planned.protocol
@@ -75,25 +72,32 @@ def run(
     if not todo:
         return 0
     total = sum(len(protocol.members(c)) for c in todo)
-    collector = _Collector(planned, out, device, digests, say)
     size = batch_size or DEFAULT_BATCH[device.split(":")[0]]
     if teachers.one_by_one(planned.teacher):
         size = 1
-    with Progress("collect", total, "pairs") as progress:
-        for chunk in todo:
-            shard = collector.shard(protocol.members(chunk), size, progress.advance)
-            if not have and chunk == todo[0] and collector.broken == len(shard) > 1:
-                collector.say_given_up()
-                raise UserError(
-                    f"none of the first {len(shard)} pairs has finite target noise; try another guidance, or look at "
-                    f"the model ({collector.first_broken})"
-                )
-            dataset.write_shard(out, protocol, chunk, shard)
-    say(f"{total} pairs made, {shard.calls:g} denoiser calls a pair")
-    if collector.broken:
-        say(f"{collector.broken} of them with NaN or infinity in their target noise, which selection drops")
-    collector.say_given_up()
+    recipe = Collecting(config, device, tuple(digests.items()))
+    collected = _Collected(planned, out, digests, say, first=None if have else todo[0])
+    with (
+        Progress("collect", total, "pairs") as progress,
+        opened(spread or Wanted(), device=device, threads=threads, models=(config.model,)) as executor,
+    ):
+        for task, parts in executor.run(recipe, _tasks(protocol, todo, size), price=float(total * protocol.steps * 4)):
+            collected.add(task, parts)
+            progress.fleet = executor.workers
+            progress.advance(len(task.numbers))
+    say(f"{total} pairs made, {collected.calls:g} denoiser calls a pair")
+    if collected.broken:
+        say(f"{collected.broken} of them with NaN or infinity in their target noise, which selection drops")
+    collected.say_given_up()
     return total
+
+
+def _tasks(protocol: dataset.Protocol, chunks: Iterable[int], size: int) -> Iterator[Task]:
+    """The batches of shards, in order; none is of two."""
+    for chunk in chunks:
+        members = protocol.members(chunk)
+        for start in range(members.start, members.stop, size):
+            yield Task(chunk, range(start, min(start + size, members.stop)))
 
 
 def _have(out: Path, chunk: int, planned: Planned, digests: Mapping[str, str]) -> bool:
@@ -134,113 +138,65 @@ def _clean(out: Path, chunks: Iterable[int], protocol: dataset.Protocol) -> None
                 path.unlink()
 
 
-class _Collector:
-    """Batches of pairs and what became of them, by the harness's engine: model and scorers are loaded once."""
+class _Collected:
+    """What comes of batches: images are written as they come, a shard when it is whole."""
 
     def __init__(
-        self, planned: Planned, out: Path, device: str, digests: Mapping[str, str], say: Callable[[str], None]
+        self,
+        planned: Planned,
+        out: Path,
+        digests: Mapping[str, str],
+        say: Callable[[str], None],
+        *,
+        first: int | None,
     ):
-        from bench.runner.engine import Engine
-        from bench.sampling.records import Sampling
-
-        self.planned, self.out, self.digests, self.say = planned, out, digests, say
+        """`first` is the shard that shows whether the collection can be made at all; None where that is known."""
+        self.planned, self.out, self.digests, self.say, self.first = planned, out, digests, say, first
+        self.waiting: dict[int, dict[int, list[Pairs]]] = {}
+        """By shard and first pair, the batches of shards that are not whole."""
         self.broken, self.first_broken = 0, ""
         """Pairs so far whose target noise is not finite, and what is said of the first."""
         self.given_up: Counter[str] = Counter()
         """Images so far that the teacher gave up, by its reason."""
-        self.engine = Engine(device)
-        # Scorers first: one that is missing shall be told before a large model has been loaded.
-        for name in dict.fromkeys([*planned.config.metrics, *teachers.metrics(planned.teacher)]):
-            self.engine.scorer(name)
-        teachers.check_scorers(planned.teacher, self.engine.scorers)
-        family, _ = self.engine.load(planned.entry)
-        protocol = planned.protocol
-        self.sampling = Sampling(protocol.sampler, protocol.steps, protocol.guidance, planned.entry.size, family.dtype)
+        self.calls = 0.0
+        """Denoiser calls a pair, of the last shard."""
 
-    def shard(self, members: range, batch: int, advance: Callable[[int], None]) -> dataset.Shard:
-        """The pairs of one shard, batch by batch."""
-        import numpy as np
+    def add(self, task: Task, parts: list[Pairs] | Lost) -> None:
+        """Keep a batch, in the parts that fitted the memory; UserError for one that no worker survives."""
+        if isinstance(parts, Lost):
+            raise UserError(f"pairs {task.numbers[0]} to {task.numbers[-1]}: {parts.reason}")
+        for part in parts:
+            self._note(part)
+            for side, pngs in part.pngs.items():
+                for k, png in zip(part.shard.index.tolist(), pngs, strict=True):
+                    write_file(dataset.image_path(self.out, k, side), png)
+        shard = self.waiting.setdefault(task.chunk, {})
+        shard[task.numbers[0]] = parts
+        members = self.planned.protocol.members(task.chunk)
+        if sum(len(part.shard) for batch in shard.values() for part in batch) == len(members):
+            self._write(task.chunk, [part for start in sorted(shard) for part in shard[start]])
+            del self.waiting[task.chunk]
 
-        parts: list[dataset.Shard] = []
-        for start in range(members.start, members.stop, batch):
-            numbers = range(start, min(start + batch, members.stop))
-            self.engine.fitting.each(
-                numbers, lambda part: parts.append(self.batch(part)), model=self.planned.entry.name, one="pair"
-            )
-            advance(len(numbers))
-        metrics = self.planned.config.metrics
-        return dataset.Shard(
-            index=np.concatenate([p.index for p in parts]),
-            seed=np.concatenate([p.seed for p in parts]),
-            prompts=tuple(text for p in parts for text in p.prompts),
-            source=np.concatenate([p.source for p in parts]),
-            target=np.concatenate([p.target for p in parts]),
-            scores={m: np.concatenate([p.scores[m] for p in parts]) for m in metrics},
-            metric_digests=self.digests,
-            calls=sum((p.calls or 0) * len(p) for p in parts) / len(members),
-        )
-
-    def batch(self, numbers: Sequence[int]) -> dataset.Shard:
-        """Both arms of a batch of pairs; what they begin with in common is computed once."""
-        import numpy as np
-        import torch
-
-        with torch.no_grad():
-            work = self.work([self.planned.pair(k) for k in numbers])
-            images = work.images(work.source, work.seeds, work.steps)
-            target, target_images = self.planned.teacher.teach(work, images)
-        if target.shape != work.source.shape:
-            raise UserError(f"the teacher made noise {tuple(target.shape)}; expected {tuple(work.source.shape)}")
-        arms = {"source": images, "target": target_images}
-        scores = {
-            m: np.stack([work.score(m, arms[side]) for side in dataset.SIDES], 1) for m in self.planned.config.metrics
-        }
-        if self.planned.config.keep_images:
-            self.keep(numbers, arms)
-        dtype = self.planned.protocol.dtype
-        with np.errstate(over="ignore"):  # what is too large for the disk's precision becomes infinity, and is counted
-            stored = target.cpu().numpy().astype(dtype)
-        self.count_broken(numbers, work, stored)
-        self.given_up.update(work.given_up)
-        return dataset.Shard(
-            index=np.array(numbers),
-            seed=np.array(work.seeds),
-            prompts=tuple(p.text for p in work.prompts),
-            source=work.source.cpu().numpy().astype(dtype),
-            target=stored,
-            scores=scores,
-            metric_digests=self.digests,
-            calls=work.calls,
-        )
-
-    def work(self, pairs: Sequence[tuple[Prompt, int]]) -> Work:
-        """Embeddings and source noise of a batch."""
-        prompts, seeds = [p for p, _ in pairs], [s for _, s in pairs]
-        cond, uncond = self.engine.embed([p.text for p in prompts])
-        return Work(self.engine, self.sampling, prompts, seeds, cond, uncond, memory=Memory())
-
-    def count_broken(self, numbers: Sequence[int], work: Work, target: np.ndarray) -> None:
-        """Count the pairs whose target noise is not finite, and say of the first which it is."""
-        import numpy as np
-
-        bad = np.flatnonzero(~np.isfinite(target).all((1, 2, 3))).tolist()
-        if bad and not self.broken:
-            k = bad[0]
-            self.first_broken = f"pair {numbers[k]}: {work.prompts[k].text!r}, seed {work.seeds[k]}"
+    def _note(self, part: Pairs) -> None:
+        if part.broken and not self.broken:
+            self.first_broken = part.first_broken
             self.say(f"target noise that is not finite is kept as it is ({self.first_broken})")
-        self.broken += len(bad)
+        self.broken += part.broken
+        self.given_up.update(part.given_up)
+
+    def _write(self, chunk: int, parts: Sequence[Pairs]) -> None:
+        n = sum(len(part.shard) for part in parts)
+        if chunk == self.first and sum(part.broken for part in parts) == n > 1:
+            self.say_given_up()
+            raise UserError(
+                f"none of the first {n} pairs has finite target noise; try another guidance, or look at "
+                f"the model ({self.first_broken})"
+            )
+        shard = joined([part.shard for part in parts], self.planned.config.metrics, self.digests)
+        self.calls = shard.calls or 0.0
+        dataset.write_shard(self.out, self.planned.protocol, chunk, shard)
 
     def say_given_up(self) -> None:
         """One line a reason, the most frequent first."""
         for reason, n in self.given_up.most_common():
             self.say(f"the teacher gave up {n} image{'s' * (n > 1)}: {reason}")
-
-    def keep(self, numbers: Sequence[int], arms: Mapping[str, np.ndarray]) -> None:
-        """Write both images of every pair; each appears whole or not at all."""
-        from PIL import Image
-
-        for side, images in arms.items():
-            for k, image in zip(numbers, images, strict=True):
-                file = io.BytesIO()
-                Image.fromarray(image).save(file, format="PNG")
-                write_file(dataset.image_path(self.out, k, side), file.getvalue())

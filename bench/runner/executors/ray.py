@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from bench.errors import UserError, first_line
@@ -159,6 +160,34 @@ class Head:
                     f"Ray's head at {self.address} is gone ({error.strerror or error}); what is finished is kept, run "
                     "the same command again to resume"
                 ) from None
+
+
+def seen() -> Iterator[str]:
+    """Whether Ray is here and what it has, as `doctor` says it; a cluster is asked where RAY_ADDRESS names one."""
+    try:
+        found = f"ray {version('ray')}"
+    except PackageNotFoundError:
+        yield "note     no ray: needed for --executor ray only; pip install 'noisebench[ray]'"
+        return
+    address = os.environ.get("RAY_ADDRESS")
+    if not address:
+        yield f"ok       {found}: it would work on this machine; RAY_ADDRESS, or --ray-address, names a cluster"
+        return
+    ray = imported()
+    ours = not ray.is_initialized()
+    try:
+        if ours:
+            _connect(address)
+    except UserError as error:
+        yield f"missing  {found}, no cluster: {first_line(error)}"
+        return
+    there = ray.cluster_resources()
+    yield (
+        f"ok       {found} at {address}: {len(ray.nodes())} machines, {there.get('CPU', 0):g} processors, "
+        f"{there.get('GPU', 0):g} GPUs"
+    )
+    if ours:
+        ray.shutdown()
 
 
 def imported() -> Any:

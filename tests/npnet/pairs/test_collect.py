@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from conftest import call_main
+from conftest import Plug, call_main
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -182,11 +182,11 @@ def test_source_and_target_images_are_those_of_a_run(whole: Path, tmp_path: Path
 
 def test_the_first_step_is_shared_bit_by_bit(whole: Path, prompts: Path, tmp_path: Path) -> None:
     """N + N + 2 calls become N + N + 1, and nothing else changes."""
-    from npnet.pairs import collect
+    from npnet.pairs import collector
 
     assert [s.calls for s in dataset.read(whole)[1]] == [2 * STEPS + 1] * 3
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(collect, "Memory", lambda: None)
+        patch.setattr(collector, "Memory", lambda: None)
         run(settings_of(prompts), out=tmp_path, device="cpu", say=quiet)
     assert [s.calls for s in dataset.read(tmp_path)[1]] == [2 * STEPS + 2] * 3
     shared, anew = together(whole), together(tmp_path)
@@ -201,7 +201,7 @@ def test_the_network_runs_as_often_as_a_shard_says(
     prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int, calls: int
 ) -> None:
     """Counted beside the meter, once a batch: 21 calls a pair at 10 steps, 22 without what is shared."""
-    from npnet.pairs import collect
+    from npnet.pairs import collector
 
     ran: list[int] = []
     load = ModelEntry.load
@@ -218,7 +218,7 @@ def test_the_network_runs_as_often_as_a_shard_says(
         memories.append(Memory())
         return memories[-1]
 
-    monkeypatch.setattr(collect, "Memory", memory)
+    monkeypatch.setattr(collector, "Memory", memory)
     run(settings_of(prompts, pairs=4, steps=steps, keep_images=False), out=tmp_path, device="cpu", say=quiet)
     assert [s.calls for s in dataset.read(tmp_path)[1]] == [calls] == [len(ran)]
     assert [(m.calls, m.reused) for m in memories] == [(calls, 1)]
@@ -350,25 +350,23 @@ def test_what_another_machine_may_still_be_writing_stays(whole: Path, prompts: P
 def test_a_batch_that_does_not_fit_a_gpus_memory_is_halved(
     whole: Path, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from npnet.pairs.collect import _Collector
+    from npnet.pairs.collector import Collector
 
-    inner, tried = _Collector.batch, []
+    inner, tried = Collector.batch, []
 
-    def batch(self: _Collector, numbers: Sequence[int]) -> dataset.Shard:
+    def batch(self: Collector, numbers: Sequence[int]) -> Any:
         tried.append(len(numbers))
         if len(numbers) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return inner(self, numbers)
 
-    monkeypatch.setattr(_Collector, "batch", batch)
+    monkeypatch.setattr(Collector, "batch", batch)
     run(settings_of(prompts, pairs=8), out=tmp_path, device="cpu", say=quiet)
     assert tried == [4, 2, 2, 2, 2]
     np.testing.assert_array_equal(together(tmp_path).source, together(whole).source[:8])
 
 
-def test_scores_of_another_scorer_are_not_gone_on_with(
-    whole: Path, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_scores_of_another_scorer_are_not_gone_on_with(whole: Path, prompts: Path, tmp_path: Path, plug: Plug) -> None:
     out = copied(whole, tmp_path / "c")
     dataset.shard_path(out, 2).unlink()
     entry: MetricEntry = registry.get("metrics", "shapes-clipscore")
@@ -400,7 +398,7 @@ class Darkness:
 
 
 @pytest.fixture
-def darkness(monkeypatch: pytest.MonkeyPatch) -> None:
+def darkness(plug: Plug) -> None:
     entry = MetricEntry("darkness", "Darkness", "grey", load=lambda device: Darkness(), identify=lambda: "darkness-1")
     plug("metrics", darkness=entry)
 
@@ -506,7 +504,7 @@ class Longer(Method):
 )
 @pytest.mark.parametrize("chain", [["other"], ["inversion", "other"], ["other", {"use": "best_of_n"}]])
 def test_a_teacher_that_changes_more_than_the_initial_noise_is_refused(
-    prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Method], what: str, chain: list[Any]
+    prompts: Path, tmp_path: Path, plug: Plug, kind: type[Method], what: str, chain: list[Any]
 ) -> None:
     """A network that sees the noise alone could not learn the rest."""
     plug("methods", other=kind)
@@ -534,7 +532,7 @@ class Picky(Method):
 
 
 def test_a_prompt_that_a_teacher_cannot_serve_is_told_by_the_plan_or_left_unfinished(
-    prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    prompts: Path, tmp_path: Path, plug: Plug
 ) -> None:
     """What a method gives up is not finite, so that no selection takes it; a method of one image has batches of one."""
     plug("methods", picky=Picky)
@@ -562,9 +560,7 @@ class Weary(Method):
         return -x
 
 
-def test_the_command_prints_why_images_were_given_up_and_how_many(
-    prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_prints_why_images_were_given_up_and_how_many(prompts: Path, tmp_path: Path, plug: Plug) -> None:
     plug("methods", weary=Weary)
     file = tmp_path / "weary.yaml"
     text = f"model: shapes-sdxl\nprompts: {prompts}\npairs: 20\nseeds: [0, 9]\nsteps: {STEPS}\nchunk: 4\n"
@@ -588,9 +584,7 @@ def test_the_command_prints_why_images_were_given_up_and_how_many(
     assert "the teacher gave up 3 images: it did not converge\nthe teacher gave up 1 image: it has no subj" in done.err
 
 
-def test_what_a_teacher_needs_of_the_sampler_is_told_by_the_plan(
-    prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_teacher_needs_of_the_sampler_is_told_by_the_plan(prompts: Path, tmp_path: Path, plug: Plug) -> None:
     class Needy(Method):
         needs: ClassVar[frozenset[str]] = frozenset({MEMORYLESS})
 
@@ -602,7 +596,7 @@ def test_what_a_teacher_needs_of_the_sampler_is_told_by_the_plan(
 
 
 @pytest.mark.usefixtures("darkness")
-def test_a_teacher_may_ask_a_scorer_of_its_own(prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_teacher_may_ask_a_scorer_of_its_own(prompts: Path, tmp_path: Path, plug: Plug) -> None:
     """It is loaded, though nothing is scored by it, and the protocol says which it was."""
     asked: list[torch.Tensor] = []
 
@@ -672,8 +666,7 @@ def test_a_plain_teachers_identity_is_what_earlier_collections_hold() -> None:
         def optimises(self) -> tuple[str, ...]:
             return ("hpsv2",)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(registry._discover("methods"), "selected", Selected)
+    with registry.configured("methods", {"selected": Selected}):
         identity = teachers.build([plain, Link(use="selected", params={})], entry)[1]
     assert identity == (told, {"use": "selected", "version": "1", "optimises": ["hpsv2"]})
     assert list(teachers.choosers([list(identity), [{"use": "best_of_n", "chooser": "mps"}]])) == ["hpsv2", "mps"]
@@ -723,7 +716,7 @@ def test_another_protocol_in_out_is_refused(whole: Path, prompts: Path) -> None:
 
 
 def test_a_model_whose_latent_does_not_fit_is_refused(
-    prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plug: Plug
 ) -> None:
     entry: ModelEntry = registry.get("models", "shapes-sdxl")
     plug("models", **{"shapes-sdxl": replace(entry, latent=(4, 16, 16))})

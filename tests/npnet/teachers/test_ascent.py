@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import Plug
 
 from bench import registry
 from bench.errors import UserError
@@ -16,6 +17,7 @@ from bench.metrics.base import Differentiable, MetricEntry, Value
 from bench.prompts.base import Prompt
 from npnet.pairs import collect, dataset
 from npnet.pairs.collection import CollectConfig, plan, twin
+from npnet.pairs.collector import Collector
 from npnet.teachers import base as teachers
 from npnet.teachers.ascent import Ascent, sampled
 from npnet.teachers.work import BACKWARD_CALLS, Work
@@ -48,12 +50,12 @@ class Indifference(Warmth):
 
 
 @pytest.fixture
-def metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+def metrics(plug: Plug) -> None:
     for name, scorer, higher in (("warmth", Warmth, True), ("chill", Warmth, False), ("nothing", Indifference, True)):
         entry = MetricEntry(
             name, name, "", load=lambda device, made=scorer: made(), identify=lambda: "1", higher_is_better=higher
         )
-        monkeypatch.setitem(registry._discover("metrics"), name, entry)
+        plug("metrics", **{name: entry})
 
 
 @pytest.fixture
@@ -97,7 +99,7 @@ def gathered(shards: list[dataset.Shard]) -> tuple[np.ndarray, np.ndarray, np.nd
 def work_of(config: CollectConfig, tmp_path: Path) -> tuple[Ascent, Work]:
     """The teacher of a collection, and its first batch."""
     planned = plan(config)
-    collector = collect._Collector(planned, tmp_path, "cpu", {}, quiet)
+    collector = Collector(planned, "cpu", {})
     with torch.no_grad():
         work = collector.work([planned.pair(k) for k in range(4)])
     assert isinstance(planned.teacher, Ascent)
