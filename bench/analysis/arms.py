@@ -167,7 +167,8 @@ class _Reader:
         digests = self.images.words["digest"]
         for cell in ledger.cells():
             pair = self._pair(ledger, cell)
-            cells = self.cells.setdefault((cell.setting, cell.method, cell.prompts), _Cells())
+            place = cell.setting, cell.method, cell.prompts
+            cells = self.cells.get(place) or self.cells.setdefault(place, _Cells())
             if cells.jobs.setdefault(pair, cell.job_id) != cell.job_id:
                 raise NotComparable(
                     f"{ledger.folder}: {cell.method} on {cell.model} ({cell.prompts} {cell.prompt_index}, seed "

@@ -70,6 +70,8 @@ class Tabulation:
         }
         self.seed = np.array([p.seed for p in measured.pairs])
         self.category = np.array([p.category for p in measured.pairs])
+        self._judges: dict[str, Any] = {}
+        """By metric, whether it judges the prompt of each pair."""
         self.asking, self.sets = Asking(), Sets()
 
     def tables(self) -> Tables:
@@ -165,7 +167,10 @@ class Tabulation:
         entry = self.entries[metric]
         if not entry.needs_metadata:
             return len(arm.pair)
-        return sum(entry.judges(self.measured.pairs[i].carried) for i in arm.pair)
+        if metric not in self._judges:
+            carried = (pair.carried for pair in self.measured.pairs)
+            self._judges[metric] = np.fromiter(map(entry.judges, carried), bool, len(self.measured.pairs))
+        return int(self._judges[metric][arm.pair].sum())
 
     # Comparisons -----------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from bench.errors import NotComparable
 from bench.metrics.base import MetricEntry
-from bench.store import Ledger
+from bench.store import Ledger, columns
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -45,7 +44,8 @@ class Judged:
         """Numbers by image digest and prompt key."""
         self.unused: Counter[str] = Counter()
         """Scores by another version of a metric's scorer, which count for nothing, by metric."""
-        self._values = {m: (array("q"), array("d")) for m in entries}
+        self._values: list[tuple[Ints, Ints, Floats]] = []
+        """(metric, unit, value) of single images, metrics by number; later ones count."""
         self._pairs: dict[str, dict[tuple[int, int], float]] = {m: {} for m in entries}
         self._features: dict[str, dict[int, bytes]] = {m: {} for m in entries}
 
@@ -55,12 +55,13 @@ class Judged:
 
     def read(self, ledger: Ledger) -> None:
         """Add what a ledger holds of the units that are known by now."""
-        for digest, prompt, metric, scorer, value in ledger.scores():
-            unit = self.units.get((digest, prompt))
-            if unit is not None and self._counts(metric, "image", scorer):
-                units, values = self._values[metric]
-                units.append(unit)
-                values.append(value)
+        names = [name for name, entry in self.entries.items() if entry.kind == "image"]
+        rows = np.array([list(self.entries).index(name) for name in names], dtype=np.int64)
+        for some in columns.image_scores(ledger, self.units, {name: self.scorers[name] for name in names}):
+            units, metrics, by_ours = (np.array(column, dtype=np.int64) for column in some[:3])
+            there = by_ours > 0
+            self._values.append((rows[metrics[there]], units[there], np.array(some[3], dtype=np.float64)[there]))
+            self.unused.update(names[number] for number in metrics[~there].tolist())
         for digest, baseline, prompt, metric, scorer, value in ledger.pair_scores():
             ours, theirs = self.units.get((digest, prompt)), self.units.get((baseline, prompt))
             if ours is not None and theirs is not None and self._counts(metric, "pair", scorer):
@@ -81,8 +82,8 @@ class Judged:
     def scores(self) -> Floats:
         """(metrics, units + 1) of single images, NaN where there is none, as for what has no image: the last place."""
         found = np.full((len(self.entries), len(self.units) + 1), np.nan)
-        for i, (units, values) in enumerate(self._values.values()):
-            found[i, np.frombuffer(units, np.int64)] = np.frombuffer(values, np.float64)
+        for metric, unit, value in self._values:
+            found[metric, unit] = value
         return found
 
     def preferences(self, metric: str, ours: Ints, theirs: Ints) -> Floats:

@@ -39,9 +39,10 @@ from bench.records import (
     Stages,
     SuiteRecord,
 )
+from bench.runner.outline import no_collection
 from bench.runner.plan import build_method
 from bench.stats.intervals import FEW
-from bench.store import Ledger, lost_images, write_atomically
+from bench.store import Ledger, columns, lost_images, write_atomically
 from bench.suite import MethodSpec, Suite
 
 BROWSABLE_PAIRS = 2_000
@@ -87,9 +88,11 @@ def scorer_digests(ledgers: Sequence[Ledger], entries: Mapping[str, MetricEntry]
 
 
 def _scorer(ledgers: Sequence[Ledger], entry: MetricEntry) -> str:
-    there = {scorer for ledger in ledgers for scorer in ledger.scorers(entry.name)}
-    old = entry.identify()
-    return old if old in there and entry.digest() not in there else entry.digest()
+    def judged(scorer: str) -> bool:
+        return any(ledger.judged_by(entry.name, scorer) for ledger in ledgers)
+
+    digest, old = entry.digest(), entry.identify()
+    return old if not judged(digest) and judged(old) else digest
 
 
 def unscored(ledger: Ledger) -> dict[str, list[str]]:
@@ -104,6 +107,11 @@ def compute(*ledgers: Ledger, folder: Path | None = None) -> Results:
     `folder` is where the report will lie (default: the run's own folder); the images' places are told from there.
     Raises NotComparable where runs differ in what a common table must hold fixed.
     """
+    with no_collection():
+        return _computed(ledgers, folder)
+
+
+def _computed(ledgers: Sequence[Ledger], folder: Path | None) -> Results:
     suites = [load_suite(ledger) for ledger in ledgers]
     suite = joined(suites)
     asked = [metrics_of(*run) for run in zip(ledgers, suites, strict=True)]
@@ -123,8 +131,8 @@ def compute(*ledgers: Ledger, folder: Path | None = None) -> Results:
         siblings=evidence.siblings(ledgers, entries, optimised),
         plain=plain,
     ).tables()
-    ms = _score_ms(ledgers)
-    metrics = {m: _metric(e, scorers[m], ms.get((m, scorers[m]))) for m, e in entries.items()}
+    ms = _score_ms(ledgers, scorers)
+    metrics = {m: _metric(e, scorers[m], ms.get(m)) for m, e in entries.items()}
     finished, here = all(row.complete for row in found.arms), folder or ledgers[0].folder
     runs = tuple(_run(ledger, s, here, finished=finished) for ledger, s in zip(ledgers, suites, strict=True))
     check_weights(suites, [run.provenance.weights for run in runs])
@@ -276,15 +284,11 @@ def _pair(measured: Measured, setting: int, number: int, shown: dict[str, tuple[
     )
 
 
-def _score_ms(ledgers: Sequence[Ledger]) -> dict[tuple[str, str], float]:
-    """Mean milliseconds an image, or a pair of images, by metric and scorer digest."""
-    sums: dict[tuple[str, str], list[float]] = {}
-    for ledger in ledgers:
-        for one in ledger.all_scorers():
-            total = sums.setdefault((one.metric, one.scorer), [0.0, 0.0])
-            total[0] += one.ms or 0.0
-            total[1] += one.timed
-    return {key: ms / n for key, (ms, n) in sums.items() if n}
+def _score_ms(ledgers: Sequence[Ledger], scorers: Mapping[str, str]) -> dict[str, float]:
+    """Mean milliseconds an image, or a pair of images, by metric."""
+    read = [columns.mean_ms(ledger, scorers) for ledger in ledgers]
+    sums = {name: (sum(one[name][0] for one in read), sum(one[name][1] for one in read)) for name in scorers}
+    return {name: ms / timed for name, (ms, timed) in sums.items() if timed}
 
 
 def _metric(entry: MetricEntry, digest: str, score_ms: float | None) -> MetricRow:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 IMAGE_COLUMNS = tuple(f.name for f in fields(Image))
-_SCORES = ("scores", "pair_scores", "features")
+SCORE_TABLES = ("scores", "pair_scores", "features")
 _STAGES = ("noise", "sampling", "select")
 _ARM = "method, model, prompts, sampler, steps, guidance"
 _OF_ARM = "method = ? AND model = ? AND prompts = ? AND sampler = ? AND steps = ? AND guidance = ?"
@@ -221,25 +221,25 @@ class Reader:
         ours = "SELECT digest FROM cells JOIN images USING (job_id)"
         query = " UNION ALL ".join(
             f"SELECT count(*) AS n FROM {table} WHERE metric = ?1 AND scorer = ?2 AND digest IN ({ours})"
-            for table in _SCORES
+            for table in SCORE_TABLES
         )
         total = f"SELECT sum(n) FROM ({query})"
         return sum(int(self.db.execute(total, one).fetchone()[0]) for one in scorers.items())
 
     def scorers(self, metric: str) -> AbstractSet[str]:
         """Digests of the scorers by which a metric has scores or features."""
-        query = " UNION ".join(f"SELECT DISTINCT scorer FROM {table} WHERE metric = ?1" for table in _SCORES)
+        query = " UNION ".join(f"SELECT DISTINCT scorer FROM {table} WHERE metric = ?1" for table in SCORE_TABLES)
         return {row[0] for row in self.db.execute(query, (metric,))}
 
     def judged_by(self, metric: str, scorer: str) -> bool:
         """Whether a scorer judged anything here; quick, where `all_scorers` reads all scores."""
-        queries = (f"SELECT 1 FROM {table} WHERE metric = ? AND scorer = ? LIMIT 1" for table in _SCORES)
+        queries = (f"SELECT 1 FROM {table} WHERE metric = ? AND scorer = ? LIMIT 1" for table in SCORE_TABLES)
         return any(self.db.execute(query, (metric, scorer)).fetchone() for query in queries)
 
     def all_scorers(self) -> list[Scorer]:
         """Every scorer by table and metric; reads all scores."""
         counted = "metric, scorer, COUNT(*), SUM(ms), COUNT(ms)"
-        parts = (f"SELECT {counted} FROM {table} GROUP BY metric, scorer" for table in _SCORES)
+        parts = (f"SELECT {counted} FROM {table} GROUP BY metric, scorer" for table in SCORE_TABLES)
         return [*map(Scorer._make, self.db.execute(" UNION ALL ".join(parts)))]
 
     # Looking some images up ------------------------------------------------------------------------------------------
