@@ -10,8 +10,8 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ Bench = Callable[..., Done]
 
 # Kinds of tests ---------------------------------------------------------------------------------------------------
 
-INTEGRATION_FIXTURES = frozenset({"one_thread", "bench_process"})
+INTEGRATION_FIXTURES = frozenset({"one_thread", "bench_process", "bench_in_turn"})
 """Tests of networks ask for one thread, as `bench` and `finished` do, and those of the program for a process."""
 INTEGRATION_FOLDERS = frozenset({"perf", "reference"})
 INTEGRATION = (
@@ -80,13 +80,16 @@ INTEGRATION = (
     "test_compare.py::test_compare_and_power_import_no_torch",
     "test_detector.py",
     "test_env.py",
+    "test_executors.py",
     "test_fetch.py",
     "test_figures.py",
+    "test_fleet.py::test_a_cpu_takes_workers_for_much_work_and_none_for_little",
     "test_fresh.py",
     "test_gains.py::test_the_command_prints_the_table_without_torch",
     "test_hub_prompts.py",
     "test_identity.py::test_code_that_moves_within_the_project_is_the_same_code",
     "test_imports.py",
+    "test_kills.py",
     "test_latex.py",
     "test_memory.py::test_a_stages_peak_is_its_own_or_unknown",
     "test_model.py::test_importing_the_package_loads_no_torch",
@@ -107,6 +110,7 @@ INTEGRATION = (
     "test_samplers.py",
     "test_select.py::test_selecting_starts_without_torch",
     "test_site.py",
+    "test_site_in_browser.py",
     "test_set_metrics.py::test_the_interval_of_a_frechet_distance_holds",
     "test_store.py::test_a_killed_process_lets_go_of_its_run_folder",
     "test_store.py::test_a_second_process_on_a_run_folder",
@@ -263,6 +267,56 @@ def bench_process() -> Bench:
         return Done(done.returncode, done.stdout, done.stderr)
 
     return process
+
+
+InTurn = Callable[..., list[Done]]
+IN_TURN = """
+import io, json, sys
+from contextlib import redirect_stderr, redirect_stdout
+from bench.cli import main
+
+done = []
+for arguments in json.loads(sys.argv[1]):
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            code = main(arguments)
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+    done.append((code, out.getvalue(), err.getvalue()))
+print(json.dumps(done))
+"""
+
+
+@pytest.fixture(scope="session")
+def bench_in_turn() -> InTurn:
+    """Runs commands one after the other in one process of their own: a second of imports once, and not each time."""
+
+    def process(*commands: Sequence[object], env: dict[str, str] | None = None) -> list[Done]:
+        given = json.dumps([[str(word) for word in command] for command in commands])
+        done = subprocess.run(
+            [sys.executable, "-c", IN_TURN, given],
+            capture_output=True,
+            text=True,
+            env={**os.environ, **(env or {})},
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+        return [Done(*one) for one in json.loads(done.stdout)]
+
+    return process
+
+
+Plug = Callable[..., None]
+
+
+@pytest.fixture
+def plug() -> Iterator[Plug]:
+    """`plug("methods", name=plugin)`: until the test ends a plugin has that name, whether another has it or none."""
+    from bench import registry
+
+    with ExitStack() as stack:
+        yield lambda kind, **plugins: stack.enter_context(registry.configured(kind, plugins))
 
 
 @dataclass(frozen=True)

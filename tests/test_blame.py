@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 from breaking import break_network
+from conftest import Plug
 
-from bench import registry
 from bench.errors import MethodFault
 from bench.methods.base import Method
 from bench.models.pipeline import PipelineFamily
@@ -34,10 +34,10 @@ metrics: [shapes-clipscore]
 
 
 def made(
-    method: type[Method], folder: Path, monkeypatch: pytest.MonkeyPatch, *, sampler: str = "ddim", batch: int = 2
+    method: type[Method], folder: Path, plug: Plug, *, sampler: str = "ddim", batch: int = 2
 ) -> tuple[dict[str, int], list[str]]:
     """Images that are there by method label, and reasons of those of `odd` that are not; two prompts an arm."""
-    monkeypatch.setitem(registry._discover("methods"), "odd", method)
+    plug("methods", odd=method)
     plan = make_plan(parse(TEXT.format(sampler=sampler), file="blame.yaml", limit=2))
     ledger = Ledger(folder / "run", create=True)
     try:
@@ -83,9 +83,9 @@ class Guiding(Method):
     [(Misled, "RuntimeError: "), (Refining, "RuntimeError: "), (Guiding, "ValueError: no guidance")],
 )
 def test_what_a_method_calls_goes_to_its_account_with_its_own_line(
-    method: type[Method], reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    method: type[Method], reason: str, tmp_path: Path, plug: Plug
 ) -> None:
-    there, reasons = made(method, tmp_path, monkeypatch)
+    there, reasons = made(method, tmp_path, plug)
     assert there == {"standard": 2, "odd": 0, "inversion": 2}
     assert len(reasons) == 2
     assert all(said.startswith(reason) and f"({HERE}:" in said for said in reasons), reasons
@@ -123,9 +123,9 @@ class GuidesLess(Method):
     ],
 )
 def test_a_hook_that_gives_no_latents_of_the_batch_fails_its_arm(
-    method: type[Method], reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    method: type[Method], reason: str, tmp_path: Path, plug: Plug
 ) -> None:
-    assert made(method, tmp_path, monkeypatch) == ({"standard": 2, "odd": 0, "inversion": 2}, [reason] * 2)
+    assert made(method, tmp_path, plug) == ({"standard": 2, "odd": 0, "inversion": 2}, [reason] * 2)
 
 
 # The arm ------------------------------------------------------------------------------------------------------------
@@ -152,12 +152,12 @@ class Unheard(Method):
 )
 @pytest.mark.parametrize("first", [True, False])
 def test_what_a_library_refuses_of_one_arms_sampling_costs_that_arm_alone(
-    method: type[Method], reason: str, first: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    method: type[Method], reason: str, first: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plug: Plug
 ) -> None:
     """Also where the arm is the first of its model, so that the throwaway batch is made before it."""
     if first:
         monkeypatch.setitem(globals(), "TEXT", TEXT.replace("[standard, odd,", "[odd, standard,"))
-    there, reasons = made(method, tmp_path, monkeypatch, sampler="ddpm")
+    there, reasons = made(method, tmp_path, plug, sampler="ddpm")
     assert there == {"standard": 2, "odd": 0, "inversion": 2}
     assert all(reason in said and "(scheduling_ddpm.py:" in said for said in reasons), reasons
 
@@ -183,13 +183,13 @@ class Onlooker(Method):
 @pytest.mark.parametrize("method", [Innocent, Onlooker])
 @pytest.mark.parametrize("kind", [ValueError, RuntimeError])
 def test_a_network_that_breaks_in_the_loop_is_no_methods_fault(
-    method: type[Method], kind: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    method: type[Method], kind: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plug: Plug
 ) -> None:
     """It would break in every arm: no image is said to have failed by its method, and the error comes out."""
     # The throwaway batch, the baseline's batch, and the second call of the next.
     break_network(monkeypatch, at=2 + 3 + 2, error=kind("the library is at fault"))
     with pytest.raises(kind, match="the library is at fault"):
-        made(method, tmp_path, monkeypatch)
+        made(method, tmp_path, plug)
     ledger = Ledger(tmp_path / "run", read_only=True)
     assert (len(ledger.images()), ledger.failures()) == (2, {}), "what was finished is kept"
     ledger.close()
@@ -210,8 +210,8 @@ class Loud(Method):
         return Step(loud, done.pred)
 
 
-def test_an_image_whose_pixels_are_not_finite_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    there, reasons = made(Loud, tmp_path, monkeypatch)
+def test_an_image_whose_pixels_are_not_finite_fails_alone(tmp_path: Path, plug: Plug) -> None:
+    there, reasons = made(Loud, tmp_path, plug)
     assert there == {"standard": 2, "odd": 1, "inversion": 2}
     assert reasons == ["its pixels are not finite (NaN or infinity); try another guidance or precision"]
     ledger = Ledger(tmp_path / "run", read_only=True)
@@ -222,7 +222,7 @@ def test_an_image_whose_pixels_are_not_finite_fails_alone(tmp_path: Path, monkey
 
 @pytest.mark.parametrize("kind", [ValueError, IndexError])
 def test_a_fault_while_decoding_costs_the_images_of_that_batch(
-    kind: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plug: Plug
 ) -> None:
     pixels = PipelineFamily.pixels
 
@@ -232,13 +232,13 @@ def test_a_fault_while_decoding_costs_the_images_of_that_batch(
         return pixels(self, latents)
 
     monkeypatch.setattr(PipelineFamily, "pixels", picky)
-    there, reasons = made(Loud, tmp_path, monkeypatch, batch=1)
+    there, reasons = made(Loud, tmp_path, plug, batch=1)
     assert there == {"standard": 2, "odd": 0, "inversion": 2}
     assert all(said.startswith(f"its pixels cannot be made: {kind.__name__}: too loud ({HERE}:") for said in reasons)
 
 
 def test_memory_that_runs_out_while_decoding_makes_batches_smaller(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plug: Plug
 ) -> None:
     pixels = PipelineFamily.pixels
 
@@ -248,7 +248,7 @@ def test_memory_that_runs_out_while_decoding_makes_batches_smaller(
         return pixels(self, latents)
 
     monkeypatch.setattr(PipelineFamily, "pixels", full)
-    assert made(Onlooker, tmp_path, monkeypatch) == ({"standard": 2, "odd": 2, "inversion": 2}, [])
+    assert made(Onlooker, tmp_path, plug) == ({"standard": 2, "odd": 2, "inversion": 2}, [])
 
 
 def test_a_methods_fault_is_no_mistake_of_the_user() -> None:

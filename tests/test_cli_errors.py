@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import LIMIT, TINY, Bench, Run, call
+from conftest import LIMIT, TINY, Bench, Plug, Run, call
 
 from bench import registry
 from bench.models.base import ModelEntry
@@ -83,9 +83,7 @@ def test_a_device_that_torch_does_not_know_is_refused(bench: Bench, tmp_path: Pa
     assert "--device gpu" in done.error
 
 
-def test_a_metric_without_a_scorer_is_refused_before_anything_is_made(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_metric_without_a_scorer_is_refused_before_anything_is_made(bench: Bench, tmp_path: Path, plug: Plug) -> None:
     entry = registry.get("metrics", "shapes-clipscore")
     plug("metrics", **{"shapes-clipscore": replace(entry, load=None)})
     done = bench("run", suite_file(tmp_path), "--runs", tmp_path / "runs")
@@ -109,7 +107,7 @@ def test_the_papers_suite_without_its_data_or_scorers_is_refused_before_anything
 
 
 @pytest.fixture
-def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def weights(tmp_path: Path, plug: Plug) -> Path:
     """A copy of the embedded model that may be broken, in the suites' place of it."""
     entry: ModelEntry = registry.get("models", "shapes-sdxl")
     folder = tmp_path / "weights" / "shapes-sdxl"

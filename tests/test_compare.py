@@ -13,7 +13,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from conftest import TINY, Bench, Run
+from conftest import TINY, Bench, Plug, Run
 from handmade import PROVENANCE, SUITE, Spot, image, make
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -117,13 +117,13 @@ def test_the_other_way_round_every_delta_has_the_other_sign(values: list[tuple[f
     assert there.p == back.p
 
 
-def test_lower_is_better_turns_wins_but_not_the_delta(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lower_is_better_turns_wins_but_not_the_delta(tmp_path: Path, plug: Plug) -> None:
     from dataclasses import replace
 
     from bench import registry
 
     entry = registry.get("metrics", METRIC)
-    monkeypatch.setitem(registry._plugins["metrics"], METRIC, replace(entry, higher_is_better=False))
+    plug("metrics", **{METRIC: replace(entry, higher_is_better=False)})
     a, b = make(tmp_path / "a", lambda s: 2.0), make(tmp_path / "b", lambda s: 1.0)
     row = one(compare(a, b), "comparisons", method="standard", prompts="*")
     assert (row.delta, row.win, row.win_rate) == (-1.0, 4, 1.0)

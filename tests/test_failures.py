@@ -11,7 +11,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from conftest import Bench, Done, Run, call, forms
+from conftest import Bench, Done, Plug, Run, call, forms
 
 from bench import registry
 from bench.analysis import results
@@ -76,9 +76,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Iterator[
     suite = home / "failing.yaml"
     suite.write_text(SUITE)
     FIRST[0] = registry.get("prompts", "shapes-pickapic").read()[0].text
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(registry._discover("methods"), "sour", Sour)
-        patch.setitem(registry._discover("methods"), "refusing", Refusing)
+    with registry.configured("methods", {"sour": Sour, "refusing": Refusing}):
         with forms("md,html"):
             done = call("run", suite, *options(home / "runs"))
         (folder,) = [p for p in (home / "runs").iterdir() if p.is_dir()]
@@ -184,12 +182,12 @@ def test_the_best_of_fewer_is_not_taken_for_the_best_of_n(ran: tuple[Run, Done])
 
 
 def test_a_method_that_is_repaired_makes_what_failed(
-    ran: tuple[Run, Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bench: Bench
+    ran: tuple[Run, Done], tmp_path: Path, plug: Plug, bench: Bench
 ) -> None:
     run = ran[0].copy(tmp_path)
     sound = type("Sound", (Method,), {"noise": lambda self, s, x: 0.9 * x})
     for name in ("sour", "refusing"):
-        monkeypatch.setitem(registry._discover("methods"), name, sound)
+        plug("methods", **{name: sound})
     done = bench("run", run.suite, *options(run.runs))
     assert done.code == 0, done.err
     assert run.results()["failed"] == []

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TINY, Bench, make_run
+from conftest import TINY, Bench, Plug, make_run
 
 from bench import registry
 from bench.errors import UserError
@@ -72,10 +72,10 @@ class OnlySampling(Method):
 
 
 @pytest.mark.parametrize("method", [OnlyStep, OnlyGuide, OnlySampling])
-def test_a_method_with_any_hook_has_images_of_its_own(method: type[Method], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_method_with_any_hook_has_images_of_its_own(method: type[Method], plug: Plug) -> None:
     """What changes pixels is not listed hook by hook: a method says it where it changes none."""
     assert method.changes_pixels
-    monkeypatch.setitem(registry._discover("methods"), "odd", method)
+    plug("methods", odd=method)
     plan = planned(methods=("standard", "odd"))
     assert len(plan.jobs) == 4
 
@@ -184,12 +184,12 @@ def test_the_second_gpu_is_measured_on_the_second_gpu(monkeypatch: pytest.Monkey
 
 
 def test_a_models_latents_are_checked_against_its_networks_when_it_is_planned(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bench: Bench
+    tmp_path: Path, plug: Plug, bench: Bench
 ) -> None:
     from dataclasses import replace
 
     wrong = replace(entry(), name="wide", size=(256, 256), latent=(4, 8, 8))
-    monkeypatch.setitem(registry._discover("models"), "wide", wrong)
+    plug("models", wide=wrong)
     suite = tmp_path / "wide.yaml"
     suite.write_text(TINY.replace("[shapes-sdxl]", "[wide]"))
     done = bench("plan", suite)
@@ -237,11 +237,11 @@ def test_one_arms_fault_costs_no_other_arm(
     lost: int,
     reason: str,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    plug: Plug,
     bench: Bench,
 ) -> None:
     """The images fail with their reason, all others are made, the exit code says so, and the run is not finished."""
-    monkeypatch.setitem(registry._discover("methods"), "odd", method)
+    plug("methods", odd=method)
     suite = tmp_path / "odd.yaml"
     suite.write_text(TEXT.format(sampler="ddim", methods="standard, odd, inversion"))
     arguments = ("run", suite, "--limit", 2, "--runs", tmp_path / "runs", "--no-cache", "--device", "cpu")
@@ -259,7 +259,7 @@ def test_one_arms_fault_costs_no_other_arm(
     again = bench(*arguments)
     assert again.code == 3
     assert "finished before" not in again.err
-    monkeypatch.setitem(registry._discover("methods"), "odd", type("Sound", (Method,), {}))
+    plug("methods", odd=type("Sound", (Method,), {}))
     assert bench(*arguments).code == 0, "a plugin that is repaired makes what was lost"
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 import tiny_unet
-from conftest import Bench
+from conftest import Bench, Done, InTurn
 from hub import Hub, serving
 
 from bench import registry
@@ -94,45 +94,42 @@ def pipeline(hub: Hub) -> str:
 # The whole way ------------------------------------------------------------------------------------------------------
 
 
-def test_a_suite_is_planned_fetched_and_run_without_the_hub(hub: Hub, tmp_path: Path, bench_process: Bench) -> None:
+def test_a_suite_is_planned_fetched_and_run_without_the_hub(hub: Hub, tmp_path: Path, bench_in_turn: InTurn) -> None:
     suite = tmp_path / "fetched.yaml"
     suite.write_text(SUITE.format(commit=hub.commit))
     online = hub.environment(tmp_path / "hf")
 
-    def bench(*arguments: object, **more: str) -> Any:
-        return bench_process(*arguments, "--limit", 1, env={**online, **more})
+    def bench(*commands: tuple[object, ...], **more: str) -> list[Done]:
+        return bench_in_turn(*((*command, "--limit", 1) for command in commands), env={**online, **more})
 
-    plan = bench("plan", suite)
+    run = ("run", suite, "--runs", tmp_path / "runs", "--device", "cpu")
+    plan, refused, dry = bench(("plan", suite), run, ("fetch", suite, "--dry-run"))
     assert plan.code == 0, plan.err
     assert f"get them:       python -m bench fetch {suite}" in plan.out
     assert "model small/model" in plan.out
     assert "small/tuned/unet" in plan.out
-    refused = bench("run", suite, "--runs", tmp_path / "runs", "--device", "cpu")
     assert refused.code == 2
     assert f"`python -m bench fetch {suite}`" in refused.error
     assert "--twin" in refused.error
     assert not (tmp_path / "runs").exists()
 
-    before = hub.sent
-    dry = bench("fetch", suite, "--dry-run")
     size = sum(p.stat().st_size for p in (hub.home / "small" / "model").rglob("*") if p.is_file())
     unet = hub.home / "small" / "tuned" / "unet"
     size += sum(p.stat().st_size for p in unet.iterdir())
     assert f"in all {gigabytes(size)} to fetch; 0 are here" in dry.out
-    assert hub.sent - before < 50_000, "settings at most"
+    assert hub.sent < 50_000, "settings at most"
 
-    fetched = bench("fetch", suite)
+    fetched, again = bench(("fetch", suite), ("fetch", suite))
     assert fetched.code == 0, fetched.err
     assert "[1/2] model small/model" in fetched.err
     assert "fetched 2 of 2" in fetched.err
-    again = bench("fetch", suite)
     assert "fetched 0 of 0; 2 were here" in again.err
 
     hub.asked.clear()
-    done = bench("run", suite, "--runs", tmp_path / "runs", "--no-cache", "--device", "cpu", HF_HUB_OFFLINE="1")
+    done, planned = bench((*run, "--no-cache"), ("plan", suite), HF_HUB_OFFLINE="1")
     assert done.code == 0, done.err
     assert not hub.asked
-    assert "0 are not on this machine" in bench("plan", suite, HF_HUB_OFFLINE="1").out
+    assert "0 are not on this machine" in planned.out
 
 
 @contextmanager

@@ -15,11 +15,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Bench, Done
+from conftest import Bench, Done, Plug
 from foreign_images import Given, N, draw
 from PIL import Image
 
-from bench import registry
 from bench.metrics.base import MetricEntry, Value
 from bench.store import Ledger
 
@@ -66,15 +65,13 @@ def referring(reference: str | None) -> MetricEntry:
 
 
 @pytest.fixture(autouse=True)
-def metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+def metrics(plug: Plug) -> None:
     """One metric of each kind, beside those of the embedded world."""
-    known = registry._discover("metrics")
     kinds: dict[str, Any] = {"bright": {}, "brighter": {"kind": "pair"}, "colours": {"kind": "set", "value": spread}}
     for name, more in kinds.items():
         entry = MetricEntry(name, name, "levels", lambda device: Bright(), lambda: "1", **more)
-        monkeypatch.setitem(known, name, entry)
-    monkeypatch.setitem(known, "tuned", tuned(None, "fp32"))
-    monkeypatch.setitem(known, "letters", referring(None))
+        plug("metrics", **{name: entry})
+    plug("metrics", tuned=tuned(None, "fp32"), letters=referring(None))
 
 
 @pytest.fixture

@@ -320,10 +320,9 @@ def test_votes_of_people_are_not_frozen(tmp_path: Path) -> None:
     ledger = write_run(tmp_path, CASE, drawn(0))
     samples = Samples.read(ledger)
     assert samples.partial == frozenset()
-    with pytest.MonkeyPatch.context() as patch:
-        entry: MetricEntry = registry.get("metrics", METRIC)
-        patch.setitem(registry._plugins["metrics"], METRIC, MetricEntry(
-            METRIC, entry.title, entry.unit, None, entry.identify, partial=True))  # fmt: skip
+    entry: MetricEntry = registry.get("metrics", METRIC)
+    some = MetricEntry(METRIC, entry.title, entry.unit, None, entry.identify, partial=True)
+    with registry.configured("metrics", {METRIC: some}):
         frozen = gate.freeze(compute(ledger), Samples.read(ledger))
     assert frozen.metrics == {}
     assert all(arm.scores == {} for arm in frozen.arms)

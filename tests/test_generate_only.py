@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import LIMIT, Bench, Run
+from conftest import LIMIT, Bench, Plug, Run
 
 from bench import registry
 from bench.store import Ledger
@@ -60,26 +60,24 @@ def test_a_plain_run_goes_on_with_scoring(bench: Bench, generated: Run, finished
 
 
 def test_scorers_may_be_missing_where_images_are_made(
-    bench: Bench, tiny: Path, finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, tiny: Path, finished: Run, tmp_path: Path, plug: Plug
 ) -> None:
     from dataclasses import replace
 
     entry = registry.get("metrics", "shapes-clipscore")
-    monkeypatch.setitem(registry._discover("metrics"), "shapes-clipscore", replace(entry, load=None))
+    plug("metrics", **{"shapes-clipscore": replace(entry, load=None)})
     run = Run(tiny, tmp_path / "runs", finished.cache, tmp_path / "runs" / finished.folder.name)
     assert bench(*run.arguments()).code == 2
     assert bench(*run.arguments(), "--generate-only").code == 0
 
 
-def test_a_methods_reward_may_not_be_missing(
-    bench: Bench, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_methods_reward_may_not_be_missing(bench: Bench, tiny: Path, tmp_path: Path, plug: Plug) -> None:
     from bench.methods.base import Method
 
     class Rewarded(Method):
         metric: registry.MetricName
 
-    monkeypatch.setitem(registry._discover("methods"), "rewarded", Rewarded)
+    plug("methods", rewarded=Rewarded)
     arguments = [
         "--set",
         "methods=[standard, {use: rewarded, metric: hpsv2}]",

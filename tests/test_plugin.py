@@ -17,7 +17,7 @@ from bench.sampling import noise
 EXAMPLE = Path(__file__).parent / "example_plugin"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The surroundings in which the example plugin is installed."""
     for needed in ("pip", "hatchling"):

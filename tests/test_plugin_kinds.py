@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import Bench, Done, Run
+from conftest import Done, InTurn, Run
 from test_plugin import installed  # noqa: F401
 
 N = 4
@@ -61,7 +61,7 @@ def save_lora(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def ran(
-    bench_process: Bench,
+    bench_in_turn: InTurn,
     installed: dict[str, str],  # noqa: F811
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Run, Done, Done]:
@@ -70,9 +70,9 @@ def ran(
     home = tmp_path_factory.mktemp("kinds")
     suite = home / "kinds.yaml"
     suite.write_text(SUITE.format(lora=save_lora(home / "lora")))
-    planned = bench_process("plan", suite, "--limit", N, "--cache", home / "cache", env=installed)
-    options = ("--limit", N, "--runs", home / "runs", "--cache", home / "cache", "--device", "cpu", "--gate")
-    done = bench_process("run", suite, *options, env=installed)
+    options = ("--limit", N, "--cache", home / "cache")
+    more = ("--runs", home / "runs", "--device", "cpu", "--gate")
+    planned, done = bench_in_turn(("plan", suite, *options), ("run", suite, *options, *more), env=installed)
     assert done.code == 0, done.err
     (folder,) = [p for p in (home / "runs").iterdir() if p.is_dir()]
     return Run(suite, home / "runs", home / "cache", folder), done, planned
@@ -132,20 +132,20 @@ def test_report_and_gate_have_all_of_them(ran: tuple[Run, Done, Done]) -> None:
 
 def test_compare_and_export_have_all_of_them(
     ran: tuple[Run, Done, Done],
-    bench_process: Bench,
+    bench_in_turn: InTurn,
     installed: dict[str, str],  # noqa: F811
     tmp_path: Path,
 ) -> None:
     run, _, _ = ran
     other = run.copy(tmp_path / "again")
-    done = bench_process("compare", run.folder, other.folder, "--out", tmp_path / "compared", env=installed)
+    compared = ("compare", run.folder, other.folder, "--out", tmp_path / "compared")
+    done, exported = bench_in_turn(compared, ("export", run.folder), env=installed)
     assert done.code == 0, done.err
     told = (tmp_path / "compared" / "comparison.md").read_text() if (tmp_path / "compared").is_dir() else done.out
     for method in COSTS:
         assert method in told
-    done = bench_process("export", run.folder, env=installed)
-    assert done.code == 0, done.err
-    files = {Path(line).name: Path(line) for line in done.out.splitlines()}
+    assert exported.code == 0, exported.err
+    files = {Path(line).name: Path(line) for line in exported.out.splitlines()}
     with files["cells.csv"].open() as file:
         assert {row["method"] for row in csv.DictReader(file)} == set(COSTS)
     with files["pair_scores.csv"].open() as file:

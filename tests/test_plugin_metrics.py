@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY, Bench, Run, forms
+from conftest import TINY, Bench, InTurn, Run, forms
 from PIL import Image
 from test_plugin import installed  # noqa: F401
 
@@ -49,14 +49,13 @@ def pictures(run: Run, method: str) -> np.ndarray:
 
 
 def test_the_plan_says_what_each_judges(
-    bench_process: Bench,
+    bench_in_turn: InTurn,
     installed: dict[str, str],  # noqa: F811
     ran: Run,
 ) -> None:
-    done = bench_process("plan", ran.suite, "--limit", N, env=installed)
+    done, few = bench_in_turn(*(("plan", ran.suite, "--limit", n) for n in (N, 3)), env=installed)
     assert f"scoring:        brighter {N} pairs of images in both orders; colours {2 * N} images in sets" in done.out
-    done = bench_process("plan", ran.suite, "--limit", 3, env=installed)
-    assert "colours 6 images, but no value: it needs 4 a method, there are 3" in done.out
+    assert "colours 6 images, but no value: it needs 4 a method, there are 3" in few.out
 
 
 def test_results_and_report_have_their_numbers_from_the_images_themselves(ran: Run) -> None:
@@ -76,16 +75,15 @@ def test_results_and_report_have_their_numbers_from_the_images_themselves(ran: R
 
 
 def test_gate_and_frozen_baseline_judge_both(
-    bench_process: Bench,
+    bench_in_turn: InTurn,
     installed: dict[str, str],  # noqa: F811
     ran: Run,
     tmp_path: Path,
 ) -> None:
-    done = bench_process("baseline", "freeze", ran.folder, "--out", tmp_path / "frozen.json", env=installed)
-    assert done.code == 0, done.err
+    freeze = ("baseline", "freeze", ran.folder, "--out", tmp_path / "frozen.json")
     options = ("--baseline", tmp_path / "frozen.json", "--json", tmp_path / "gate.json")
-    done = bench_process("gate", ran.folder, *options, env=installed)
-    assert done.code == 0, done.out + done.err
+    for done in bench_in_turn(freeze, ("gate", ran.folder, *options), env=installed):
+        assert done.code == 0, done.out + done.err
     told = json.loads((tmp_path / "gate.json").read_text())["verdicts"]
     assert {(v["check"], v["metric"]) for v in told} == {
         (check, metric) for check in ("rule", "baseline") for metric in ("brighter", "colours")
@@ -94,18 +92,17 @@ def test_gate_and_frozen_baseline_judge_both(
 
 
 def test_compare_and_export_have_both(
-    bench_process: Bench,
+    bench_in_turn: InTurn,
     installed: dict[str, str],  # noqa: F811
     ran: Run,
     tmp_path: Path,
 ) -> None:
     shutil.copytree(ran.folder, tmp_path / "again")
-    done = bench_process("compare", ran.folder, tmp_path / "again", "--json", tmp_path / "c.json", env=installed)
-    assert done.code == 0, done.err
+    compared = ("compare", ran.folder, tmp_path / "again", "--json", tmp_path / "c.json")
+    for done in bench_in_turn(compared, ("export", ran.folder, "--out", tmp_path / "export"), env=installed):
+        assert done.code == 0, done.err
     rows = [c for c in json.loads((tmp_path / "c.json").read_text())["comparisons"] if c["method"] == "reseed"]
     assert {(c["metric"], c["delta"]) for c in rows} == {("brighter", 0.0), ("colours", 0.0)}
-    done = bench_process("export", ran.folder, "--out", tmp_path / "export", env=installed)
-    assert done.code == 0, done.err
     with (tmp_path / "export" / "features.csv").open() as file:
         features = [json.loads(row["features"]) for row in csv.DictReader(file)]
     both = np.concatenate([pictures(ran, m) for m in ("reseed", "standard")]) / 255

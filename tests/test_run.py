@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import LIMIT, TINY, Bench, Run, call, make_run
+from conftest import LIMIT, TINY, Bench, Plug, Run, call, make_run
 from PIL import Image as Pillow
 
 from bench import registry, suite
@@ -247,14 +247,14 @@ def test_the_ledger_s_images_are_read_as_often_for_many_images_as_for_few(
 
 
 def test_a_scorer_of_another_version_judges_anew_and_nothing_is_drawn_anew(
-    finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Run, tmp_path: Path, plug: Plug
 ) -> None:
     from dataclasses import replace
 
     copy = finished.copy(tmp_path)
     entry = registry.get("metrics", "shapes-clipscore")
     newer = replace(entry, identify=lambda: entry.identify() + " and a fix")
-    monkeypatch.setitem(registry._plugins["metrics"], "shapes-clipscore", newer)
+    plug("metrics", **{"shapes-clipscore": newer})
     before = times(copy)
     done = call(*copy.arguments())
     assert done.code == 0, done.err

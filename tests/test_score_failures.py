@@ -54,9 +54,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Iterator[
     FIRST[0] = registry.get("prompts", "shapes-pickapic").read()[0].text
     shaky = MetricEntry("shaky", "Shaky", "levels", lambda device: Shaky(), lambda: "shaky-1")
     pair = MetricEntry("preferred", "Preferred", "p", lambda device: Shaky(), lambda: "preferred-1", kind="pair")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(registry._discover("metrics"), "shaky", shaky)
-        patch.setitem(registry._discover("metrics"), "preferred", pair)
+    with registry.configured("metrics", {"shaky": shaky, "preferred": pair}):
         told = ("run", suite, "--limit", 3, "--runs", home / "runs", "--no-cache", "--device", "cpu")
         done = call(*told)
         (folder,) = [p for p in (home / "runs").iterdir() if p.is_dir()]

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Bench, Run
+from conftest import Bench, Plug, Run
 from ledgers import write_ledger
 from test_altered_images import whole
 
-from bench import registry
 from bench.errors import UserError
 from bench.metrics.base import MetricEntry, Value
 from bench.store import Ledger
@@ -47,11 +46,11 @@ class Numpy:
 
 
 def test_a_scorer_of_numpys_numbers_is_kept_and_infinity_is_one_scores_fault(
-    bench: Bench, finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, finished: Run, tmp_path: Path, plug: Plug
 ) -> None:
     run = finished.copy(tmp_path)
     entry = MetricEntry("numpy", "Numpy", "levels", lambda device: Numpy(), lambda: "numpy-1")
-    monkeypatch.setitem(registry._discover("metrics"), "numpy", entry)
+    plug("metrics", numpy=entry)
     done = bench("score", run.folder, "--metric", "numpy", "--device", "cpu")
     assert done.code == 3
     assert "scores of numpy; the first: " in done.err

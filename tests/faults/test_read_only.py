@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Bench, Run, call
+from conftest import Bench, Plug, Run, call
 
 from bench import registry
 from bench.metrics.base import Value
@@ -142,13 +142,11 @@ def test_what_would_write_there_says_so_in_one_line(
     assert said in done.error
 
 
-def test_a_run_that_is_not_finished_cannot_go_on_there(
-    bench: Bench, burnt: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_is_not_finished_cannot_go_on_there(bench: Bench, burnt: Run, plug: Plug) -> None:
     """A suite of the same id, by another scorer: what it would add cannot be written."""
     other = type("Other", (), {"score": lambda self, images, prompts: [Value(0.0) for _ in images]})
     entry = replace(registry.get("metrics", "shapes-clipscore"), load=lambda device: other(), identify=lambda: "other")
-    monkeypatch.setitem(registry._discover("metrics"), "shapes-clipscore", entry)
+    plug("metrics", **{"shapes-clipscore": entry})
     done = bench(*burnt.arguments())
     assert done.code == 2
     assert "cannot be written to, and its run is not finished for this suite; copy it to a folder" in done.error

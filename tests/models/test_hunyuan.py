@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import tiny_dit
 import torch
-from conftest import call, make_run
+from conftest import Plug, call, make_run
 
 from bench import registry
 from bench.errors import UserError
@@ -296,7 +296,7 @@ def test_latents_are_unscaled_as_the_autoencoders_config_says(folder: Path, tmp_
     ],
 )
 def test_what_predicts_neither_noise_nor_velocity_is_refused_when_planned_and_when_loaded(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], said: str
+    folder: Path, tmp_path: Path, plug: Plug, change: dict[str, Any], said: str
 ) -> None:
     copied = shutil.copytree(folder, tmp_path / "dit")
     path = copied / "scheduler" / "scheduler_config.json"
@@ -310,7 +310,7 @@ def test_what_predicts_neither_noise_nor_velocity_is_refused_when_planned_and_wh
         with pytest.raises(UserError, match=said) as told:
             refusing()
         assert "\n" not in str(told.value)
-    put(monkeypatch, copied)
+    put(plug, copied)
     file = tmp_path / "tiny_dit.yaml"
     file.write_text(SUITE)
     done = call("run", file, "--runs", tmp_path / "runs", "--device", "cpu")
@@ -329,14 +329,13 @@ def test_the_catalogue_has_the_papers_model() -> None:
     assert registry.twin("models", "hunyuan-dit") == "shapes-sdxl"
 
 
-def put(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+def put(plug: Plug, folder: Path) -> None:
     """Let the catalogue's row be a folder of the test."""
-    monkeypatch.setitem(registry._plugins["models"], "hunyuan-dit", tiny_dit.entry(folder))
-    monkeypatch.setattr("bench.runner.plan._digests", {})
+    plug("models", **{"hunyuan-dit": tiny_dit.entry(folder)})
 
 
-def test_a_suite_runs_on_it_with_every_method(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    put(monkeypatch, folder)
+def test_a_suite_runs_on_it_with_every_method(folder: Path, tmp_path: Path, plug: Plug) -> None:
+    put(plug, folder)
     file = tmp_path / "tiny_dit.yaml"
     file.write_text(SUITE)
     run, done = make_run(file, tmp_path, "--limit", 2)
@@ -400,8 +399,8 @@ def test_a_folder_that_is_not_whole_is_one_line(folder: Path, tmp_path: Path, ha
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_that_is_not_there_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    put(monkeypatch, tmp_path / "nowhere")
+def test_a_folder_that_is_not_there_is_one_line(tmp_path: Path, plug: Plug) -> None:
+    put(plug, tmp_path / "nowhere")
     file = tmp_path / "tiny_dit.yaml"
     file.write_text(SUITE)
     done = call("run", file, "--runs", tmp_path / "runs", "--device", "cpu")

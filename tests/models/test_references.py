@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import tiny_dit
 import tiny_unet
-from conftest import Bench, call
+from conftest import Bench, InTurn, call
 from hub import Hub, serving
 from test_plugin import installed  # noqa: F401
 
@@ -283,22 +283,23 @@ def test_a_hub_model_is_planned_from_its_configs_run_and_there_again_offline(
     assert not hub.asked
 
 
-@pytest.mark.parametrize(
-    ("place", "said"),
-    [
-        ("small/nobody", "its model_index.json cannot be read from the hub: "),
-        ("broken/no_pipeline", "its model_index.json cannot be read from the hub: "),
-        ("broken/no_network", "its unet/config.json cannot be read from the hub: "),
-        ("broken/unknown_class", "no adapter for pipeline class 'FluxPipeline'"),
-        ("broken/wide_autoencoder", "its denoiser makes latents of 4 channels and its autoencoder reads 16"),
-    ],
-)
+REFUSED = {
+    "small/nobody": "its model_index.json cannot be read from the hub: ",
+    "broken/no_pipeline": "its model_index.json cannot be read from the hub: ",
+    "broken/no_network": "its unet/config.json cannot be read from the hub: ",
+    "broken/unknown_class": "no adapter for pipeline class 'FluxPipeline'",
+    "broken/wide_autoencoder": "its denoiser makes latents of 4 channels and its autoencoder reads 16",
+}
+
+
 def test_a_hub_model_that_is_not_there_or_does_not_fit_is_refused_when_planned(
-    hub: Hub, tmp_path: Path, bench_process: Bench, place: str, said: str
+    hub: Hub, tmp_path: Path, bench_in_turn: InTurn
 ) -> None:
-    done = bench_process("plan", suite(tmp_path, f"{place}@{hub.commit}"), env=hub.environment(tmp_path / "hf"))
-    assert done.code == 2
-    assert f"places.yaml:2: model '{place}@{hub.commit}': {said}" in done.error
+    files = [suite(tmp_path / place, f"{place}@{hub.commit}") for place in REFUSED]
+    found = bench_in_turn(*(("plan", file) for file in files), env=hub.environment(tmp_path / "hf"))
+    for (place, said), done in zip(REFUSED.items(), found, strict=True):
+        assert done.code == 2
+        assert f"places.yaml:2: model '{place}@{hub.commit}': {said}" in done.error
 
 
 @pytest.mark.parametrize("away", ["another commit", "offline"])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tiny_dit
 import torch
-from conftest import Done, call_main, make_run
+from conftest import Done, Plug, call_main, make_run
 from PIL import Image
 
 from bench import registry
@@ -42,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def small(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def small(folder: Path, plug: Plug) -> None:
     """The catalogue's row is the tiny folder."""
     plug("models", **{"hunyuan-dit": tiny_dit.entry(folder)})
 

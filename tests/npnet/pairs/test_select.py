@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import Plug
 from noise_pairs import collection
 
-from bench import registry
 from bench.errors import UserError
 from bench.metrics.base import MetricEntry
 from npnet.pairs import dataset
@@ -147,7 +147,7 @@ def test_scores_of_some_shards_only_or_of_two_scorers_do_not_select(six: Path) -
 
 
 @pytest.fixture
-def less_is_better(monkeypatch: pytest.MonkeyPatch) -> None:
+def less_is_better(plug: Plug) -> None:
     entry = MetricEntry("one", "One", "", load=None, identify=lambda: "1", higher_is_better=False)
     plug("metrics", one=entry)
 
