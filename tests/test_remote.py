@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -46,10 +47,18 @@ class Server:
 
         self.running = ThreadedMotoServer(ip_address="127.0.0.1", port=self.port, verbose=False)
         self.running.start()
-        self.port = self.running.get_host_and_port()[1]
 
     def stop(self) -> None:
         self.running.stop()
+
+
+def free_port() -> int:
+    """A port below those that the kernel hands out: no other program gets it while the server is stopped."""
+    for port in range(20000 + os.getpid() % 10000, 32000):
+        with socket.socket() as taken:
+            if taken.connect_ex(("127.0.0.1", port)):
+                return port
+    pytest.skip("no free port")
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +67,7 @@ def s3() -> Iterator[Server]:
     import logging
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = Server(0)
+    server = Server(free_port())
     server.start()
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {
