@@ -2,7 +2,7 @@
 
     python .github/lock.py > .github/constraints.txt
 
-Run it in the environment in which the tests passed. What is locked follows from the requirements of `noisebench[test]`,
+Run it in the environment in which the tests passed. What is locked follows from the requirements of `noisebench[test,docs]`,
 and theirs, as installed; what else lies in the environment is left out. No place is named, so any index serves.
 """
 
@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 PROJECT = "noisebench"
-EXTRAS = ("test",)
+EXTRAS = ("test", "docs")
 HEAD = (
     "# Written by `python .github/lock.py`: exact versions for CI, which pip takes from PIP_CONSTRAINT.\n"
     "# Users are not bound by them: pyproject.toml says what the package needs.\n"
