@@ -159,12 +159,13 @@ def test_everything_that_images_go_through_is_there() -> None:
 ASIDE = {
     "bench.runner.faults:described": "words",
     "bench.runner.faults:fail_not_finite": "whether an image fails, not its pixels",
+    "bench.runner.limits:limited": "whether the images of an arm fail, not their pixels",
     "bench.runner.faults:fault_of": "whether the images of an arm fail, not their pixels",
     "bench.runner.engine:Engine.scorer": "the digests of scorers are in the ids of what they are asked for",
     "bench.methods.nested:nested": "costs",
     "bench.registry:get": "it finds plugins, each of which has a digest",
     "bench.runner.score:_summed": "costs",
-    "bench.store.rows:prompt_key": "by what a score is found",
+    "bench.store.keys:prompt_key": "by what a score is found",
 }
 """What the code that images go through calls, and why it does not count."""
 

@@ -20,7 +20,8 @@ from bench.store.cache import ImageCache
 from bench.store.whole import whole_images
 
 if TYPE_CHECKING:
-    from bench.runner.maker import Making, Parcel
+    from bench.runner.maker import Making
+    from bench.runner.parcel import Parcel
 
 
 def choose_device(asked: str | None) -> str:
@@ -103,7 +104,7 @@ def calls(job: Job) -> int:
 
 def _largest(job: Job, executor: Executor, recipe: Making) -> int:
     """The size of batches that fit a GPU and pay, as one worker finds it."""
-    from bench.runner.maker import Largest
+    from bench.runner.parcel import Largest
 
     ((_, size),) = executor.run(recipe, [Largest(job)])
     if isinstance(size, Lost):

@@ -9,25 +9,24 @@ import io
 import json
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from bench import registry
 from bench.fitting import grown
 from bench.models.base import Embeddings, Family, ModelEntry, to_uint8
 from bench.models.loading import compile_seconds
-from bench.provenance import hardware, origin
+from bench.provenance import hardware
 from bench.runner.engine import Engine
 from bench.runner.faults import FAR, UNDECODED, checked, described, fail_not_finite, fault_of
 from bench.runner.limits import limited
+from bench.runner.parcel import Largest, Made, Parcel, added, row_of
 from bench.runner.plan import Job
 from bench.sampling import noise
-from bench.sampling.measure import peak
-from bench.sampling.meter import Cost, Meter
+from bench.sampling.meter import Meter
 from bench.sampling.session import Session
-from bench.store import Image
 from bench.store.images import pixel_digest
 
 if TYPE_CHECKING:
@@ -35,33 +34,6 @@ if TYPE_CHECKING:
     import torch
 
 WARM_UP_STEPS = 2
-
-
-class Made(NamedTuple):
-    """What became of a batch."""
-
-    failed: Mapping[int, str]
-    """Reasons by place in the batch."""
-    pixels: np.ndarray | None = None
-    """Of those that did not fail, uint8 (n, H, W, 3)."""
-    facts: Sequence[Mapping[str, Any]] = ()
-    """What methods noted of each image of the batch."""
-    digests: Sequence[str] = ()
-    """Of each image's initial latents."""
-    encode_ms: Sequence[float] = ()
-
-
-@dataclass
-class Parcel:
-    """What comes of a batch: an image's row and PNG, or the reason why there is none."""
-
-    rows: list[Image] = field(default_factory=list)
-    pngs: list[bytes] = field(default_factory=list)
-    """One for each row."""
-    failures: list[tuple[str, str, str]] = field(default_factory=list)
-    """Job id, reason and time, as the ledger keeps them."""
-    spent: dict[str, float] = field(default_factory=dict)
-    """Seconds since the parcel before: `load`, `warmup`, `stage NAME` and `inside ROLE`."""
 
 
 @dataclass(frozen=True)
@@ -78,13 +50,6 @@ class Making:
         maker = Maker(self.device, self.seconds)
         maker.expect(self.expected)
         return maker
-
-
-@dataclass(frozen=True)
-class Largest:
-    """Asks a Maker for the largest batch that fits and pays."""
-
-    job: Job
 
 
 EMBEDDED = 64
@@ -122,7 +87,7 @@ class Maker(Engine):
                 whole.rows += one.rows
                 whole.pngs += one.pngs
                 whole.failures += one.failures
-                _add(whole.spent, one.spent)
+                added(whole.spent, one.spent)
             return whole
 
         return finish
@@ -142,7 +107,7 @@ class Maker(Engine):
     def _take_spent(self) -> dict[str, float]:
         """Seconds since this was last asked."""
         if self.meter is not None:
-            _add(self.inside, self.meter.inside)
+            added(self.inside, self.meter.inside)
             self.meter.inside.clear()
         found = {**self.spent, "load": self.load_seconds, **{f"inside {role}": s for role, s in self.inside.items()}}
         self.spent, self.load_seconds, self.inside = {}, 0.0, {}
@@ -173,7 +138,7 @@ class Maker(Engine):
             session = Session(family, [job.item] * size, plain, cond=cond, uncond=uncond, meter=meter)
             session.decode(session.sample(session.draw()))
         self.embeddings = kept
-        _add(self.spent, {"warmup": time.perf_counter() - begun})
+        added(self.spent, {"warmup": time.perf_counter() - begun})
 
     def largest(self, job: Job) -> int:
         """The largest batch of the job's model that fits and pays, found on throwaway batches of plain sampling.
@@ -205,7 +170,7 @@ class Maker(Engine):
         failures = [(jobs[i].id, reason, now) for i, reason in batch.failed.items()]
         rows = [
             replace(
-                self._row(cost, i, len(jobs)),
+                row_of(cost, i, len(jobs), self.device, self.hardware),
                 job_id=jobs[i].id,
                 file=f"images/{jobs[i].id}.png",
                 encode_ms=batch.encode_ms[i],
@@ -215,7 +180,7 @@ class Maker(Engine):
             )
             for i in made
         ]
-        _add(self.spent, {f"stage {stage}": seconds for stage, seconds in cost.seconds.items()})
+        added(self.spent, {f"stage {stage}": seconds for stage, seconds in cost.seconds.items()})
 
         def finish() -> Parcel:
             begun = time.perf_counter()
@@ -237,28 +202,6 @@ class Maker(Engine):
         self._by_batch.move_to_end(prompts)
         while len(self._by_batch) > EMBEDDED:
             self._by_batch.popitem(last=False)
-
-    def _row(self, cost: Cost, i: int, batch: int) -> Image:
-        """What image i of a batch cost, as a row that lacks the image itself."""
-        return Image(
-            job_id="",
-            digest="",
-            origin=origin(),
-            file="",
-            calls_noise=round(cost.nfe(i, "noise").calls),
-            calls_sampling=round(cost.nfe(i, "sampling").calls),
-            encode_ms=0.0,
-            noise_ms=cost.ms("noise"),
-            sampling_ms=cost.ms("sampling"),
-            decode_ms=cost.ms("decode"),
-            peak_bytes=max(cost.peak.values(), default=0) or None,
-            peak_kind=peak(self.device)[1],
-            batch=batch,
-            hardware=self.hardware,
-            latent_digest="",
-            created="",
-            cost=json.dumps(cost.record(i), sort_keys=True),
-        )
 
     def _sample(self, family: Family, meter: Meter, jobs: Sequence[Job]) -> Made:
         """A batch as far as its pixels; what may go wrong, and for whom, is in `bench.runner.faults`."""
@@ -343,8 +286,3 @@ def _png(pixels: np.ndarray) -> bytes:
     out = io.BytesIO()
     Pillow.fromarray(pixels).save(out, format="PNG")
     return out.getvalue()
-
-
-def _add(into: dict[str, float], more: Mapping[str, float]) -> None:
-    for name, seconds in more.items():
-        into[name] = into.get(name, 0.0) + seconds

@@ -18,25 +18,22 @@ import os
 import shutil
 import subprocess
 import sys
-import traceback
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Thread
 from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
 
 from bench import plugins, registry
-from bench.errors import BenchError, UserError, first_line
 from bench.fitting import AUTO, DEFAULT_BATCH, BatchSize
 from bench.progress import Progress
 from bench.prompts.base import Prompt, PromptSet
-from bench.runner.faults import described
+from bench.runner.executors import is_of_session
 from bench.runner.outline import Outline, Row
-from bench.runner.plan import Job, Plan, outlined
-from bench.sampling.measure import APART, RETURNING, Resident
+from bench.runner.plan import Job, Plan
+from bench.sampling.measure import APART, RETURNING
 from bench.sampling.records import SINGLE
 from bench.store import Ledger, Memory
 from bench.suite import Suite
@@ -172,7 +169,7 @@ def _measured(plan: Plan, batch: Batch, folder: Path) -> dict[str, Any]:
     request = {
         "suite": _of_arm(plan.suite, batch).model_dump(mode="json"),
         "plugins": plugins.files(),
-        "prompts": [_listed(name, plan.prompts[name]) for name in batch.prompts if _is_of_session("prompts", name)],
+        "prompts": [_listed(name, plan.prompts[name]) for name in batch.prompts if is_of_session("prompts", name)],
         "ids": batch.ids,
         "size": len(batch.jobs),
         "dtype": batch.jobs[0].dtype,
@@ -199,7 +196,7 @@ def _process(scratch: Path) -> int:
     with (
         (scratch / LOG).open("wb") as log,
         subprocess.Popen(
-            [sys.executable, "-m", "bench.runner.memory", str(scratch)],
+            [sys.executable, "-m", "bench.runner.memory_process", str(scratch)],
             stdin=subprocess.PIPE,  # never written to: it closes when this process ends
             stdout=log,
             stderr=log,
@@ -228,18 +225,12 @@ def unreachable(suite: Suite, batch: Batch) -> str | None:
     used = [("models", batch.key.model), ("samplers", batch.key.sampler)]
     used += [("methods", link.use) for link in spec.chain]
     for kind, name in used:
-        if _is_of_session(kind, name):
+        if is_of_session(kind, name):
             return (
                 f"{kind.rstrip('s')} {name!r} is defined in this session, and a process of its own cannot load it; "
                 "put it into a file and name that as a plugin"
             )
     return None
-
-
-def _is_of_session(kind: str, name: str) -> bool:
-    """Whether a plugin is neither of a package nor of a file that another process can load."""
-    source = registry.of_this_process(kind, name)
-    return source is not None and source not in plugins.files()
 
 
 def _listed(name: str, prompts: Sequence[Prompt]) -> dict[str, Any]:
@@ -251,21 +242,6 @@ def _listed(name: str, prompts: Sequence[Prompt]) -> dict[str, Any]:
         "carries": entry.carries,
         "prompts": TypeAdapter(list[Prompt]).dump_python(list(prompts), mode="json"),
     }
-
-
-def _put_listed(given: dict[str, Any]) -> None:
-    """Register what `_listed` wrote."""
-    prompts = TypeAdapter(list[Prompt]).validate_python(given["prompts"])
-    found = PromptSet(
-        given["name"],
-        len(prompts),
-        lambda: prompts,
-        "a list",
-        images_per_prompt=given["images_per_prompt"],
-        carries=tuple(given["carries"]),
-        seeds={p.index: p.seeds for p in prompts if p.seeds},
-    )
-    registry.put("prompts", found.name, found, registry.NOTEBOOK)
 
 
 def _of_arm(suite: Suite, batch: Batch) -> Suite:
@@ -286,64 +262,3 @@ def _of_arm(suite: Suite, batch: Batch) -> Suite:
             "gates": (),
         }
     )
-
-
-# The process of a batch ----------------------------------------------------------------------------------------------
-
-
-def _work(scratch: Path) -> dict[str, Any]:
-    """Make the batch that is asked for in a folder; what its stages took, or the reason why there is no batch."""
-    import torch
-
-    asked = json.loads((scratch / REQUEST).read_text())
-    torch.set_num_threads(asked["threads"])
-    for file in asked["plugins"]:
-        plugins.load(file)
-    for given in asked["prompts"]:
-        _put_listed(given)
-    suite = Suite.model_validate(asked["suite"])
-    with suite.configured():
-        (batch,) = batches(outlined(suite, dtype=asked["dtype"]), asked["size"])
-        if batch.ids != asked["ids"]:
-            raise UserError("its code or files have changed since the run started; run it again")
-        return _made(batch.jobs, scratch)
-
-
-def _made(jobs: Sequence[Job], scratch: Path) -> dict[str, Any]:
-    from bench.runner.maker import Maker
-
-    maker = Maker("cpu")
-    _, meter = maker.model(jobs[0], len(jobs))
-    meter.resident = resident = Resident()
-    made = maker.make(jobs)
-    maker.close()
-    if made.failures:
-        return {"reason": made.failures[0][1]}
-    peaks = {name: resident.peaks.get(name) for name in ("noise", "sampling")}
-    if set(peaks.values()) == {None}:
-        return {"reason": "this system does not show a stage's own peak: loading the model took more"}
-    return {**peaks, "level": resident.level}
-
-
-def _end_with_parent() -> None:
-    """End this process when the one that started it has: its end of the pipe closes."""
-    sys.stdin.buffer.read()
-    os._exit(1)
-
-
-def _main(scratch: Path) -> int:
-    Thread(target=_end_with_parent, daemon=True).start()
-    try:
-        found = _work(scratch)
-    except BenchError as error:
-        found = {"reason": first_line(error)}
-    except Exception as error:
-        traceback.print_exc()
-        found = {"reason": described(error)}
-    (scratch / f"{ANSWER}.part").write_text(json.dumps(found))
-    (scratch / f"{ANSWER}.part").replace(scratch / ANSWER)
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(_main(Path(sys.argv[1])))
