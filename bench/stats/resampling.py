@@ -42,6 +42,18 @@ def totals(values: Floats, codes: NDArray[np.intp]) -> Totals:
     return Totals(sums, np.bincount(codes).astype(np.float64))
 
 
+def standard_error(sums: Floats, counts: Floats) -> float:
+    """Cluster-robust standard error of the mean, from each cluster's sum and count (k,); inf for one cluster.
+
+    Of any ratio of sums, in fact: with another sum in the place of the count it is Cochran's for the ratio estimator.
+    """
+    k, n = len(sums), float(counts.sum())
+    if k == 1:
+        return math.inf
+    residuals = sums - counts * (sums.sum() / n)
+    return math.sqrt(float(residuals @ residuals) * k / (k - 1)) / n
+
+
 def bootstrap(of: Totals, *, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0) -> Interval:
     """The mean of all values, with the percentile interval over resampled clusters.
 
