@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from bench.errors import nearest
 from bench.suite.document import Fault, Path, fault, faults, phrase, shown
@@ -34,7 +34,17 @@ COSTS = {"calls": "calls_total", "memory": "peak_bytes"} | {
 Memory is on a CPU what `--memory` measured (`memory_bytes`), where it did."""
 
 EVERY_PROMPT_SET = "*"
-Text = Annotated[str, Field(strict=True)]
+
+
+def _text(value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        fault("has half of a surrogate pair, which is no character")
+    return value
+
+
+Text = Annotated[str, Field(strict=True), AfterValidator(_text)]
 THRESHOLDS = ("delta", "win_rate", "ratio")
 
 
