@@ -57,6 +57,10 @@ def add_to(add: Add) -> None:
     export.add_argument("--layout", choices=LAYOUTS, default="tables",
                         help="geneval, compbench: images in the folders that those scorers read")  # fmt: skip
     export.add_argument("--out", type=Path, help="default: RUN/export, RUN/geneval or RUN/compbench")
+    export.add_argument(
+        "--to", metavar="NAME[:PLACE]", help="send the results: hub:owner/name, mlflow:URI, wandb:PROJECT"
+    )
+    export.add_argument("--dry-run", action="store_true", help="with --to: say what would be sent, and send nothing")
 
     take = add("import", cmd_import, "take the scores of an original scorer into a run")
     take.add_argument("run", type=place("images"), help="a run folder, or its address")
@@ -150,11 +154,15 @@ def cmd_export(options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace) -> int:
     from bench.store import Ledger, export
 
+    if options.to is not None:
+        return _send(options)
+    if options.dry_run:
+        raise UserError("--dry-run is of --to, such as `export RUN --to hub:owner/results --dry-run`")
     ledger = Ledger(options.run)
     if options.layout == "tables":
         out = options.out or options.run / "export"
         check_writable(out)
-        for path in export(ledger, out):
+        for path in [*export(ledger, out), *_compared(options.run, out)]:
             print(path)
         return 0
     from bench.intake import layouts
@@ -166,6 +174,27 @@ def _export(options: argparse.Namespace) -> int:
         print(f"note: {note}", file=sys.stderr)
     for tree, images in written.trees.items():
         print(f"{tree}: {images} images")
+    return 0
+
+
+def _compared(run: Path, out: Path) -> list[Path]:
+    """The comparisons and costs of a run that has results."""
+    from bench.exporters import tables
+    from bench.records import read
+
+    if not (run / "results.json").is_file():
+        print("note: no results.json there yet, so no comparisons; `bench report RUN` writes it", file=sys.stderr)
+        return []
+    return tables.write(read(run), run.absolute().name, out)
+
+
+def _send(options: argparse.Namespace) -> int:
+    from bench.exporters import send
+
+    if options.out is not None or options.layout != "tables":
+        raise UserError("--to sends results elsewhere and takes no --out and no --layout")
+    lines = send(options.run, options.to, dry_run=options.dry_run)
+    say([f"{'would send' if options.dry_run else 'sent'} to {options.to}:", *(f"  {line}" for line in lines)])
     return 0
 
 
