@@ -72,6 +72,7 @@ INTEGRATION_FIXTURES = frozenset({"one_thread", "bench_process", "bench_in_turn"
 INTEGRATION_FOLDERS = frozenset({"perf", "reference"})
 INTEGRATION = (
     "test_browser_page.py",
+    "test_browser_views.py",
     "test_captions.py::test_every_word_of_the_grammar_is_one_token_of_its_own",
     "test_checkpoint.py",
     "test_clipscore.py::test_it_is_two_and_a_half_times_the_cosine_cut_at_zero",
@@ -81,8 +82,11 @@ INTEGRATION = (
     "test_detector.py",
     "test_env.py",
     "test_executors.py",
+    "test_exporters.py::test_mlflow_has_each_arm_with_its_numbers_once",
+    "test_exporters.py::test_weights_and_biases_offline",
     "test_fetch.py",
     "test_figures.py",
+    "test_first_screen.py",
     "test_fleet.py::test_a_cpu_takes_workers_for_much_work_and_none_for_little",
     "test_fresh.py",
     "test_gains.py::test_the_command_prints_the_table_without_torch",

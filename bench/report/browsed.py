@@ -72,6 +72,8 @@ class Line(NamedTuple):
     """By method, its number among the pictures; -1 where there is none."""
     scores: list[list[float | None] | None]
     """By method and metric."""
+    changes: Sequence[float | None] = ()
+    """By method, how far its picture is from the baseline's, in %; None where one of them is unknown."""
 
 
 @dataclass(frozen=True)

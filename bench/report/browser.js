@@ -7,8 +7,8 @@ const data = JSON.parse($("data").textContent);
 const { methods, metrics, marks, siblings, sets, categories, settings, images } = data;
 const BASELINE = 0;
 
-const pairs = data.pairs.map(([setting, set, category, index, seed, prompt, shown, scores], at) => ({
-  at, setting, set, category, index, seed, prompt, shown, scores,
+const pairs = data.pairs.map(([setting, set, category, index, seed, prompt, shown, scores, changes = []], at) => ({
+  at, setting, set, category, index, seed, prompt, shown, scores, changes,
   key: [setting, sets[set], index, seed].map((part) => encodeURIComponent(wellFormed(String(part)))).join("/"),
   text: [prompt, sets[set], categories[category]].join("\n").toLowerCase(),
 }));
@@ -40,6 +40,12 @@ function score(pair, method, metric) {
 function delta(pair, method, metric) {
   const mine = score(pair, method, metric), base = score(pair, BASELINE, metric);
   return mine === null || base === null ? null : mine - base;
+}
+
+// How far a picture is from the baseline's, in % of the whole range.
+function changed(pair, method) {
+  const value = pair.changes[method];
+  return value === undefined ? null : value;
 }
 
 // Which side won by the metric's own direction; equal scores tie.
@@ -96,21 +102,25 @@ function picture(at, alt, large = false) {
 function scoreRow(pair, method, metric, chosen) {
   const { title, digits, sign } = metrics[metric];
   const change = method === BASELINE ? null : delta(pair, method, metric);
-  const tone = change === null || change === 0 ? null : change * sign > 0 ? "better" : "worse";
+  // What is printed as zero is no alarm, and no success.
+  const shown = change === null ? null : number(change, digits, true);
+  const tone = change === null || Number(shown) === 0 ? null : change * sign > 0 ? "better" : "worse";
   const mark = marked(pair.setting, method, metric);
   return make("div", { class: chosen ? "chosen" : null },
     make("dt", { text: mark ? `${title} ${mark[0]}` : title, title: mark ? mark[1] : null }),
     make("dd", {}, number(score(pair, method, metric), digits),
-      change === null ? null : make("span", { text: number(change, digits, true), class: tone, title: tone })));
+      change === null ? null : make("span", { text: shown, class: tone, title: tone })));
 }
 
 function card(pair, method, which, { large, click }) {
   const image = picture(pair.shown[method], `${methods[method]}: ${pair.prompt}`, large);
   const name = make("bdi", { text: methods[method] });
   const { metric } = filters();
+  const moved = method === BASELINE ? null : changed(pair, method);
   return make("figure", { "data-method": method },
     make("button", { type: "button", class: "browser-shot", tabindex: large ? null : -1, click }, image),
-    make("figcaption", {}, name, method === BASELINE ? make("small", { text: " baseline" }) : null),
+    make("figcaption", {}, name, method === BASELINE ? make("small", { text: " baseline" }) : null,
+      moved === null ? null : make("small", { text: ` ${moved.toFixed(1)} % changed`, title: "How far the picture is from the baseline's: mean difference of its pixels" })),
     make("dl", {}, ...which.filter((m) => score(pair, method, m) !== null).map((m) => scoreRow(pair, method, m, m === metric))));
 }
 
@@ -132,7 +142,8 @@ function filters() {
     words: $("search").value.toLowerCase().split(/\s+/).filter(Boolean),
     set: choice("set"), category: choice("category"), setting: choice("setting"),
     metric: choice("metric"), method: choice("method") ?? BASELINE,
-    won: $("won").value, least: Math.abs(parseFloat($("least").value)) || 0, sort: $("sort").value,
+    won: $("won").value, least: Math.abs(parseFloat($("least").value)) || 0,
+    moved: Math.max(parseFloat($("moved").value) || 0, 0), sort: $("sort").value,
   };
 }
 
@@ -144,11 +155,15 @@ function placed({ words, set, category, setting }) {
 }
 
 function selected(given) {
-  const { metric, method, won, least, sort } = given;
+  const { metric, method, won, least, moved, sort } = given;
   const change = (pair) => (metric === null ? null : delta(pair, method, metric));
   const found = placed(given).filter((pair) =>
     (!won || (metric !== null && winner(pair, method, metric) === won)) &&
+    (moved === 0 || (changed(pair, method) !== null && changed(pair, method) >= moved)) &&
     (least === 0 || (change(pair) !== null && Math.abs(change(pair)) >= least)));
+  const far = (turn) => [...found].sort((a, b) => (changed(a, method) === null) - (changed(b, method) === null) || turn * (changed(a, method) - changed(b, method)) || a.at - b.at);
+  if (sort === "most") return far(-1);
+  if (sort === "fewest") return far(1);
   const value = {
     gain: (pair) => change(pair) * metrics[metric].sign,
     loss: (pair) => -change(pair) * metrics[metric].sign,
@@ -251,8 +266,8 @@ function pressed(event) {
   const keys = $("blind").open ? blindKeys : $("pair").open ? pairKeys : $("keys").open ? {} : listKeys;
   const act = event.key === "?" ? openKeys : Object.hasOwn(keys, event.key) ? keys[event.key] : null;
   if (!act) return;
-  // Enter on a button is the button's.
-  if (event.key === "Enter" && event.target.closest("button, a")) return;
+  // Enter on a button, a link or a fold is its own.
+  if (event.key === "Enter" && event.target.closest("button, a, summary")) return;
   event.preventDefault();
   act();
 }

@@ -1,18 +1,16 @@
 // One pair, opened: by a click, by keys, or by an address that ends in #pair=SETTING/SET/INDEX/SEED.
 let opened = null;
-let enlarged = null; // the method whose image fills the dialog
 
 const everyMetric = metrics.map((_, metric) => metric);
 
 function openPair(pair) {
   opened = pair;
-  enlarged = null;
+  leaveZoom();
   $("prompt").textContent = pair.prompt;
   $("meta").replaceChildren(...place(pair));
   const shown = methodsOf(pair);
   $("cards").replaceChildren(
     ...shown.map((method) => card(pair, method, everyMetric, { large: true, click: () => enlarge(method) })));
-  $("zoom").hidden = true;
   $("cards").hidden = false;
   const at = list.indexOf(pair);
   $("position").textContent = at < 0 ? "not among the pairs chosen" : `${at + 1} of ${list.length}`;
@@ -34,35 +32,12 @@ function another(by) {
   if (list.includes(opened) && to) openPair(to);
 }
 
-// One image fills the dialog; going from method to method in place shows what changed.
-function enlarge(method) {
-  enlarged = method;
-  const image = picture(opened.shown[method], `${methods[method]}: ${opened.prompt}`, true);
-  const names = methodsOf(opened).map((m) =>
-    make("button", { type: "button", "aria-pressed": String(m === method), text: methods[m], click: () => enlarge(m) }));
-  $("zoom").replaceChildren(
-    make("nav", { "aria-label": "Methods" }, ...names),
-    make("button", { type: "button", class: "browser-shot", "aria-label": `${methods[method]}, back to all`, click: reduce }, image));
-  $("zoom").hidden = false;
-  $("cards").hidden = true;
-  $("zoom").querySelector("[aria-pressed=true]").focus();
-}
-
-function reduce() {
-  const method = enlarged;
-  enlarged = null;
-  $("zoom").hidden = true;
-  $("zoom").replaceChildren();
-  $("cards").hidden = false;
-  const from = $("cards").querySelector(`[data-method="${method}"] button`);
-  if (from) from.focus();
-}
-
 const pairKeys = {
   ArrowRight: () => another(1),
   ArrowLeft: () => another(-1),
   j: () => another(1),
   k: () => another(-1),
+  ...viewKeys,
 };
 
 // A page from disk may refuse to change its own address; the link in the dialog still has it.
@@ -112,7 +87,8 @@ function beginPair() {
     rename("");
     const at = list.indexOf(opened);
     if (at >= 0) go(at); // where reading stopped
-    opened = enlarged = null;
+    leaveZoom();
+    opened = null;
   });
   window.addEventListener("hashchange", follow);
   follow();

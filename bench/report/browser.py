@@ -2,7 +2,7 @@
 
 `browser` turns the pairs of results.json into one JSON block, with as many thumbnails as the page's budget holds. The
 page's own parts lie beside this file: browser.html.j2, browser.css, and the scripts browser.js (the list),
-browser.pair.js (one pair) and browser.blind.js (blind A/B votes).
+browser.pair.js (one pair), browser.views.js (one image) and browser.blind.js (blind A/B votes).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from urllib.parse import quote
 from bench.records import PairRow, Results
 from bench.report.browsed import About, Line, about, lines
 from bench.report.pages import Script, scripted
-from bench.report.thumbnails import thumbnails
+from bench.report.thumbnails import changes_of, thumbnails
 from bench.report.words import number
 
 BUDGET = 4_300_000
@@ -30,7 +30,7 @@ STATIC = 12
 WINDOW = 50
 """Pairs that the list holds at a time; as in browser.js."""
 
-SCRIPTS = ("browser.js", "browser.pair.js", "browser.blind.js")
+SCRIPTS = ("browser.js", "browser.views.js", "browser.pair.js", "browser.blind.js")
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,9 @@ def browser(results: Results, folder: Path) -> Browser | None:
         return None
     known = about(results)
     pictures, rows = lines(results, known, folder)
-    text = len(_json(known.as_json() | {"pairs": rows, "images": [Embedded(p.run, p.name, "", 0) for p in pictures]}))
+    bare = {"pairs": rows, "images": [Embedded(picture.run, picture.name, "", 0) for picture in pictures]}
+    # How far each picture changed is five characters and a comma.
+    text = len(_json(known.as_json() | bare)) + 6 * len(rows) * len(known.methods)
     # The first pairs stand a second time in the page: in <noscript>.
     shown = {index for row in rows[:STATIC] for index in row.images if index >= 0}
     found = thumbnails([picture.file for picture in pictures], max(0, BUDGET - text), twice=shown)
@@ -78,6 +80,7 @@ def browser(results: Results, folder: Path) -> Browser | None:
         Embedded(picture.run, picture.name if thumb.readable else "", thumb.source, thumb.width)
         for picture, thumb in zip(pictures, found, strict=True)
     ]
+    rows = [row._replace(changes=list(changes_of(row.images, found))) for row in rows]
     style, script = _parts()
     return Browser(
         style=Markup(style),

@@ -101,7 +101,7 @@ def _figures(results: Results) -> dict[str, dict[str, Any]]:
     stages, scatters = panels.stage_panels(results), panels.cost_panels(results)
     first = _first_scatter(results, scatters)
     return {
-        "scatter": {"shown": [_safe(svg) for svg in figures.drawn(first)], "more": 0},
+        "scatter": _drawn(first),
         "bars": _drawn(panels.win_panels(results)),
         "scatters": _drawn(scatters if len(scatters) > 1 else []),
         "curves": _drawn(panels.step_panels(results)),

@@ -61,7 +61,7 @@ def test_hostile_text_neither_runs_nor_breaks_the_page(hostile: Path, visit: Ope
     assert again.width() == 360
     assert exported(again, tmp_path / "votes.json")["votes"][0]["prompt"].startswith(HOSTILE[:100])
     for each in (tab, again):
-        assert each.page.evaluate("window.stolen === undefined && document.scripts.length === 2")
+        assert each.page.evaluate("window.stolen === undefined && document.scripts.length === 3")
         assert each.page.evaluate("document.querySelectorAll('[onerror], [onclick]').length") == 0
 
 

@@ -1,0 +1,226 @@
+"""The report in a browser: its first screen, tables that sort and are taken along, widths, light and dark, keys."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from . import many_pairs, samples
+from .samples import part
+from .tab import Open, Results, Tab, write
+
+WIDTHS = (1300, 800, 400)
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report with every section, whose names are long."""
+    folder = tmp_path_factory.mktemp("full")
+    long = "lcm_as_released_npnet"
+    found = many_pairs.results(20, methods=["standard", long, "npnet", "best_of_4"])
+    found["seeds"] = [part(long, 1.0, seed=seed) for seed in range(3)]
+    found["categories"] = [part(long, 1.0, prompts="drawbench", category="Colors")]
+    found["notes"] = ["A note."]
+    many_pairs.draw_images(folder, found)
+    return write(folder, found)
+
+
+def at(visit: Open, file: Path, width: int, **given: Any) -> Tab:
+    return visit(file, viewport={"width": width, "height": 900}, **given)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("light", ["light", "dark"])
+def test_nothing_is_cut_off_at_any_width(full: Path, visit: Open, width: int, light: str, artefacts: Path) -> None:
+    tab = at(visit, full, width, color_scheme=light)
+    assert tab.width() == width, "the page itself never scrolls sideways"
+    tab.page.screenshot(path=artefacts / f"first-{width}-{light}.png")
+    tab.page.evaluate("for (const fold of document.querySelectorAll('details')) fold.open = true")
+    assert tab.width() == width
+    hints = tab.page.evaluate(
+        """[...document.querySelectorAll(".scroll")].map((box) => [box.scrollWidth - box.clientWidth > 1,
+        !box.previousElementSibling.querySelector(".more").hidden])"""
+    )
+    tab.page.wait_for_timeout(100)
+    assert hints
+    assert all(cut == told for cut, told in hints), "a table that goes on says so"
+    tab.page.screenshot(path=artefacts / f"whole-{width}-{light}.png", full_page=True)
+
+
+def test_names_break_at_underscores_only(full: Path, visit: Open) -> None:
+    tab = at(visit, full, 400)
+    pieces = tab.page.evaluate(
+        """[...document.querySelectorAll("#summary tbody tr:not(.group) th > span")].map((name) => {
+          const lines = new Map();
+          for (const node of name.childNodes) {
+            if (node.nodeType !== Node.TEXT_NODE) continue;
+            const range = document.createRange();
+            range.selectNodeContents(node);
+            lines.set(node.textContent, range.getClientRects().length);
+          }
+          return [...lines];
+        })"""
+    )
+    assert any(len(name) > 2 for name in pieces), "a name of several words"
+    assert all(count == 1 for name in pieces for _, count in name), pieces
+
+
+def test_the_first_screen_has_the_headline_images_the_scatter_and_one_table_in_order(full: Path, visit: Open) -> None:
+    tab = at(visit, full, 1300)
+    tops = tab.page.evaluate(
+        """[".headline", "#strip img", "#tradeoff svg:not(.broad)", "#summary table", ".fold"].map((part) =>
+        document.querySelector(part).getBoundingClientRect().top)"""
+    )
+    assert tops[0] < tops[1] < tops[3] < tops[4]
+    assert tops[1] < 600, "a picture on the first screen"
+    assert tops[2] < 600
+    assert tab.page.locator("#strip tbody tr").count() == 4
+    widths = tab.page.evaluate(
+        """[document.querySelector("#tradeoff svg:not(.broad)"), document.querySelector("#tradeoff")].map((part) =>
+        part.getBoundingClientRect().width)"""
+    )
+    assert widths[0] == pytest.approx(widths[1], abs=2), "a figure fills its width"
+    tab.page.locator("#strip img").first.click()
+    assert tab.page.locator("#browser-pair").is_visible()
+
+
+def test_contents_open_what_they_lead_to(full: Path, visit: Open) -> None:
+    tab = at(visit, full, 1300)
+    assert not tab.page.locator("#provenance").is_visible()
+    for name in ("Provenance", "Seeds"):
+        tab.page.locator(".contents").get_by_role("link", name=name).click()
+        tab.until(f"document.getElementById('{name.lower()}').closest('details').open")
+    ids = tab.page.evaluate("[...document.querySelectorAll('.contents a')].map((link) => link.hash.slice(1))")
+    assert len(ids) > 9
+    assert tab.page.evaluate(f"{ids}.every((id) => document.getElementById(id))")
+
+
+def column(tab: Tab, table: str, number: int) -> list[str]:
+    found: list[str] = tab.page.evaluate(
+        f"""[...document.querySelectorAll("{table} tbody tr:not(.group)")].map((row) =>
+        row.cells[{number}].firstElementChild.textContent)"""
+    )
+    return found
+
+
+def test_tables_sort_within_their_groups(full: Path, visit: Open) -> None:
+    tab = at(visit, full, 1300)
+    before = column(tab, "#summary", 1)
+    head = tab.page.locator("#summary thead th").nth(1)
+    head.get_by_role("button").click()
+    assert head.get_attribute("aria-sort") == "descending"
+    sorted_ = column(tab, "#summary", 1)
+    half = len(before) // 2
+    assert sorted_[:half] == sorted(before[:half], key=lambda text: -float(text.split()[0]))
+    assert sorted_[half:] == sorted(before[half:], key=lambda text: -float(text.split()[0]))
+    head.get_by_role("button").click()
+    assert column(tab, "#summary", 1)[:half] == sorted(before[:half], key=lambda text: float(text.split()[0]))
+    head.get_by_role("button").click()
+    assert column(tab, "#summary", 1) == before
+    assert head.get_attribute("aria-sort") is None
+
+
+def downloaded(tab: Tab, table: str) -> list[list[str]]:
+    with tab.page.expect_download() as download:
+        tab.page.locator(f"{table} .tools").first.get_by_role("button", name="Download").click()
+    assert download.value.suggested_filename.endswith(".csv")
+    return list(csv.reader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8-sig"), newline="")))
+
+
+def test_a_table_is_downloaded_as_csv_with_every_number_in_a_cell_of_its_own(visit: Open, tmp_path: Path) -> None:
+    small = samples.small()
+    for row in [*small["arms"], *small["comparisons"]]:
+        row["method"] = "=HYPERLINK(1)" if row["method"] == "inversion" else row["method"]
+    tab = visit(write(tmp_path, small))
+    head, *rows = downloaded(tab, "#summary")
+    name = "Preference (logit)"
+    assert head[:8] == [
+        "model",
+        "prompts",
+        "method",
+        name,
+        f"{name}: delta",
+        f"{name}: low",
+        f"{name}: high",
+        f"{name}: p",
+    ]
+    assert rows[0][:8] == ["shapes-sdxl", "all sets", "standard", "1.284", "", "1.220", "1.348", ""]
+    assert rows[1][2] == "'=HYPERLINK(1)", "no formula"
+    assert rows[2][3:8] == ["1.384", "+0.100", "+0.084", "+0.116", "<0.001"]
+
+
+def test_a_table_is_copied_with_tabs(visit: Open, tmp_path: Path) -> None:
+    tab = visit(write(tmp_path, samples.small()), permissions=["clipboard-read", "clipboard-write"])
+    tab.page.locator("#summary .tools").get_by_role("button", name="Copy").click()
+    tab.until("document.querySelector('#summary .tools [role=status]').textContent === 'Copied.'")
+    lines = tab.page.evaluate("navigator.clipboard.readText()").splitlines()
+    assert lines[1].split("\t")[:4] == ["shapes-sdxl", "all sets", "standard", "1.284"]
+    assert len(lines) == 4
+
+
+def test_a_number_says_what_it_means(visit: Open, tmp_path: Path) -> None:
+    tab = visit(write(tmp_path, samples.small()))
+    cell = tab.page.locator("#summary tbody tr").nth(3).locator("td").first
+    assert cell.get_attribute("title") == (
+        "On the same prompts and seeds npnet has 0.100 more Preference than standard, and the true difference is "
+        "between +0.084 and +0.116 with 95 % confidence; p < 0.001 is how often chance alone would show so much, "
+        "adjusted for all tests."
+    )
+    head = tab.page.locator("#summary thead th").nth(1)
+    assert head.get_attribute("title") == "Preference: the mean over a row's images, in logit; more is better."
+    tab.page.locator("#summary .meaning summary").click()
+    assert "the mean over a row's images" in tab.page.locator("#summary .meaning dl").inner_text(), (
+        "without a mouse too"
+    )
+
+
+def test_by_keys_alone(full: Path, visit: Open) -> None:
+    """Tab reaches the contents, the strip, the table's tools, its heads and the folds; Enter works on each."""
+    tab = at(visit, full, 1300)
+    seen = set()
+    for _ in range(80):
+        tab.page.keyboard.press("Tab")
+        seen.add(tab.page.evaluate(
+            """(() => { const held = document.activeElement; const style = getComputedStyle(held);
+            return [held.closest(".contents") ? "contents" : held.closest(".strip") ? "image" : held.closest(".tools") ?
+            "tools" : held.closest("thead") ? "head" : held.matches(".fold > summary") ? "fold" : held.tagName,
+            style.outlineStyle !== "none"].join(" "); })()"""
+        ))  # fmt: skip
+    assert {"contents true", "image true", "tools true", "head true", "fold true"} <= seen
+    fold = tab.page.locator(".fold > summary").first
+    fold.focus()
+    tab.page.keyboard.press("Enter")
+    assert fold.evaluate("summary => summary.parentElement.open")
+    head = tab.page.locator("#summary thead button").nth(1)
+    head.focus()
+    tab.page.keyboard.press("Enter")
+    assert tab.page.locator("#summary thead th").nth(1).get_attribute("aria-sort") == "descending"
+
+
+def axe() -> Path | None:
+    """axe-core's script, where BENCH_AXE names it: `npm pack axe-core` has it as package/axe.min.js."""
+    given = os.environ.get("BENCH_AXE")
+    return Path(given) if given else None
+
+
+@pytest.mark.parametrize("light", ["light", "dark"])
+@pytest.mark.parametrize("opened", ["page", "pair", "difference"])
+def test_axe_finds_no_violation(full: Path, visit: Open, light: str, opened: str) -> None:
+    script = axe()
+    if script is None:
+        pytest.skip("needs axe-core: set BENCH_AXE to its axe.min.js (npm pack axe-core)")
+    tab = at(visit, full, 1300, color_scheme=light)
+    tab.page.evaluate("for (const fold of document.querySelectorAll('details')) fold.open = true")
+    if opened != "page":
+        tab.page.locator("#browser-list .browser-shot").first.click()
+    if opened == "difference":
+        tab.page.locator("#browser-pair .browser-shot").nth(1).click()
+        tab.page.keyboard.press("d")
+    tab.page.evaluate(script.read_text(encoding="utf-8"))
+    found: Results = tab.page.evaluate("axe.run()")
+    assert [(rule["id"], [node["html"][:200] for node in rule["nodes"][:3]]) for rule in found["violations"]] == []
