@@ -10,7 +10,7 @@ LABELS = {
     "model": "The model that made the images.",
     "setting": "How the model was sampled: sampler, steps and guidance scale g.",
     "prompts": "The prompt set of which the images are.",
-    "method": "The noise method; all of them get the same prompts, seeds and starting noise.",
+    "method": "The noise method; all methods get the same prompts and seeds.",
     "seed": "The seed from which the noise was drawn.",
     "category": "The prompt set's own category of prompts.",
 }

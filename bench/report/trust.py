@@ -97,7 +97,8 @@ def _cautions(results: Results) -> list[Said]:
         if not arm.complete:
             where = f"{arm.model} ({setting(arm)}), {prompts_name(arm.prompts)}"
             found.append(f"Incomplete, shown but not ranked: {arm.method} on {where}: {lacking(arm, 'images')}.")
-    found += [*_failed(results), *_chosen(results), *_siblings(results)]
+    first += _failed(results)
+    found += [*_chosen(results), *_siblings(results)]
     return [*(Said("caution", text, brief=True) for text in first), *(Said("caution", text) for text in found)]
 
 
