@@ -216,7 +216,7 @@ def test_times_are_compared_by_batches_and_only_where_they_were_measured_alike(t
 def test_pairs_to_look_at_are_evenly_spaced_and_no_more_than_a_page_can_hold(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(results, "BROWSABLE_PAIRS", 5)
+    monkeypatch.setattr("bench.analysis.browsable.BROWSABLE_PAIRS", 5)
     found = valid(results.compute(write_ledger(tmp_path / "run", noisy, prompts=21)))
     assert [p["index"] for p in found["pairs"]] == [0, 5, 10, 15, 20]
     assert found["pairs_total"] == 21
@@ -403,12 +403,12 @@ def test_a_control_of_too_few_prompts_is_no_fault_of_the_harness(
     prompts: int, low: float, ok: bool | None, said: str
 ) -> None:
     """Few prompts may not show a gain; that there is none is shown by any number."""
-    from bench.analysis.results import _control
+    from bench.analysis.controls import finding_of
     from bench.records import ComparisonRow
 
     row = ComparisonRow.model_construct(
         method="m", metric="shapes-preference", n_prompts=prompts, delta=low + 0.1, low=low, high=low + 0.2
     )
-    found = _control(row, "positive", 0.001 if ok else 0.4)
+    found = finding_of(row, "positive", 0.001 if ok else 0.4)
     assert found.ok is ok
     assert found.sentence.endswith(said)

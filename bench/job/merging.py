@@ -13,7 +13,7 @@ from bench.store import Ledger, clone_or_copy, inside, write_atomically
 from bench.store.files import missing_from
 from bench.store.joining import join
 
-KEPT = ("suite", "optimises", "learnt_from", "left_out", "scorers", "code", "made_with", "added_metrics")
+KEPT = ("suite", "optimises", "learnt_from", "left_out", "scorers", "code", "made_with", "added_metrics", "batch_sizes")
 """What shards of one run have in common in their ledgers."""
 
 
