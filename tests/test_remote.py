@@ -339,7 +339,7 @@ def test_a_run_that_another_machine_took_over_does_not_overwrite_it(s3: Server, 
     assert Manifest.read(folder(at)) == other
 
 
-def test_two_machines_that_both_have_something_are_told_so(s3: Server, machine: Any) -> None:
+def test_two_machines_that_both_have_something_are_refused(s3: Server, machine: Any) -> None:
     at = f"s3://{BUCKET}/both/run-1"
     first = a_run(at, 1)
     with mirrored(first):

@@ -22,7 +22,7 @@ from bench.store.seals import SUMS
 from bench.store.snapshot import place_ledger
 
 MANIFEST = "remote.json"
-"""At the address, written last: which snapshot of which machine it holds, and whether a run is going on."""
+"""At the address, written last: which snapshot of which machine it holds, and whether a run is in progress."""
 LEASE_SECONDS = 900.0
 """A run that has said nothing for so long is dead, and another machine may take its place."""
 AT_ONCE = 8

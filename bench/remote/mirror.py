@@ -176,7 +176,7 @@ class Mirror:
                 self._say(running=not self._stopping)
             self.fault = None
             return True
-        except Exception as error:  # the work goes on, whatever becomes of its uploads
+        except Exception as error:  # the work continues, whatever becomes of its uploads
             self.cause = error.__cause__ if isinstance(error, RemoteFault) else error
             self.fault = error if isinstance(error, RemoteFault) else RemoteFault(self.remote.url, error)
             return False

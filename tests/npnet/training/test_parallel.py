@@ -1,4 +1,4 @@
-"""Training on several processes: one training, written by one of them, that goes on with any number of processes."""
+"""Training on several processes: one training, written by one of them, that resumes with any number of processes."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def settings(pairs: Path, **changes: Any) -> TrainConfig:
 
 @pytest.fixture(scope="module")
 def alone(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What one process trains without a break; nobody changes it."""
+    """What one process trains without a break; no test changes it."""
     out = tmp_path_factory.mktemp("alone")
     run(settings(pairs), out=out, device="cpu", say=lambda _line: None)
     return out
@@ -120,7 +120,7 @@ def test_two_processes_train_the_network_of_one_and_one_of_them_writes(
         assert two == pytest.approx(one, rel=TOLERANCE)
 
 
-def test_a_training_goes_on_after_a_kill_with_another_number_of_processes(
+def test_a_training_resumes_after_a_kill_with_another_number_of_processes(
     pairs: Path, alone: Path, tmp_path: Path
 ) -> None:
     """One process, then two of which one is killed inside an epoch, then one."""
