@@ -48,10 +48,10 @@ def load(file: Path | str) -> list[tuple[str, str]]:
     for kind, plugin_name, plugin in _defined(module):
         _put(kind, plugin_name, plugin, tree, path)
     found = registry.put_by(str(path))
-    if not found:
+    if not found and str(path) not in registry.beside:
         raise UserError(
             f"{path}: defines no plugin; expected a subclass of bench.methods.base.Method, or a metric, prompt set, "
-            "sampler or model"
+            "sampler, model or executor"
         )
     _loaded[name] = (str(path), data)
     return found

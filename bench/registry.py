@@ -55,6 +55,8 @@ _resolvers: dict[str, tuple[Callable[[str], bool], Callable[[str], Any]]] = {}
 
 _put: set[tuple[str, str]] = set()
 """What `put` registered."""
+beside: set[str] = set()
+"""Files that define something of no kind here, such as an executor."""
 _reading: list[str] = []
 """The sources whose code is run now, the innermost last."""
 _configured: dict[tuple[str, str], Any] = {}
@@ -63,7 +65,8 @@ _configured: dict[tuple[str, str], Any] = {}
 
 @contextmanager
 def configured(kind: str, plugins: Mapping[str, Any]) -> Iterator[None]:
-    """Within, `get` gives these plugins by their names: such as a metric on the user's own checkpoint."""
+    """Within, these plugins have their names, whether others have them or none: such as a metric on the user's own
+    checkpoint, or a plugin of a test."""
     before = dict(_configured)
     _configured.update({(kind, name): plugin for name, plugin in plugins.items()})
     try:
@@ -131,7 +134,7 @@ def reading(source: str) -> Iterator[None]:
 
 def name_of(kind: str, plugin: Any) -> str | None:
     """The name under which a plugin is registered; None where it is not."""
-    return next((name for name, one in _discover(kind).items() if one is plugin), None)
+    return next((name for name, one in _known(kind).items() if one is plugin), None)
 
 
 def put_by(source: str) -> list[tuple[str, str]]:
@@ -170,6 +173,12 @@ def _discover(kind: str) -> dict[str, Any]:
     return _plugins[kind]
 
 
+def _known(kind: str) -> dict[str, Any]:
+    """Plugins of a kind by name, those that `configured` put there included."""
+    here = {name: plugin for (of, name), plugin in _configured.items() if of == kind}
+    return {**_discover(kind), **here} if here else _discover(kind)
+
+
 class _Broken:
     def __init__(self, name: str, distribution: str, error: BaseException):
         at = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen")]
@@ -180,20 +189,18 @@ class _Broken:
 
 def names(kind: str) -> list[str]:
     """Sorted names of one kind."""
-    return sorted(_discover(kind))
+    return sorted(_known(kind))
 
 
 def source(kind: str, name: str) -> str:
-    """The distribution that registered a plugin; `bench` for the project's own."""
+    """The distribution that registered a plugin; `bench` for the project's own, PROJECT for a configured one."""
     _discover(kind)
-    return _sources[kind, name]
+    return _sources.get((kind, name), PROJECT) if (kind, name) in _configured else _sources[kind, name]
 
 
 def get(kind: str, name: str) -> Any:
     """The plugin of that name; an unknown name is a UserError with the nearest known one."""
-    if (kind, name) in _configured:
-        return _configured[kind, name]
-    plugins = _discover(kind)
+    plugins = _known(kind)
     if name not in plugins and kind in _resolvers and _resolvers[kind][0](name):
         return _resolved(kind, name)
     if name not in plugins:
@@ -209,7 +216,7 @@ def twin(kind: str, name: str) -> str | None:
 
     The embedded world's own, and what is of this process alone, is its own twin.
     """
-    for other, plugin in sorted(_discover(kind).items()):
+    for other, plugin in sorted(_known(kind).items()):
         of = getattr(plugin, "twin_of", ())
         own = other == name and (of or source(kind, name) == PROJECT or (kind, name) in _put)
         if name in of or own:

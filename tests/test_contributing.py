@@ -30,6 +30,7 @@ def test_there_is_a_walk_for_each_kind() -> None:
         "stars.py",
         "trailing_ddim.py",
         "freeu.py",
+        "nice.py",
     ]
 
 
@@ -53,6 +54,8 @@ def test_the_walk_runs(
     if name == "stars.py":
         assert "stars" in {arm.prompts for arm in found.arms}
         assert {arm.n for arm in found.arms} == {4}
+    if name == "nice.py":
+        assert "by 2 workers" in done.err
     if name == "trailing_ddim.py":
         assert {arm.sampler for arm in found.arms} == {"ddim_trailing"}
     if name == "freeu.py":

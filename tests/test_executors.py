@@ -15,6 +15,7 @@ import pytest
 from conftest import LIMIT, Bench, Done, Run
 
 from bench import registry
+from bench.runner.executors import ray as executors
 
 WORKERS = 2
 LETHAL = '''\
@@ -45,8 +46,8 @@ class Lethal(Method):
 @pytest.fixture(scope="module")
 def rayed() -> Any:
     """Ray on this machine, once for all tests of this file."""
-    ray = pytest.importorskip("ray")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    pytest.importorskip("ray")
+    ray = executors.imported()
     ray.init("local", num_cpus=WORKERS, include_dashboard=False, log_to_driver=False, object_store_memory=100_000_000)
     yield ray
     ray.shutdown()

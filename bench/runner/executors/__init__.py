@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -44,9 +45,14 @@ _kinds: dict[str, type[Fleet]] = {}
 
 def executor(name: str) -> Callable[[K], K]:
     """Class decorator that gives a kind of worker its name for `--executor`."""
+    file = str(sys._getframe(1).f_globals.get("__file__"))
 
     def add(kind: K) -> K:
+        known = _kinds.get(name)
+        if known is not None and known.__module__ != kind.__module__:
+            raise UserError(f"two executors are named {name!r} (of {known.__module__} and {file}); rename one")
         _kinds[name] = kind
+        registry.beside.add(file)
         return kind
 
     return add

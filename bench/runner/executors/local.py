@@ -83,8 +83,11 @@ class Local(Fleet):
 
     @classmethod
     def opened(cls, wanted: Wanted, setting: Setting, *, device: str) -> Local:
-        assert isinstance(wanted.workers, int)
-        return cls(wanted.workers, setting, gpus=(wanted.gpus_per_worker or 1.0) if device == "cuda" else 0.0)
+        from bench.runner.executors.thrifty import cores
+
+        known = isinstance(wanted.workers, int) and wanted.workers
+        workers = known or max(1, cores() // (setting.threads or 1))
+        return cls(workers, setting, gpus=(wanted.gpus_per_worker or 1.0) if device == "cuda" else 0.0)
 
     def start(self, number: int, setting: bytes) -> Hand:
         threads = {"OMP_NUM_THREADS": str(self.setting.threads)} if self.setting.threads else {}

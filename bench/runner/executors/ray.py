@@ -21,8 +21,9 @@ from bench.runner.executors import Wanted, executor
 from bench.runner.executors.fleet import Fleet, Hand
 from bench.runner.executors.worker import Setting, Worker
 
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-"""Nothing is reported to anyone; and an actor without a GPU keeps what its environment says of GPUs."""
+SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+"""Unless the user says otherwise nothing is reported to anyone, and workers have their fair share of a processor: by
+itself Ray gives them a low priority, and beside anything else they hardly work."""
 GONE_SECONDS = 5.0
 """Without a connection to the head for so long, it is taken for gone. Ray itself ends the driver after a minute."""
 
@@ -192,7 +193,7 @@ def seen() -> Iterator[str]:
 
 def imported() -> Any:
     """Ray; UserError where it is not installed."""
-    for name, value in QUIET.items():
+    for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     try:
         import ray
