@@ -144,8 +144,8 @@ def _code(command: Command, options: argparse.Namespace) -> int:
         print(masked(traceback.format_exc()), end="", file=sys.stderr)
         from bench.runner.faults import of_plugin
 
-        if said := of_plugin(error):
-            print(f"error: {masked(plain(said))}; report it to its authors, with the lines above", file=sys.stderr)
+        if theirs := of_plugin(error):
+            print(f"error: {masked(plain(theirs))}; report it to its authors, with the lines above", file=sys.stderr)
             return code_of(error)
         print("error: internal error; please report it with the lines above", file=sys.stderr)
         return code_of(error)

@@ -195,7 +195,7 @@ class _Pairing:
     def _apart(
         self, of: Subject, arm: FrozenArm, quantity: Quantity, then: _Value | None, now: _Value | None
     ) -> Iterator[Pending]:
-        """The look at two numbers with intervals; none where nothing was frozen."""
+        """The comparison of two numbers with intervals; none where nothing was frozen."""
         if then is None or then.found is None:
             return
         if now is None or now.found is None or now.n != then.n or not self.common.whole:
@@ -217,11 +217,9 @@ class _Pairing:
         prompts = self.samples.prompts(self.common.now[there])
         gains = direction.gain(change[there], self.frozen.metrics[metric])
         # The same scores leave nothing to chance, so they are no comparison.
-        comparison = (
-            Comparison(None, Interval(0.0, 0.0, 0.0))
-            if same
-            else self.comparisons.mean(gains, prompts, self._range(metric, gains))
-        )
+        comparison = Comparison(None, Interval(0.0, 0.0, 0.0))
+        if not same:
+            comparison = self.comparisons.mean(gains, prompts, self._range(metric, gains))
         counted = replace(of, n=int(there.sum()), n_prompts=len(set(prompts.tolist())))
         return self._decided(counted, arm, quantity, comparison, same=same)
 
