@@ -167,7 +167,8 @@ def seed_table(results: Results) -> Table:
         "read the spread, not single rows."
     ]
     headers = ["model", *extra, "method", "seed", *(metric_header(results, name) for name in names)]
-    return Table("Seeds", headers, 3 + len(extra), laid, notes, folded=len(laid) > LONG)
+    meaning = _hints(results, headers, names)
+    return Table("Seeds", headers, 3 + len(extra), laid, notes, folded=len(laid) > LONG, hints=meaning)
 
 
 def category_table(results: Results) -> Table:
@@ -186,7 +187,13 @@ def category_table(results: Results) -> Table:
         "looking at many categories: where one matters, test it in a run of its own."
     ]
     headers = ["model", *extra, "prompts", "category", "method", *(metric_header(results, name) for name in names)]
-    return Table("Categories", headers, 4 + len(extra), laid, notes, folded=True)
+    return Table("Categories", headers, 4 + len(extra), laid, notes, True, _hints(results, headers, names))
+
+
+def _hints(results: Results, headers: Sequence[str], metrics: Sequence[str]) -> list[str]:
+    """Of columns of words, then one a metric."""
+    words = headers[: len(headers) - len(metrics)]
+    return [*hints.of_labels(list(words)), *(hints.of_metric(results, name) for name in metrics)]
 
 
 def mixed_table(results: Results) -> Table:

@@ -59,6 +59,10 @@ function sort(table, heads, column) {
 function sortable(table) {
   const heads = [...table.tHead.rows[0].cells];
   [...table.tBodies].forEach((body) => [...body.rows].forEach((row, at) => { row.dataset.at = at; }));
+  // A number without a sentence of its own has its column's.
+  for (const body of table.tBodies) {
+    for (const row of body.rows) for (const cell of row.cells) if (!cell.title && heads[cell.cellIndex] && cell.tagName === "TD") cell.title = heads[cell.cellIndex].title;
+  }
   heads.forEach((head, column) => {
     const button = make("button", { type: "button", text: head.textContent, click: () => sort(table, heads, column) });
     head.replaceChildren(button);

@@ -93,8 +93,10 @@ def _finding(of: Compared, row: Delta) -> str:
         return "not measured"
     digits = places(of, row.metric)
     direction = "" if higher_is_better(of, row.metric) else " (lower is better)"
+    p = p_value(row.p_holm)
     parts = [
         f"{number(row.delta, digits, sign=True)} {interval(row.low, row.high, digits, sign=True)}{direction}",
+        *([f"adjusted {p}"] if p else []),
         *_win_rate(row),
         f"n = {row.n} pairs on {row.n_prompts} prompts",
     ]
@@ -102,15 +104,14 @@ def _finding(of: Compared, row: Delta) -> str:
 
 
 def _conclusion(of: Compared, row: Delta) -> str:
-    found, p = effect(of, row), p_value(row.p_holm)
-    adjusted = f"adjusted {p}" if p else ""
+    found = effect(of, row)
     if found in ("better", "worse"):
-        return f"{'a clear improvement' if found == 'better' else 'a clear harm'} ({adjusted})"
+        return "a clear improvement" if found == "better" else "a clear harm"
     if found == "unknown":
         return "no interval, not judged"
     reasons = []
-    if row.low is not None and row.high is not None and not row.low <= 0 <= row.high:
-        reasons.append(adjusted or "no adjusted p-value")
+    if row.p_holm is None and row.low is not None and row.high is not None and not row.low <= 0 <= row.high:
+        reasons.append("no adjusted p-value")
     if row.detectable == 0:
         reasons.append("n and variance give no smallest effect: all differences are exactly 0")
     elif row.detectable is not None:

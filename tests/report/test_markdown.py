@@ -55,8 +55,8 @@ Per image. Calls are denoiser calls; timed is the number of images that the time
 
 ## Verdict
 
-- inversion against standard on Preference: +0.012 [-0.004, +0.028], win rate 51.2 % [48.0, 54.3], n = 100 pairs on 50 prompts; no effect shown (only changes of about 0.03 or more could be detected).
-- npnet against standard on Preference: +0.100 [+0.084, +0.116], win rate 61.0 % [51.4, 70.6], n = 100 pairs on 50 prompts; a clear improvement (adjusted p &lt; 0.001).
+- inversion against standard on Preference: +0.012 [-0.004, +0.028], adjusted p = 0.14, win rate 51.2 % [48.0, 54.3], n = 100 pairs on 50 prompts; no effect shown (only changes of about 0.03 or more could be detected).
+- npnet against standard on Preference: +0.100 [+0.084, +0.116], adjusted p &lt; 0.001, win rate 61.0 % [51.4, 70.6], n = 100 pairs on 50 prompts; a clear improvement.
 
 ## Provenance
 
