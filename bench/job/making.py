@@ -75,7 +75,9 @@ def executor_for(plan: Plan, how: How) -> Iterator[tuple[str, Executor]]:
     chosen = generate.choose_device(how.device)
     suite = plan.suite
     with (
-        opened(how.spread, device=chosen, threads=how.threads, suite=suite, models=suite.models) as executor,
+        opened(
+            how.spread, device=chosen, threads=how.threads, suite=suite, models=suite.models, metrics=suite.metrics
+        ) as executor,
         torch_threads(executor.threads),
     ):
         yield chosen, executor

@@ -67,7 +67,7 @@ def _add_scores(
 
             chosen = generate.choose_device(device)
             work = {name: score.of_run(ledger, name) for name in computed}
-            with opened(spread, device=chosen, suite=suite) as executor:
+            with opened(spread, device=chosen, suite=suite, metrics=computed) as executor:
                 score.score(work, ledger, device=chosen, limit=limit, executor=executor)
             added = [m for m in computed if m not in suite.metrics]
             ledger.set("added_metrics", list(dict.fromkeys([*(ledger.get("added_metrics") or []), *added])))

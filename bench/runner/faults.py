@@ -99,7 +99,12 @@ def described(error: BaseException, frame: traceback.FrameSummary | None = None)
 
 
 def of_plugin(error: BaseException) -> str | None:
-    """One line on an error of another package's code, with its file and line; None where ours was the last to run."""
+    """One line on an error of another package's code, with its file and line; None where ours was the last to run.
+
+    An error that a worker sent has no frames, and brings the line with it.
+    """
+    if said := getattr(error, "of_plugin", None):
+        return str(said)
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if identity.is_own(frame.filename):
             return None

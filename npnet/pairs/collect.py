@@ -79,7 +79,9 @@ def run(
     collected = _Collected(planned, out, digests, say, first=None if have else todo[0])
     with (
         Progress("collect", total, "pairs") as progress,
-        opened(spread or Wanted(), device=device, threads=threads, models=(config.model,)) as executor,
+        opened(
+            spread or Wanted(), device=device, threads=threads, models=(config.model,), metrics=config.metrics
+        ) as executor,
     ):
         for task, parts in executor.run(recipe, _tasks(protocol, todo, size), price=float(total * protocol.steps * 4)):
             collected.add(task, parts)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from bench import plugins, registry
+from bench import identity, plugins, registry
 from bench.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -79,10 +79,11 @@ def opened(
     threads: int | None = None,
     suite: Suite | None = None,
     models: Sequence[str] = (),
+    metrics: Sequence[str] = (),
 ) -> Executor:
     """The executor for what is wanted on a device; UserError for what cannot be had.
 
-    `suite` is the one whose settings hold; `models` are those that work. On a CPU a worker has one thread unless
+    `suite` is the one whose settings hold; `models` and `metrics` are those that work. On a CPU a worker has one thread unless
     `threads` says otherwise. Without any wish on a CPU it is `Thrifty` where models are small; otherwise this process,
     as it is on a GPU.
     """
@@ -94,7 +95,7 @@ def opened(
     here = None if suite is None else next(of_session(suite), None)
     if wanted.executor in (None, "local"):
         if device == "cpu" and wanted.workers in (None, AUTO):
-            return thrifty.chosen(models, suite, threads, kind, alone=here is not None)
+            return thrifty.chosen(models, metrics, suite, threads, kind, alone=here is not None)
         if wanted.workers == AUTO:
             wanted = replace(wanted, workers=_gpus(wanted.gpus_per_worker or 1.0))
         if wanted.workers in (None, 0, 1):
@@ -131,7 +132,8 @@ def setting(suite: Suite | None, threads: int | None) -> Setting:
     from bench.runner.executors.worker import Setting
 
     files = tuple((file, Path(file).read_bytes()) for file in plugins.files())
-    return Setting(files, None if suite is None else suite.model_dump(mode="json"), threads)
+    kept = None if suite is None else suite.model_dump(mode="json")
+    return Setting(files, kept, threads, identity.loop().digest)
 
 
 def of_session(suite: Suite) -> Iterator[str]:

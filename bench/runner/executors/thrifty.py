@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from bench import registry
+from bench.metrics.base import MetricEntry
 from bench.models.base import ModelEntry
+from bench.needs.base import Package
 from bench.runner.executors import Wanted, setting
 from bench.runner.executors.base import Executor, InProcess, Recipe
 from bench.runner.executors.fleet import Fleet
@@ -21,7 +23,7 @@ from bench.suite import Suite
 
 T = TypeVar("T")
 
-WORTH = 40_000.0
+WORTH = 20_000.0
 """Evaluations of a small network for one image from which workers are worth their start: half a minute of work."""
 SMALL_BYTES = 500 * 2**20
 """Of a model's files: every worker holds one. Larger ones are worked on by this process and all of its threads."""
@@ -58,13 +60,20 @@ class Thrifty(Executor):
 
 
 def chosen(
-    models: Sequence[str], suite: Suite | None, threads: int | None, kind: type[Fleet], *, alone: bool
+    models: Sequence[str],
+    metrics: Sequence[str],
+    suite: Suite | None,
+    threads: int | None,
+    kind: type[Fleet],
+    *,
+    alone: bool,
 ) -> Executor:
-    """`Thrifty` where models are small and cores are free for it; this process and its threads otherwise.
+    """`Thrifty` where models and scorers are small and cores are free for it; this process and its threads otherwise.
 
     `alone`: something is known to this process only.
     """
-    if not all(_is_small(registry.get("models", name)) for name in models):
+    small = all(_is_small(registry.get("models", name)) for name in models)
+    if not small or not all(_is_light(registry.get("metrics", name)) for name in metrics):
         return InProcess(threads=threads)
     each = threads or 1
     workers = min(cores() // each, _fitting())
@@ -85,6 +94,14 @@ def _is_small(entry: ModelEntry) -> bool:
     if entry.folder is None:
         return entry.about_bytes is not None and entry.about_bytes < SMALL_BYTES
     return sum(path.stat().st_size for path in entry.folder.rglob("*") if path.is_file()) < SMALL_BYTES
+
+
+def _is_light(entry: MetricEntry) -> bool:
+    """Whether a metric needs no files, as those of the embedded world, or small ones."""
+    return all(
+        isinstance(need.source, Package) or (need.about_bytes is not None and need.about_bytes < SMALL_BYTES)
+        for need in entry.needs()
+    )
 
 
 def _fitting() -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import platform
 import queue
 import sys
 import threading
@@ -24,7 +25,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from bench import plugins
-from bench.errors import BenchError, masked
+from bench.errors import BenchError, UserError, masked
 from bench.runner.executors.base import Bench, Recipe
 
 REST = b"rest"
@@ -41,6 +42,8 @@ class Setting:
     """The suite whose settings of models and scorers hold."""
     threads: int | None = None
     """CPU threads of torch; None: as many as it takes."""
+    code: str = ""
+    """Digest of the code that every image goes through, which a worker has to share; empty: it is not asked."""
 
 
 class Failure(Exception):
@@ -64,8 +67,14 @@ class Worker:
             self.problem = failed(error)
 
     def _settle(self, setting: Setting) -> None:
+        from bench import identity
         from bench.suite import Suite
 
+        if setting.code and setting.code != identity.loop().digest:
+            raise UserError(
+                f"a worker on {platform.node()} has other code than this process; install the same version on all "
+                "machines"
+            )
         if setting.threads:
             import torch
 
@@ -126,7 +135,13 @@ def failed(error: BaseException) -> bytes:
         found.of_plugin = of_plugin(error)
         error = found
     error.__traceback__ = error.__cause__ = error.__context__ = None
-    return pickle.dumps((False, error), protocol=pickle.HIGHEST_PROTOCOL)
+    answer = pickle.dumps((False, error), protocol=pickle.HIGHEST_PROTOCOL)
+    try:
+        pickle.loads(answer)
+    except Exception:  # it is made of more than its words
+        kind = UserError if getattr(error, "exit_code", None) == UserError.exit_code else BenchError
+        answer = pickle.dumps((False, kind(str(error))), protocol=pickle.HIGHEST_PROTOCOL)
+    return answer
 
 
 # The process of `local` ----------------------------------------------------------------------------------------------
