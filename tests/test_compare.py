@@ -449,7 +449,7 @@ def test_what_the_command_writes_and_prints(bench: Bench, tmp_path: Path) -> Non
     assert (tmp_path / "one" / "page.html").read_text() == (tmp_path / "out" / "comparison.html").read_text()
     lines = done.out.splitlines()
     assert lines[0] == "0 of the 40 images that both runs have are the same, byte for byte."
-    assert lines[1].startswith("standard in B against standard in A on shapes-preference: +1")
+    assert lines[1].startswith("standard in B against standard in A on Preference: +1")
     assert "adjusted p < 0.001" in lines[1]
     assert lines[1].endswith("a clear improvement.")
     written = json.loads((tmp_path / "out" / "comparison.json").read_text())

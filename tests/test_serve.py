@@ -178,11 +178,11 @@ def test_two_runs_are_compared_by_picking_them(client: Any, runs: Path) -> None:
     make(runs / "less", lambda s: 1.0 * s.index, n=20)
     page = text(client.get("/compare?a=less&b=more"))
     assert "more (B) against less (A)" in page
-    assert "standard in B against standard in A on shapes-preference: +1" in page
+    assert "standard in B against standard in A on Preference: +1" in page
     ledger = Ledger(runs / "more")
     ledger.db.execute("UPDATE scores SET value = value + 1")
     ledger.close()
-    assert "standard in B against standard in A on shapes-preference: +2" in text(client.get("/compare?a=less&b=more"))
+    assert "standard in B against standard in A on Preference: +2" in text(client.get("/compare?a=less&b=more"))
 
 
 @pytest.mark.parametrize(
