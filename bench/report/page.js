@@ -132,7 +132,7 @@ function tools(scroll, table, name) {
   const more = make("span", { class: "more", hidden: true }), said = make("span", { role: "status" });
   const tell = async () => { said.textContent = (await copy(tabs(table))) ? "Copied." : "The browser refused; use CSV."; };
   const bar = make("div", { class: "tools" }, more, said);
-  if (table.tHead && !table.classList.contains("strip")) {
+  if (!table.closest(".strip")) {
     bar.append(make("button", { type: "button", text: "Copy", "aria-label": `Copy the table ${name}`, click: tell }),
       make("button", { type: "button", text: "CSV", "aria-label": `Download the table ${name} as CSV`, click: () => download(table, name) }));
   }
@@ -150,14 +150,15 @@ function tools(scroll, table, name) {
 
 for (const scroll of document.querySelectorAll(".scroll")) {
   const table = scroll.querySelector("table");
-  if (!table.classList.contains("strip")) sortable(table);
+  if (!table || !table.tHead) continue;
+  if (!table.closest(".strip")) sortable(table);
   tools(scroll, table, scroll.getAttribute("aria-label"));
 }
 
 // Folds --------------------------------------------------------------------------------------------------------------
 
 function reveal() {
-  const id = decodeURIComponent(location.hash.slice(1)), found = id && document.getElementById(id);
+  const id = location.hash.slice(1), found = id && document.getElementById(id);
   const fold = found && found.closest("details");
   if (!fold) return;
   fold.open = true;
