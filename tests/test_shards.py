@@ -91,7 +91,19 @@ def test_a_merged_run_is_a_finished_run(folders: dict[str, Path], tmp_path: Path
 def without_times(found: Any) -> Any:
     """Results without what differs between two runs of the same images: times, dates, folders and command lines."""
     if isinstance(found, dict):
-        left_out = {"created", "command", "path", "folder", "stages", "sessions", "cost", "costs", "score_ms", "runs"}
+        left_out = {
+            "created",
+            "command",
+            "path",
+            "folder",
+            "stages",
+            "sessions",
+            "cost",
+            "costs",
+            "score_ms",
+            "runs",
+            "commit",
+        }
         return {
             name: without_times(value)
             for name, value in found.items()

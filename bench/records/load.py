@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from bench.errors import UserError
+from bench.records.consistency import faults
 from bench.records.document import Results
 from bench.records.upgrades import SCHEMA, upgraded
 
@@ -37,12 +38,15 @@ def parse(content: bytes, name: str) -> Results:
     try:
         # As JSON, a string is no number and 1 no truth value; half of a surrogate pair, which is no text, becomes `?`.
         text = json.dumps(upgraded(given), ensure_ascii=False).encode("utf-8", "replace")
-        return Results.model_validate_json(text, strict=True)
+        found = Results.model_validate_json(text, strict=True)
     except ValidationError as error:
         raise UserError(f"{name}: damaged or edited by hand ({first_fault(error, 'the whole')}); {_AGAIN}") from error
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         lacks = f"lacks {error}" if isinstance(error, KeyError) else "another form than any version has"
         raise UserError(f"{name}: damaged or edited by hand ({lacks}); {_AGAIN}") from error
+    for fault in faults(found):
+        raise UserError(f"{name}: damaged or edited by hand ({fault}); {_AGAIN}")
+    return found
 
 
 def first_fault(error: ValidationError, whole: str) -> str:

@@ -74,12 +74,8 @@ def jobs(number: int, *, files: bool) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         ledger = Ledger(Path(temporary), create=True)
         (Path(temporary) / "images").mkdir()
-        made = [
-            Image(
-                name, name * 2, f"images/{name}.png", 0, 50, 5.0, 1.0, 4000.0, 90.0, 2**33, "cuda", 8, "a GPU", "", ""
-            )
-            for name in list(plan.jobs)[::2]
-        ]
+        costs = (0, 50, 5.0, 1.0, 4000.0, 90.0, 2**33, "cuda", 8, "a GPU", "", "")
+        made = [Image(name, name * 2, f"images/{name}.png", *costs) for name in list(plan.jobs)[::2]]
         if files:
             for image in made:
                 (Path(temporary) / image.file).touch()
@@ -106,11 +102,11 @@ def scores(folder: Path, *, rows: int) -> None:
     clock = Clock()
     results = compute(with_ledger)
     ours = clock.say(f"results: {len(results.comparisons)} comparisons, {len(results.arms)} arms, with all intervals")
-    query = "SELECT method, prompt, prompt_index, prompts, seed, digest, job_id FROM cells"
+    query = "SELECT method, prompts, prompt_index, seed, job_id FROM cells"
     cells = pd.read_sql_query(query, with_ledger.db)
     images = pd.read_sql_query("SELECT job_id, digest FROM images", with_ledger.db)
     values = pd.read_sql_query("SELECT digest, metric, value FROM scores", with_ledger.db)
-    table = cells.drop(columns="digest", errors="ignore").merge(images, on="job_id").merge(values, on="digest")
+    table = cells.merge(images, on="job_id").merge(values, on="digest")
     place = ["metric", "prompts", "prompt_index", "seed"]
     base = table[table.method == "standard"].set_index(place)["value"]
     theirs = clock.say(f"pandas: {len(table):,} rows read and joined")
