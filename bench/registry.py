@@ -200,6 +200,8 @@ def source(kind: str, name: str) -> str:
 
 def get(kind: str, name: str) -> Any:
     """The plugin of that name; an unknown name is a UserError with the nearest known one."""
+    if (kind, name) in _configured:
+        return _configured[kind, name]
     plugins = _known(kind)
     if name not in plugins and kind in _resolvers and _resolvers[kind][0](name):
         return _resolved(kind, name)

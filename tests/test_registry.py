@@ -134,3 +134,20 @@ def test_whatever_is_stood_in_for_is_registered_and_has_one_stand_in(kind: str) 
     assert of
     assert len(of) == len(set(of))
     assert set(of) <= set(registry.names(kind))
+
+
+def test_a_configured_plugin_has_its_name_for_a_while_whether_another_has_it_or_none() -> None:
+    plugin, sampler = Point(twin_of=()), registry.get("samplers", "ddim")
+    before = registry.names("samplers")
+    with registry.configured("samplers", {"golden": plugin}), registry.configured("samplers", {"ddim": plugin}):
+        assert registry.get("samplers", "golden") is registry.get("samplers", "ddim") is plugin
+        assert registry.names("samplers") == sorted([*before, "golden"])
+        assert registry.name_of("samplers", plugin) in ("golden", "ddim")
+        assert (registry.source("samplers", "golden"), registry.twin("samplers", "golden")) == (
+            registry.PROJECT,
+            "golden",
+        )
+        with pytest.raises(UserError, match="did you mean 'golden'"):
+            registry.get("samplers", "goldn")
+    assert registry.names("samplers") == before
+    assert registry.get("samplers", "ddim") is sampler
