@@ -23,7 +23,7 @@ from typing import Any
 from bench.errors import NotComparable, UserError
 from bench.prompts.base import Prompt
 from bench.store import Image, Ledger, clone_or_copy, inside, prompt_key, write_atomically
-from bench.store.images import decode
+from bench.store.whole import AGAIN, damaged
 
 INDEX = "noisebench.json"
 MOST_LETTERS = 200
@@ -165,15 +165,13 @@ def _write(tree: _Tree, place: Path, about: dict[str, Any], run: Path) -> None:
         target = place / name
         if not target.is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
-            _put(inside(run, image.file), target)
+            _put(inside(run, image.file), image.digest, target)
 
 
-def _put(source: Path, target: Path) -> None:
-    try:
-        decode(source)
-        clone_or_copy(source, target)
-    except UserError as error:
-        raise UserError(f"{source}: {error}; delete it and run again, it will be made again") from error
+def _put(source: Path, digest: str, target: Path) -> None:
+    if why := damaged(source, digest):
+        raise UserError(f"{source}: {why}; {AGAIN}")
+    clone_or_copy(source, target)
 
 
 def index_of(path: Path) -> Any:

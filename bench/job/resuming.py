@@ -139,7 +139,7 @@ def _said(since: list[str], before: Mapping[str, str] | None) -> str:
 def _record(ledger: Ledger, code: Mapping[str, str] | None, made: Mapping[str, str] | None, kept: Kept | None) -> None:
     """Keep what the images are made by and with; only where it differs, for a finished run is only read."""
     record = {"code": code, "made_with": made, "kept": kept and kept.record()}
-    if any(ledger.get(name) != value for name, value in record.items()):
+    if not ledger.read_only and any(ledger.get(name) != value for name, value in record.items()):
         with ledger.transaction():
             for name, value in record.items():
                 ledger.set(name, value)

@@ -157,8 +157,11 @@ def _run(plan: Plan, ledger: Ledger, how: How, check: Callable[[], None]) -> Out
     weights = {name: registry.get("metrics", name).digest() for name in plan.suite.metrics}
     before = ledger.images()
     whole = images_there(plan, ledger, how.by) and not to_measure(plan, ledger, how)
+    scores = ledger.scores_of(weights)
+    # Rows may have been lost since, such as broken ones that were dropped.
+    whole = whole and all(cell.job_id in before for cell in plan.cells)
+    whole = whole and ledger.get("finished_scores") in (None, scores)
     if ledger.get("finished") == complete and report.is_file() and whole:
-        scores = ledger.scores_of(weights)
         reuse = resuming.reuse(plan, ledger, before, scores=(scores, scores))
         recorded = [ledger.get("suite"), ledger.get("optimises"), ledger.get("learnt_from") or {}, kept]
         if recorded != [plan.suite.model_dump(mode="json"), plan.optimises, plan.learnt_from, ledger.get("kept")]:
@@ -188,6 +191,7 @@ def _run(plan: Plan, ledger: Ledger, how: How, check: Callable[[], None]) -> Out
     failed, unscored, unmeasured = failed_images(ledger), results.unscored(ledger), _unmeasured(ledger, how)
     if not failed and not unscored:
         ledger.set("finished", complete)
+        ledger.set("finished_scores", ledger.scores_of(weights))
     ledger.close()
     return Outcome(
         folder, found=found, worked=True, failed=failed, unscored=unscored, unmeasured=unmeasured, reuse=reuse
