@@ -71,6 +71,7 @@ INTEGRATION_FIXTURES = frozenset({"one_thread", "bench_process", "bench_in_turn"
 """Tests of networks ask for one thread, as `bench` and `finished` do, and those of the program for a process."""
 INTEGRATION_FOLDERS = frozenset({"perf", "reference"})
 INTEGRATION = (
+    "test_action.py",
     "test_browser_page.py",
     "test_browser_views.py",
     "test_captions.py::test_every_word_of_the_grammar_is_one_token_of_its_own",

@@ -1,4 +1,4 @@
-"""Commands that pass results on: `site` and `submit`."""
+"""Commands that pass results on: `site`, `submit` and `summary`."""
 
 from __future__ import annotations
 
@@ -27,6 +27,11 @@ def add_to(add: Add) -> None:
     submit.add_argument("runs", type=place("run"), nargs="*", metavar="RUN", help="finished runs, or their reports")
     submit.add_argument("--to", type=Path, metavar="DIR", help="the repository's folder")
     submit.add_argument("--check", type=Path, metavar="DIR", help="check the records of a repository; write nothing")
+
+    summary = add("summary", cmd_summary, "print a run's report as Markdown for a job's summary, and draw its images")
+    summary.add_argument("run", type=place("images"), help="a run or report folder")
+    summary.add_argument("--picture", type=Path, metavar="FILE", help="write its strip of images as one PNG")
+    summary.add_argument("--address", default="", metavar="URL", help="where that picture will be, to show it")
 
 
 def cmd_site(options: argparse.Namespace) -> int:
@@ -62,4 +67,16 @@ def cmd_submit(options: argparse.Namespace) -> int:
     for run in options.runs:
         done = submit(run, options.to)
         print(f"{'wrote' if done.new else 'was there:'} {done.file} (digest {done.digest})")
+    return 0
+
+
+def cmd_summary(options: argparse.Namespace) -> int:
+    from bench.records import read
+    from bench.site.picture import picture, summary
+
+    results = read(options.run)
+    if options.picture is not None and not picture(results, options.run, options.picture):
+        print(f"note: no image of {options.run} is here, so no {options.picture}", file=sys.stderr)
+    # Markdown escapes what it shows; the terminal's own guard is about control characters.
+    print(summary(results, address=options.address), end="")
     return 0

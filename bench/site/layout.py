@@ -53,7 +53,7 @@ def scripts() -> list[pages.Script]:
 
 def strip_of(results: Results, home: Path) -> dict[str, Any] | None:
     """A few prompts by every method as thumbnails in the page; `home` is the folder of the run or report."""
-    found = strip(_seen(results, home))
+    found = strip(seen(results, home))
     if found is None:
         return None
     files = [image_file(results, row.pair, name, home) for row in found.rows for name in found.methods]
@@ -62,7 +62,7 @@ def strip_of(results: Results, home: Path) -> dict[str, Any] | None:
     return {"methods": found.methods, "rows": rows, "rule": found.rule}
 
 
-def _seen(results: Results, home: Path) -> Results:
+def seen(results: Results, home: Path) -> Results:
     """The results with those pairs alone whose images are here: a report that was sent keeps some of them."""
 
     def there(pair: PairRow) -> bool:
@@ -75,7 +75,7 @@ def _seen(results: Results, home: Path) -> Results:
 def _card(run: Shown) -> dict[str, Any]:
     """A run in the list of runs."""
     results = run.results
-    found = strip(_seen(results, run.folder)) if run.folder is not None else None
+    found = strip(seen(results, run.folder)) if run.folder is not None else None
     thumbs: list[tuple[str, str]] = []
     if found is not None:
         row = found.rows[0]
