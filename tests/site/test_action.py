@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import Run
+from conftest import Bench, Run
 
 from bench.records import read
 
@@ -138,3 +138,19 @@ def test_an_address_is_shown_only_where_it_is_one(finished: Run) -> None:
     with pytest.raises(UserError, match="expected the address of a picture"):
         summary(results, address="javascript:alert(1)")
     assert "](images/" not in summary(results), "a summary cannot show files beside it"
+
+
+# The workflows of docs/share.md ---------------------------------------------------------------------------------------
+
+
+def test_the_example_workflows_are_yaml_and_their_commands_exist(bench: Bench, action: dict[str, Any]) -> None:
+    page = (FILE.parent / "docs" / "share.md").read_text()
+    workflows = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", page, flags=re.S)]
+    assert len(workflows) == 2
+    every = [step for one in workflows for job in one["jobs"].values() for step in job["steps"]]
+    commands = [step["run"].split()[3:] for step in every if "-m bench" in step.get("run", "")]
+    assert [words[0] for words in commands] == ["submit", "site"]
+    (used,) = [step for step in every if step.get("uses", "").startswith("OWNER/")]
+    assert set(used["with"]) <= set(action["inputs"])
+    for line in re.findall(r"^python -m bench (\w+)", page, flags=re.M):
+        assert bench(line, "--help").code == 0
