@@ -563,7 +563,7 @@ def test_a_run_whose_uploads_fail_ends_with_one_line_and_finishes_them_when_it_i
     at = f"s3://{BUCKET}/cut"
     run = f"{at}/{finished.folder.name}"
     home = folder_of(url_of(at)) / finished.folder.name
-    cut = threading.Thread(target=lambda: (wait_for(lambda: (home / STATE).is_file()), s3.stop()))
+    cut = threading.Thread(target=lambda: (wait_for(lambda: any(home.glob("images/*.png")), 60), s3.stop()))
     cut.start()
     done = run_at(bench, finished, at)
     cut.join()
