@@ -83,9 +83,9 @@ def opened(
 ) -> Executor:
     """The executor for what is wanted on a device; UserError for what cannot be had.
 
-    `suite` is the one whose settings hold; `models` and `metrics` are those that work. On a CPU a worker has one thread unless
-    `threads` says otherwise. Without any wish on a CPU it is `Thrifty` where models are small; otherwise this process,
-    as it is on a GPU.
+    `suite` is the one whose settings hold; `models` and `metrics` are those that work. On a CPU a worker has one thread
+    unless `threads` says otherwise. Without any wish on a CPU it is `Thrifty` where models are small; otherwise this
+    process, as it is on a GPU.
     """
     from bench.runner.executors import thrifty
     from bench.runner.executors.base import InProcess

@@ -216,8 +216,11 @@ def _connect(address: str | None) -> None:
                 ray.init("local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
             else:
                 ray.init(place, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise UserError(f"--ray-address {place}: cannot be connected to: {first_line(error)}") from None
+        except Exception as error:  # Ray raises plain Exception, too
+            with contextlib.suppress(Exception):
+                ray.shutdown()
+            what = "Ray does not start on this machine" if place == "local" else f"no Ray at {place}"
+            raise UserError(f"--executor ray: {what}: {first_line(error)}; try again, or give --executor local") from None
 
 
 @contextmanager
