@@ -30,7 +30,8 @@ def test_a_method_runs_by_the_command_that_is_printed_and_passes_its_test(bench:
     assert done.code == 0, done.err
     assert sorted(path.name for path in here.iterdir()) == ["my_method.py", "my_method.yaml", "test_my_method.py"]
     (command,) = re.findall(r"python -m bench (run .*)", done.out)
-    run = bench(*command.split(), "--set", "steps=2", "--limit", 1, "--no-cache", "--metric", "shapes-clipscore")
+    few = ("--set", "steps=2", "--limit", 1, "--method", "my_method", "--metric", "shapes-clipscore", "--no-cache")
+    run = bench(*command.split(), *few)
     assert run.code == 0, run.err
     spec = importlib.util.spec_from_file_location("test_my_method", here / "test_my_method.py")
     assert spec is not None

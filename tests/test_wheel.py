@@ -73,7 +73,7 @@ def test_the_wheel_does_the_main_job_without_a_checkout(wheel: zipfile.ZipFile, 
     arguments = ["run", "shapes_quick", "--limit", "1", "--set", "steps=2", "--no-cache", "--device", "cpu"]
     arguments += ["--method", "reseed", "--metric", "shapes-clipscore"]
     code = f"import sys; sys.path.insert(0, {str(site)!r}); from bench.cli import main; sys.exit(main({arguments!r}))"
-    surroundings = {**os.environ, "PYTHONPATH": str(site)}
+    surroundings = {**os.environ, "PYTHONPATH": str(site), "BENCH_REPORT": "html"}
     done = subprocess.run([sys.executable, "-c", code], cwd=work, env=surroundings, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     report = next(work.glob("runs/shapes_quick-*/report.html"))
