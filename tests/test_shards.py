@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -228,3 +230,21 @@ def test_every_batch_of_a_shard_is_one_of_the_whole(of: int, batch: int, seeds: 
         assert [plan.cells[n] for n in at] == part.cells
         cells += at
     assert sorted(cells) == list(range(len(plan.cells)))
+
+
+def test_the_slurm_script_makes_every_part_and_then_joins_them(tmp_path: Path) -> None:
+    """With programs of SLURM and Python that say how they were called."""
+    for name in ("python", "sbatch"):
+        (tmp_path / name).write_text(f'#!/bin/bash\necho {name} "$@"\n')
+        (tmp_path / name).chmod(0o755)
+    script = Path(__file__).parents[1] / "docs" / "slurm.sh"
+
+    def said(task: int, *more: str) -> list[str]:
+        given = {"SLURM_ARRAY_TASK_ID": str(task), "SLURM_ARRAY_JOB_ID": "77"}
+        given["PATH"] = f"{tmp_path}:{os.environ['PATH']}"
+        done = subprocess.run(["bash", script, "s.yaml", *more], env=given, capture_output=True, text=True, check=True)
+        return done.stdout.splitlines()
+
+    assert said(3) == ["python -m bench run s.yaml --shard 3/8 --batch-size 4 --runs runs"]
+    assert said(1)[1] == f"sbatch --dependency=afterok:77 --array=0 --gpus=0 --output=merge.log {script} s.yaml merge"
+    assert said(0, "merge") == ["python -m bench merge runs/*-shard-*-of-8"]
