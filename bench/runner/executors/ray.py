@@ -220,7 +220,8 @@ def _connect(address: str | None) -> None:
             with contextlib.suppress(Exception):
                 ray.shutdown()
             what = "Ray does not start on this machine" if place == "local" else f"no Ray at {place}"
-            raise UserError(f"--executor ray: {what}: {first_line(error)}; try again, or give --executor local") from None
+            said = f"--executor ray: {what}: {first_line(error)}; try again, or give --executor local"
+            raise UserError(said) from None
 
 
 @contextmanager
