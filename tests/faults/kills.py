@@ -10,6 +10,7 @@ docs/reliability.md has. Everything is on the embedded world, in a temporary fol
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import random
 import signal
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,7 +35,7 @@ baseline: standard
 methods: [standard, inversion, {use: best_of_n, name: best_of_2, n: 2, chooser: shapes-geneval}]
 metrics: [shapes-geneval, shapes-clipscore]
 """
-LIMIT, BATCH = 12, 4
+LIMIT, BATCH = 8, 4
 ROWS = (
     "SELECT job_id, digest, file, chosen_from, calls_noise, calls_sampling FROM images ORDER BY 1",
     "SELECT method, prompt_index, job_id FROM cells ORDER BY 1, 2",
@@ -55,22 +56,65 @@ class Killed(NamedTuple):
 
 def command(suite: Path, runs: Path, *more: object) -> list[str]:
     return [str(one) for one in (
-        sys.executable, "-m", "bench", "run", suite, "--limit", LIMIT, "--batch-size", BATCH, "--runs", runs,
+        "run", suite, "--limit", LIMIT, "--batch-size", BATCH, "--runs", runs,
         "--cache", runs.parent / "cache", "--device", "cpu", *more,
     )]  # fmt: skip
 
 
-def run(suite: Path, runs: Path, *more: object, kill_after: float | None = None) -> tuple[int, str, float]:
-    """(exit code, standard error, seconds) of a run, or of its beginning."""
-    begun = time.monotonic()
-    given, env = command(suite, runs, *more), {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(given, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env)
+Start = Callable[[list[str], Path], int]
+"""Starts the program with arguments, its standard error in a file; returns the process id."""
+
+
+def started(arguments: list[str], said: Path) -> int:
+    """A process of its own."""
+    with said.open("w") as file:
+        env = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen([sys.executable, "-m", "bench", *arguments], stdout=file, stderr=file, env=env).pid
+
+
+def forked(arguments: list[str], said: Path) -> int:
+    """A fork of this process, which has imported everything: most of a small run's time is importing torch."""
+    process = os.fork()
+    if process:
+        return process
+    file = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream in (1, 2):
+        os.dup2(file, stream)
+    from bench.cli import main as program
+
+    code = 4
     try:
-        _, said = process.communicate(timeout=kill_after)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
-        _, said = process.communicate()
-    return process.returncode, said, time.monotonic() - begun
+        code = program(arguments)
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def warm(home: Path) -> None:
+    """Import all that a run imports, without a thread of torch's."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    process = forked(["ls"], home / "warm")  # what a fork needs is there
+    os.waitpid(process, 0)
+    for name in ("torch", "diffusers", "transformers", "PIL.Image", "bench.cli", "bench.runner.maker", "bench.report",
+                 "bench.shapes.plugin", "diffusers.pipelines.stable_diffusion_xl", "pandas"):  # fmt: skip
+        importlib.import_module(name)
+
+
+def run(
+    suite: Path, runs: Path, *more: object, start: Start = started, kill_after: float | None = None
+) -> tuple[int, str, float]:
+    """(exit code, what it said, seconds) of a run, or of its beginning."""
+    begun, said = time.monotonic(), runs.parent / "said"
+    said.parent.mkdir(parents=True, exist_ok=True)
+    process, killed = start(command(suite, runs, *more), said), False
+    while True:
+        ended, status = os.waitpid(process, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status), said.read_text(errors="replace"), time.monotonic() - begun
+        if kill_after is not None and not killed and time.monotonic() - begun > kill_after:
+            os.kill(process, signal.SIGKILL)
+            killed = True
+        time.sleep(0.005)
 
 
 def rows(runs: Path) -> list[list[tuple[object, ...]]]:
@@ -87,21 +131,22 @@ def rows(runs: Path) -> list[list[tuple[object, ...]]]:
     return [[] for _ in ROWS]
 
 
-def tries(number: int, seed: int, home: Path, *more: object) -> tuple[list[Killed], list[str]]:
+def tries(number: int, seed: int, home: Path, *more: object, start: Start = started) -> tuple[list[Killed], list[str]]:
     """Kill a run so often, let it end, and compare; returns the kills, and what was lost or wrong."""
     suite, chance, problems = home / "killed.yaml", random.Random(seed), []
     suite.write_text(SUITE)
-    code, said, whole = run(suite, home / "alone" / "runs")
+    code, said, whole = run(suite, home / "alone" / "runs", start=start)
     if code:
         raise SystemExit(f"the run that is left alone ended with {code}: {said}")
     expected = rows(home / "alone" / "runs")
     kills: list[Killed] = []
     runs, before = home / "killed" / "runs", (0, 0)
     for k in range(number):
-        code, said, seconds = run(suite, runs, *more, kill_after=chance.uniform(0.3, 1.0) * whole)
+        code, said, seconds = run(suite, runs, *more, start=start, kill_after=chance.uniform(0.05, 1.0) * whole)
         made = rows(runs)
         now = len(made[0]), len(made[2])
         kills.append(Killed(seconds, code, *now))
+        print(f"| {k + 1} | {seconds:.1f} | {code} | {now[0]} | {now[1]} |", flush=True)
         if code not in (0, -signal.SIGKILL):
             problems.append(f"try {k + 1} ended with {code}: {said.splitlines()[-1:]}")
         if now < before and now != (0, 0):
@@ -111,7 +156,7 @@ def tries(number: int, seed: int, home: Path, *more: object) -> tuple[list[Kille
             # It was quicker than the kill: the next one begins from nothing.
             problems += compared(rows(runs), expected, f"after try {k + 1}")
             runs, before = home / f"killed{k}" / "runs", (0, 0)
-    code, said, _ = run(suite, runs, *more)
+    code, said, _ = run(suite, runs, *more, start=start)
     if code:
         problems.append(f"the run that may end ended with {code}: {said.splitlines()[-1:]}")
     problems += compared(rows(runs), expected, "at the end")
@@ -138,10 +183,11 @@ def main() -> int:
     options = parser.parse_args()
     more = ("--workers", options.workers) if options.workers else ()
     with tempfile.TemporaryDirectory(prefix="kills-") as home:
-        kills, problems = tries(options.tries, options.seed, Path(home), *more)
-    print("| try | seconds | exit code | images | scores |\n|---|---|---|---|---|")
-    for k, one in enumerate(kills, start=1):
-        print(f"| {k} | {one.after:.1f} | {one.code} | {one.images} | {one.scores} |")
+        if not options.workers:
+            warm(Path(home))
+        print("| try | seconds | exit code | images | scores |\n|---|---|---|---|---|", flush=True)
+        start = started if options.workers else forked
+        kills, problems = tries(options.tries, options.seed, Path(home), *more, start=start)
     killed = sum(one.code == -signal.SIGKILL for one in kills)
     print(f"{len(kills)} tries, {killed} killed, {len(problems)} problems")
     print("\n".join(problems))
