@@ -28,7 +28,7 @@ def _parser() -> argparse.ArgumentParser:
     collect.add_argument("--out", type=Path, help="the collection's folder (default: runs/pairs-NAME)")
     collect.add_argument("--twin", action="store_true", help="collect on the embedded world")
     _settings(collect)
-    collect.add_argument("--shard", type=_share, default=(1, 1), metavar="I/N", help="make the I-th of N shards")
+    collect.add_argument("--shard", type=_shard, default=(1, 1), metavar="I/N", help="make the I-th of N shards")
     collect.add_argument("--batch-size", type=positive, help="pairs a batch")
     collect.add_argument("--threads", type=positive, help="CPU threads for torch")
     executor_options(collect)
@@ -101,7 +101,7 @@ def _device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: a GPU where there is one")
 
 
-def _share(text: str) -> tuple[int, int]:
+def _shard(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"(\d+)/(\d+)", text)
     if not found or not 1 <= int(found[1]) <= int(found[2]):
         raise argparse.ArgumentTypeError(f"expected I/N with I from 1 to N, such as 3/16, got {text!r}")
@@ -150,7 +150,7 @@ def cmd_collect(options: argparse.Namespace) -> int:
     collect.run(
         settings,
         out=out,
-        share=options.shard,
+        shard=options.shard,
         device=options.device,
         batch_size=options.batch_size,
         threads=options.threads,

@@ -28,15 +28,15 @@ __all__ = ["CollectConfig", "run"]
 
 ABANDONED_SECONDS = 86_400
 """Nobody writes one file for a day."""
-Shares = tuple[int, int]
-"""This process's share: (3, 16) is the third of sixteen."""
+Shard = tuple[int, int]
+"""What this process makes: (3, 16) is the third of sixteen."""
 
 
 def run(
     config: CollectConfig,
     *,
     out: Path,
-    share: Shares = (1, 1),
+    shard: Shard = (1, 1),
     device: str | None = None,
     batch_size: int | None = None,
     threads: int | None = None,
@@ -45,7 +45,7 @@ def run(
 ) -> int:
     """Make the pairs of a collection that `out` does not have yet; returns how many were made.
 
-    `share` (i, n) makes the shards whose number modulo n is i - 1, so that n processes share the work; their folders
+    `shard` (i, n) makes the shards whose number modulo n is i - 1, so that n processes share the work; their folders
     may be one or merge later. A killed run goes on where it was, shard by shard, to the same bytes. `spread` says who
     makes them: this process, worker processes, or actors of Ray. UserError where `out` holds another collection or a
     broken shard.
@@ -59,10 +59,10 @@ def run(
     planned = plan(config)
     protocol = planned.protocol
     dataset.write_manifest(out, protocol)
-    mine = [c for c in range(protocol.chunks) if c % share[1] == share[0] - 1]
+    mine = [c for c in range(protocol.chunks) if c % shard[1] == shard[0] - 1]
     if not mine:
         shards = f"{protocol.chunks} shards of {protocol.chunk} pairs"
-        say(f"share {share[0]}/{share[1]} is empty: the collection has {shards}")
+        say(f"shard {shard[0]}/{shard[1]} is empty: the collection has {shards}")
     _clean(out, mine, protocol)
     digests = {name: registry.get("metrics", name).digest() for name in config.metrics}
     todo = [c for c in mine if not _have(out, c, planned, digests)]

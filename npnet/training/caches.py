@@ -37,11 +37,11 @@ ENCODED = 64
 
 
 @dataclass(frozen=True)
-class Team:
-    """The processes of a training, as a cache needs them: each computes its share, then all wait for all."""
+class World:
+    """The processes of a training, as a cache needs them: each computes its shard, then all wait for all."""
 
     rank: int = 0
-    world: int = 1
+    size: int = 1
     wait: Callable[[], Any] = lambda: None
     say: Callable[[str], None] = print
     device: str = "cpu"
@@ -59,20 +59,20 @@ class Prompts:
         return torch.from_numpy(self._held[ids]) if isinstance(self._held, Rows) else self._held(ids)
 
 
-def embeddings(pairs: Pairs, folder: Path, *, cached: bool, team: Team) -> Prompts:
+def embeddings(pairs: Pairs, folder: Path, *, cached: bool, world: World) -> Prompts:
     """The prompt embeddings of all pairs, by the model that the pairs were made with.
 
     Not cached, they are encoded again for every batch, and the model stays loaded. Raises UserError where the model
     is another one by now, gives no finite embedding of one shape for every prompt, or the disk has no room for them.
     """
     if not cached:
-        encode = _encoder(pairs, team.device)
+        encode = _encoder(pairs, world.device)
         probe = encode([pairs.prompts[0]])
         return Prompts((probe.shape[1], probe.shape[2]), lambda ids: encode([pairs.prompts[i] for i in ids]))
     blocks = [pairs.prompts[i : i + BLOCK] for i in range(0, len(pairs.prompts), BLOCK)]
     paths = [folder / "embeddings" / f"{_digest(pairs.protocol.model_digest, *block)}.safetensors" for block in blocks]
-    _encode_into(paths, blocks, pairs, folder, team)
-    _release(team.device)
+    _encode_into(paths, blocks, pairs, folder, world)
+    _release(world.device)
     parts = [memory_mapped(path)["prompt_embeds"] for path in paths]
     shapes = {part.shape[1:] for part in parts}
     if len(shapes) != 1:
@@ -83,20 +83,20 @@ def embeddings(pairs: Pairs, folder: Path, *, cached: bool, team: Team) -> Promp
 
 
 def _encode_into(
-    paths: Sequence[Path], blocks: Sequence[Sequence[str]], pairs: Pairs, folder: Path, team: Team
+    paths: Sequence[Path], blocks: Sequence[Sequence[str]], pairs: Pairs, folder: Path, world: World
 ) -> None:
     """Write the blocks that are not there. The model is loaded at most in here, and nothing refers to it after."""
-    encode = _encoder(pairs, team.device)
+    encode = _encoder(pairs, world.device)
     missing = sum(len(block) for path, block in zip(paths, blocks, strict=True) if not _whole(path))
     if missing:
         needed = missing * encode([blocks[0][0]]).numpy().nbytes
-        _check_room(needed, f"embeddings of {missing} prompts", folder / "embeddings", "cache_embeddings", team)
+        _check_room(needed, f"embeddings of {missing} prompts", folder / "embeddings", "cache_embeddings", world)
 
     def make(path: Path, block: Sequence[str]) -> None:
         made = np.concatenate([encode(list(block[i : i + ENCODED])).numpy() for i in range(0, len(block), ENCODED)])
         _write(path, {"prompt_embeds": made})
 
-    _shared_out(f"encode prompts for {pairs.protocol.model}", list(zip(paths, blocks, strict=True)), make, team)
+    _in_shards(f"encode prompts for {pairs.protocol.model}", list(zip(paths, blocks, strict=True)), make, world)
 
 
 def _release(device: str) -> None:
@@ -145,7 +145,7 @@ def _encoder(pairs: Pairs, device: str) -> Callable[[list[str]], Tensor]:
     return encode
 
 
-def singular_values(pairs: Pairs, folder: Path, *, dtype: str, team: Team) -> tuple[Rows, Rows, Rows]:
+def singular_values(pairs: Pairs, folder: Path, *, dtype: str, world: World) -> tuple[Rows, Rows, Rows]:
     """U (N, m, k), s (N, k) and Vh (N, k, n) of every source noise; U and Vh kept as `dtype`, s in fp32.
 
     One file a shard, named after the noise in it, so that trainings with other settings share it. Says the size on
@@ -157,12 +157,12 @@ def singular_values(pairs: Pairs, folder: Path, *, dtype: str, team: Team) -> tu
     if missing:
         one = _decomposed(np.zeros((1, *pairs.source.shape[1:]), np.float32), dtype, "cpu")
         needed = missing * sum(factor.nbytes for factor in one.values())
-        _check_room(needed, f"singular values of {missing} source noises", folder / "svd", "cache_svd", team)
+        _check_room(needed, f"singular values of {missing} source noises", folder / "svd", "cache_svd", world)
 
     def make(path: Path, part: int, rows: np.ndarray) -> None:
-        _write(path, _decomposed(pairs.source.parts[part][rows], dtype, team.device))
+        _write(path, _decomposed(pairs.source.parts[part][rows], dtype, world.device))
 
-    _shared_out("decompose source noise", [(paths[part], part, rows) for part, rows in groups], make, team)
+    _in_shards("decompose source noise", [(paths[part], part, rows) for part, rows in groups], make, world)
     files = [memory_mapped(paths[part]) for part, _ in groups]
     place = {part: i for i, (part, _) in enumerate(groups)}
     part = np.array([place[p] for p in pairs.source.part.tolist()])
@@ -197,14 +197,14 @@ def _decomposed(noise: np.ndarray, dtype: str, device: str) -> dict[str, np.ndar
     return {"u": u.astype(dtype), "s": s, "vh": vh.astype(dtype)}
 
 
-def _check_room(needed: int, what: str, folder: Path, setting: str, team: Team) -> None:
+def _check_room(needed: int, what: str, folder: Path, setting: str, world: World) -> None:
     """Say what will lie in `folder`, so many bytes; UserError where the disk has no room for it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free
     except OSError as error:
         raise UserError(f"{folder}: cannot be made ({error.strerror or error}); give another cache folder") from error
-    team.say(f"{what}: {size(needed)} in {folder}")
+    world.say(f"{what}: {size(needed)} in {folder}")
     if needed > free:
         raise UserError(
             f"{folder}: {size(needed)} for {what}, and {size(free)} are free; give another cache folder "
@@ -221,20 +221,20 @@ def size(n: float) -> str:
     return f"{n:.1f} GB"
 
 
-def _shared_out(title: str, items: Sequence[tuple[Any, ...]], make: Callable[..., None], team: Team) -> None:
+def _in_shards(title: str, items: Sequence[tuple[Any, ...]], make: Callable[..., None], world: World) -> None:
     """Each process makes those of its share of `items`, which begin with their file, that are not there; all wait."""
     # Shared out before looking at the disk, where the other processes are already writing.
-    own = [item for item in items[team.rank :: team.world] if not _whole(item[0])]
-    with _shown(title, len(own), team) as advance:
+    own = [item for item in items[world.rank :: world.size] if not _whole(item[0])]
+    with _shown(title, len(own), world) as advance:
         for item in own:
             make(*item)
             advance(1)
-    team.wait()
+    world.wait()
 
 
 @contextmanager
-def _shown(title: str, count: int, team: Team) -> Iterator[Callable[[int], None]]:
-    if not count or team.rank:
+def _shown(title: str, count: int, world: World) -> Iterator[Callable[[int], None]]:
+    if not count or world.rank:
         yield lambda _n: None
         return
     with Progress(title, count, "files") as progress:

@@ -26,7 +26,7 @@ from npnet.network import checkpoint
 from npnet.network.model import NPNet
 from npnet.pairs.mapped import Rows
 from npnet.training import losses, state
-from npnet.training.caches import Prompts, Team
+from npnet.training.caches import Prompts, World
 from npnet.training.data import Pairs
 
 if TYPE_CHECKING:
@@ -68,10 +68,10 @@ class Loop:
     """One training: `begin` it from a state or from nothing, then `train`."""
 
     def __init__(
-        self, config: TrainConfig, accelerator: Any, *, out: Path, identity: Mapping[str, Any], team: Team
+        self, config: TrainConfig, accelerator: Any, *, out: Path, identity: Mapping[str, Any], world: World
     ) -> None:
-        self.config, self.accelerator, self.out, self.identity, self.team = config, accelerator, out, identity, team
-        self.main = team.rank == 0
+        self.config, self.accelerator, self.out, self.identity, self.world = config, accelerator, out, identity, world
+        self.main = world.rank == 0
         self.provenance: dict[str, Any] = {}
 
     def state(self) -> dict[str, Any] | None:
@@ -105,7 +105,7 @@ class Loop:
         self.identity_mse, self.scaled_mse = losses.baselines(data.pairs, data.training, data.validation)
         self.numbers = math.prod(data.pairs.source.shape[1:])
         if begun is not None:
-            self.team.say(f"{self.out}: resumes after epoch {self.epoch}, step {self.step} of {self.steps}")
+            self.world.say(f"{self.out}: resumes after epoch {self.epoch}, step {self.step} of {self.steps}")
 
     @property
     def steps(self) -> int:
@@ -131,9 +131,9 @@ class Loop:
             self._save(losses.LAST)
             losses.write(self.losses, self.out)
             if not losses.draw(self.losses, self.out):
-                self.team.say("no losses.png, as matplotlib is not installed; losses.csv has the same numbers")
-        self.team.wait()
-        return losses.summary_line(self.losses, self.out, pairs=len(self.data.pairs), say=self.team.say)
+                self.world.say("no losses.png, as matplotlib is not installed; losses.csv has the same numbers")
+        self.world.wait()
+        return losses.summary_line(self.losses, self.out, pairs=len(self.data.pairs), say=self.world.say)
 
     def _epoch(self, progress: Progress | None) -> None:
         order = np.random.default_rng([self.config.seed, self.epoch]).permutation(self.data.training)
@@ -165,7 +165,7 @@ class Loop:
             with nullcontext() if i == len(parts) - 1 else self.accelerator.no_sync(self.network):
                 squares = weight * self._squares(self.network, part, ids)
                 # Processes' gradients are averaged, and a batch's loss is their sum.
-                self.accelerator.backward(squares * (self.team.world / share))
+                self.accelerator.backward(squares * (self.world.size / share))
             total += squares.detach().double()
         if self.config.clip is not None:
             self.accelerator.clip_grad_norm_(self.raw.parameters(), self.config.clip)
@@ -179,8 +179,8 @@ class Loop:
 
         A process without a share takes part with weight 0, as the others wait for it.
         """
-        pieces = np.array_split(ids, self.team.world * self.config.accumulation)
-        own = [p for p in pieces[self.team.rank * self.config.accumulation :][: self.config.accumulation] if len(p)]
+        pieces = np.array_split(ids, self.world.size * self.config.accumulation)
+        own = [p for p in pieces[self.world.rank * self.config.accumulation :][: self.config.accumulation] if len(p)]
         yield from ((part, 1.0) for part in own)
         if not own:
             yield ids[:1], 0.0
@@ -200,7 +200,7 @@ class Loop:
 
     def _drawn(self) -> int:
         """The seed of one step of one process, for what the network itself may draw (Swin drops paths)."""
-        text = f"{self.config.seed} {self.epoch} {self.step} {self.team.rank}"
+        text = f"{self.config.seed} {self.epoch} {self.step} {self.world.rank}"
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
     def _follow(self) -> None:
@@ -227,7 +227,7 @@ class Loop:
         return float(self._summed(total)) / (len(ids) * self.numbers)
 
     def _summed(self, value: Tensor) -> Tensor:
-        summed: Tensor = self.accelerator.reduce(value, "sum") if self.team.world > 1 else value
+        summed: Tensor = self.accelerator.reduce(value, "sum") if self.world.size > 1 else value
         return summed
 
     def _finite(self, loss: float) -> float:

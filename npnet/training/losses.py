@@ -54,7 +54,7 @@ def _moments(pairs: Pairs, ids: np.ndarray) -> tuple[float, float, float]:
 
 
 def explained(mse: float, identity: float) -> float:
-    """Share of the move from source to target that is predicted, 1 - mse / mse of no move; NaN where none moves."""
+    """R² of the move from source to target against no move, 1 - mse / mse of no move; NaN where none moves."""
     return 1 - mse / identity if identity > 0 else math.nan
 
 
@@ -127,7 +127,7 @@ def summary_line(
     say(
         f"{out / BEST}{gone}: epoch {told['best_epoch']} of {told['epochs']}, "
         f"validation mse {told['validation_mse']:.6g} (source unchanged {told['identity_mse']:.6g}, "
-        f"scaled {told['scaled_mse']:.6g}): explains {100 * told['explained']:.1f} % of the move; "
+        f"scaled {told['scaled_mse']:.6g}): R² of the move {told['explained']:.3f}; "
         f"{told['seconds']:.0f} s"
     )
     return told

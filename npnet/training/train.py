@@ -27,7 +27,7 @@ from npnet.network import checkpoint
 from npnet.network.checkpoint import Checkpoint
 from npnet.pairs import dataset
 from npnet.pairs.folders import held
-from npnet.training.caches import Prompts, Team, embeddings, singular_values
+from npnet.training.caches import Prompts, World, embeddings, singular_values
 from npnet.training.data import SPLIT, Chosen, Pairs, choose, gather, split
 from npnet.training.settings import TrainConfig
 from npnet.training.start import check_network, make_network, origin_of, reads_text
@@ -54,50 +54,50 @@ def run(
     from npnet.training.losses import summary_line
 
     accelerator = _accelerator(config, device)
-    team = Team(
+    world = World(
         rank=accelerator.process_index,
-        world=accelerator.num_processes,
+        size=accelerator.num_processes,
         wait=accelerator.wait_for_everyone,
         say=say if accelerator.is_main_process else lambda _line: None,
         device=str(accelerator.device),
     )
     # One training a folder at a time; the first process holds it for all.
     busy = "another training runs there; wait for it, or give another --out"
-    lock = held(out, busy=busy, advice="give another --out") if team.rank == 0 else nullcontext()
+    lock = held(out, busy=busy, advice="give another --out") if world.rank == 0 else nullcontext()
     with lock, full_disk_is_said(out):
         begun = checkpoint.read(start) if start is not None else None
         check_network(config.network, dataset.read_manifest(config.pairs[0]).latent, begun)
         chosen = choose(config.pairs, config.selection)
         pairs = gather(chosen, limit=config.limit, seed=config.seed)
         training, validation = split(pairs, validation=config.validation, seed=config.seed)
-        team.say(_told(chosen, pairs, len(training), len(validation)))
+        world.say(_told(chosen, pairs, len(training), len(validation)))
         origin = origin_of(begun)
         identity = {**config.told(), "pairs": pairs.digest, "from": origin, "split": SPLIT}
         if config.schedule == "constant":
             del identity["epochs"]
-        loop = Loop(config, accelerator, out=out, identity=identity, team=team)
+        loop = Loop(config, accelerator, out=out, identity=identity, world=world)
         state = loop.state()
         if state is not None and (state["epoch"] >= config.epochs and loop.complete()):
-            team.say(f"{out}: finished before; nothing to do")
-            return summary_line(state["rows"], out, pairs=len(pairs), say=team.say)
-        prompts, svd, network = _prepared(config, pairs, begun, team)
+            world.say(f"{out}: finished before; nothing to do")
+            return summary_line(state["rows"], out, pairs=len(pairs), say=world.say)
+        prompts, svd, network = _prepared(config, pairs, begun, world)
         loop.begin(network, Data(pairs, prompts, svd, training, validation), state)
-        loop.provenance = provenance(config, chosen, pairs, origin, team.device, (len(training), len(validation)))
+        loop.provenance = provenance(config, chosen, pairs, origin, world.device, (len(training), len(validation)))
         return loop.train()
 
 
 def _prepared(
-    config: TrainConfig, pairs: Pairs, begun: Checkpoint | None, team: Team
+    config: TrainConfig, pairs: Pairs, begun: Checkpoint | None, world: World
 ) -> tuple[Prompts | None, Any, NPNet]:
     """Embeddings and singular values as far as the network reads them, and the network itself."""
     folder = config.cache or default_folder() / "npnet"
     prompts = None
     if reads_text(config.network, begun):
-        prompts = embeddings(pairs, folder, cached=config.cache_embeddings, team=team)
-    network = make_network(config.network, pairs, prompts, begun, seed=config.seed, say=team.say)
+        prompts = embeddings(pairs, folder, cached=config.cache_embeddings, world=world)
+    network = make_network(config.network, pairs, prompts, begun, seed=config.seed, say=world.say)
     svd = None
     if config.cache_svd and network.config.svd:
-        svd = singular_values(pairs, folder, dtype=config.svd_dtype, team=team)
+        svd = singular_values(pairs, folder, dtype=config.svd_dtype, world=world)
     return prompts, svd, network
 
 

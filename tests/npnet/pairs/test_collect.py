@@ -235,7 +235,7 @@ def shards(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("shares", [2, 3])
 def test_shares_merge_to_the_same_bytes(whole: Path, prompts: Path, tmp_path: Path, shares: int) -> None:
     for i in range(shares):
-        run(settings_of(prompts), out=tmp_path / str(i), share=(i + 1, shares), device="cpu", say=quiet)
+        run(settings_of(prompts), out=tmp_path / str(i), shard=(i + 1, shares), device="cpu", say=quiet)
     dataset.merge([tmp_path / str(i) for i in range(shares)], tmp_path / "all")
     assert shards(tmp_path / "all") == shards(whole)
     assert images(tmp_path / "all") == images(whole)
@@ -243,8 +243,8 @@ def test_shares_merge_to_the_same_bytes(whole: Path, prompts: Path, tmp_path: Pa
 
 def test_a_share_without_a_shard_says_so(prompts: Path, tmp_path: Path) -> None:
     said: list[str] = []
-    assert run(settings_of(prompts), out=tmp_path, share=(4, 4), device="cpu", say=said.append) == 0
-    assert said == ["share 4/4 is empty: the collection has 3 shards of 4 pairs"]
+    assert run(settings_of(prompts), out=tmp_path, shard=(4, 4), device="cpu", say=said.append) == 0
+    assert said == ["shard 4/4 is empty: the collection has 3 shards of 4 pairs"]
 
 
 def test_another_batch_size_changes_the_last_bits_at_most(whole: Path, prompts: Path, tmp_path: Path) -> None:

@@ -157,12 +157,12 @@ def wait_for(true: Any, child: subprocess.Popen[str]) -> None:
 def test_every_pair_of_a_batch_is_in_one_share_and_a_process_without_any_weighs_nothing(world: int, count: int) -> None:
     import numpy as np
 
-    from npnet.training.caches import Team
+    from npnet.training.caches import World
 
     ids, shares = np.arange(count), []
     for rank in range(world):
         made = loop.Loop.__new__(loop.Loop)
-        made.team = Team(rank=rank, world=world)
+        made.world = World(rank=rank, size=world)
         made.config = TrainConfig(pairs=(Path("p"),), selection=None)
         shares += list(made._parts(ids))
     assert sorted(np.concatenate([part for part, weight in shares if weight])) == list(ids)

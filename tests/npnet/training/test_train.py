@@ -27,7 +27,7 @@ from npnet.network import checkpoint
 from npnet.pairs import dataset
 from npnet.pairs.select import Rule, select, write_selection
 from npnet.training import loop, state
-from npnet.training.caches import Team, embeddings, singular_values
+from npnet.training.caches import World, embeddings, singular_values
 from npnet.training.data import Pairs, SelectionSettings, choose, gather, split
 from npnet.training.loop import Data, Loop
 from npnet.training.settings import TrainConfig
@@ -100,8 +100,8 @@ def test_a_network_learns_what_neither_the_source_nor_its_multiple_predicts(tmp_
 def test_the_first_prompt_of_a_batch_is_everybodys_under_the_released_conditioning(pairs: Path) -> None:
     chosen = choose([pairs], None)
     data = gather(chosen, limit=None, seed=0)
-    team = Team(say=lambda _line: None)
-    prompts = embeddings(data, pairs / "cache", cached=True, team=team)
+    world = World(say=lambda _line: None)
+    prompts = embeddings(data, pairs / "cache", cached=True, world=world)
     ids = np.array([5, 6, 7])
     whole = Data(data, prompts, None, ids, ids)
     _, own = whole(ids, ids, torch.device("cpu"))
@@ -378,12 +378,12 @@ from pathlib import Path
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 import numpy as np
 from npnet.training.data import choose, gather
-from npnet.training.caches import Team, embeddings, singular_values
+from npnet.training.caches import World, embeddings, singular_values
 folder = Path(sys.argv[1])
 data = gather(choose([folder], None), limit=None, seed=0)
-team = Team(say=lambda _line: None)
-held = [data.source, data.target, *singular_values(data, folder, dtype="float32", team=team)]
-prompts = embeddings(data, folder, cached=True, team=team)
+world = World(say=lambda _line: None)
+held = [data.source, data.target, *singular_values(data, folder, dtype="float32", world=world)]
+prompts = embeddings(data, folder, cached=True, world=world)
 ids = np.random.default_rng(0).permutation(len(data))
 read = [rows[ids] for rows in held]
 print(len(data), len(list(folder.glob("pairs-*"))), *prompts[data.prompt[ids]].shape)
@@ -463,8 +463,8 @@ def test_caches_are_made_once_and_put_noise_together_again(pairs: Path, tmp_path
 
     data = gather(choose([pairs], SelectionSettings(metrics=("taste",))), limit=None, seed=0)
     said: list[str] = []
-    team = Team(say=said.append)
-    u, s, vh = singular_values(data, tmp_path, dtype="float32", team=team)
+    world = World(say=said.append)
+    u, s, vh = singular_values(data, tmp_path, dtype="float32", world=world)
     # 48 decompositions of 16 x 16 matrices: the whole shards, as more than half of each is used.
     assert said == [f"singular values of 48 source noises: 101 kB in {tmp_path / 'svd'}"]
     ids = np.array([35, 2])
@@ -472,9 +472,9 @@ def test_caches_are_made_once_and_put_noise_together_again(pairs: Path, tmp_path
     source = torch.from_numpy(data.source[ids]).float()
     assert (recompose(factors, factors[1], (4, 8, 8)) - source).abs().max() < 1e-4  # type: ignore[arg-type]
     made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
-    embeddings(data, tmp_path, cached=True, team=team)
+    embeddings(data, tmp_path, cached=True, world=world)
     other = gather(choose([pairs], None), limit=None, seed=0)
-    singular_values(other, tmp_path, dtype="float32", team=team)
+    singular_values(other, tmp_path, dtype="float32", world=world)
     assert {path: path.stat().st_mtime_ns for path in made} == made
     assert said[1:] == [f"embeddings of 24 prompts: 295 kB in {tmp_path / 'embeddings'}"]
 
@@ -495,10 +495,10 @@ def test_the_model_is_let_go_once_its_embeddings_are_there(
 
     monkeypatch.setattr(ModelEntry, "load", watched)
     data = gather(choose([pairs], None), limit=None, seed=0)
-    team = Team(say=lambda _line: None)
-    kept = [embeddings(data, tmp_path, cached=True, team=team)]
+    world = World(say=lambda _line: None)
+    kept = [embeddings(data, tmp_path, cached=True, world=world)]
     assert [model() for model in loaded] == [None]
-    kept.append(embeddings(data, tmp_path, cached=False, team=team))
+    kept.append(embeddings(data, tmp_path, cached=False, world=world))
     assert loaded[1]() is not None
     ids = np.array([3, 1, 2])
     assert torch.equal(kept[0][ids], kept[1][ids])
