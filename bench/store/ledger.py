@@ -69,7 +69,7 @@ class Ledger(Reader):
             self._unseal()
         schema.complete(self.db, self.get, temporary=self.read_only)
         if found is not None and checked:
-            opening.check(self.folder, self.db)
+            opening.check(self.folder, self.db, read_only=self.read_only)
         self.db.execute("PRAGMA synchronous=NORMAL")
         self._tables = self.db.execute("PRAGMA schema_version").fetchone()
 

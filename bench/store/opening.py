@@ -57,16 +57,16 @@ def _left(path: Path) -> int:
         return 0
 
 
-def check(folder: Path, db: sqlite3.Connection) -> None:
+def check(folder: Path, db: sqlite3.Connection, *, read_only: bool) -> None:
     """UserError where a ledger is not what was written: its digest differs, or where it has none, a row is broken.
 
-    It has none while it is written and after a run that was stopped. One that another process writes now was checked
-    by that process.
+    It has none while it is written and after a run that was stopped. One that is only read while a process writes it
+    was checked by that process.
     """
     found = _stamp(folder)
     if _known.get(folder.absolute()) == found:
         return
-    if not check_seal(folder) and not held(folder):
+    if not check_seal(folder) and not (read_only and held(folder)):
         for one in damage.broken(db):
             raise UserError(
                 f"{folder / NAME}: {one.line}; `python -m bench verify {folder} --drop` removes what is broken, and "
