@@ -18,7 +18,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 PROGRAM = r"[\w./]*python3? -m (?:bench|npnet) "
 MENTIONED = re.compile(rf"`({PROGRAM}[^`\n\\]+)`")
 GIVEN = re.compile(rf"^\s*({PROGRAM}.+)$", re.MULTILINE)
-PLACES = {"N": "1", "KIND": "metrics", "$I/$N": "1/2", "METRIC:LOW:HIGH": "M:0:1", "...": None}
+PLACES = {"N": "1", "S": "1", "KIND": "metrics", "$I/$N": "1/2", "METRIC:LOW:HIGH": "M:0:1", "...": None}
 """What stands in a placeholder's place; other names in capitals are as good as a path."""
 
 
