@@ -35,6 +35,7 @@ import numpy as np
 from bench import stats
 from bench.analysis.judged import Floats, Ints
 from bench.metrics.base import MetricEntry
+from bench.runner.faults import contained, of_scorer
 from bench.stats.intervals import LEVEL, ROUNDING, Interval
 from bench.stats.resampling import Totals, bootstrap, draws, sign_flips, totals
 from bench.stats.sensitivity import detectable
@@ -54,6 +55,8 @@ def refusal(entry: MetricEntry, n: int) -> str | None:
 
 def nothing(entry: MetricEntry) -> str:
     """Why a set that is large enough has no value all the same."""
+    if entry.name in _broke:
+        return f"has no value ({_broke[entry.name]})"
     return "compares the images of one prompt, and no prompt has two" if entry.by_prompt else "has no finite value"
 
 
@@ -218,9 +221,19 @@ def _patterns(k: int, some: int | None, seed: int) -> Iterator[Floats]:
         yield from np.random.default_rng(seed).integers(0, 2, size=(some, k)).astype(np.float64)
 
 
+_broke: dict[str, str] = {}
+"""By metric, what its `value` last raised: it then has no value, and the other metrics have theirs."""
+
+
 def _value(entry: MetricEntry, features: Floats, weights: Floats, texts: Ints) -> float:
     assert entry.value is not None, "checked by MetricEntry"
-    return float(entry.value(features, weights, texts) if entry.by_prompt else entry.value(features, weights))
+    try:
+        return float(entry.value(features, weights, texts) if entry.by_prompt else entry.value(features, weights))
+    except BaseException as error:
+        if not contained(error):
+            raise
+        _broke[entry.name] = of_scorer(error)
+        return math.nan
 
 
 def _codes(texts: Ints) -> Ints:

@@ -131,6 +131,35 @@ def test_a_metric_that_breaks_costs_its_own_scores(ran: Ran, load: str, score: s
     assert rows == {"shapes-clipscore": 2, "odd": 0}
 
 
+SET = """\
+import numpy as np
+from bench.metrics.base import MetricEntry
+
+
+class Scorer:
+    def features(self, images, prompts):
+        return np.ones((len(images), 2), np.float32)
+
+
+def broken(features, weights):
+    return 1 / 0
+
+
+odd = MetricEntry("odd", "Odd", "levels", lambda device: Scorer(), lambda: "odd-2", kind="set", value=broken)
+"""
+
+
+def test_a_set_metric_whose_value_breaks_costs_no_other_metric_its_report(ran: Ran) -> None:
+    done, found = ran(SET, metric=", odd")
+    assert "Traceback" not in done.err
+    rows = {row["metric"]: row["n"] for row in found["comparisons"] if row["prompts"] == "*"}
+    assert rows["shapes-clipscore"] == 2
+    arm = found["arms"][0]["metrics"]
+    assert arm["odd"]["mean"] is None
+    assert re.search(r"has no value \(ZeroDivisionError: division by zero \(odd_\d+.py:11", arm["odd"]["refused"])
+    assert arm["shapes-clipscore"]["mean"] is not None
+
+
 def test_a_gate_does_not_pass_where_a_plugin_ends_the_program(bench: Bench, tmp_path: Path) -> None:
     """Code of a plugin that runs before anything can be contained: at import, and where the plan asks it."""
     suite = tmp_path / "contained.yaml"
