@@ -1,6 +1,6 @@
 """Images and scores a second by one and by two workers, and what a busy neighbour takes of them.
 
-    python tests/perf/scaling.py [--images 192] [--ray]
+    python tests/perf/scaling.py [--images 256] [--ray] [--alone]
 
 Each row is a run of its own: so many images of the embedded model at ten steps, then three scorers on them. Starting
 the workers is a column of its own, and so is starting Ray. `busy` has a process beside it that does nothing but count.
@@ -101,8 +101,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--ray", action="store_true", help="also the rows of Ray")
+    parser.add_argument("--alone", action="store_true", help="only the rows without a neighbour")
     options = parser.parse_args()
-    rows = [row._replace(busy=busy) for row in ROWS if options.ray or "ray" not in row.name for busy in (False, True)]
+    rows = [
+        row._replace(busy=busy)
+        for row in ROWS
+        if options.ray or "ray" not in row.name
+        for busy in ([False] if options.alone else [False, True])
+    ]
     print(f"load average before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores\n")
     print("| who works | neighbour | images/s | scores/s | workers ready after, s | whole run, s |")
     print("|---|---|---|---|---|---|")
