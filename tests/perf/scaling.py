@@ -75,8 +75,9 @@ def measured(row: Row, images: int) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as place, neighbour(row.busy):
         home = Path(place)
         (home / "scaling.yaml").write_text(SUITE.format(seeds=seeds))
-        command = [sys.executable, "-m", "bench", "run", str(home / "scaling.yaml"), "--limit", str(PROMPTS), "--no-cache",
-                   "--batch-size", str(BATCH), "--device", "cpu", "--runs", str(home / "runs"), *row.options]  # fmt: skip
+        command = [sys.executable, "-m", "bench", "run", str(home / "scaling.yaml"), "--limit", str(PROMPTS),
+                   "--no-cache", "--batch-size", str(BATCH), "--device", "cpu", "--runs", str(home / "runs"),
+                   *row.options]  # fmt: skip
         begun = time.monotonic()
         done = subprocess.run(command, capture_output=True, text=True, env={**os.environ})
         whole = time.monotonic() - begun
