@@ -65,6 +65,8 @@ def run(
     threads: int | None = None,
     other_code: OtherCode | None = None,
     memory: bool = False,
+    job_seconds: float | None = None,
+    score_seconds: float | None = None,
     executor: str | None = None,
     workers: int | Literal["auto"] | None = None,
     gpus_per_worker: float | None = None,
@@ -78,7 +80,8 @@ def run(
     as --plugin has them. `runs` and `cache`, the folder of images that runs share (False for none),
     may be addresses such as s3://bucket/runs. `other_code` says what becomes of images of this run that other code
     made: `"regenerate"` or `"keep"`; by default an error asks. `memory` also measures, on a CPU, each method's peak
-    memory in a process of its own, which loads plugins from their files. `executor`, `workers`, `gpus_per_worker` and
+    memory in a process of its own, which loads plugins from their files. `job_seconds` and `score_seconds` are the most
+    that an image and a score may take; what takes longer fails. `executor`, `workers`, `gpus_per_worker` and
     `ray_address` say who makes images and scores, as their options do; workers know nothing that a notebook defines.
 
     BenchError where the command line would print one line: UserError for a mistake, NotComparable for no result.
@@ -107,6 +110,8 @@ def run(
                 named="SUITE" if isinstance(suite, Mapping) else str(suite),
                 other_code=other_code,
                 memory=memory,
+                job_seconds=job_seconds,
+                score_seconds=score_seconds,
                 spread=Wanted(executor, workers, gpus_per_worker, ray_address),
             )
     except BenchError as error:

@@ -53,7 +53,7 @@ class PairScorer(Protocol):
         self, baseline_images: Sequence[np.ndarray], method_images: Sequence[np.ndarray], prompts: Sequence[Prompt]
     ) -> list[Value]:
         """One value in [0, 1] a prompt: the probability, or share, by which the method's image is preferred to the
-        baseline's; a tie is 0.5. Images are (H, W, 3) uint8. A value outside [0, 1] stops the run with a UserError,
+        baseline's; a tie is 0.5. Images are (H, W, 3) uint8. Values outside [0, 1] fail with all of their batch,
         one that is not a number is marked failed.
 
         Where the order of the two images matters, the entry says `both_orders`: the scorer is then asked a second time
@@ -67,7 +67,7 @@ class SetScorer(Protocol):
 
     def features(self, images: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> NDArray[np.floating[Any]]:
         """(B, D) finite features of images (H, W, 3) uint8, kept as float32. D is always the same, and a row may not
-        depend on the rest of the batch. Anything else stops the run with a UserError.
+        depend on the rest of the batch. Anything else fails the batch's images.
         """
         ...
 
