@@ -11,7 +11,6 @@ Sources: Miller (2024), Adding error bars to evals, arXiv:2411.00640 (clusters a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 

@@ -31,6 +31,9 @@ def columns_of(**named: ArrayLike) -> list[Floats]:
 def clustered(clusters: Iterable[Hashable], **named: ArrayLike) -> tuple[list[Floats], NDArray[np.intp]]:
     """`columns_of` and, for each row, the number of its cluster (n,): 0 to k - 1 in the order of the labels."""
     columns = columns_of(**named)
+    if isinstance(clusters, np.ndarray) and clusters.ndim == 1 and clusters.dtype.kind in "iu":
+        check_lengths({next(iter(named)): len(columns[0]), "clusters": len(clusters)})
+        return columns, np.unique(clusters, return_inverse=True)[1]
     labels = clusters.tolist() if isinstance(clusters, np.ndarray) else list(clusters)
     check_lengths({next(iter(named)): len(columns[0]), "clusters": len(labels)})
     try:

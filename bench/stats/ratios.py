@@ -6,7 +6,7 @@ import math
 from collections.abc import Hashable, Iterable
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from bench.stats.checked import check_above_zero, check_fraction, clustered, interval_of
 from bench.stats.intervals import LEVEL, Interval
@@ -110,7 +110,16 @@ def time_ratio(
     `matched_ratio` where the images are of the same samples in the same order and both sides cut them into the same
     batches; `unpaired_ratio` otherwise.
     """
-    ours, theirs = (np.asarray(b).tolist() for b in (numerator_batches, denominator_batches))
-    if same_samples and len(set(zip(ours, theirs, strict=True))) == len(set(ours)) == len(set(theirs)):
+    ours, theirs = np.asarray(numerator_batches), np.asarray(denominator_batches)
+    if same_samples and _same_batches(ours, theirs):
         return matched_ratio(numerator, denominator, ours)
     return unpaired_ratio(numerator, ours, denominator, theirs)
+
+
+def _same_batches(ours: NDArray[np.generic], theirs: NDArray[np.generic]) -> bool:
+    """Whether both sides' samples are cut into the same batches: each batch has one counterpart."""
+    if not (ours.size and theirs.size):
+        return False
+    a, b = (np.unique(side, return_inverse=True)[1] for side in (ours, theirs))
+    many = len(np.unique(a * len(b) + b))
+    return many == int(a.max()) + 1 == int(b.max()) + 1
