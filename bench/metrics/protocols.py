@@ -53,8 +53,8 @@ class PairScorer(Protocol):
         self, baseline_images: Sequence[np.ndarray], method_images: Sequence[np.ndarray], prompts: Sequence[Prompt]
     ) -> list[Value]:
         """One value in [0, 1] a prompt: the probability, or share, by which the method's image is preferred to the
-        baseline's; a tie is 0.5. Images are (H, W, 3) uint8. Values outside [0, 1] fail with all of their batch,
-        one that is not a number is marked failed.
+        baseline's; a tie is 0.5. Images are (H, W, 3) uint8. A value outside [0, 1], or one that is not a
+        number, is marked failed.
 
         Where the order of the two images matters, the entry says `both_orders`: the scorer is then asked a second time
         with the images exchanged, and p and 1 - p' are averaged. Two equal images are a tie and are not asked about.

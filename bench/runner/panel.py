@@ -187,6 +187,13 @@ def _written(detail: Mapping[str, Any]) -> str:
     return json.dumps(detail, default=lambda one: one.tolist() if hasattr(one, "tolist") else str(one))
 
 
+def _share(value: Value) -> Value:
+    """A value from 0 to 1, or the reason why it is none."""
+    if math.isnan(value.value) or 0 <= value.value <= 1:
+        return value
+    return Value.failed(f"score_pairs gave {value.value}, expected 0 to 1; its scorer is at fault")
+
+
 def _preferred(
     entry: MetricEntry,
     scorer: PairScorer,
@@ -195,12 +202,8 @@ def _preferred(
     prompts: list[Prompt],
 ) -> list[Value]:
     """How far each method's image is preferred; where order matters, the mean of both orders."""
-    values = scorer.score_pairs(theirs, ours, prompts)
-    turned = scorer.score_pairs(ours, theirs, prompts) if entry.both_orders else []
-    for value in (*values, *turned):
-        if not math.isnan(value.value) and not 0 <= value.value <= 1:
-            raise UserError(f"metric {entry.name!r}: score_pairs gave {value.value}, expected 0 to 1; its scorer is "
-                            "at fault")  # fmt: skip
+    values = [_share(value) for value in scorer.score_pairs(theirs, ours, prompts)]
+    turned = [_share(value) for value in scorer.score_pairs(ours, theirs, prompts)] if entry.both_orders else []
     if not turned:
         return values
     return [
