@@ -21,6 +21,8 @@ from bench.store import write_atomically
 
 MARK = ".noisebench-site"
 """A file that says that a folder is a site of ours, which may be written over."""
+IMAGES = (".png", ".jpg", ".jpeg", ".webp")
+"""Ends of the files that are copied as images."""
 COMPARED = 10
 """Runs that are compared pair by pair at most, each with each."""
 
@@ -84,11 +86,8 @@ def _write_run(run: Shown, folder: Path, *, images: bool) -> None:
     folder.mkdir(parents=True)
     results, home = run.results, run.folder or folder
     write_atomically(folder / "record.json", submission(results).text().encode("utf-8", "replace"))
-    report = home / "report.html"
-    if run.folder is not None and report.is_file() and not report.is_symlink():
-        shutil.copyfile(report, folder / "report.html")
-    else:
-        write_atomically(folder / "report.html", html.render(results, home).encode("utf-8", "replace"))
+    # Written anew: a report.html of another's is a page with scripts, which would run where the site is published.
+    _write(folder / "report.html", html.render(results, home))
     if images:
         _copy_images(run, folder)
     summary = summary_table(results)
@@ -117,7 +116,7 @@ def _copy_images(run: Shown, folder: Path) -> None:
             if run.results.runs[pair.runs[method]].path != "." or place.exists():
                 continue
             file = image_file(run.results, pair, method, run.folder)
-            if file is not None and file.is_file():
+            if file is not None and file.is_file() and file.suffix.lower() in IMAGES:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, place)
 

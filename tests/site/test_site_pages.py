@@ -93,6 +93,20 @@ def test_what_others_wrote_does_nothing_in_a_page(tmp_path: Path) -> None:
         assert "default-src 'none'" in file.read_text()
 
 
+def test_no_page_of_another_is_published(tmp_path: Path) -> None:
+    run = published(tmp_path / "run")
+    (run / "report.html").write_text(f"<p>mine</p>{HOSTILE}")
+    (run / "evil.html").write_text(HOSTILE)
+    text = (run / "results.json").read_text()
+    assert '"images/' in text
+    name = re.findall(r'"images/([0-9a-f]+)\.png"', text)[0]
+    (run / "results.json").write_text(text.replace(f'"images/{name}.png"', '"evil.html"'))
+    built = build(found([run]), tmp_path / "site")
+    written = [path for path in built.folder.rglob("*") if path.is_file()]
+    assert "evil.html" not in {path.name for path in written}
+    assert not [path for path in written if path.suffix == ".html" and "<p>mine</p>" in path.read_text()]
+
+
 def test_a_folder_that_is_no_site_is_not_written_over(tmp_path: Path) -> None:
     run = published(tmp_path / "run")
     (tmp_path / "mine").mkdir()
