@@ -277,8 +277,8 @@ def test_a_plan_prices_a_shared_network_once() -> None:
 # Resuming ------------------------------------------------------------------------------------------------------------
 
 
-class Killed(BaseException):
-    """Stands for a signal."""
+class Killed(KeyboardInterrupt):
+    """Stands for a signal, which no plugin's arm or metric holds."""
 
 
 def test_a_run_that_was_killed_between_sharers_goes_on_where_it_was(
