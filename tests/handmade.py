@@ -44,7 +44,7 @@ class Spot:
 
 
 def image(**changed: Any) -> Image:
-    """An image's record; `job_id`, `file` and, unless given, `digest` follow from its place."""
+    """An image's record; `file` and, unless given, `job_id` and `digest` follow from its place."""
     plain = Image(
         job_id="", digest="", file="", calls_noise=0, calls_sampling=4, encode_ms=1.0, noise_ms=1.0, sampling_ms=10.0,
         decode_ms=2.0, peak_bytes=2**30, peak_kind="process peak (CPU)", batch=4, hardware="a cpu", latent_digest="l",
@@ -61,13 +61,19 @@ def make(
     n: int = 4,
     texts: Callable[[str, int], str] = "{} {}".format,
     metadata: Callable[[str, int], Any] = lambda prompts, index: None,
+    category: Callable[[int], str] = lambda index: "",
     images: Callable[[Spot], Image | None] = lambda spot: image(),
     provenance: dict[str, Any] | None = None,
     scorers: dict[str, str] | None = None,
     finished: bool = True,
     seeds: Sequence[int] | None = None,
+    optimises: dict[str, Any] | None = None,
+    files: bool = True,
 ) -> Path:
-    """A run of `n` prompts a set; `score` gives a cell's values by metric (or the first metric's, or none)."""
+    """A run of `n` prompts a set; `score` gives a cell's values by metric (or the first metric's, or none).
+
+    `files` puts one with the head of a PNG in the place of each image.
+    """
     parsed = parse(suite, file="made.yaml")
     ledger = Ledger(folder, create=True)
     spots = [
@@ -85,19 +91,23 @@ def make(
     cells, made, scores = [], [], []
     for number, (spot, model, sampler, guidance) in enumerate(spots):
         text, data = texts(spot.prompts, spot.index), metadata(spot.prompts, spot.index)
-        job = f"{number:032x}"
-        cells.append((spot.method, model, spot.prompts, sampler, spot.steps, guidance, spot.index, spot.seed, text, "",
-                      json.dumps(data, sort_keys=True) if data is not None else None, job))  # fmt: skip
-        found = images(spot)
+        found, kind = images(spot), category(spot.index)
+        job = (found.job_id if found else "") or f"{number:032x}"
+        described = json.dumps(data, sort_keys=True) if data is not None else None
+        cells.append((spot.method, model, spot.prompts, sampler, spot.steps, guidance, spot.index, spot.seed, text,
+                      kind, described, job))  # fmt: skip
         if found is None:
             continue
         found = replace(found, job_id=job, file=f"images/{job}.png", digest=found.digest or f"{folder.name} {job}")
         made.append(found)
         values = score(spot)
         by_metric = values if isinstance(values, dict) else {} if values is None else {parsed.metrics[0]: values}
-        key = prompt_key(Prompt(spot.index, text, metadata=data))
+        key = prompt_key(Prompt(spot.index, text, kind, data))
         scores += [(found.digest, key, name, names.get(name, name), v, "{}", 1.0) for name, v in by_metric.items()]
-    _write(ledger, parsed, cells=cells, made=made, scores=scores, provenance=provenance or PROVENANCE)
+    _write(ledger, parsed, cells=cells, made=made, scores=scores, files=files)
+    ledger.set("optimises", optimises or {})
+    told = json.dumps(PROVENANCE if provenance is None else provenance)
+    ledger.db.execute("INSERT INTO sessions (started, provenance) VALUES ('2026-01-01T00:00:00+00:00', ?)", (told,))
     if finished:
         ledger.set("finished", "yes")
     ledger.close()
@@ -105,15 +115,13 @@ def make(
 
 
 def _write(
-    ledger: Ledger, suite: Suite, *, cells: list[Any], made: list[Image], scores: list[Any], provenance: dict[str, Any]
+    ledger: Ledger, suite: Suite, *, cells: list[Any], made: list[Image], scores: list[Any], files: bool
 ) -> None:
     ledger.set("suite", suite.model_dump(mode="json"))
-    ledger.set("optimises", {})
     ledger.put_cells(cells)
     ledger.put_images(made)
     ledger.put_scores(scores)
-    started = "2026-01-01T00:00:00+00:00"
-    ledger.db.execute("INSERT INTO sessions (started, provenance) VALUES (?, ?)", (started, json.dumps(provenance)))
-    (ledger.folder / "images").mkdir()
-    for one in made:
-        (ledger.folder / one.file).write_bytes(b"\x89PNG\r\n\x1a\n")
+    if files:
+        (ledger.folder / "images").mkdir()
+        for one in made:
+            (ledger.folder / one.file).write_bytes(b"\x89PNG\r\n\x1a\n")

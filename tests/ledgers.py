@@ -1,16 +1,16 @@
-"""Ledgers with scores of the test's own choosing: what every later stage reads, without making images."""
+"""Ledgers of one standard arm and others, with scores of the test's own choosing: `handmade.make` in fewer words."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from bench import registry, suite
-from bench.prompts.base import Prompt
-from bench.runner.score import prompt_key
+from handmade import Spot, image, make
+
+from bench import registry
 from bench.store import Image, Ledger
 
 METADATA = {"tag": "single_object", "include": [{"class": "circle", "count": 1}]}
@@ -38,45 +38,39 @@ def write_ledger(
     """A run folder's ledger. `version` stands for all that decides pixels beside the method; `missing` images are
     not there. Methods other than `standard` are all `reseed` under that name."""
     arms = "\n".join(f"  - {{use: reseed, name: {m}}}" for m in methods if m != "standard")
-    given = suite.parse(
+    given = (
         f"name: made\nmodels: [shapes-sdxl]\nprompts: [{', '.join(sets)}]\nsamplers: [ddim]\nsteps: {steps}\n"
         f"guidance: 5.0\nbaseline: standard\nseeds: {list(seeds)}\nmetrics: [{', '.join(metrics)}]\n"
-        f"methods:\n  - standard\n{arms}",
-        file="made",
+        f"methods:\n  - standard\n{arms}"
     )
-    ledger = Ledger(folder, create=True)
-    ledger.set("suite", given.model_dump(mode="json"))
-    ledger.set("optimises", {m: {"shapes-sdxl": []} for m in methods})
-    ledger.db.execute("INSERT INTO sessions (started, provenance) VALUES ('2026-01-01T00:00:00', '{}')")
-    metadata = METADATA if described else None
-    cells: list[tuple[Any, ...]] = []
-    images: list[Image] = []
-    scores: list[tuple[str, str, str, str, float, str, float]] = []
-    for method in methods:
-        for name in sets:
-            for index in range(prompts):
-                prompt = text.format(index=f"{index} of {name}")
-                key = prompt_key(Prompt(index, prompt, category(index), metadata))
-                for seed in seeds:
-                    digest = hashlib.sha256(f"{method} {name} {index} {seed} {steps} {version}".encode()).hexdigest()
-                    job = digest[:32]
-                    cells.append((method, "shapes-sdxl", name, "ddim", steps, 5.0, index, seed, prompt, category(index),
-                                  json.dumps(metadata) if metadata else None, job))  # fmt: skip
-                    if missing(method, index):
-                        continue
-                    cost: dict[str, Any] = {
-                        "calls_noise": 0, "calls_sampling": steps, "encode_ms": 1.0, "noise_ms": 2.0,
-                        "sampling_ms": 30.0, "decode_ms": 3.0, **times(method, len(images)),
-                    }  # fmt: skip
-                    file = f"images/{job}.png"
-                    images.append(Image(job_id=job, digest=digest, file=file, peak_bytes=2**20, peak_kind="rss",
-                                        batch=4, hardware="test", latent_digest="", created="", **cost))  # fmt: skip
-                    for metric in metrics:
-                        value = score(method, name, index, seed, metric)
-                        if value is not None:
-                            scorer = registry.get("metrics", metric).digest()
-                            scores.append((digest, key, metric, scorer, value, "{}", 1.0))
-    ledger.put_cells(cells)
-    ledger.put_images(images)
-    ledger.put_scores(scores)
-    return ledger
+    made = count()
+
+    def images(spot: Spot) -> Image | None:
+        if missing(spot.method, spot.index):
+            return None
+        place = f"{spot.method} {spot.prompts} {spot.index} {spot.seed} {steps} {version}"
+        digest = hashlib.sha256(place.encode()).hexdigest()
+        plain: dict[str, Any] = {"noise_ms": 2.0, "sampling_ms": 30.0, "decode_ms": 3.0, "calls_sampling": steps,
+                                 "peak_bytes": 2**20, "peak_kind": "rss"}  # fmt: skip
+        return image(**plain | {"job_id": digest[:32], "digest": digest} | times(spot.method, next(made)))
+
+    def scores(spot: Spot) -> dict[str, float]:
+        found = {m: score(spot.method, spot.prompts, spot.index, spot.seed, m) for m in metrics}
+        return {m: value for m, value in found.items() if value is not None}
+
+    make(
+        folder,
+        scores,
+        suite=given,
+        n=prompts,
+        texts=lambda name, index: text.format(index=f"{index} of {name}"),
+        metadata=lambda name, index: METADATA if described else None,
+        category=category,
+        images=images,
+        provenance={},
+        scorers={metric: registry.get("metrics", metric).digest() for metric in metrics},
+        finished=False,
+        files=False,
+        optimises={m: {"shapes-sdxl": []} for m in methods},
+    )
+    return Ledger(folder)

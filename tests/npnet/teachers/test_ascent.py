@@ -92,8 +92,12 @@ def collected(config: CollectConfig, out: Path, **given: Any) -> list[dataset.Sh
 
 def gathered(shards: list[dataset.Shard]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Source (n, d), target (n, d), and scores by the one metric (n, 2)."""
-    flat = [np.concatenate([getattr(s, side) for s in shards]).reshape(PAIRS, -1) for side in dataset.SIDES]
-    return flat[0], flat[1], np.concatenate([next(iter(s.scores.values())) for s in shards])
+    source, target = (np.concatenate([getattr(s, side) for s in shards]) for side in dataset.SIDES)
+    return (
+        source.reshape(len(source), -1),
+        target.reshape(len(target), -1),
+        np.concatenate([next(iter(s.scores.values())) for s in shards]),
+    )
 
 
 def work_of(config: CollectConfig, tmp_path: Path) -> tuple[Ascent, Work]:
@@ -165,8 +169,8 @@ def test_sampling_for_the_gradient_is_ddim(prompts: Path, tmp_path: Path) -> Non
 
 
 def test_the_rest_of_the_batch_does_not_matter(prompts: Path, tmp_path: Path) -> None:
-    alone = gathered(collected(settings_of(prompts), tmp_path / "one", batch_size=1))[1]
-    together = gathered(collected(settings_of(prompts), tmp_path / "four", batch_size=4))[1]
+    alone = gathered(collected(settings_of(prompts, pairs=4), tmp_path / "one", batch_size=1))[1]
+    together = gathered(collected(settings_of(prompts, pairs=4), tmp_path / "four", batch_size=4))[1]
     np.testing.assert_allclose(alone, together, atol=1e-3)
 
 
@@ -175,8 +179,8 @@ def test_a_gradient_counts_three_calls_for_each_it_goes_through(
     prompts: Path, tmp_path: Path, rounds: int, through: int
 ) -> None:
     """One forward and two for going back, beside both images; nothing is answered from memory without its graph."""
-    shards = collected(settings_of(prompts, rounds=rounds, backprop_steps=through), tmp_path / "c")
-    assert [shard.calls for shard in shards] == [2 * STEPS + 3 * rounds * through] * 2
+    shards = collected(settings_of(prompts, pairs=4, rounds=rounds, backprop_steps=through), tmp_path / "c")
+    assert [shard.calls for shard in shards] == [2 * STEPS + 3 * rounds * through]
 
 
 def test_a_lost_shard_is_made_anew_to_the_same_bytes(prompts: Path, tmp_path: Path) -> None:
@@ -190,7 +194,7 @@ def test_a_lost_shard_is_made_anew_to_the_same_bytes(prompts: Path, tmp_path: Pa
 
 
 def test_where_there_is_no_direction_the_noise_stays(prompts: Path, tmp_path: Path) -> None:
-    source, target, scores = gathered(collected(settings_of(prompts, metric="nothing"), tmp_path / "c"))
+    source, target, scores = gathered(collected(settings_of(prompts, pairs=4, metric="nothing"), tmp_path / "c"))
     np.testing.assert_array_equal(source, target)
     np.testing.assert_array_equal(scores[:, 0], scores[:, 1])
 
