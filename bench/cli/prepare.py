@@ -112,8 +112,8 @@ def _denoising(plan: Outline, seconds: float) -> str:
 def _compiling(plan: Outline) -> Iterator[str]:
     """What `torch.compile` costs before it saves anything, a line for each model that asks for it.
 
-    A denoiser is compiled in every weights that methods put on it and for every shape of batch: whole batches and what
-    is left over, with guidance and without.
+    A denoiser is compiled in every weights that methods put on it: for the first shape of batch, and once more for all
+    shapes where another comes, such as what is left over, or a batch without guidance.
     """
     from bench.job.preflight import duration
 
@@ -121,13 +121,12 @@ def _compiling(plan: Outline) -> Iterator[str]:
         if not settings.compile:
             continue
         entry = settings.configured(name)
-        rows = [row for row in plan.rows if row.arm.model == name]
-        kinds = {(tuple(w.digest for w in row.chain.adapters()), row.arm.guidance > 1) for row in rows}
-        times = 2 * len(kinds)
+        worn = {tuple(w.digest for w in row.chain.adapters()) for row in plan.rows if row.arm.model == name}
+        times = 2 * len(worn)
         if entry.compile_s is None:
-            yield f"compiling {name}: about {times} times, of unknown length; a run writes down the seconds"
+            yield f"compiling {name}: up to {times} times, of unknown length; a run writes down the seconds"
         else:
-            yield f"compiling {name}: about {times} times {duration(entry.compile_s)} on {entry.call_ms_on}"
+            yield f"compiling {name}: up to {times} times {duration(entry.compile_s)} on {entry.call_ms_on}"
 
 
 def _listed(away: Sequence[Need]) -> list[str]:

@@ -53,7 +53,7 @@ class ModelEntry:
     call_ms_on: str = ""
     """The machine on which `call_ms` was measured."""
     compile_s: float | None = None
-    """Seconds that `torch.compile` of its denoiser takes for one shape of batch, on that machine."""
+    """Seconds that `torch.compile` of its denoiser takes, without anything kept of earlier runs."""
     dtype: str | None = None
     """Precision of its networks, before a suite's: fp32, fp16 or bf16."""
     loading: Loading = field(default_factory=Loading)

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 Offload = Literal["none", "model", "sequential"]
 Encoders = Literal["leave", "stay"]
-SHAPES = 64
-"""Shapes of batches for which a denoiser is compiled at most; torch's own limit of 8 leaves further ones uncompiled."""
 _MOVES = ("offload", "text_encoders")
 """Options that say where networks wait, and change no number."""
 
@@ -53,10 +51,8 @@ class Loading:
         if self.channels_last:
             network = network.to(memory_format=torch.channels_last)
         if self.compile:
-            # Its `forward` alone: the hooks that count its calls stay outside of what is compiled. A shape at a time:
-            # code for all shapes took the embedded world 377 s on a CPU where code for one took 25.
-            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, SHAPES)
-            network.forward = torch.compile(network.forward, dynamic=False)
+            # Its `forward` alone: the hooks that count its calls stay outside of what is compiled.
+            network.forward = torch.compile(network.forward)
         return network
 
 

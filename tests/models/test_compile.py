@@ -8,6 +8,7 @@ import pytest
 from conftest import Bench
 
 from bench import registry
+from bench.job.preflight import duration
 from bench.models.loading import compile_seconds
 from bench.suite import compiled, parse
 
@@ -16,15 +17,15 @@ models: [shapes-sdxl, {use: shapes-turbo, channels_last: true}]
 prompts: [shapes-pickapic]
 samplers: [ddim]
 steps: 2
-guidance: GUIDANCE
+guidance: 5.0
 baseline: standard
-methods: [standard, reseed]
+methods: METHODS
 metrics: [shapes-clipscore]
 """
 
 
-def suite(guidance: str = "5.0") -> str:
-    return SUITE.replace("GUIDANCE", guidance)
+def suite(methods: str = "[standard, reseed]") -> str:
+    return SUITE.replace("METHODS", methods)
 
 
 def test_every_model_of_the_suite_is_compiled_and_keeps_its_other_settings() -> None:
@@ -37,16 +38,21 @@ def test_every_model_of_the_suite_is_compiled_and_keeps_its_other_settings() -> 
         assert found.running[name].configured(name).digest() != registry.get("models", name).digest()
 
 
-@pytest.mark.parametrize(("guidance", "times"), [("5.0", 2), ("[1.0, 5.0]", 4)])
-def test_a_plan_says_what_compiling_costs(bench: Bench, tmp_path: Path, guidance: str, times: int) -> None:
-    """Once for whole batches and once for the rest, with guidance and without."""
-    (tmp_path / "one.yaml").write_text(suite(guidance))
+@pytest.mark.parametrize(("methods", "times"), [("[standard, reseed]", 2), ("[standard, dpo]", 4)])
+def test_a_plan_says_what_compiling_costs(bench: Bench, tmp_path: Path, methods: str, times: int) -> None:
+    """For the first shape of batch and once for all others, in every weights that methods put on the denoiser."""
+    text = suite(methods).replace(", {use: shapes-turbo, channels_last: true}", "")
+    (tmp_path / "one.yaml").write_text(text)
     said = bench("plan", tmp_path / "one.yaml", "--limit", 1, "--compile").out
     seconds = registry.get("models", "shapes-sdxl").compile_s
-    assert f"compiling shapes-sdxl: about {times} times {seconds:.0f} s" in said
-    assert "compiling shapes-turbo: about" in said
-    assert "unknown length" in said
+    assert f"compiling shapes-sdxl: up to {times} times {duration(seconds)}" in said
     assert "compiling" not in bench("plan", tmp_path / "one.yaml", "--limit", 1).out
+
+
+def test_a_plan_without_a_measured_time_says_so(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "one.yaml").write_text(suite())
+    said = bench("plan", tmp_path / "one.yaml", "--limit", 1, "--compile").out
+    assert "compiling shapes-turbo: up to 2 times, of unknown length" in said
 
 
 def test_the_seconds_of_compiling_are_counted() -> None:
