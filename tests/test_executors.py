@@ -131,7 +131,8 @@ def suite_of(home: Path, method: str) -> Path:
 def lethal_run(bench: Bench, home: Path, mark: str, *more: object, kind: str = "SIGKILL") -> Done:
     file = lethal(home, kind=kind)
     try:
-        return bench("run", suite_of(home, f"{{use: lethal, mark: '{mark}'}}"), "--plugin", file, "--limit", 2, "--runs", home / "runs", "--no-cache",
+        suite = suite_of(home, f"{{use: lethal, mark: '{mark}'}}")
+        return bench("run", suite, "--plugin", file, "--limit", 2, "--runs", home / "runs", "--no-cache",
                      "--device", "cpu", *more)  # fmt: skip
     finally:
         registry.forget(str(file.resolve()))

@@ -29,6 +29,7 @@ from bench.methods.base import Method
 from bench.metrics.base import MetricEntry, Value
 from bench.models.base import ModelEntry
 from bench.prompts.base import Prompt
+from bench.runner.executors import Wanted
 from bench.sampling import noise
 from bench.sampling.records import MEMORYLESS, SINGLE, Sampling, Weights
 from bench.sampling.session import Memory
@@ -364,6 +365,12 @@ def test_a_batch_that_does_not_fit_a_gpus_memory_is_halved(
     run(settings_of(prompts, pairs=8), out=tmp_path, device="cpu", say=quiet)
     assert tried == [4, 2, 2, 2, 2]
     np.testing.assert_array_equal(together(tmp_path).source, together(whole).source[:8])
+
+
+def test_two_workers_make_the_same_pairs(whole: Path, prompts: Path, tmp_path: Path) -> None:
+    assert run(settings_of(prompts), out=tmp_path, device="cpu", say=quiet, spread=Wanted(workers=2)) == PAIRS
+    for file in sorted(whole.rglob("*.*")):
+        assert (tmp_path / file.relative_to(whole)).read_bytes() == file.read_bytes(), file.name
 
 
 def test_scores_of_another_scorer_are_not_gone_on_with(whole: Path, prompts: Path, tmp_path: Path, plug: Plug) -> None:
