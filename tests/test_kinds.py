@@ -304,12 +304,11 @@ def test_only_a_metric_of_images_chooses_among_candidates() -> None:
 def test_a_report_has_the_win_rate_of_pairs_and_the_value_of_sets(tmp_path: Path) -> None:
     found = results.compute(judged(tmp_path, lambda p: 0.8, lambda p: 3.0 + p[1] + (1.0 if p[0] == "a" else 0)))
     text = markdown.render(found)
-    quality = text[text.index("## Quality") : text.index("## Win rate")]
+    quality = text[text.index("## All prompt sets together") : text.index("## Cost")]
     (mine,) = [line for line in quality.splitlines() if "| a |" in line]
     assert "**80.0 %**<br>[" in mine
     assert "**13.5**<br>+1.0 [+1.0, +1.0] ▲" in mine
-    wins = text[text.index("## Win rate") :].splitlines()[2]
-    assert wins.count("test-") == 1, "a set has no win rate"
+    assert "| test-liked (win rate) | test-level |" in quality, "a set has no win rate"
 
 
 def verdicts_of(ledger: Ledger, *rules: Gate) -> list[gate.Verdict]:
