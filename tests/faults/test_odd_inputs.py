@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 from pathlib import Path
 
 import pytest
 from conftest import TINY, Bench, Run
 
+from bench import gate
 from bench.errors import UserError
 from bench.store import Ledger
 from bench.store import cache as cache_module
@@ -124,3 +126,23 @@ def test_a_full_disk_of_the_cache_is_called_the_caches(
     done = bench(*run.arguments("--no-cache"))
     assert done.code == 0, done.err
     assert run.scores("shapes-geneval") == finished.scores("shapes-geneval")
+
+
+def test_a_flipped_bit_in_a_baseline_is_one_line_or_another_baseline(
+    bench: Bench, finished: Run, tmp_path: Path
+) -> None:
+    """A digit that changes is still a digit; all else is found, and nothing ends in a traceback."""
+    file, chance = tmp_path / "b.json", random.Random(7)
+    assert bench("baseline", "freeze", finished.folder, "--out", file).code == 0
+    data, refused = file.read_bytes(), 0
+    for _ in range(200):
+        changed = bytearray(data)
+        changed[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+        file.write_bytes(changed)
+        try:
+            gate.load(file)
+        except UserError as error:
+            line = str(error)
+            assert "\n" not in line
+            refused += 1
+    assert refused > 50
