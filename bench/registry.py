@@ -206,7 +206,9 @@ def get(kind: str, name: str) -> Any:
     if name not in plugins and kind in _resolvers and _resolvers[kind][0](name):
         return _resolved(kind, name)
     if name not in plugins:
-        raise UserError(f"unknown {kind.rstrip('s')} {name!r}{nearest(name, plugins)}")
+        near = nearest(name, plugins)
+        yours = "" if "did you mean" in near else "; one of your own comes with --plugin FILE.py"
+        raise UserError(f"unknown {kind.rstrip('s')} {name!r}{near}{yours}")
     plugin = plugins[name]
     if isinstance(plugin, _Broken):
         raise UserError(plugin.line)

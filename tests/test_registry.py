@@ -61,10 +61,11 @@ def test_an_unknown_name_is_told_with_the_nearest_known_one() -> None:
         registry.get("methods", "inverson")
 
 
-def test_a_name_like_no_other_is_told_with_all_known_ones() -> None:
+def test_a_name_like_no_other_comes_with_all_known_ones_and_the_way_to_add_one() -> None:
     with pytest.raises(UserError) as caught:
         registry.get("models", "xyzzy")
-    assert str(caught.value) == f"unknown model 'xyzzy'; known: {', '.join(registry.names('models'))}"
+    said = f"unknown model 'xyzzy'; known: {', '.join(registry.names('models'))}"
+    assert str(caught.value) == f"{said}; one of your own comes with --plugin FILE.py"
 
 
 def test_a_package_adds_a_plugin_through_its_entry_point(install: Callable[..., None]) -> None:

@@ -210,6 +210,20 @@ def test_times_are_compared_by_batches_and_only_where_they_were_measured_alike(t
     assert row(found["arms"], method="reseed", prompts="*")["cost"]["ratios"]["sampling_ms"] is None
 
 
+def test_times_and_their_ratio_are_of_the_same_images(tmp_path: Path) -> None:
+    """Images from the cache were timed on another day: here they took ten times as long."""
+
+    def half_cached(method: str, number: int) -> dict[str, Any]:
+        cached = number % 2
+        return {"sampling_ms": (200.0 if method == "reseed" else 100.0) * (10 if cached else 1), "from_cache": cached}
+
+    found = valid(results.compute(write_ledger(tmp_path / "run", noisy, times=half_cached, prompts=40)))
+    costs = {method: row(found["arms"], method=method, prompts="*")["cost"] for method in ("standard", "reseed")}
+    assert {method: cost["sampling_ms"] for method, cost in costs.items()} == {"standard": 100.0, "reseed": 200.0}
+    assert costs["reseed"]["ratios"]["sampling_ms"]["ratio"] == pytest.approx(2.0)
+    assert (costs["reseed"]["n_timed"], costs["reseed"]["from_cache"]) == (20, 20)
+
+
 # Pairs ---------------------------------------------------------------------------------------------------------------
 
 

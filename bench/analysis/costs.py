@@ -56,10 +56,11 @@ def _peak_ratio(ours: float, theirs: float, kinds: Container[str]) -> float | No
 
 
 def cost_of(arm: MeasuredArm, images: Images) -> dict[str, Any]:
-    """Means an image. Times count only images made on the hardware that made most of them."""
+    """Means an image. Times are of the images that `ratios` compares, made in these runs where there are any."""
     cost: dict[str, Any] = dict.fromkeys((*TIMES, "total_ms", *CALLS, "calls_total", "peak_bytes", "peak_kind"))
     cost |= {"hardware": None, "from_cache": 0, "n_timed": 0}
-    made, timed = arm.made(), _timed(arm, images)
+    made, timed = arm.made(), _fresh(arm, images)
+    timed = timed if len(timed) else _timed(arm, images)
     if not len(made) or not images.words["hardware"][made[0]]:  # made elsewhere: its cost was not measured
         return cost
     cost |= {name: float(np.mean(images.numbers[name][timed])) for name in TIMES}

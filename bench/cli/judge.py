@@ -218,6 +218,8 @@ def tell(judged: Judgement, results: Results, options: argparse.Namespace) -> in
         say(gate.by_method(worst_last))
     counts = ", ".join(f"{number} {name}" for name, number in gate.counted(judged.verdicts).items())
     print(f"gate: {gate.overall(judged.verdicts)} ({counts})")
+    if gate.overall(judged.verdicts) == "inconclusive" and judged.exit_code == 0:
+        print("note: inconclusive passes here; --inconclusive fail does not let it", file=sys.stderr)
     _summarise(gate.markdown(judged))
     _write_forms(judged, results, options)
     return judged.exit_code

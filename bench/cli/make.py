@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 
 def add_to(add: Add) -> None:
     """Add this file's commands to the program."""
-    run = add(
-        "run", cmd_run, "make the images of a suite, score them, and write a report; resumes where it stopped"
-    )
+    run = add("run", cmd_run, "make the images of a suite, score them, and write a report; resumes where it stopped")
     suite_options(run)
     run.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: a GPU where there is one")
     run.add_argument("--batch-size", type=batch_size, metavar="N|auto",

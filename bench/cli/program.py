@@ -21,6 +21,8 @@ from bench.errors import BenchError, Terminated, UserError, masked, nearest
 from bench.moved import OldName
 from bench.remote.address import Url
 
+AGAIN = 10.0
+"""Seconds after which a SIGTERM that ended nothing ends the command; what is tidied up takes less."""
 Command = Callable[[argparse.Namespace], int]
 Add = Callable[[str, Command, str], argparse.ArgumentParser]
 """Adds a command to a program: `add(name, command, about)`."""
@@ -98,13 +100,17 @@ def _sigterm_ends() -> Iterator[None]:
         return
 
     def end(number: int, frame: FrameType | None) -> None:
+        # Python drops what is raised while an object is deleted, so it is raised once more.
+        signal.setitimer(signal.ITIMER_REAL, AGAIN if number == signal.SIGTERM else 0)
         raise Terminated
 
-    before = signal.signal(signal.SIGTERM, end)
+    before = signal.signal(signal.SIGTERM, end), signal.signal(signal.SIGALRM, end)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in zip((signal.SIGTERM, signal.SIGALRM), before, strict=True):
+            signal.signal(number, handler)
 
 
 def _ended(command: Command, options: argparse.Namespace) -> int:

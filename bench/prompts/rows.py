@@ -51,7 +51,8 @@ def _check(path: Path) -> None:
     try:
         found = path.stat()
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; {EXPECTED}") from None
+        expected = "" if path.suffix.lower() in (".csv", ".tsv", ".txt") else f"; {EXPECTED}"
+        raise UserError(f"{path}: no such file{expected}") from None
     except (OSError, ValueError) as error:
         _unreadable(path, error)
     # A device or a pipe may be read without end.
