@@ -17,6 +17,7 @@ from bench.models.loading import OPTIONS
 from bench.runner.plan import make_plan
 from bench.store import Ledger
 from bench.store.images import pixel_digest, read_png
+from bench.suite.models import ModelSettings
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -86,7 +87,7 @@ def test_what_only_moves_networks_is_not() -> None:
 
 
 def test_every_option_of_loading_can_be_written() -> None:
-    assert set(OPTIONS) < set(suite.ModelSettings.model_fields)
+    assert set(OPTIONS) < set(ModelSettings.model_fields)
 
 
 def test_precision_of_a_model_stands_before_the_suites() -> None:
