@@ -25,7 +25,8 @@ def exclusive(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise
-        raise UserError(f"{folder}: cannot be written to ({error.strerror}); copy it to a place that can be") from error
+        way = "copy it to a place that can be" if folder.is_dir() else "give another folder (--runs or --out)"
+        raise UserError(f"{folder}: cannot be written to ({error.strerror}); {way}") from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -142,6 +142,12 @@ def test_what_would_write_there_says_so_in_one_line(
     assert said in done.error
 
 
+def test_a_new_run_there_is_sent_elsewhere(bench: Bench, burnt: Run) -> None:
+    done = bench("run", burnt.suite, "--limit", 1, "--runs", burnt.runs / "new", "--device", "cpu")
+    assert done.code == 2
+    assert "cannot be written to (Read-only file system); give another folder (--runs or --out)" in done.error
+
+
 def test_a_run_that_is_not_finished_cannot_go_on_there(bench: Bench, burnt: Run, plug: Plug) -> None:
     """A suite of the same id, by another scorer: what it would add cannot be written."""
     other = type("Other", (), {"score": lambda self, images, prompts: [Value(0.0) for _ in images]})
