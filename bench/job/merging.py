@@ -122,7 +122,7 @@ def _check_made(shard: Mapping[str, Any], ledger: Ledger) -> None:
     unmade = {cell.job_id for cell in ledger.cells()} - ledger.images().keys() - ledger.failures().keys()
     if unmade:
         raise UserError(f"{named} is not finished: {len(unmade)} images are to be made; run it again to finish it")
-    if lost := missing_from(ledger.folder, [image.file for image in ledger.images().values()]):
+    if lost := missing_from(ledger.folder, sorted({one.file for one in ledger.images().values()})):
         raise UserError(f"{named} lacks {lost} of its image files; run it again, which makes them again")
 
 
