@@ -2,8 +2,9 @@
 
     python .github/lock.py > .github/constraints.txt
 
-Run it in the environment in which the tests passed. What is locked follows from the requirements of `noisebench[test,docs]`,
-and theirs, as installed; what else lies in the environment is left out. No place is named, so any index serves.
+Run it in the environment in which the tests passed. What is locked follows from the requirements of
+`noisebench[test,docs]`, and theirs, as installed; what else lies in the environment is left out. No place is named, so
+any index serves.
 """
 
 from __future__ import annotations

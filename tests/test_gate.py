@@ -497,6 +497,6 @@ def test_no_row_of_results_or_of_a_baseline_is_read_by_a_string() -> None:
     assert found <= {
         ("common.py", "methods"), ("common.py", "label"), ("common.py", "chain"),  # of a suite
         ("samples.py", "job_id"), ("samples.py", "metrics"), ("forms.py", "noisebench gate"),
-        ("frozen.py", "digest"), ("frozen.py", "schema"), ("frozen.py", "kind"),
+        ("frozen.py", "digest"), ("frozen.py", "schema"), ("frozen.py", "kind"), ("frozen.py", "kind"),
         ("against.py", ""), ("forms.py", "failed"), ("forms.py", "not comparable"), ("forms.py", "inconclusive"),
     }  # fmt: skip

@@ -32,7 +32,7 @@ def written(name: str) -> dict[str, Any]:
 # Versions ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["version_1.json", "version_2_first.json", "version_2.json"])
+@pytest.mark.parametrize("name", ["version_1.json", "version_2_first.json", "version_2.json", "version_3.json"])
 def test_a_file_of_every_version_opens_with_its_numbers_and_comes_back_from_a_file_as_it_is(name: str) -> None:
     found, old = records.read(OLD / name), written(name)
     assert found.schema_version == records.SCHEMA
@@ -127,7 +127,7 @@ def edited(change: Callable[[dict[str, Any]], Any]) -> bytes:
         (b'{"schema": 2}', "no results"),
         (b'{"schema": true, "suite": {}}', "no results"),
         (b'{"schema": 0, "suite": {}}', "no results"),
-        (b'{"schema": 4, "suite": {}}', "newer version (results schema 4, this one reads up to 3); upgrade"),
+        (b'{"schema": 5, "suite": {}}', "newer version (results schema 5, this one reads up to 4); upgrade"),
         (b'{"schema": 1, "suite": {}}', "edited by hand (lacks 'run')"),
         (b'{"schema": 2, "suite": [], "controls": []}', "edited by hand"),
         (edited(lambda r: r["comparisons"][1].update(delta="0.3")), "comparisons.1.delta"),
@@ -187,7 +187,9 @@ def test_a_name_that_a_record_does_not_have_is_refused_when_written_and_when_rea
 def test_nothing_that_a_session_says_is_left_out(finished: Run) -> None:
     (row,) = Ledger(finished.folder, read_only=True).db.execute("SELECT provenance, stages FROM sessions").fetchall()
     run = records.read(finished.folder).document()["run"]
+    assert run["provenance"].pop("batch_sizes") == [50], "of all sessions, so that none of them has it"
     assert run["provenance"] == json.loads(row[0])
     assert run["stages"] == json.loads(row[1])
-    assert {*provenance.collect("cpu", {}, {"loop": {}}), "kept_images"} == {*records.Provenance.model_fields}
+    of_one = {*provenance.collect("cpu", {}, {"loop": {}}), "kept_images"}
+    assert of_one | {"batch_sizes"} == {*records.Provenance.model_fields}
     assert {*Kept(1, 2, (), (), {}).record()} == {*records.KeptImages.model_fields, "under"}

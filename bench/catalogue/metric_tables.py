@@ -59,8 +59,8 @@ def page() -> str:
         "network in common load and run it once.",
         _costs(real),
         "## What each cannot see, and whom it must not judge",
-        "Beside what a method's own description says: a metric that it names as selection metric or reward, or that tuned "
-        "its weights, is marked without being listed here.",
+        "Beside what a method's own description says: a metric that it names as selection metric or reward, or that "
+        "tuned its weights, is marked without being listed here.",
         _limits(real),
         "## What each is made of",
         _made(real),

@@ -126,7 +126,7 @@ class Frozen(Record):
 
     model_config = ConfigDict(title="A frozen baseline of noisebench")
 
-    schema_version: Literal[2] = Field(alias="schema")
+    schema_version: Literal[3] = Field(alias="schema")
     """The format's version."""
     kind: Literal["noisebench baseline"]
     """What sort of file it is."""

@@ -143,7 +143,7 @@ class Results(Record):
 
     model_config = ConfigDict(title="results.json of noisebench")
 
-    schema_version: Literal[3] = Field(alias="schema")
+    schema_version: Literal[4] = Field(alias="schema")
     """The format's version."""
     suite: SuiteRecord
     """What was asked for."""

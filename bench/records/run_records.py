@@ -92,8 +92,14 @@ class Generated(Record):
     """Throwaway batches, not in `seconds`."""
     compile_seconds: float | None = None
     """What of loading, warming up and sampling `torch.compile` took; missing where nothing is compiled."""
+    executor: str | None = None
+    """What ran the batches, such as `local` or `ray`; missing in older runs."""
+    workers: Count | None = None
+    """Its processes beside this one; 0 where this one made the images."""
+    start_seconds: float | None = None
+    """Waiting for workers to start, not in `seconds`."""
     stages: dict[str, float] = Field(default_factory=dict)
-    """Seconds by stage."""
+    """Seconds by stage, summed over workers."""
     device: str | None = None
     """As torch names it, such as `cuda` or `cpu`."""
     inside: dict[str, float] = Field(default_factory=dict)

@@ -15,8 +15,8 @@ from bench.records.base import Count, Labels, Record
 from bench.records.comparison_rows import Outcomes
 from bench.records.run_records import Provenance
 
-SCHEMA: Final = 1
-FORMATS = {1: "ca2368d14cae30e0"}
+SCHEMA: Final = 2
+FORMATS = {1: "ca2368d14cae30e0", 2: "544eb8fe1ce2d74e"}
 """The digest of each version's names and types (`bench.records.json_schema.digest`), from when it was recorded.
 A change of the format raises SCHEMA and adds one; nothing here reads such a file, so there are no upgrades."""
 
@@ -252,7 +252,7 @@ class TwoRuns(Record):
 
     model_config = ConfigDict(title="Two runs of noisebench, compared")
 
-    schema_version: Literal[1] = Field(alias="schema")
+    schema_version: Literal[2] = Field(alias="schema")
     """The format's version."""
     kind: Literal["noisebench comparison"]
     """What sort of document it is."""

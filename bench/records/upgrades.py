@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 Document = dict[str, Any]
-SCHEMA: Final = 3
-FORMATS = {2: "b2fa3ac4acf83b3e", 3: "0358561bf6b49a5c"}
+SCHEMA: Final = 4
+FORMATS = {2: "b2fa3ac4acf83b3e", 3: "0358561bf6b49a5c", 4: "a6d4ac5599edc2ac"}
 """The digest of each version's names and types (`bench.records.json_schema.digest`), from when it was recorded."""
 
 _RATES = ("win_rate", "win_low", "win_high", "win_strict", "win_strict_low", "win_strict_high")
@@ -53,6 +53,11 @@ def update_to_3(old: Document) -> Document:
     return {**old, "schema": 3}
 
 
+def update_to_4(old: Document) -> Document:
+    """Sizes of batches, and seconds of compiling: fields that are missing where they were not recorded, as before."""
+    return {**old, "schema": 4}
+
+
 def _since_2(found: Document) -> Document:
     """What files of version 2 lack that were written before it had all of its fields."""
     known = list(dict.fromkeys(row["method"] for row in found["controls"]))
@@ -79,7 +84,7 @@ def _equal(row: Document, unmarked: Document) -> Document:
     return {**row, "metrics": {name: {**unmarked, **one} for name, one in row["metrics"].items()}}
 
 
-UPDATES: dict[int, Callable[[Document], Document]] = {2: update_to_2, 3: update_to_3}
+UPDATES: dict[int, Callable[[Document], Document]] = {2: update_to_2, 3: update_to_3, 4: update_to_4}
 """By the version that each makes of the one before it."""
 
 

@@ -15,7 +15,8 @@ from .samples import comparison, metric, of, run
 def test_sentence_without_effect(small: dict[str, Any]) -> None:
     assert report.sentences(of(small))[0] == (
         "inversion against standard on Preference: +0.012 [-0.004, +0.028], adjusted p = 0.14, win rate 51.2 % "
-        "[48.0, 54.3], n = 100 pairs on 50 prompts; no effect shown (only changes of about 0.03 or more could be detected)."
+        "[48.0, 54.3], n = 100 pairs on 50 prompts; no effect shown (only changes of about 0.03 or more could be "
+        "detected)."
     )
 
 
