@@ -389,7 +389,7 @@ def test_committed_baselines_are_read_and_written_byte_for_byte() -> None:
         (lambda c: harmed(c, "kind", value="noisebench gate"), UserError, "a 'noisebench gate' file, not a baseline"),
         (lambda c: harmed(c, "schema", value=1), NotComparable, r"an older baseline \(schema 1\).*freeze it again"),
         (lambda c: json.dumps({"schema": 1, "suite_id": "ab"}), NotComparable, "an older baseline"),
-        (lambda c: harmed(c, "schema", value=3), UserError, r"newer version \(baseline schema 4, read up to 3\)"),
+        (lambda c: harmed(c, "schema", value=4), UserError, r"newer version \(baseline schema 4, read up to 3\)"),
         (lambda c: harmed(c, "schema", value="2"), UserError, "not a baseline"),
         (lambda c: harmed(c, "arms", value=[]), UserError, "arms: "),
         (lambda c: harmed(c, "arms", 0, "steps", value="20"), UserError, "arms.0.steps: "),
