@@ -38,12 +38,14 @@ ROOMS = {
     "intake": ("foreign", "layouts", "matching", "score_table"),
     "job": ("fetch", "preflight", "resuming", "stages"),
     "metrics": ("direction",),
-    "runner": ("engine", "faults", "generate", "jobs", "judging", "maker", "memory", "outline", "plan", "score"),
+    "runner": ("engine", "faults", "generate", "jobs", "judging", "memory", "outline", "plan", "score"),
     "sampling": ("measure", "noise"),
     "stats": ("crossed", "intervals", "resampling", "sensitivity"),
     "store": ("cache", "images"),
 }
 MOVED = {f"bench.{name}": f"bench.{room}.{name}" for room, names in ROOMS.items() for name in names} | {
+    "bench.fitting": "bench.backoff",
+    "bench.maker": "bench.runner.generator",
     "bench.suite_gates": "bench.suite.gates",
     "bench.suite_models": "bench.suite.models",
     "bench.suite_scorers": "bench.suite.scorers",

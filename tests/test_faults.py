@@ -21,7 +21,7 @@ from bench.methods.inversion import first_two
 from bench.models.base import Family, ModelEntry, default_dtype
 from bench.prompts.base import Prompt
 from bench.runner.generate import generate
-from bench.runner.maker import Maker
+from bench.runner.generator import Generator
 from bench.runner.plan import Job, Plan, make_plan
 from bench.sampling.records import Item, Sampling
 from bench.sampling.schedule import Schedule
@@ -148,7 +148,7 @@ def test_only_one_model_is_alive_at_a_time(tmp_path: Path, monkeypatch: pytest.M
 def test_running_out_of_memory_before_the_first_batch_makes_batches_smaller(
     where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    owner: Any = ModelEntry if where == "load" else Maker
+    owner: Any = ModelEntry if where == "load" else Generator
     inner: Callable[..., Any] = getattr(owner, where)
     calls = []
 

@@ -252,19 +252,19 @@ def test_a_batch_that_does_not_fit_a_gpus_memory_is_halved(tmp_path: Path, monke
     import torch
 
     from bench.errors import UserError
-    from bench.runner.maker import Maker
+    from bench.runner.generator import Generator
 
-    inner: Callable[..., Any] = Maker._make
+    inner: Callable[..., Any] = Generator._make
     room = 2
     tried = []
 
-    def make(self: Maker, jobs: Sequence[Job]) -> Any:
+    def make(self: Generator, jobs: Sequence[Job]) -> Any:
         tried.append(len(jobs))
         if len(jobs) > room:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return inner(self, jobs)
 
-    monkeypatch.setattr(Maker, "_make", make)
+    monkeypatch.setattr(Generator, "_make", make)
     plan = plan_of("ddim", methods=["standard"], limit=5)
     assert len(made(plan, tmp_path / "run", batch_size=5).images()) == 5
     assert tried == [5, 2, 2, 1]
@@ -279,7 +279,7 @@ def test_a_failed_batch_is_let_go_before_a_smaller_one_is_tried(monkeypatch: pyt
 
     import torch
 
-    from bench.fitting import Fitting
+    from bench.backoff import Backoff
 
     held: list[weakref.ref[torch.Tensor]] = []
     alive: list[bool] = []
@@ -293,11 +293,11 @@ def test_a_failed_batch_is_let_go_before_a_smaller_one_is_tried(monkeypatch: pyt
         done.append(list(part))
 
     done: list[list[int]] = []
-    fitting = Fitting()
-    fitting.each(range(8), make, model="large", one="image")
+    backoff = Backoff()
+    backoff.each(range(8), make, model="large", one="image")
     assert done == [[0, 1], [2, 3], [4, 5], [6, 7]]
     assert alive == [False, False]
-    fitting.each(range(8, 11), make, model="large", one="image")
+    backoff.each(range(8, 11), make, model="large", one="image")
     assert (done[4:], len(alive)) == ([[8, 9], [10]], 2), "the smaller size is remembered"
 
 

@@ -195,7 +195,11 @@ def called(part: str) -> set[str]:
 def test_nothing_that_images_go_through_calls_is_left_out() -> None:
     """What is neither digested nor stated above as of no effect on pixels and choices fails here."""
     parts = {name for name in identity.LOOP if ":" in name and "Family" not in name}
-    begin = {"bench.runner.maker:Maker._sample", "bench.runner.maker:_png", "bench.runner.engine:Engine._embed"}
+    begin = {
+        "bench.runner.generator:Generator._sample",
+        "bench.runner.generator:_png",
+        "bench.runner.engine:Engine._embed",
+    }
     assert begin <= parts
     needed = set().union(*map(called, parts | begin))
     assert {"bench.runner.engine:Engine._remember", "bench.runner.faults:checked"} <= needed

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from bench import plugins, provenance, records
 from bench.api import frames, objects
 from bench.api.side_by_side import SideBySide
+from bench.backoff import BatchSize
 from bench.errors import BenchError, UserError
-from bench.fitting import BatchSize
 from bench.job import stages
 from bench.job.resuming import OtherCode
 from bench.remote.opening import local

@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.backoff import AUTO, BatchSize
 from bench.cli.judge import check_options, check_read, forms_of_faults, gate_options, tell, unjudged, verdicts_of
 from bench.cli.merging import shard
 from bench.cli.program import Add, positive, say, seconds
 from bench.cli.spreading import executor_options, wanted
 from bench.errors import NotComparable, UserError
-from bench.fitting import AUTO, BatchSize
 from bench.remote.address import place
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import provenance, registry
-from bench.fitting import BatchSize
+from bench.backoff import BatchSize
 from bench.job import resuming
 from bench.job.recording import record_suite
 from bench.job.resuming import OtherCode

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from bench import provenance, records, registry
 from bench.analysis import results
+from bench.backoff import AUTO, BatchSize, size_of
 from bench.errors import UserError
-from bench.fitting import AUTO, BatchSize, size_of
 from bench.job import preflight, resuming
 from bench.job.making import How, executor_for, have_images, images_there, likely_device, to_measure
 from bench.job.outcome import Outcome, failed_images

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bench import kinship
-from bench.fitting import Fitting
+from bench.backoff import Backoff
 from bench.metrics.base import MetricEntry, Value
 from bench.metrics.checkpoint import Checkpoint, Part
 from bench.metrics.geneval_rules import Detection, GenEval
@@ -42,7 +42,7 @@ class Port(Loaded):
     shares = (_CLIP, _FILE)
 
     def load(self, checkpoint: Checkpoint) -> None:
-        self.fitting = Fitting(BATCH)
+        self.backoff = Backoff(BATCH)
         self.detector = Mask2Former(self, checkpoint)
         self.towers = Towers(self, checkpoint, folder=_CLIP, file=_FILE, architecture="ViT-L-14")
         self.named: dict[str, torch.Tensor] = {}

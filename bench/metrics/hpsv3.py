@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.backoff import Backoff
 from bench.errors import UserError
-from bench.fitting import Fitting
 from bench.kinship import HPD_V2, Trait
 from bench.metrics.backbones import QWEN2_VL_7B
 from bench.metrics.base import MetricEntry, Value
@@ -54,7 +54,7 @@ class HPSv3(Loaded):
         from transformers import AutoTokenizer, Qwen2VLImageProcessorPil
 
         quiet_hub_libraries()
-        self.fitting = Fitting(BATCH)
+        self.backoff = Backoff(BATCH)
         path, folder, texts = (checkpoint.path(name) for name in (_FILE, _QWEN, _TEXTS))
         check_folder(folder)
         self.asked, self.rated = instruction(texts)

@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from bench.backoff import Backoff
 from bench.errors import UserError, first_line
-from bench.fitting import Fitting
 from bench.metrics.base import MetricEntry, PairScorer, Scorer, Value
 from bench.metrics.checkpoint import ARCHITECTURE, Checkpoint
 from bench.metrics.sharing import Network, held
@@ -41,7 +41,7 @@ class Loaded(ABC):
         """Load the checkpoint's weights onto a device in a precision; UserError where they are not what they say."""
         import torch
 
-        self.device, self.fitting, self.precision = device, Fitting(BATCH), dtype
+        self.device, self.backoff, self.precision = device, Backoff(BATCH), dtype
         self.dtype: torch.dtype = getattr(torch, TORCH_DTYPES[dtype])
         try:
             self.load(checkpoint)
@@ -87,7 +87,7 @@ class Loaded(ABC):
 
         name = type(self).__name__
         too_large = f"one image does not fit the memory of {self.device} in a {name}"
-        self.fitting.parts(range(n), without_gradients, of=name, too_large=too_large)
+        self.backoff.parts(range(n), without_gradients, of=name, too_large=too_large)
 
 
 class RealScorer(Loaded):

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench import kinship
-from bench.fitting import Fitting
+from bench.backoff import Backoff
 from bench.metrics import compbench_rules as rules
 from bench.metrics.base import MetricEntry, Value
 from bench.metrics.checkpoint import Checkpoint, Part
@@ -73,7 +73,7 @@ class T2ICompBench(Loaded):
         )
 
         quiet_hub_libraries()
-        self.fitting = Fitting(BATCH)
+        self.backoff = Backoff(BATCH)
         blip, owl = checkpoint.path(_BLIP), checkpoint.path(_OWL)
         for folder in (blip, owl):
             check_folder(folder)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench import kinship
-from bench.fitting import Fitting
+from bench.backoff import Backoff
 from bench.metrics.base import MetricEntry, Value
 from bench.metrics.checkpoint import Checkpoint, Part
 from bench.metrics.real import Loaded, entry
@@ -55,7 +55,7 @@ class Reader(Loaded):
         from transformers import AutoTokenizer, Qwen2VLImageProcessorPil, Qwen3VLForConditionalGeneration
 
         quiet_hub_libraries()
-        self.fitting = Fitting(BATCH)
+        self.backoff = Backoff(BATCH)
         name = checkpoint.parts[0].name
         folder = checkpoint.path(name)
         check_folder(folder)

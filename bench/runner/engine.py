@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from bench import registry
-from bench.fitting import Fitting
+from bench.backoff import Backoff
 from bench.models.base import Embeddings, Family, ModelEntry
 from bench.sampling.meter import Meter
 
@@ -36,7 +36,7 @@ class Engine:
         self.load_seconds = 0.0
         self.inside: dict[str, float] = {}
         """Seconds within each role's network, of the models that were let go."""
-        self.fitting = Fitting()
+        self.backoff = Backoff()
         self.expected: dict[str, tuple[list[str], list[str]]] = {}
         """By model: prompts of jobs to come, and their negative prompts."""
 

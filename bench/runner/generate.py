@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from bench.backoff import AUTO, DEFAULT_BATCH, BatchSize, size_of
 from bench.errors import UserError
-from bench.fitting import AUTO, DEFAULT_BATCH, BatchSize, size_of
 from bench.progress import Progress
 from bench.runner.executors.base import Executor, InProcess, Lost
 from bench.runner.plan import Job, Plan
@@ -20,7 +20,7 @@ from bench.store.cache import ImageCache
 from bench.store.whole import whole_images
 
 if TYPE_CHECKING:
-    from bench.runner.maker import Making
+    from bench.runner.generator import Making
     from bench.runner.parcel import Parcel
 
 
@@ -66,7 +66,7 @@ def generate(
     if not todo:
         return totals
     # Only here does a run need torch.
-    from bench.runner.maker import Making
+    from bench.runner.generator import Making
 
     size = size_of(batch_size or plan.suite.batch_size, device)
     executor = executor or InProcess()

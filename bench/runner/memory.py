@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter
 
 from bench import plugins, registry
-from bench.fitting import AUTO, DEFAULT_BATCH, BatchSize
+from bench.backoff import AUTO, DEFAULT_BATCH, BatchSize
 from bench.progress import Progress
 from bench.prompts.base import Prompt, PromptSet
 from bench.runner.executors import is_of_session

@@ -57,13 +57,13 @@ def _work(scratch: Path) -> dict[str, Any]:
 
 
 def _made(jobs: Sequence[Job], scratch: Path) -> dict[str, Any]:
-    from bench.runner.maker import Maker
+    from bench.runner.generator import Generator
 
-    maker = Maker("cpu")
-    _, meter = maker.model(jobs[0], len(jobs))
+    generator = Generator("cpu")
+    _, meter = generator.model(jobs[0], len(jobs))
     meter.resident = resident = Resident()
-    made = maker.make(jobs)
-    maker.close()
+    made = generator.make(jobs)
+    generator.close()
     if made.failures:
         return {"reason": made.failures[0][1]}
     peaks = {name: resident.peaks.get(name) for name in ("noise", "sampling")}

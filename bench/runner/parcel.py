@@ -46,7 +46,7 @@ class Parcel:
 
 @dataclass(frozen=True)
 class Largest:
-    """Asks a Maker for the largest batch that fits and pays."""
+    """Asks a Generator for the largest batch that fits and pays."""
 
     job: Job
 

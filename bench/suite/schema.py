@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from bench import registry
-from bench.fitting import AUTO, BatchSize
+from bench.backoff import AUTO, BatchSize
 from bench.moved import by_former_names, by_todays_names
 from bench.suite import models as suite_models
 from bench.suite.document import fault, shown

@@ -50,7 +50,7 @@ def run(
     makes them: this process, worker processes, or actors of Ray. UserError where `out` holds another collection or a
     broken shard.
     """
-    from bench.fitting import DEFAULT_BATCH
+    from bench.backoff import DEFAULT_BATCH
     from bench.progress import Progress
     from bench.runner.executors import Wanted, opened
     from bench.runner.generate import choose_device

@@ -75,7 +75,7 @@ class Collector:
         """The pairs of a batch, in smaller ones where a GPU's memory does not suffice."""
         parts: list[tuple[Pairs, Mapping[str, np.ndarray]]] = []
         model = self.planned.entry.name
-        self.engine.fitting.each(task.numbers, lambda part: parts.append(self.batch(part)), model=model, one="pair")
+        self.engine.backoff.each(task.numbers, lambda part: parts.append(self.batch(part)), model=model, one="pair")
         return lambda: [
             pairs._replace(pngs={side: [_png(one) for one in images] for side, images in arms.items()})
             for pairs, arms in parts

@@ -95,8 +95,9 @@ def warm(home: Path) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     process = forked(["ls"], home / "warm")  # what a fork needs is there
     os.waitpid(process, 0)
-    for name in ("torch", "diffusers", "transformers", "PIL.Image", "bench.cli", "bench.runner.maker", "bench.report",
-                 "bench.shapes.plugin", "diffusers.pipelines.stable_diffusion_xl", "pandas"):  # fmt: skip
+    for name in ("torch", "diffusers", "transformers", "PIL.Image", "bench.cli", "bench.runner.generator",
+                 "bench.report", "bench.shapes.plugin", "diffusers.pipelines.stable_diffusion_xl",
+                 "pandas"):  # fmt: skip
         importlib.import_module(name)
 
 

@@ -19,7 +19,7 @@ from bench.models.base import Embeddings, ModelEntry
 from bench.models.loading import Loading
 from bench.models.parking import Parking, parked
 from bench.models.sdxl import SDXL
-from bench.runner.maker import Maker
+from bench.runner.generator import Generator
 from bench.runner.plan import Job, make_plan
 from bench.suite import parse
 
@@ -72,13 +72,13 @@ def jobs_of(limit: int = 3) -> list[Job]:
 
 def made(jobs: Sequence[Job], *, expected: bool) -> tuple[dict[str, str], list[tuple[str, str]]]:
     """Digests by job of images made one at a time, and the moves of the encoders."""
-    maker = Maker("cpu")
+    generator = Generator("cpu")
     if expected:
-        maker.expect(jobs)
-    found = {row.job_id: row.digest for job in jobs for row in maker.make([job]).rows}
-    parking = maker.family.parking if maker.family else None
+        generator.expect(jobs)
+    found = {row.job_id: row.digest for job in jobs for row in generator.make([job]).rows}
+    parking = generator.family.parking if generator.family else None
     moves = parking.moves if parking else []
-    maker.close()
+    generator.close()
     return found, moves
 
 
@@ -108,14 +108,14 @@ def test_prompts_that_were_not_expected_bring_the_encoders_back() -> None:
 def test_a_batch_size_that_is_tried_leaves_the_encoders_away_and_the_embeddings_known() -> None:
     jobs = jobs_of()
     with waiting() as happened:
-        maker = Maker("cpu")
-        maker.expect(jobs)
-        maker.largest(jobs[0])
+        generator = Generator("cpu")
+        generator.expect(jobs)
+        generator.largest(jobs[0])
         before = happened.count("encode")
-        maker.make(jobs[:3])
+        generator.make(jobs[:3])
         assert happened.count("encode") == before
         assert "call beside the encoders" not in happened
-        maker.close()
+        generator.close()
 
 
 def test_leaving_moves_every_parameter() -> None:

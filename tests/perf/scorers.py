@@ -51,7 +51,7 @@ def ours(metric: str, folder: Path, batch: int) -> Many:
     scorer = loaded(metric, folder)
 
     def many(images: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> Any:
-        scorer.fitting.first = min(batch, len(images))
+        scorer.backoff.first = min(batch, len(images))
         if metric == "fid":
             return scorer.features(images, prompts)
         return [v.value for v in scorer.score(images, prompts)]

@@ -51,12 +51,12 @@ def test_detector_on_a_batch_of_images(benchmark: Any) -> None:
 
 
 def test_generation_of_a_batch_of_eight(benchmark: Any, one_thread: None) -> None:
-    from bench.runner.maker import Maker
+    from bench.runner.generator import Generator
 
     plan = make_plan(suite.load(SUITES / "shapes_quick.yaml", limit=8, methods=["standard"]))
     jobs = list(plan.jobs.values())
-    maker = Maker("cpu")
-    maker.make(jobs)  # loads the model and warms it up
-    benchmark(maker.make, jobs)
-    assert len(maker.make(jobs).pngs) == 8
-    maker.close()
+    generator = Generator("cpu")
+    generator.make(jobs)  # loads the model and warms it up
+    benchmark(generator.make, jobs)
+    assert len(generator.make(jobs).pngs) == 8
+    generator.close()

@@ -44,7 +44,7 @@ def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     folder = folder_of(tmp_path_factory.mktemp(name), f"{name}/packages")
     entry = registry.get("metrics", name)
     ours: Any = entry.configured(str(folder), "fp32").loaded("cpu")
-    ours.fitting.first = 1
+    ours.backoff.first = 1
     return name, entry.configured(str(folder), "fp32", "package").loaded("cpu"), ours, bar
 
 

@@ -40,12 +40,12 @@ def test_a_scorer_gives_what_the_published_package_gives(path: Path, tmp_path: P
     name, case = v.name.split("-")[1], str(v["case"])
     FOLDERS[name](tmp_path, case)
     scorer = registry.get("metrics", name).configured(str(tmp_path), "fp32").loaded("cpu")
-    scorer.fitting.first = 1  # the packages take one image at a time, and a batch's size moves the last bits
+    scorer.backoff.first = 1  # the packages take one image at a time, and a batch's size moves the last bits
     values = judged(scorer, case)
     np.testing.assert_allclose(values, v["scores"], rtol=0, atol=BARS[name])
     # What is compared is told apart: scores of different images differ by far more than the bar.
     assert np.ptp(v["scores"]) > 1e4 * BARS[name]
-    scorer.fitting.first = 32
+    scorer.backoff.first = 32
     together = judged(scorer, case)
     np.testing.assert_allclose(together, values, rtol=0, atol=2 * BARS[name])
 

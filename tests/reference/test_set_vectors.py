@@ -41,7 +41,7 @@ def test_a_network_has_the_features_of_the_published_code(name: str, tmp_path: P
     make, checkpoint, build, bar = NETWORKS[name]
     place = checkpoint(name).at(str(make(tmp_path, str(v["case"]))))
     scorer = build(place, "cpu", "fp32")
-    scorer.fitting.first = 1  # the published code is given one image at a time
+    scorer.backoff.first = 1  # the published code is given one image at a time
     some = slice(0, 3) if name == "inception" else slice(None)  # it is of true size
     images, theirs = small.images(str(v["case"]))[some], v["features"]
     ours = scorer.features(images)
@@ -49,7 +49,7 @@ def test_a_network_has_the_features_of_the_published_code(name: str, tmp_path: P
     spread = theirs.std(axis=0).mean()
     assert spread > 0.01 * np.abs(theirs).mean(), "images are told apart"
     assert np.abs(ours - theirs[some]).max() / spread < bar
-    scorer.fitting.first = 3
+    scorer.backoff.first = 3
     together = scorer.features(images)
     together = together[:, sets.KEPT] if name == "inception" else together
     assert np.abs(together - ours).max() / spread < bar, "a row does not depend on its batch"
@@ -95,7 +95,7 @@ def test_clean_fid_itself_runs_the_published_file_and_no_other(tmp_path: Path) -
     pinned = replace(given, parts=(replace(given.parts[0], sha256=file_digest(file)),))
     scorer = InceptionFeatures(pinned, "cpu")
     assert isinstance(scorer.model, InceptionV3W)
-    scorer.fitting.first = 1  # as clean-fid was asked
+    scorer.backoff.first = 1  # as clean-fid was asked
     image, theirs = small.images(str(v["case"]))[:1], v["features"]
     ours = scorer.features(image)[:, sets.KEPT]
     assert np.abs(ours - theirs[:1]).max() / theirs.std(axis=0).mean() < 1e-4

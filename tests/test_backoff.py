@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bench.fitting import AUTO, DEFAULT_BATCH, grown, size_of
+from bench.backoff import AUTO, DEFAULT_BATCH, grown, size_of
 
 
 def machine(

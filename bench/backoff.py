@@ -30,7 +30,7 @@ def grown(tried: Callable[[int], float], *, largest: int = LARGEST) -> int:
     """The batch size that doubling from one image leads to: the last that fitted and made an image take less time.
 
     `tried(n)` makes a throwaway batch of n images and returns its seconds; torch.OutOfMemoryError where it does not
-    fit. The memory that a method needs besides is not in it: a batch that does not fit later is halved by `Fitting`.
+    fit. The memory that a method needs besides is not in it: a batch that does not fit later is halved by `Backoff`.
     Where not even one image fits the answer is 1, and the run says so when it makes it.
     """
     import torch
@@ -50,7 +50,7 @@ def grown(tried: Callable[[int], float], *, largest: int = LARGEST) -> int:
     return best
 
 
-class Fitting:
+class Backoff:
     """A batch that does not fit a GPU's memory is halved, and later ones stay as small."""
 
     def __init__(self, first: int | None = None) -> None:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from bench import registry
-from bench.fitting import grown
+from bench.backoff import grown
 from bench.models.base import Embeddings, Family, ModelEntry, to_uint8
 from bench.models.loading import compile_seconds
 from bench.provenance import hardware
@@ -38,7 +38,7 @@ WARM_UP_STEPS = 2
 
 @dataclass(frozen=True)
 class Making:
-    """How a worker comes to make images: it opens a Maker, which loads models as batches ask for them."""
+    """How a worker comes to make images: it opens a Generator, which loads models as batches ask for them."""
 
     device: str
     expected: tuple[Job, ...] = ()
@@ -46,17 +46,17 @@ class Making:
     seconds: float | None = None
     """The most that an image may take, of what its method decides."""
 
-    def open(self) -> Maker:
-        maker = Maker(self.device, self.seconds)
-        maker.expect(self.expected)
-        return maker
+    def open(self) -> Generator:
+        generator = Generator(self.device, self.seconds)
+        generator.expect(self.expected)
+        return generator
 
 
 EMBEDDED = 64
 """Batches whose prompts' embeddings are kept: those of all arms that take turns over the same prompts."""
 
 
-class Maker(Engine):
+class Generator(Engine):
     """An engine that makes batches of images."""
 
     def __init__(self, device: str, seconds: float | None = None):
@@ -77,7 +77,7 @@ class Maker(Engine):
     def _done(self, jobs: Sequence[Job]) -> Callable[[], Parcel]:
         parts: list[Callable[[], Parcel]] = []
         # In smaller batches where a GPU's memory does not suffice.
-        self.fitting.each(jobs, lambda part: parts.append(self._make(part)), model=jobs[0].model, one="image")
+        self.backoff.each(jobs, lambda part: parts.append(self._make(part)), model=jobs[0].model, one="image")
         spent = self._take_spent()
 
         def finish() -> Parcel:
