@@ -453,7 +453,7 @@ def test_what_the_command_writes_and_prints(bench: Bench, tmp_path: Path) -> Non
     assert "adjusted p < 0.001" in lines[1]
     assert lines[1].endswith("a clear improvement.")
     written = json.loads((tmp_path / "out" / "comparison.json").read_text())
-    assert (written["kind"], written["schema"]) == ("noisebench comparison", 1)
+    assert (written["kind"], written["schema"]) == ("noisebench comparison", 2)
     text = (tmp_path / "out" / "comparison.md").read_text()
     assert "| shapes-sdxl | all sets | inversion | +1.000 [+1.000, +1.000] ▲<br>0.950 → 1.950, p &lt; 0.001 |" in text
 

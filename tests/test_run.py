@@ -56,7 +56,7 @@ def test_a_run_leaves_a_report_results_and_its_own_suite_behind(finished: Run) -
 
 def test_results_say_their_schema_and_that_every_arm_is_complete(finished: Run) -> None:
     results = finished.results()
-    assert results["schema"] == 3
+    assert results["schema"] == 4
     assert results["run"]["finished"] is True
     assert {a["method"] for a in results["arms"]} == {"standard", "inversion", "best_of_2", "reseed"}
     for row in results["arms"]:
@@ -314,7 +314,7 @@ def test_export_writes_tables_beside_the_run(bench: Bench, finished: Run, tmp_pa
     done = bench("export", copy.folder)
     assert done.code == 0, done.err
     files = [Path(line) for line in done.out.splitlines()]
-    assert len(files) == 18  # nine tables, each as CSV and as Parquet
+    assert len(files) == 22  # eleven tables, each as CSV and as Parquet
     assert all(f.is_file() and f.parent == copy.folder / "export" for f in files)
     assert (copy.folder / "export" / "images.csv").read_text().count("\n") == 4 * LIMIT + 1
 

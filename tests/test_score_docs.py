@@ -37,6 +37,7 @@ def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Given:
     return found
 
 
+@pytest.mark.usefixtures("whole_report")
 def test_two_folders_and_then_a_table(bench: Bench, given: Given) -> None:
     done = bench(*arguments("two folders"))
     assert done.code == 0, done.err

@@ -177,7 +177,9 @@ def test_every_method_says_what_it_is_and_names_all_that_decides_its_pixels(name
     assert kind.about
     # What `sampling` sets is in the job as its steps and guidance.
     sampled = {"steps", "guidance"} if kind.sampling is not Method.sampling else set()
-    assert {*kind.model_fields, "version"} - sampled <= set(kind().identity()) <= {*kind.model_fields, "version"}
+    former = {new: old for old, new in kind.renamed.items()}
+    named = {former.get(field, field) for field in kind.model_fields} | {"version"}
+    assert named - sampled <= set(kind().identity()) <= named
     assert kind(**{k: v for k, v in kind().identity().items() if k != "version"}) == kind()
 
 

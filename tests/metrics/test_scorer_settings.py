@@ -14,6 +14,7 @@ from bench import registry, suite
 from bench.errors import UserError
 from bench.runner.plan import make_plan
 from bench.store import Ledger
+from bench.suite.scorers import ScorerSettings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TEXT = """\
@@ -67,7 +68,7 @@ def test_the_command_line_gives_a_checkpoint_and_stands_above_the_file(hps: Path
     other = Path(shutil.copytree(hps, tmp_path / "other"))
     made = parsed(text(hps, ("checkpoint: ", "dtype: bf16, checkpoint: ")), metrics=[f"hpsv2={other}"])
     assert made.metrics == ("hpsv2",)
-    assert made.scorers["hpsv2"] == suite.ScorerSettings(checkpoint=str(other), dtype="bf16")
+    assert made.scorers["hpsv2"] == ScorerSettings(checkpoint=str(other), dtype="bf16")
 
 
 def test_a_twin_has_its_own_and_says_so(hps: Path) -> None:

@@ -32,8 +32,8 @@ def test_an_old_name_gives_the_very_module_and_one_line(old: str, monkeypatch: p
         warnings.simplefilter("always")
         assert importlib.import_module(old) is new
         assert importlib.import_module(old) is new
-    (one,) = said
-    assert one.category is OldName
+    # What the module itself imports may warn of something else.
+    (one,) = [one for one in said if one.category is OldName]
     assert old in str(one.message)
     assert MOVED[old] in str(one.message)
     assert "\n" not in str(one.message)
