@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ from conftest import Plug
 from bench.errors import MethodFault
 from bench.methods.base import Method
 from bench.models.pipeline import PipelineFamily
+from bench.runner.faults import FAR
 from bench.runner.generate import generate
 from bench.runner.plan import make_plan
 from bench.sampling.records import Sampling
@@ -199,25 +200,62 @@ def test_a_network_that_breaks_in_the_loop_is_no_methods_fault(
 
 
 class Loud(Method):
-    """Ends with one image's latents finite, and too large for any autoencoder."""
+    """Ends with one image's latents finite, and far louder than latents of unit variance, as far as they may be."""
+
+    value: ClassVar[float] = 0.9 * FAR
 
     def step(self, s: Any, x: Any, i: int, following: Any) -> Any:
         done = following(x)
         if i < 2:
             return done
         loud = done.x.clone()
-        loud[0] = 1e38
+        loud[0] = self.value
         return Step(loud, done.pred)
 
 
-def test_an_image_whose_pixels_are_not_finite_fails_alone(tmp_path: Path, plug: Plug) -> None:
+class TooLoud(Loud):
+    """Beyond what is decoded."""
+
+    value: ClassVar[float] = 1.1 * FAR
+
+
+def is_loud(latents: torch.Tensor) -> list[bool]:
+    """Of each image, whether its latents are those of `Loud`; those of a sound image are within 100."""
+    return [float(one.abs().max()) > 0.5 * FAR for one in latents]
+
+
+def digests(folder: Path) -> list[str]:
+    ledger = Ledger(folder / "run", read_only=True)
+    found = [image.digest for image in ledger.images().values()]
+    ledger.close()
+    return found
+
+
+def test_an_image_whose_final_latents_are_far_off_fails_alone(tmp_path: Path, plug: Plug) -> None:
+    there, (reason,) = made(TooLoud, tmp_path, plug)
+    assert there == {"standard": 2, "odd": 1, "inversion": 2}
+    assert reason.startswith("its final latents are beyond 10000, where latents of unit variance stay within 10")
+    found = digests(tmp_path)
+    assert len(found) - len(set(found)) == 1, "the other image of its batch is the baseline's, as it moves nothing"
+
+
+def test_an_image_whose_pixels_are_not_finite_fails_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plug: Plug
+) -> None:
+    pixels = PipelineFamily.pixels
+
+    def overflowing(self: PipelineFamily, latents: torch.Tensor) -> torch.Tensor:
+        """As an autoencoder in half precision gives them, beyond its range."""
+        found = pixels(self, latents).clone()
+        found[is_loud(latents)] = float("nan")
+        return found
+
+    monkeypatch.setattr(PipelineFamily, "pixels", overflowing)
     there, reasons = made(Loud, tmp_path, plug)
     assert there == {"standard": 2, "odd": 1, "inversion": 2}
     assert reasons == ["its pixels are not finite (NaN or infinity); try another guidance or precision"]
-    ledger = Ledger(tmp_path / "run", read_only=True)
-    digests = [image.digest for image in ledger.images().values()]
-    ledger.close()
-    assert len(digests) - len(set(digests)) == 1, "the other image of its batch is the baseline's, as it moves nothing"
+    found = digests(tmp_path)
+    assert len(found) - len(set(found)) == 1, "the other image of its batch is the baseline's, as it moves nothing"
 
 
 @pytest.mark.parametrize("kind", [ValueError, IndexError])
@@ -227,13 +265,14 @@ def test_a_fault_while_decoding_costs_the_images_of_that_batch(
     pixels = PipelineFamily.pixels
 
     def picky(self: PipelineFamily, latents: torch.Tensor) -> torch.Tensor:
-        if float(latents.abs().max()) > 1e30:
+        if any(is_loud(latents)):
             raise kind("too loud")
         return pixels(self, latents)
 
     monkeypatch.setattr(PipelineFamily, "pixels", picky)
     there, reasons = made(Loud, tmp_path, plug, batch=1)
     assert there == {"standard": 2, "odd": 0, "inversion": 2}
+    assert len(reasons) == 2
     assert all(said.startswith(f"its pixels cannot be made: {kind.__name__}: too loud ({HERE}:") for said in reasons)
 
 

@@ -21,7 +21,7 @@ from bench.errors import MethodFault, UserError, first_line
 from bench.identity import interactive
 from bench.methods.base import Chain, Method
 from bench.runner.limits import OverTime
-from bench.sampling import session as loop
+from bench.sampling import loop
 
 if TYPE_CHECKING:
     import torch

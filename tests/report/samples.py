@@ -1,7 +1,8 @@
 """Results small enough to be read whole, and the committed example with images.
 
 `small`, `example` and the rows are documents, as results.json holds them, for a test to change; `of` makes of a
-document the records that a report reads, and refuses one that is not valid.
+document the records that a report reads, and refuses one that is not valid. A test that changes the metrics need not
+repeat them in every arm: `of` gives each arm those of the document.
 """
 
 from __future__ import annotations
@@ -28,7 +29,14 @@ STRICT = dict.fromkeys(("win_strict", "win_strict_low", "win_strict_high"))
 
 def of(document: dict[str, Any]) -> Results:
     """The records of a document; UserError where it is not one that results.json may hold."""
-    return parse(json.dumps(document).encode(), "results.json")
+    arms = [row | {"metrics": _scores(row, document["metrics"])} for row in document["arms"]]
+    return parse(json.dumps(document | {"arms": arms}).encode(), "results.json")
+
+
+def _scores(row: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
+    """An arm's means of exactly these metrics; 1.0 of all its images where the arm says nothing of one."""
+    plain = {"mean": 1.0, "low": 0.936, "high": 1.064, "n": row["n"]}
+    return {name: row["metrics"].get(name, plain) for name in metrics}
 
 
 def arm(method: str, mean: float, **given: Any) -> dict[str, Any]:

@@ -26,7 +26,10 @@ def real(small: dict[str, Any]) -> dict[str, Any]:
     place = {"model": "sdxl", "sampler": "ddim", "steps": 50}
     methods = ("standard", "inversion", "inversion_as_released", "npnet", "ours")
     sets = ("pick-a-pic", "hpd_full")
-    small["arms"] = [arm(method, 0.28, **place, prompts=prompts, metrics={}) for method in methods for prompts in sets]
+    scores = {"hpsv2": {"mean": 0.28, "low": 0.2775, "high": 0.2825, "n": 100}}
+    small["arms"] = [
+        arm(method, 0.28, **place, prompts=prompts, metrics=scores) for method in methods for prompts in sets
+    ]
     small["comparisons"] = [
         comparison(method, 0.0021, -0.0004, 0.0046, 0.1, **place, prompts="pick-a-pic", metric="hpsv2")
         for method in methods[1:]

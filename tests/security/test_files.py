@@ -9,6 +9,7 @@ import struct
 import tarfile
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from bench.intake.layouts import export
 from bench.needs.web import LARGEST, unpack
 from bench.store import Ledger, inside, read_json
 from bench.store.files import MOST_JSON
-from bench.store.images import decode, read_png
+from bench.store.images import decode, pixel_digest, read_png
 from bench.suite import parse
 
 HEAD = '{"schema": 1, "kind": "noisebench votes", "voter": "", "votes": [], "suite": '
@@ -168,8 +169,10 @@ def test_labels_of_a_ledger_make_folders_below_the_one_that_is_asked_for(tmp_pat
 
     ledger = write_ledger(tmp_path / "run", lambda *_: 1.0, methods=("standard",), prompts=1, text="../../a {index}")
     (tmp_path / "run" / "images").mkdir()
+    pixels = pixel_digest(read_png(secret, mend=""))
     for one in ledger.images().values():
         (tmp_path / "run" / one.file).write_bytes(secret.read_bytes())
+        ledger.put_images([replace(one, digest=pixels)])  # an image that shows anything else is not exported
     before = {path for path in tmp_path.rglob("*")}
     for number, label in enumerate(LABELS):
         ledger.db.execute("UPDATE cells SET method = ?, prompts = ?", (label, label))
