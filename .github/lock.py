@@ -1,15 +1,16 @@
 """Prints the lock file of CI: one exact version of each package that the tests' environment has.
 
-    python .github/lock.py > .github/constraints.txt
+    python .github/lock.py [EXTRA ...] > .github/constraints.txt
 
 Run it in the environment in which the tests passed. What is locked follows from the requirements of
-`noisebench[test,docs]`, and theirs, as installed; what else lies in the environment is left out. No place is named, so
-any index serves.
+`noisebench[test,docs]`, or of the extras that are given, and theirs, as installed; what else lies in the environment is
+left out. The file that is committed is of both. No place is named, so any index serves.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, distribution
 
 from packaging.requirements import Requirement
@@ -24,11 +25,15 @@ HEAD = (
 )
 
 
-def locked() -> dict[str, str]:
+def locked(extras: Sequence[str] = EXTRAS) -> dict[str, str]:
     """Versions by name of all that the project and its extras need; ends with one line for what is not installed."""
+    known = distribution(PROJECT).metadata.get_all("Provides-Extra") or []
+    for extra in extras:
+        if extra not in known:
+            sys.exit(f"{PROJECT} has no extra {extra!r}; it has {', '.join(known)}")
     found: dict[str, str] = {}
     seen: set[tuple[str, str]] = set()
-    todo = [(PROJECT, extra) for extra in ("", *EXTRAS)]
+    todo = [(PROJECT, extra) for extra in ("", *extras)]
     while todo:
         name, extra = todo.pop()
         if (name, extra) in seen:
@@ -37,7 +42,7 @@ def locked() -> dict[str, str]:
         try:
             package = distribution(name)
         except PackageNotFoundError:
-            sys.exit(f"{name} is needed and not installed; pip install -e '.[{','.join(EXTRAS)}]'")
+            sys.exit(f"{name} is needed and not installed; pip install -e '.[{','.join(extras)}]'")
         if name != PROJECT:
             # A build's own label, as in 2.6.0+cpu, is of one index alone.
             found[name] = package.version.partition("+")[0]
@@ -49,6 +54,7 @@ def locked() -> dict[str, str]:
 
 
 if __name__ == "__main__":
+    versions = locked(sys.argv[1:] or EXTRAS)
     print(HEAD.format(python=".".join(map(str, sys.version_info[:2]))))
-    for name, version in locked().items():
+    for name, version in versions.items():
         print(f"{name}=={version}")
