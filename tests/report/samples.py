@@ -131,7 +131,7 @@ def small(**given: Any) -> dict[str, Any]:
 
 def example(folder: Path) -> dict[str, Any]:
     """The committed example, with its images in `folder`."""
-    document: dict[str, Any] = of(json.loads(EXAMPLE.read_text())).document()
+    document: dict[str, Any] = parse(EXAMPLE.read_bytes(), EXAMPLE.name).document()
     for number, path in enumerate(path for pair in document["pairs"] for path in pair["images"].values()):
         file = folder / path
         file.parent.mkdir(exist_ok=True)

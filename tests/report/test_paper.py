@@ -61,7 +61,7 @@ def test_every_line_of_the_data_is_whole() -> None:
         (None, []),
     ],
 )
-def test_tables_named(reproduces: object, named: list[str]) -> None:
+def test_tables_named(reproduces: str | None, named: list[str]) -> None:
     assert paper.tables_named(reproduces) == named
 
 
