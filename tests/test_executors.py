@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from conftest import Bench, Done, Run
 
 from bench import registry
 from bench.runner.executors import ray as executors
+from bench.runner.executors.local import Process
 
 WORKERS = 2
 LETHAL = '''\
@@ -157,6 +159,18 @@ def test_a_batch_that_ends_three_workers_fails_its_images_and_no_others(bench: B
     assert done.code == 3, done.err
     assert "failed: 2 images of lethal; the first" in done.err
     assert "3 workers were lost in its batch, the last one so: ended by signal 9" in done.err
+
+
+def test_a_local_workers_pipe_has_no_name_to_connect_to() -> None:
+    """Messages are pickles, which can hold code: no process but the worker and its driver may write any."""
+    worker = Process(1, {})
+    try:
+        with socket.socket(fileno=os.dup(worker.connection.fileno())) as ours:
+            assert ours.family == socket.AF_UNIX
+            assert not ours.getsockname()
+            assert not ours.getpeername()
+    finally:
+        worker.end()
 
 
 # The driver's end ----------------------------------------------------------------------------------------------------
