@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from bench.api import Run, read, run
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 __all__ = ["Run", "__version__", "read", "run"]
 
 
