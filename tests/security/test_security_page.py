@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-import ast
-import re
 from pathlib import Path
 
 import pytest
+from named_tests import ROOT, check_row, table_rows, unnamed
 
-ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
-ROWS = [line for line in PAGE.splitlines() if line.startswith("| ")][1:]
-NAMED = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`( \(all\))?")
-
-
-def functions(file: Path) -> set[str]:
-    return {node.name for node in ast.parse(file.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef)}
+ROWS = table_rows(PAGE)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.split("|")[1].strip()[:40])
 def test_each_threat_has_tests_that_exist(row: str) -> None:
-    cells = row.strip("|").split("|")
-    assert len(cells) == 3
-    named = NAMED.findall(cells[2])
-    assert named
-    for file, function, whole in named:
-        found = functions(ROOT / file)
-        assert function in found if function else whole
-        assert any(name.startswith("test_") for name in found)
+    check_row(row, columns=3)
 
 
 def test_every_file_of_security_tests_is_on_the_page() -> None:
-    ours = {file.relative_to(ROOT).as_posix() for file in Path(__file__).parent.glob("test_*.py")}
-    assert {file for file in ours if f"`{file}" not in PAGE} == set()
+    assert unnamed(PAGE, Path(__file__).parent) == set()
