@@ -276,7 +276,7 @@ def test_each_worker_has_its_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
         found = []
         for place in range(4):
             found.append(fleet._gpus()["CUDA_VISIBLE_DEVICES"])
-            fleet.hands.append(Hand(place, place=fleet._free_place()))
+            fleet.hands.append(Here(place, place=fleet._free_place()))
         del fleet.hands[1]
         assert fleet._gpus()["CUDA_VISIBLE_DEVICES"] == found[1]
         return found

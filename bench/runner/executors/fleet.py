@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 import sys
 import time
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -42,7 +42,7 @@ class Sent:
 
 
 @dataclass(eq=False)
-class Hand:
+class Hand(ABC):
     """The driver's side of one worker. A kind of worker says how it is asked, heard and ended."""
 
     number: int
@@ -53,17 +53,17 @@ class Hand:
     waiting: deque[Sent] = field(default_factory=deque)
     """What it was given and has not answered; the first is in work."""
 
+    @abstractmethod
     def send(self, message: bytes) -> None:
         """Give it a message, without waiting for an answer; a worker that is gone is noticed when it is heard."""
-        raise NotImplementedError
 
+    @abstractmethod
     def receive(self) -> bytes | None:
         """Its next answer, which is there; None where it is lost."""
-        raise NotImplementedError
 
+    @abstractmethod
     def end(self) -> str:
         """End it, whatever it does; how it had ended where it was lost, in words."""
-        raise NotImplementedError
 
 
 class Fleet(Executor):
