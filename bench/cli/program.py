@@ -68,28 +68,26 @@ def guarded(command: Command, options: argparse.Namespace) -> int:
 
     What it prints on either stream is text alone (`terminal`), and its errors show no secrets.
     """
-    with inert_output():
-        return _guarded(command, options)
+    with inert_output(), _old_names_noted(), _sigterm_ends():
+        return _code(command, options)
 
 
-def _guarded(command: Command, options: argparse.Namespace) -> int:
-    shown, warnings.showwarning = warnings.showwarning, _noted(warnings.showwarning)
-    try:
-        return _ended(command, options)
-    finally:
-        warnings.showwarning = shown
-
-
-def _noted(otherwise: Callable[..., None]) -> Callable[..., None]:
-    """Shows an old name as one line, and every other warning as Python does."""
+@contextmanager
+def _old_names_noted() -> Iterator[None]:
+    """Within, an old name is shown as one line, and every other warning as Python does."""
+    before = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
         if issubclass(category, OldName):
             print(f"note: {plain(message)}", file=sys.stderr)
         else:
-            otherwise(message, category, *place, **more)
+            before(message, category, *place, **more)
 
-    return show
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
 
 
 @contextmanager
@@ -111,11 +109,6 @@ def _sigterm_ends() -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in zip((signal.SIGTERM, signal.SIGALRM), before, strict=True):
             signal.signal(number, handler)
-
-
-def _ended(command: Command, options: argparse.Namespace) -> int:
-    with _sigterm_ends():
-        return _code(command, options)
 
 
 def _code(command: Command, options: argparse.Namespace) -> int:
