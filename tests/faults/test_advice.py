@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import Bench, Run
 from test_altered_images import first_png, swap
-from test_reliability_page import ROOT, functions
+from named_tests import ROOT, functions
 
 from bench.report.gated import gated
 from bench.store import Ledger
