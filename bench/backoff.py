@@ -67,12 +67,12 @@ class Backoff:
         """The same for a network of any kind; `too_large` is the error's message."""
         import torch
 
-        begun = 0
-        while begun < len(items):
-            part = items[begun : begun + self.most.get(of, self.first or len(items))]
+        done = 0
+        while done < len(items):
+            part = items[done : done + self.most.get(of, self.first or len(items))]
             try:
                 make(part)
-                begun += len(part)
+                done += len(part)
                 continue
             except torch.OutOfMemoryError:
                 pass

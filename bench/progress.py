@@ -18,7 +18,7 @@ class Progress:
         self.done = 0
         self.fleet = 0
         """Worker processes that do it, said beside the rate; 0: none."""
-        self.begun = self.spoken = time.monotonic()
+        self.started = self.spoken = time.monotonic()
         self._bar: Any = None
 
     def __enter__(self) -> Progress:
@@ -39,7 +39,7 @@ class Progress:
     def advance(self, n: int) -> None:
         self.done += n
         now = time.monotonic()
-        rate = self.done / max(now - self.begun, 1e-9)
+        rate = self.done / max(now - self.started, 1e-9)
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done, rate=rate, fleet=self._workers())
         elif now - self.spoken >= PLAIN_SECONDS or self.done == self.total:

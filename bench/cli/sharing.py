@@ -37,13 +37,13 @@ def add_to(add: Add) -> None:
 def cmd_site(options: argparse.Namespace) -> int:
     from bench.site import build, found
 
-    begun = time.perf_counter()
+    started = time.perf_counter()
     made = build(found(options.runs), options.out, title=options.title, images=not options.no_images)
     for line in made.faults:
         print(f"note: {line}", file=sys.stderr)
     print(
         f"site: {made.folder / 'index.html'}: {made.runs} runs, {made.boards} tables, {made.comparisons} comparisons, "
-        f"{made.files} files, {made.bytes / 1e6:.1f} MB, {time.perf_counter() - begun:.1f} s"
+        f"{made.files} files, {made.bytes / 1e6:.1f} MB, {time.perf_counter() - started:.1f} s"
     )
     if not made.runs:
         raise UserError("no run could be read; the lines above say why")

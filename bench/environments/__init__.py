@@ -134,7 +134,7 @@ Advance = Callable[[Literal["found", "installed"], int], None]
 
 
 def make(name: str, folder: Path | None, *, python: str | None, advance: Advance) -> Environment:
-    """Make an environment, or finish one that was begun.
+    """Make an environment, or finish one that was started.
 
     uv does it where it is installed, else this Python's own venv and pip. UserError where it fails; what was
     installed stays, and the same command goes on from there.
@@ -219,7 +219,7 @@ class _Watch:
         self.thread.start()
 
     def end(self) -> None:
-        """Count once more and stop; nothing where it was never begun."""
+        """Count once more and stop; nothing where it was never started."""
         self.over.set()
         if self.thread.ident is not None:
             self.thread.join()

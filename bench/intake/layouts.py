@@ -63,7 +63,7 @@ class _Tree:
 
 
 def export(ledger: Ledger, out: Path, layout: str) -> Written:
-    """Write a run's images for original scorers; a tree that was begun is finished.
+    """Write a run's images for original scorers; a tree that was started is finished.
 
     UserError where a tree's folder holds something else, NotComparable where no prompt fits the layout.
     """

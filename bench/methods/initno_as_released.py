@@ -84,7 +84,7 @@ class InitNOAsReleased(InitNO):
         averages: dict[int, torch.Tensor] = s.own(self)
         if i == 0:
             averages.clear()
-        begun = set[int]()
+        visited = set[int]()
 
         def measure(part: Session, rows: Sequence[int], x: torch.Tensor) -> tuple[Look, set[int], LossOf]:
             seen = look(part, x, t, [tokens[r] for r in rows], both=refines)
@@ -98,10 +98,10 @@ class InitNOAsReleased(InitNO):
             good = ((cross <= self.cross_target) & (conflict <= self.self_target)).tolist()
             met = {r for r, fine in zip(rows, good, strict=True) if fine}
             # The public code looks at the first latent once more, and so takes its maps into the mean twice.
-            again = [k for k, r in enumerate(rows) if r not in begun | met] if self.iterations else []
+            again = [k for k, r in enumerate(rows) if r not in visited | met] if self.iterations else []
             if again:
                 _remember(averages, [rows[k] for k in again], seen.maps[again])
-            begun.update(rows)
+            visited.update(rows)
 
             def loss_of(last: Sequence[bool]) -> torch.Tensor:
                 means = losses.subject_maps(

@@ -77,11 +77,11 @@ class Memory:
         new = {key: image for key, image in zip(keys, images, strict=True) if key not in self.rows}
         old = [key for key in keys if key not in new]
         if new:
-            begun = time.perf_counter()
+            started = time.perf_counter()
             found = run(list(new.values()))
             if found.is_cuda:
                 torch.cuda.synchronize(found.device)
-            each = (time.perf_counter() - begun) / len(new)
+            each = (time.perf_counter() - started) / len(new)
             for (key, image), value in zip(new.items(), found, strict=True):
                 self.rows[key] = _Row(image, value, each)
         self.spared += sum(self.rows[key].seconds for key in old)

@@ -88,7 +88,7 @@ class T2ICompBench(Loaded):
 
     def score(self, images: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> list[Value]:
         found: list[Value] = []
-        # A list, not a generator: a part that does not fit is begun again and must have left nothing behind.
+        # A list, not a generator: a part that does not fit starts again and must have left nothing behind.
         self.in_parts(len(images), lambda part: found.extend([self._one(images[i], prompts[i]) for i in part]))
         return found
 

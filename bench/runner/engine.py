@@ -56,9 +56,9 @@ class Engine:
         `dtype` is as in `ModelEntry.load`.
         """
         self.release()
-        begun = time.perf_counter()
+        started = time.perf_counter()
         family = entry.load(self.device, dtype)
-        self.load_seconds += time.perf_counter() - begun
+        self.load_seconds += time.perf_counter() - started
         meter = Meter(family.modules(), self.device)
         if warm_up is not None:
             try:

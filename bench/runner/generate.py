@@ -123,7 +123,7 @@ class _Made:
 
     def all(self, recipe: Making, groups: Sequence[Sequence[Job]], *, price: float) -> None:
         """Have batches made and keep every one of them."""
-        begun, waited = time.perf_counter(), self.executor.start_seconds
+        started, waited = time.perf_counter(), self.executor.start_seconds
         for group, parcel in self.executor.run(recipe, groups, price=price):
             if isinstance(parcel, Lost):
                 now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -134,7 +134,7 @@ class _Made:
             self.progress.fleet = self.executor.workers
             self.progress.advance(len(group))
         waited = self.executor.start_seconds - waited
-        self.seconds, self.waited = self.seconds + time.perf_counter() - begun - waited, self.waited + waited
+        self.seconds, self.waited = self.seconds + time.perf_counter() - started - waited, self.waited + waited
 
     def _count(self, spent: Mapping[str, float]) -> None:
         for name, seconds in spent.items():

@@ -126,7 +126,7 @@ class Generator(Engine):
     def _warm_up(self, family: Family, meter: Meter, job: Job, size: int) -> None:
         import torch
 
-        begun = time.perf_counter()
+        started = time.perf_counter()
         steps = max(WARM_UP_STEPS, registry.get("samplers", job.sampler).fewest_steps)
         plain = replace(job.sampling, steps=steps, timesteps=None, settings=())
         meter.begin(size)
@@ -138,7 +138,7 @@ class Generator(Engine):
             session = Session(family, [job.item] * size, plain, cond=cond, uncond=uncond, meter=meter)
             session.decode(session.sample(session.draw()))
         self.embeddings = kept
-        added(self.spent, {"warmup": time.perf_counter() - begun})
+        added(self.spent, {"warmup": time.perf_counter() - started})
 
     def largest(self, job: Job) -> int:
         """The largest batch of the job's model that fits and pays, found on throwaway batches of plain sampling.
@@ -183,11 +183,11 @@ class Generator(Engine):
         added(self.spent, {f"stage {stage}": seconds for stage, seconds in cost.seconds.items()})
 
         def finish() -> Parcel:
-            begun = time.perf_counter()
+            started = time.perf_counter()
             pixels = () if batch.pixels is None else batch.pixels
             named = [replace(row, digest=pixel_digest(one)) for row, one in zip(rows, pixels, strict=True)]
             pngs = [_png(one) for one in pixels]
-            return Parcel(named, pngs, failures, {"stage write": time.perf_counter() - begun})
+            return Parcel(named, pngs, failures, {"stage write": time.perf_counter() - started})
 
         return finish
 

@@ -213,17 +213,17 @@ class Template:
 
     def id(self, look: Look, seed: int) -> str:
         """`Job.id` of the job for a prompt and a seed."""
-        begun, end = self.begun(look)
-        return finished(begun, seed, end)
+        prefix, end = self.prefix(look)
+        return finished(prefix, seed, end)
 
-    def begun(self, look: Look) -> tuple[Any, bytes]:
+    def prefix(self, look: Look) -> tuple[Any, bytes]:
         """The hash of a prompt's jobs as far as the seed, and what comes after that; see `finished`."""
         a, b, c, d = self._around
         carried, control, prompt = look.written
         if carried == _NOTHING_CARRIED and not control:
-            begun = self._plain.copy()
-            begun.update(prompt + d)
-            return begun, self._end
+            prefix = self._plain.copy()
+            prefix.update(prompt + d)
+            return prefix, self._end
         return hashlib.sha256(b"".join((a, carried, b, control, c, prompt, d))), self._end
 
     def made(self, look: Look, seed: int, job_id: str) -> Job:
@@ -234,9 +234,9 @@ class Template:
         return found
 
 
-def finished(begun: Any, seed: int, end: bytes) -> str:
+def finished(prefix: Any, seed: int, end: bytes) -> str:
     """A job's id from the hash of all before its seed, and what comes after it."""
-    whole = begun.copy()
+    whole = prefix.copy()
     whole.update(b"%d%b" % (seed, end))
     return str(whole.hexdigest()[:32])
 

@@ -29,9 +29,9 @@ def limited(seconds: float | None, said: str) -> Iterator[None]:
         yield
         return
     if threading.current_thread() is not threading.main_thread():
-        begun = time.monotonic()
+        started = time.monotonic()
         yield
-        if time.monotonic() - begun > seconds:
+        if time.monotonic() - started > seconds:
             raise OverTime(said)
         return
 

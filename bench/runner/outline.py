@@ -198,8 +198,8 @@ class Tally:
         for number in self.images:
             if number >> _SEED != place:
                 place = number >> _SEED
-                begun, end = self._of[place >> _LOOK].begun(self.looks[look_of(number)])
-            whole = begun.copy()  # as `finished`, without a call for each of a million
+                prefix, end = self._of[place >> _LOOK].prefix(self.looks[look_of(number)])
+            whole = prefix.copy()  # as `finished`, without a call for each of a million
             whole.update(b"%d%b" % (number & _SEEDS, end))
             yield number, whole.hexdigest()[:32]
 

@@ -30,12 +30,12 @@ class Stopwatch:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         drain(self.device)
-        begun = time.perf_counter()
+        started = time.perf_counter()
         try:
             yield
         finally:
             drain(self.device)
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begun
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 
 
 def reset_peak(device: str) -> None:

@@ -78,7 +78,7 @@ class Meter:
         """Measures each stage's memory, in a process that is there for nothing else (`bench.runner.memory`)."""
         self._hooked: dict[int, str] = {}
         """Roles by the identity of networks that have hooks."""
-        self._begun: dict[str, float] = {}
+        self._started: dict[str, float] = {}
         self._depth = 0
         self._handles: list[Any] = []
         self.rebind(modules)
@@ -113,13 +113,13 @@ class Meter:
         reset_peak(self.device)
         if self.resident is not None:
             self.resident.start()
-        begun = time.perf_counter()
+        started = time.perf_counter()
         try:
             yield
         finally:
             drain(self.device)
             seconds = self.cost.seconds
-            seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - begun
+            seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - started
             self.cost.peak[name] = max(self.cost.peak.get(name, 0), peak(self.device)[0])
             if self.resident is not None:
                 self.resident.stop(name)
@@ -174,7 +174,7 @@ class Meter:
         self._depth -= 1
 
     def _enter(self, role: str, given: tuple[Any, ...]) -> Any:
-        self._begun[role] = time.perf_counter()
+        self._started[role] = time.perf_counter()
         if role != "denoiser" or not self.images:
             return None
         self.count("forwards")
@@ -197,7 +197,7 @@ class Meter:
         return (marked, *given[1:])
 
     def _leave(self, role: str) -> None:
-        self.inside[role] = self.inside.get(role, 0.0) + time.perf_counter() - self._begun[role]
+        self.inside[role] = self.inside.get(role, 0.0) + time.perf_counter() - self._started[role]
 
     def _wrap_decode(self, module: Any) -> None:
         """`vae.decode` is a method, not a forward call; hooks do not see it."""
@@ -206,7 +206,7 @@ class Meter:
         def timed(*args: Any, **kwargs: Any) -> Any:
             if handle.removed:
                 return inner(*args, **kwargs)
-            self._begun["vae"] = time.perf_counter()
+            self._started["vae"] = time.perf_counter()
             self.count("decodes")
             try:
                 with self.uncounted():

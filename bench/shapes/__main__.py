@@ -181,7 +181,7 @@ class World:
         """Train one network and write the folders that it completes."""
         from bench.shapes import evaluate, finish, judges, networks, package, scorers
 
-        begun = time.time()
+        started = time.time()
         *modules, totals = self.trained(name, steps)
         command = f"python -m bench.shapes train {name}"
         facts: dict[str, Any] = {"command": command, **totals, "seed": 0}
@@ -233,7 +233,7 @@ class World:
             else:
                 figures = evaluate.aesthetic_error(modules[0], self.trained("clip")[0], held_out)
             package.write_card(folder, **facts, parameters=networks.parameters(modules[0]), figures=figures)
-        say(f"{name}: done in {time.time() - begun:.0f} s")
+        say(f"{name}: done in {time.time() - started:.0f} s")
 
 
 def evaluate(out: Path) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def train(
         average = state["average"]
         start, spent = state["step"], state["seconds"]
         say(f"{name}: resuming at step {start}")
-    begun = last = time.monotonic()
+    started = last = time.monotonic()
 
     def save(step: int) -> None:
         state = {
@@ -73,7 +73,7 @@ def train(
             "average": average,
             "step": step,
             "seed": seed,
-            "seconds": spent + time.monotonic() - begun,
+            "seconds": spent + time.monotonic() - started,
         }
         _write(path, state)
 
@@ -104,8 +104,8 @@ def train(
             means = {k: round(v / summed, 5) for k, v in sums.items()}
             sums, summed = {}, 0
             now = time.monotonic()
-            eta = (now - begun) / (step + 1 - start) * (steps - step - 1)
-            say(f"{name}: step {step + 1}/{steps} {means} {spent + now - begun:.0f} s, {eta:.0f} s left")
+            eta = (now - started) / (step + 1 - start) * (steps - step - 1)
+            say(f"{name}: step {step + 1}/{steps} {means} {spent + now - started:.0f} s, {eta:.0f} s left")
             with open(out / f"{name}.jsonl", "a") as f:
                 f.write(json.dumps({"step": step + 1, **means}) + "\n")
         if time.monotonic() - last > CHECKPOINT_SECONDS:
@@ -117,7 +117,7 @@ def train(
         for p, a in zip(trained, average, strict=True):
             p.data.copy_(a)
     modules.eval()
-    return {"steps": steps, "seconds": round(spent + time.monotonic() - begun, 1)}
+    return {"steps": steps, "seconds": round(spent + time.monotonic() - started, 1)}
 
 
 def _schedule(step: int, steps: int, *, warmup: int, restarts: Sequence[int]) -> float:

@@ -23,43 +23,43 @@ SMALL = 32
 """Latents up to this height and width get the small clean network unless the settings say otherwise."""
 
 
-def origin_of(begun: Checkpoint | None) -> dict[str, Any] | None:
+def origin_of(base: Checkpoint | None) -> dict[str, Any] | None:
     """What identifies the checkpoint that is fine-tuned."""
-    if begun is None:
+    if base is None:
         return None
-    said = begun.provenance
+    said = base.provenance
     chosen_by = [*(said.get("selected_by") or ()), *choosers(said.get("teacher"))]
     return {
-        "file": begun.path.name,
-        "digest": begun.digest,
+        "file": base.path.name,
+        "digest": base.digest,
         "model": said.get("model"),
         "selected_by": list(dict.fromkeys(chosen_by)),
     }
 
 
-def reads_text(settings: Mapping[str, Any], begun: Checkpoint | None) -> bool:
+def reads_text(settings: Mapping[str, Any], base: Checkpoint | None) -> bool:
     """Whether the network will read prompt embeddings."""
-    if "text" in settings or begun is None:
+    if "text" in settings or base is None:
         return settings.get("text") != "none"
-    return begun.config.text != "none"
+    return base.config.text != "none"
 
 
-def check_network(settings: Mapping[str, Any], latent: tuple[int, int, int], begun: Checkpoint | None) -> None:
+def check_network(settings: Mapping[str, Any], latent: tuple[int, int, int], base: Checkpoint | None) -> None:
     """UserError where settings, latents and checkpoint make no network, said before anything is read or encoded."""
     # How many tokens a prompt has, and how wide, is known once one is encoded, and decides nothing of this.
-    prompt = (1, 1) if reads_text(settings, begun) else None
-    if begun is not None and begun.config.latent != latent:
+    prompt = (1, 1) if reads_text(settings, base) else None
+    if base is not None and base.config.latent != latent:
         raise UserError(
-            f"{begun.path}: a network for latents {begun.config.latent}, and the pairs have {latent}; "
+            f"{base.path}: a network for latents {base.config.latent}, and the pairs have {latent}; "
             "fine-tune the network of a model with the same latents"
         )
-    made = _tuned_config(settings, begun, prompt) if begun else network_config(settings, latent=latent, prompt=prompt)
+    made = _tuned_config(settings, base, prompt) if base else network_config(settings, latent=latent, prompt=prompt)
     if not made.svd and not made.residual and made.text == "none":
         raise UserError("network: svd, residual and text are all off, which leaves nothing to train; switch one on")
 
 
-def _tuned_config(settings: Mapping[str, Any], begun: Checkpoint, prompt: tuple[int, int] | None) -> NPNetConfig:
-    return _valid({**begun.config.model_dump(), **settings, "prompt": prompt or begun.config.prompt})
+def _tuned_config(settings: Mapping[str, Any], base: Checkpoint, prompt: tuple[int, int] | None) -> NPNetConfig:
+    return _valid({**base.config.model_dump(), **settings, "prompt": prompt or base.config.prompt})
 
 
 def network_config(
@@ -87,12 +87,12 @@ def make_network(
     settings: Mapping[str, Any],
     pairs: Pairs,
     prompts: Prompts | None,
-    begun: Checkpoint | None,
+    base: Checkpoint | None,
     *,
     seed: int,
     say: Callable[[str], None],
 ) -> NPNet:
-    """A fresh network, or that of the checkpoint `begun` with a fresh text layer where the prompts are of another
+    """A fresh network, or that of the checkpoint `base` with a fresh text layer where the prompts are of another
     shape; UserError where the checkpoint does not fit the settings.
     """
     import torch
@@ -101,15 +101,15 @@ def make_network(
 
     torch.manual_seed(seed)
     prompt = prompts.shape if prompts is not None else None
-    if begun is None:
+    if base is None:
         return NPNet(network_config(settings, latent=pairs.protocol.latent, prompt=prompt)).requires_grad_(True)
-    own = begun.config
+    own = base.config
     other = prompt if prompt != own.prompt else None
-    wanted = _tuned_config(settings, begun, prompt)
-    network = checkpoint.load(begun, config=wanted, attention=settings.get("attention"), prompt=other)
-    held = begun.tensors
+    wanted = _tuned_config(settings, base, prompt)
+    network = checkpoint.load(base, config=wanted, attention=settings.get("attention"), prompt=other)
+    held = base.tensors
     fresh = [k for k, v in network.state_dict().items() if k not in held or not torch.equal(v, held[k])]
     if fresh:
         shapes = f"prompts are {prompt}, {own.prompt} there" if other else "asked for by network:"
-        say(f"{begun.path}: replaced by fresh weights ({shapes}): {', '.join(fresh)}")
+        say(f"{base.path}: replaced by fresh weights ({shapes}): {', '.join(fresh)}")
     return network.train().requires_grad_(True)

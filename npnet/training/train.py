@@ -65,13 +65,13 @@ def run(
     busy = "another training runs there; wait for it, or give another --out"
     lock = held(out, busy=busy, advice="give another --out") if world.rank == 0 else nullcontext()
     with lock, full_disk_is_said(out):
-        begun = checkpoint.read(start) if start is not None else None
-        check_network(config.network, dataset.read_manifest(config.pairs[0]).latent, begun)
+        base = checkpoint.read(start) if start is not None else None
+        check_network(config.network, dataset.read_manifest(config.pairs[0]).latent, base)
         chosen = choose(config.pairs, config.selection)
         pairs = gather(chosen, limit=config.limit, seed=config.seed)
         training, validation = split(pairs, validation=config.validation, seed=config.seed)
         world.say(_told(chosen, pairs, len(training), len(validation)))
-        origin = origin_of(begun)
+        origin = origin_of(base)
         identity = {**config.told(), "pairs": pairs.digest, "from": origin, "split": SPLIT}
         if config.schedule == "constant":
             del identity["epochs"]
@@ -80,21 +80,21 @@ def run(
         if state is not None and (state["epoch"] >= config.epochs and loop.complete()):
             world.say(f"{out}: finished before; nothing to do")
             return summary_line(state["rows"], out, pairs=len(pairs), say=world.say)
-        prompts, svd, network = _prepared(config, pairs, begun, world)
+        prompts, svd, network = _prepared(config, pairs, base, world)
         loop.begin(network, Data(pairs, prompts, svd, training, validation), state)
         loop.provenance = provenance(config, chosen, pairs, origin, world.device, (len(training), len(validation)))
         return loop.train()
 
 
 def _prepared(
-    config: TrainConfig, pairs: Pairs, begun: Checkpoint | None, world: World
+    config: TrainConfig, pairs: Pairs, base: Checkpoint | None, world: World
 ) -> tuple[Prompts | None, Any, NPNet]:
     """Embeddings and singular values as far as the network reads them, and the network itself."""
     folder = config.cache or default_folder() / "npnet"
     prompts = None
-    if reads_text(config.network, begun):
+    if reads_text(config.network, base):
         prompts = embeddings(pairs, folder, cached=config.cache_embeddings, world=world)
-    network = make_network(config.network, pairs, prompts, begun, seed=config.seed, say=world.say)
+    network = make_network(config.network, pairs, prompts, base, seed=config.seed, say=world.say)
     svd = None
     if config.cache_svd and network.config.svd:
         svd = singular_values(pairs, folder, dtype=config.svd_dtype, world=world)

@@ -139,15 +139,15 @@ class Fleet(Executor):
 
     def _heard(self) -> list[Hand]:
         """Workers that have something to say, waited for; a word where none of them gets ready."""
-        begun, said = time.monotonic(), False
+        started, said = time.monotonic(), False
         ready = any(hand.ready for hand in self.hands)
         while True:
             busy = [hand for hand in self.hands if hand.waiting or not hand.ready]
             found = self.heard(busy, WAIT_SECONDS)
             if found:
-                self.start_seconds += 0.0 if ready else time.monotonic() - begun
+                self.start_seconds += 0.0 if ready else time.monotonic() - started
                 return found
-            if not said and not any(hand.ready for hand in busy) and time.monotonic() - begun > SLOW_START_SECONDS:
+            if not said and not any(hand.ready for hand in busy) and time.monotonic() - started > SLOW_START_SECONDS:
                 said = True
                 print(f"waiting for {self.workers} workers: {self.what_is_waited_for()}", file=sys.stderr)
 
