@@ -44,7 +44,7 @@ def grown(tried: Callable[[int], float], *, largest: int = LARGEST) -> int:
         if each > PAYS * before or each == float("inf"):
             break
         best, before, size = size, each, 2 * size
-    # Only out here is the failed batch let go, with the exception that held it.
+    # Only out here is the failed batch let go, with the exception that referred to it.
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return best

@@ -61,6 +61,6 @@ def _keys_beside(path: Sequence[Any], kind: type[BaseModel]) -> Iterable[str]:
     within = kind
     for part in path[:-1]:
         field = within.model_fields.get(part) if isinstance(part, str) else None
-        held = (field.annotation, *get_args(field.annotation)) if field else ()
-        within = next((one for one in held if isinstance(one, type) and issubclass(one, BaseModel)), kind)
+        kinds = (field.annotation, *get_args(field.annotation)) if field else ()
+        within = next((one for one in kinds if isinstance(one, type) and issubclass(one, BaseModel)), kind)
     return within.model_fields

@@ -108,16 +108,18 @@ class NPNetMethod(Method):
             digest = self.digest or placeholder(lacking.need.what)
             unknown = self.model_copy(update={"digest": digest})
             raise Lacking(str(lacking), lacking.need, unknown) from lacking
-        told = _provenance(path)
-        if self.digest and not str(told["digest"]).startswith(self.digest):
-            raise UserError(f"npnet: {path} has digest {told['digest'][:12]}, and {self.digest[:12]} was asked for")
-        latent = (told["config"] or {}).get("latent")
+        provenance = _provenance(path)
+        if self.digest and not str(provenance["digest"]).startswith(self.digest):
+            raise UserError(
+                f"npnet: {path} has digest {provenance['digest'][:12]}, and {self.digest[:12]} was asked for"
+            )
+        latent = (provenance["config"] or {}).get("latent")
         if latent is not None and tuple(latent) != entry.latent:
             raise UserError(
                 f"npnet: {path} takes latents {tuple(latent)}, and model {entry.name!r} has {entry.latent}; "
                 "give a checkpoint trained for this model"
             )
-        return self.model_copy(update={"digest": told["digest"]})
+        return self.model_copy(update={"digest": provenance["digest"]})
 
     def twinned(self, entry: ModelEntry) -> NPNetMethod:
         """By the shipped network, where its own checkpoint is not here."""
@@ -166,8 +168,8 @@ class NPNetMethod(Method):
         """Metrics that selected its pairs or by which their teacher chose; none for auto before `for_model`."""
         if is_placeholder(self.digest or "") or (self.checkpoint == AUTO and self.digest is None):
             return ()
-        told = _provenance(self._path(None))
-        return tuple(dict.fromkeys([*told["selected_by"], *choosers(told["teacher"])]))
+        provenance = _provenance(self._path(None))
+        return tuple(dict.fromkeys([*provenance["selected_by"], *choosers(provenance["teacher"])]))
 
     def identity(self) -> dict[str, Any]:
         """The checkpoint's content in place of its name."""
@@ -207,9 +209,9 @@ def _of_digest(digest: str) -> Path:
 
 def _provenance(path: Path) -> dict[str, Any]:
     stat = path.stat()
-    told = _read(path, stat.st_mtime_ns, stat.st_size)
-    _places[str(told["digest"])] = path
-    return told
+    provenance = _read(path, stat.st_mtime_ns, stat.st_size)
+    _places[str(provenance["digest"])] = path
+    return provenance
 
 
 @cache

@@ -148,4 +148,4 @@ def test_a_metric_of_pairs_compares_an_image_with_the_next(tmp_path: Path) -> No
     pixels, prompts = [s.pixels for s in cards.shown()], [s.prompt for s in cards.shown()]
     (expected,) = entry.loaded("cpu").score_pairs([pixels[3]], [pixels[2]], [prompts[2]])
     assert found[2] == pytest.approx(expected.value, abs=1e-6)
-    assert read_png(cards.IMAGES / "02.png", mend="").shape == (64, 64, 3)
+    assert read_png(cards.IMAGES / "02.png", advice="").shape == (64, 64, 3)

@@ -17,7 +17,7 @@ def test_pixels_are_those_written(tmp_path: Path, mode: str) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     written = Image.fromarray(pixels).convert(mode)
     written.save(tmp_path / "a.png")
-    found = read_png(tmp_path / "a.png", mend="x")
+    found = read_png(tmp_path / "a.png", advice="x")
     assert (found.shape, found.dtype) == ((5, 7, 3), np.uint8)
     np.testing.assert_array_equal(found, np.asarray(written.convert("RGB")))
 
@@ -28,14 +28,14 @@ def test_a_file_that_is_no_whole_png_is_named_with_what_to_do(tmp_path: Path, ke
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(UserError, match=r"a\.png: not a whole PNG \(.*\); make it again$"):
-        read_png(path, mend="make it again")
+        read_png(path, advice="make it again")
 
 
 def test_a_missing_file_is_told_as_asked(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"a\.png: missing; collect it$"):
-        read_png(tmp_path / "a.png", mend="make it again", missing="collect it")
+        read_png(tmp_path / "a.png", advice="make it again", missing="collect it")
     with pytest.raises(UserError, match=r"a\.png: not a whole PNG \(.*\); make it again$"):
-        read_png(tmp_path / "a.png", mend="make it again")
+        read_png(tmp_path / "a.png", advice="make it again")
 
 
 GREY = np.array([[0, 1, 127], [128, 254, 255]], np.uint8)
@@ -63,7 +63,7 @@ def test_an_image_of_any_mode_is_read_as_the_rgb_that_it_shows(picture: Image.Im
 
 def test_sixteen_bits_from_a_file_are_scaled_and_not_cut_off(tmp_path: Path) -> None:
     Image.fromarray(GREY.astype(np.uint16) * 257).save(tmp_path / "deep.png")
-    np.testing.assert_array_equal(read_png(tmp_path / "deep.png", mend="")[..., 0], GREY)
+    np.testing.assert_array_equal(read_png(tmp_path / "deep.png", advice="")[..., 0], GREY)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n", b"no picture"], ids=["empty", "a beginning", "text"])
@@ -71,5 +71,5 @@ def test_what_does_not_decode_is_one_line_that_names_the_file(content: bytes, tm
     file = tmp_path / "broken.png"
     file.write_bytes(content)
     with pytest.raises(UserError, match=r"broken\.png: not a whole PNG .*; do this") as caught:
-        read_png(file, mend="do this")
+        read_png(file, advice="do this")
     assert "\n" not in str(caught.value)

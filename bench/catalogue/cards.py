@@ -78,7 +78,7 @@ class Checked:
     line: str
 
     @property
-    def told(self) -> str:
+    def text(self) -> str:
         return f"{self.state:8} {self.line}"
 
 
@@ -86,11 +86,11 @@ class Checked:
 def shown() -> tuple[Shown, ...]:
     """The images with their prompts, in the order of the cards' values."""
     rows: list[dict[str, Any]] = json.loads((IMAGES / "images.json").read_text(encoding="utf-8"))
-    mend = "install the program again"
+    advice = "install the program again"
     return tuple(
         Shown(
             row["kind"],
-            read_png(IMAGES / row["file"], mend=mend),
+            read_png(IMAGES / row["file"], advice=advice),
             Prompt(i, row["prompt"], row.get("category", ""), row.get("metadata")),
         )
         for i, row in enumerate(rows)
@@ -99,8 +99,8 @@ def shown() -> tuple[Shown, ...]:
 
 def images_digest() -> str:
     """16 hex digits of the images and prompts."""
-    told = [[pixel_digest(one.pixels), one.prompt.text, one.prompt.metadata] for one in shown()]
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+    content = [[pixel_digest(one.pixels), one.prompt.text, one.prompt.metadata] for one in shown()]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def read(metric: str, folder: Path = FOLDER) -> list[Card]:
@@ -164,10 +164,10 @@ def write(metric: str, card: Card, folder: Path = FOLDER) -> Path:
         if (c.digest, c.precision, c.checkpoint if c.digest is None else "") != same
     ]  # fmt: skip
     path = folder / f"{metric}.json"
-    told = _File(metric=metric, cards=[*others, card]).model_dump(mode="json")
+    data = _File(metric=metric, cards=[*others, card]).model_dump(mode="json")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, (json.dumps(told, indent=1, ensure_ascii=False) + "\n").encode())
+        write_atomically(path, (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode())
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); give --cards FOLDER") from error
     return path

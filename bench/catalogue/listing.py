@@ -32,11 +32,11 @@ def lines(kind: str | None) -> Iterator[str]:
         for name in registry.names(k):
             try:
                 plugin = registry.get(k, name)
-                told = _about(k, plugin)
+                about = _about(k, plugin)
             except UserError as error:
-                told = f"broken: {error}"
+                about = f"broken: {error}"
             source = registry.source(k, name)
-            yield f"  {name:28} {told}{'' if source == 'bench' else f'  [{source}]'}"
+            yield f"  {name:28} {about}{'' if source == 'bench' else f'  [{source}]'}"
 
 
 def catalogue(kind: str | None) -> list[dict[str, Any]]:
@@ -49,7 +49,7 @@ def catalogue(kind: str | None) -> list[dict[str, Any]]:
 
 
 def _entry(kind: str, name: str) -> dict[str, Any]:
-    told = {
+    row = {
         "kind": kind,
         "name": name,
         "about": "",
@@ -59,15 +59,15 @@ def _entry(kind: str, name: str) -> dict[str, Any]:
         "needs": [],
         "built": True,
     }
-    told |= {"twin": None, "twin_of": [], "package": registry.source(kind, name)}
+    row |= {"twin": None, "twin_of": [], "package": registry.source(kind, name)}
     try:
         plugin = registry.get(kind, name)
     except UserError as error:
-        return told | {"about": str(error), "built": False}
+        return row | {"about": str(error), "built": False}
     twin = registry.twin(kind, name)
-    told |= {"twin": twin if twin != name else None, "twin_of": list(getattr(plugin, "twin_of", ()))}
+    row |= {"twin": twin if twin != name else None, "twin_of": list(getattr(plugin, "twin_of", ()))}
     about = plugin.about if kind in ("methods", "metrics", "prompts", "weights") else _about(kind, plugin)
-    return told | {"about": about.split("; twin of ")[0]} | _facts(kind, plugin)
+    return row | {"about": about.split("; twin of ")[0]} | _facts(kind, plugin)
 
 
 def _facts(kind: str, plugin: Any) -> dict[str, Any]:

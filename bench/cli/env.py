@@ -31,7 +31,7 @@ def cmd_env(options: argparse.Namespace) -> int:
     if not options.names:
         raise UserError(f"env make: expected the name of an environment; known: {', '.join(environments.names())}")
     for name in dict.fromkeys(options.names):
-        environments.find(name, options.dir)  # an unknown one is told before the first is made
+        environments.find(name, options.dir)  # an unknown one is refused before the first is made
     for name in dict.fromkeys(options.names):
         with Stages(name, len(environments.requirements(name))) as stages:
             made = environments.make(name, options.dir, python=options.python, advance=stages.advance)

@@ -1,4 +1,4 @@
-"""What every program of this project does alike: commands, exit codes, one line for a mistake."""
+"""What every program of this project has in common: commands, exit codes, one line for a mistake."""
 
 from __future__ import annotations
 

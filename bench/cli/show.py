@@ -196,7 +196,7 @@ def cmd_doctor(options: argparse.Namespace) -> int:
     states = []
     for one in checked(options.metrics, precision=options.dtype, package=options.implementation == "package",
                        device=options.device, record=options.record, folder=folder):  # fmt: skip
-        say([one.told])
+        say([one.text])
         states.append(one.state)
     if "differs" in states:
         return Regression.exit_code

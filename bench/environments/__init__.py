@@ -130,14 +130,14 @@ def _size(folder: Path) -> int:
 # Making --------------------------------------------------------------------------------------------------------------
 
 Advance = Callable[[Literal["found", "installed"], int], None]
-"""Told how many more packages were found, downloads included, or installed."""
+"""Called with how many more packages were found, downloads included, or installed."""
 
 
 def make(name: str, folder: Path | None, *, python: str | None, advance: Advance) -> Environment:
     """Make an environment, or finish one that was started.
 
     uv does it where it is installed, else this Python's own venv and pip. UserError where it fails; what was
-    installed stays, and the same command goes on from there.
+    installed stays, and the same command resumes from there.
     """
     one = find(name, folder)
     if one.made:

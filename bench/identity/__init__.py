@@ -130,9 +130,9 @@ def _roots(thing: Any, depth: int = 4) -> Iterator[str]:
         if _is_code(thing.__module__):
             yield _place_of(thing)
         for cell in thing.__closure__ or ():
-            held = cell.cell_contents if _is_filled(cell) else None
-            if isinstance(held, type | functools.partial) or hasattr(held, "__code__"):
-                yield from _roots(held, depth - 1)
+            content = cell.cell_contents if _is_filled(cell) else None
+            if isinstance(content, type | functools.partial) or hasattr(content, "__code__"):
+                yield from _roots(content, depth - 1)
     elif is_dataclass(thing):
         yield from _roots(type(thing), depth - 1)
         for name in (f.name for f in fields(thing)):

@@ -2,7 +2,7 @@
 
     OUT/ledger.sqlite  images/<digest>.png  scores.csv  results.json  report.md  report.html
 
-Stopped and begun again it goes on where it was; other metrics of the same images are added to those before.
+Stopped and started again it resumes where it was; other metrics of the same images are added to those before.
 """
 
 from __future__ import annotations
@@ -142,10 +142,10 @@ def _suite(asked: Asked, work: _Work, metrics: Sequence[str], settings: dict[str
     """What stands for the images in results and reports."""
     name = re.sub(r"[^a-z0-9_-]+", "-", asked.folder.resolve().name.lower()).strip("-") or "images"
     others = [label for label in work.methods if label != work.baseline]
-    told = f"{', '.join(others)} against {work.baseline}" if others else work.baseline
+    compared = f"{', '.join(others)} against {work.baseline}" if others else work.baseline
     return Suite(
         name=name,
-        title=f"{told}: images made elsewhere",
+        title=f"{compared}: images made elsewhere",
         models=(ELSEWHERE,),
         prompts=(work.prompts,),
         samplers=(ELSEWHERE,),

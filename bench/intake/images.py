@@ -1,6 +1,6 @@
 """Image files that the harness did not make -> images of a ledger: decoded, said to be changed, or failed.
 
-An image's job is the digest of its file and its prompt, so a stopped run goes on and a changed file is a new image.
+An image's job is the digest of its file and its prompt, so a stopped run resumes and a changed file is a new image.
 What is scored is a PNG of 8-bit RGB: the given file where it is one, else made of it.
 """
 

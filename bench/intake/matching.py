@@ -257,7 +257,7 @@ def _path(value: object, folder: Path) -> Path:
 
 
 def labels(folder: Path, against: Path) -> tuple[str, str]:
-    """What two folders' images are called: the folders' names, with those above them as far as they are alike."""
+    """What two folders' images are called: the folders' names, with those above them as far as they are the same."""
     ours, theirs = folder.resolve().parts, against.resolve().parts
     for n in range(1, max(len(ours), len(theirs)) + 1):
         both = "/".join(ours[-n:]), "/".join(theirs[-n:])

@@ -86,7 +86,7 @@ def needs(plan: Outline, *, metrics: Sequence[str] | None = None) -> list[Need]:
 
 
 def of_metrics(names: Iterable[str]) -> list[Need]:
-    """What scorers need; one that nobody can have is told as such."""
+    """What scorers need; one that cannot be had is reported as such."""
     found: list[Need] = []
     for name in names:
         entry: MetricEntry = registry.get("metrics", name)
@@ -139,11 +139,13 @@ def check(found: Sequence[Need], *, suite: str) -> None:
     ways = list(dict.fromkeys(f"{n.of} needs {n.what} ({n.source.command})" for n in away if n.source.command))
     names = list(dict.fromkeys(need.of for need in fetched))
     shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-    told = [f"what {shown} need{'s' * (len(names) == 1)} ({amount(fetched)}): `python -m bench fetch {suite}` gets it"]
+    absent = [
+        f"what {shown} need{'s' * (len(names) == 1)} ({amount(fetched)}): `python -m bench fetch {suite}` gets it"
+    ]
     more = f" and {len(ways) - 2} more, which `python -m bench plan {suite}` lists" if len(ways) > 2 else ""
-    told = (told if fetched else []) + ([", ".join(ways[:2]) + more] if ways else [])
+    absent = (absent if fetched else []) + ([", ".join(ways[:2]) + more] if ways else [])
     raise UserError(
-        f"{suite}: not on this machine is {'; and '.join(told)}; or --twin runs the suite on the embedded world"
+        f"{suite}: not on this machine is {'; and '.join(absent)}; or --twin runs the suite on the embedded world"
     )
 
 

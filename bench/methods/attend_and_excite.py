@@ -126,7 +126,7 @@ class Ended(NamedTuple):
 Measure = Callable[["Session", Sequence[int], "torch.Tensor"], tuple[Look, set[int], "LossOf"]]
 """(session of the images, their rows, their latents) to what is seen, the rows that meet the target, and the loss."""
 LossOf = Callable[[Sequence[bool]], "torch.Tensor"]
-"""The loss of each image, told for which of them the coming move is the last."""
+"""The loss of each image, given for which of them the coming move is the last."""
 
 
 def move_until(s: Session, x: torch.Tensor, rows: Sequence[int], *, size: float, most: int, measure: Measure) -> Ended:
@@ -185,7 +185,7 @@ class AttendAndExcite(Method):
     scale_factor: float = Field(losses.STEP_SCALE, gt=0, le=1e4)
     """The first move's step size."""
     thresholds: Mapping[int, float] = losses.THRESHOLDS
-    """Peaks, by step of 50, that the least attended subject must reach before sampling goes on."""
+    """Peaks, by step of 50, that the least attended subject must reach before sampling continues."""
     iterations: int = Field(losses.REFINEMENTS, ge=0, le=1000)
     """Iterations at a threshold, at the most."""
     until_end: bool | None = None

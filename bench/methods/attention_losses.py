@@ -233,7 +233,7 @@ def round_scores(cross: torch.Tensor, conflict: torch.Tensor) -> torch.Tensor:
     """By what InitNO ranks its rounds, (B,), lower is better: cross + conflict, and 1 more without a conflict term.
 
     As released: the term is missing (at most 1e-6) for one-subject prompts, for images above the gate of 0.5, and
-    for disjoint regions alike.
+    for disjoint regions.
     """
     return cross + conflict + (conflict <= 1e-6).to(cross.dtype)
 

@@ -116,10 +116,10 @@ class ControlNet(Method):
 
     def identity(self) -> dict[str, Any]:
         """With the content of its weights in the place of their name; the image's content is in the job id too."""
-        told = super().identity()
+        found = super().identity()
         if self._pinned is not None:
-            told["weights"] = dict(self._pinned.identity())
-        return told
+            found["weights"] = dict(self._pinned.identity())
+        return found
 
     def call_nfe(self, p: Sampling, i: int, calls: int) -> Nfe:
         return Nfe(networks=1) if self.acts(i, calls) else Nfe()

@@ -92,8 +92,8 @@ class InitNO(Method):
     losses and KL.
 
     The paper weighs the KL term into the loss and has no L_clean (`clean`); the loop on KL and L_clean are the public
-    code's, as is the smoothing of maps, to which the targets belong. That code ranks a settled round with
-    the others and may drop it for one that scores better and did not settle; `initno_as_released` does so too. Its
+    code's, as is the smoothing of maps, to which the targets belong. That code ranks a converged round with
+    the others and may drop it for one that scores better and did not converge; `initno_as_released` does so too. Its
     loop on KL has no cap; here `kl_steps` ends it.
 
     Source: 2404.04650, section 3. Cost: up to 5 x 10 + 50 conditional calls with a gradient each; the gradient is taken

@@ -1,4 +1,4 @@
-"""InitNO's released pipeline, which goes on moving the latent where the paper stops: github xiefan-guo/initno."""
+"""InitNO's released pipeline, which continues to move the latent where the paper stops: github xiefan-guo/initno."""
 
 from __future__ import annotations
 

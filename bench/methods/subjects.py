@@ -1,6 +1,6 @@
 """Which words of a prompt are its subjects, and at which tokens they stand.
 
-Methods that read attention maps (InitNO, Attend-and-Excite) are told by hand which tokens matter; a benchmark of
+Methods that read attention maps (InitNO, Attend-and-Excite) are given the tokens that matter by hand; a benchmark of
 hundreds of prompts needs a rule. Three sources, the first that is there decides: words named in the suite, the
 classes of the prompt's GenEval metadata, and nouns found by `nouns`, a heuristic.
 
@@ -59,7 +59,7 @@ def subject_words(prompt: Prompt, words: Sequence[str] | None = None) -> list[Wo
 def positions(words: Sequence[str], text: str, tokenizer: Any) -> list[list[int]]:
     """The token positions of each of the prompt's `words` in the padded ids of `text`; the start token is 0.
 
-    `tokenizer` is CLIP's (transformers) or another that is called alike and has `convert_ids_to_tokens`. A word of
+    `tokenizer` is CLIP's (transformers) or another with the same call and `convert_ids_to_tokens`. A word of
     several tokens has all of theirs. A `Word` is looked up where it begins; the n-th mention of any other string in
     `words` is its n-th occurrence in the text. Raises ValueError for a word that is not among the tokens, most likely
     cut off at the tokenizer's length.

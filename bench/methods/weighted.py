@@ -76,7 +76,7 @@ class Weighted(Method):
 
     def identity(self) -> dict[str, Any]:
         """Without the place of its weights once they are pinned: their digest is in the job id."""
-        told = super().identity()
+        found = super().identity()
         if self._pinned is not None:
-            del told["weights"], told["scale"]
-        return told
+            del found["weights"], found["scale"]
+        return found

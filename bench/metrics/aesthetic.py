@@ -35,15 +35,15 @@ class Aesthetic(RealScorer):
     def load(self, checkpoint: Checkpoint) -> None:
         from bench.metrics.networks.linear import Linears
 
-        self.held = self.shared(checkpoint, _CLIP, "clip", lambda: clip_of(checkpoint.path(_CLIP)))
+        self.backbone = self.shared(checkpoint, _CLIP, "clip", lambda: clip_of(checkpoint.path(_CLIP)))
         path = checkpoint.path(_HEAD)
-        self.model, self.head = self.held.module, self.ready(Linears.of(tensors(path), path))
+        self.model, self.head = self.backbone.module, self.ready(Linears.of(tensors(path), path))
         self.side: int = self.model.config.vision_config.image_size
 
     def judge(self, images: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> torch.Tensor:
         import torch
 
-        features = self.held.once(images, "cropped, torchvision", self._features)
+        features = self.backbone.once(images, "cropped, torchvision", self._features)
         rating: torch.Tensor = self.head(torch.nn.functional.normalize(features, dim=-1))[:, 0]
         return rating
 

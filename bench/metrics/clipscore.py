@@ -14,7 +14,7 @@ from bench.metrics.backbones import CLIP_B
 from bench.metrics.base import MetricEntry, Value
 from bench.metrics.checkpoint import Checkpoint, Part, content_digest
 from bench.metrics.real import RealScorer, clip_of, cosine, entry
-from bench.metrics.sharing import Network, held
+from bench.metrics.sharing import Network, load_shared
 from bench.metrics.towers import Towers
 from bench.models.base import check_folder, quiet_hub_libraries
 from bench.registry import add_plugin
@@ -48,7 +48,7 @@ class CLIPScore(RealScorer):
 
 def local_clip(folder: Path, device: str) -> Network:
     """The CLIP of a transformers folder in fp32, the same for all that ask for it; UserError where it does not load."""
-    return held(("clip", content_digest(folder), device), lambda: clip_of(folder).to(device).eval())
+    return load_shared(("clip", content_digest(folder), device), lambda: clip_of(folder).to(device).eval())
 
 
 class ClipSimilarity:
@@ -65,8 +65,8 @@ class ClipSimilarity:
         try:
             where: dict[str, Any] = {"revision": revision, "local_files_only": folder is not None}
             if folder:
-                self.held = local_clip(folder, device)
-                self.model: Any = self.held.module
+                self.backbone = local_clip(folder, device)
+                self.model: Any = self.backbone.module
             else:
                 self.model = CLIPModel.from_pretrained(source, **where, dtype=torch.float32).to(device).eval()
             self.processor: Any = CLIPProcessor.from_pretrained(source, **where)

@@ -43,7 +43,7 @@ class Words:
     questions: tuple[str, ...] = ()
     """Of attributes: one a noun chunk."""
     things: tuple[str, ...] = ()
-    """The two things whose places are told."""
+    """The two things whose places are described."""
     place: str = ""
     counted: tuple[tuple[str, int], ...] = ()
     bare: str = ""
@@ -113,12 +113,12 @@ def relation(place: str, a: Box, b: Box) -> float:
     return 1.0 if overlap < OVERLAP else OVERLAP / overlap
 
 
-def spatial(told: Words, seen: Seen) -> float:
+def spatial(parsed: Words, seen: Seen) -> float:
     """A quarter of both confidences and half of the relation; below a half it is 0."""
-    best = [seen[t][0] for t in told.things if seen.get(t)]
+    best = [seen[t][0] for t in parsed.things if seen.get(t)]
     total = sum(confidence for confidence, _ in best) / 4
     if len(best) == 2:
-        total += relation(told.place, best[0][1], best[1][1]) / 2
+        total += relation(parsed.place, best[0][1], best[1][1]) / 2
     return total if total >= 0.5 else 0.0
 
 
@@ -132,14 +132,14 @@ def depths(near: Any, box: Box, *, upright: bool = False) -> float:
     return float(part.mean()) if part.size else math.nan
 
 
-def in_depth(told: Words, seen: Seen, near: Any, *, upright: bool = False) -> float:
+def in_depth(parsed: Words, seen: Seen, near: Any, *, upright: bool = False) -> float:
     """A quarter of both confidences, and half of how far the boxes overlap if the nearer one is as the prompt says."""
-    best = [seen[t][0] for t in told.things if seen.get(t)]
+    best = [seen[t][0] for t in parsed.things if seen.get(t)]
     total = sum(confidence for confidence, _ in best) / 4
-    if len(best) == 2 and told.place:
+    if len(best) == 2 and parsed.place:
         a, b = (box for _, box in best)
         ahead = depths(near, a, upright=upright) - depths(near, b, upright=upright)
-        if (ahead if told.place == "in front of" else -ahead) > 0:
+        if (ahead if parsed.place == "in front of" else -ahead) > 0:
             total += min(1.0, intersection_over_union(a, b) / DEEP_OVERLAP) / 2
     return total
 
@@ -153,11 +153,11 @@ def detector_size(height: int, width: int) -> tuple[int, int]:
     return sides if height <= width else sides[::-1]
 
 
-def numeracy(told: Words, seen: Seen) -> float:
+def numeracy(parsed: Words, seen: Seen) -> float:
     """Of each kind of thing half for being there, and half for its number."""
-    if not told.counted:
+    if not parsed.counted:
         return 0.0
-    parts = [(len(distinct([b for _, b in seen.get(name, ())])), n) for name, n in told.counted]
+    parts = [(len(distinct([b for _, b in seen.get(name, ())])), n) for name, n in parsed.counted]
     return sum(0.5 * (found > 0) + 0.5 * (found == n and found > 0) for found, n in parts) / len(parts)
 
 
@@ -187,7 +187,7 @@ def without_overlaps(boxes: Sequence[tuple[float, Box]], most: float = 0.5) -> l
     return kept
 
 
-def three_in_one(told: Words, attribute: float, places: float, action: float) -> float:
+def three_in_one(parsed: Words, attribute: float, places: float, action: float) -> float:
     """A complex prompt's mean of what it asks for."""
-    parts = {"spatial": (attribute, places), "action": (attribute, action)}.get(told.of, (attribute, places, action))
+    parts = {"spatial": (attribute, places), "action": (attribute, action)}.get(parsed.of, (attribute, places, action))
     return sum(parts) / len(parts)

@@ -69,6 +69,6 @@ def _convert(source: Path, target: Path) -> None:
 if __name__ == "__main__":
     try:
         _convert(Path(sys.argv[1]), Path(sys.argv[2]))
-    except (UserError, RecursionError, MemoryError) as told:
-        print(first_line(told), file=sys.stderr)
+    except (UserError, RecursionError, MemoryError) as error:
+        print(first_line(error), file=sys.stderr)
         raise SystemExit(2) from None

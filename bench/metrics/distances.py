@@ -206,7 +206,7 @@ def spread(features: Floats) -> float:
 
 
 def vendi(features: Floats) -> float:
-    """exp of the entropy of the eigenvalues of cos / n of features (n, D): 1 for n alike, n for orthogonal ones.
+    """exp of the entropy of the eigenvalues of cos / n of features (n, D): 1 for n equal ones, n for orthogonal ones.
 
     NaN for a single one, which says nothing.
     """

@@ -16,13 +16,13 @@ from bench.metrics.features import DinoFeatures, dino, set_entry
 from bench.registry import add_plugin
 
 for _name, _title, _unit, _of, _scale, _about in (
-    ("diversity", "Diversity", "1 - cos", spread, "0 (alike) to 1", "mean distance between a prompt's images"),
+    ("diversity", "Diversity", "1 - cos", spread, "0 (identical) to 1", "mean distance between a prompt's images"),
     (
         "vendi",
         "Vendi score",
         "images",
         vendi,
-        "1 (alike) to the seeds a prompt",
+        "1 (identical) to the seeds a prompt",
         "effective number of different images",
     ),
 ):

@@ -49,10 +49,10 @@ class Endpoint(Outside):
             kind = Refused if 400 <= status < 500 and status != 429 else Broken
             raise kind(f"the judge at {self.url.netloc}: {said.decode()}")
         answer = self._answer(said)
-        told = answer.get("version", self.version) if isinstance(answer, dict) else self.version
-        if self.version and told != self.version:
+        answered = answer.get("version", self.version) if isinstance(answer, dict) else self.version
+        if self.version and answered != self.version:
             raise Broken(
-                f"the judge at {self.url.netloc} is of version {plain(told)!r}; the suite says {self.version!r}"
+                f"the judge at {self.url.netloc} is of version {plain(answered)!r}; the suite says {self.version!r}"
             )
         return answer
 
@@ -63,7 +63,7 @@ class Endpoint(Outside):
             raise Broken(f"the judge at {self.url.netloc}: {error}") from None
 
     def _post(self, body: bytes, seconds: float) -> tuple[int, bytes]:
-        """(status, the answer's body, or for another status than 200 a line); 503 where nobody could be reached."""
+        """(status, the answer's body, or for another status than 200 a line); 503 where the host is unreachable."""
         kind = http.client.HTTPSConnection if self.url.scheme == "https" else http.client.HTTPConnection
         assert self.url.hostname
         connection = kind(self.url.hostname, self.url.port, timeout=min(seconds, CONNECTING))
@@ -123,12 +123,12 @@ def checked(url: str, name: str) -> SplitResult:
 
 def _asked(row: MetricEntry, url: str, version: str, timeout: float | None) -> MetricEntry:
     parts = checked(url, row.name)
-    told = hashlib.sha256(json.dumps([parts.geturl(), version]).encode()).hexdigest()[:16]
+    identity = hashlib.sha256(json.dumps([parts.geturl(), version]).encode()).hexdigest()[:16]
 
     def load(device: str) -> Endpoint:
         return Endpoint(parts, version, timeout, pairs=row.kind == "pair")
 
-    return replace(row, load=load, identify=lambda: f"{row.name}-{PROTOCOL}:{told}", fetch=None)
+    return replace(row, load=load, identify=lambda: f"{row.name}-{PROTOCOL}:{identity}", fetch=None)
 
 
 def _registered(row: MetricEntry) -> None:

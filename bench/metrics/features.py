@@ -91,12 +91,12 @@ class InceptionFeatures(FeatureScorer):
             fill(network, translated(tensors(path), of=path), of=path)
             return network
 
-        self.held = self.shared(checkpoint, checkpoint.parts[0].name, "inception", read)
-        self.model = self.held.module
+        self.backbone = self.shared(checkpoint, checkpoint.parts[0].name, "inception", read)
+        self.model = self.backbone.module
         self.levels = isinstance(self.model, InceptionV3W)  # which takes them from 0 to 255
 
     def judge(self, images: Sequence[np.ndarray]) -> torch.Tensor:
-        return self.held.once(images, "clean-fid 299", self._features)
+        return self.backbone.once(images, "clean-fid 299", self._features)
 
     def _features(self, images: Sequence[np.ndarray]) -> torch.Tensor:
         import numpy as np
@@ -131,8 +131,8 @@ class DinoFeatures(FeatureScorer):
     shares = (DINO,)
 
     def load(self, checkpoint: Checkpoint) -> None:
-        self.held = self.shared(checkpoint, DINO, "dinov2", lambda: self._read(checkpoint.path(DINO)))
-        self.model = self.held.module
+        self.backbone = self.shared(checkpoint, DINO, "dinov2", lambda: self._read(checkpoint.path(DINO)))
+        self.model = self.backbone.module
 
     def _read(self, folder: Path) -> Any:
         import torch
@@ -140,11 +140,11 @@ class DinoFeatures(FeatureScorer):
 
         quiet_hub_libraries()
         check_folder(folder)
-        model, told = Dinov2Model.from_pretrained(
+        model, report = Dinov2Model.from_pretrained(
             folder, local_files_only=True, dtype=torch.float32, output_loading_info=True
         )
-        if told["missing_keys"]:  # they would be random
-            raise UserError(f"{folder}: another version or architecture: it lacks {min(told['missing_keys'])}")
+        if report["missing_keys"]:  # they would be random
+            raise UserError(f"{folder}: another version or architecture: it lacks {min(report['missing_keys'])}")
         places = model.embeddings.position_embeddings
         n = self.side // model.config.patch_size
         m = round((places.shape[1] - 1) ** 0.5)
@@ -157,7 +157,7 @@ class DinoFeatures(FeatureScorer):
         return model
 
     def judge(self, images: Sequence[np.ndarray]) -> torch.Tensor:
-        return self.held.once(images, "squashed 224, class token", self._features)
+        return self.backbone.once(images, "squashed 224, class token", self._features)
 
     def _features(self, images: Sequence[np.ndarray]) -> torch.Tensor:
         pixels = squashed(images, self.side, _IMAGENET_MEAN, _IMAGENET_STD)
@@ -242,7 +242,7 @@ def set_entry(
         name = getattr(build, "__name__", row.name)
         return f"{name}-{VERSION}-{checkpoint.identity()}" + ("" if dtype == "fp32" else f"-{dtype}")
 
-    def held() -> Reference:
+    def open_reference() -> Reference:
         if reference is None:
             raise UserError(f"metric {row.name!r} has no reference")
         return Reference(row.name, reference, row.fewest)
@@ -251,10 +251,10 @@ def set_entry(
         scorer = build(checkpoint, device, dtype)
         if against is None:
             return scorer
-        return Against(scorer, against(held().statistics(scorer.features, network())))
+        return Against(scorer, against(open_reference().statistics(scorer.features, network())))
 
     def identify() -> str:
-        beside = "" if against is None else f":{held().digest() if reference else 'no reference'}"
+        beside = "" if against is None else f":{open_reference().digest() if reference else 'no reference'}"
         return f"{row.name}-{version}:{network()}{beside}"
 
     def needs() -> tuple[Need, ...]:
@@ -266,7 +266,7 @@ def set_entry(
     def fetch() -> None:
         checkpoint.fetch()
         if against is not None:
-            held().digest()
+            open_reference().digest()
 
     return replace(
         row,

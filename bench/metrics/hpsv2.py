@@ -1,7 +1,7 @@
 """HPSv2 (Wu et al. 2023, 2306.09341): the cosine of image and prompt in a ViT-H-14 tuned on people's preferences.
 
 As the package `hpsv2` computes it, except that its version is always named: the package's `score` takes v2.0 and its
-`evaluate` v2.1 unless told, and the two are not comparable. The paper's tables are v2.1, times 100.
+`evaluate` v2.1 unless set, and the two are not comparable. The paper's tables are v2.1, times 100.
 """
 
 from __future__ import annotations

@@ -54,8 +54,8 @@ class LpipsFeatures(FeatureScorer):
         from bench.metrics.networks.alexnet import AlexNet, channel_weights
 
         place, weights = checkpoint.path(_ALEXNET), checkpoint.path(_WEIGHTS)
-        self.held = self.shared(checkpoint, _ALEXNET, "alexnet", lambda: AlexNet.of(tensors(place), place))
-        self.model = self.held.module
+        self.backbone = self.shared(checkpoint, _ALEXNET, "alexnet", lambda: AlexNet.of(tensors(place), place))
+        self.model = self.backbone.module
         self.weights = [row.to(self.device) for row in channel_weights(tensors(weights), weights)]
 
     def judge(self, images: Sequence[np.ndarray]) -> torch.Tensor:

@@ -26,7 +26,7 @@ PROTOCOL = 1
 AT_ONCE = 8
 """Images of a request."""
 PATIENCE = 3
-"""Requests for one image that may break one after the other before nobody is asked any more."""
+"""Requests for one image that may break one after the other before no more requests are sent."""
 SECONDS = 60.0
 """That an image may take, unless the suite says otherwise."""
 LONGEST = 1_000_000
@@ -42,7 +42,7 @@ class Broken(Exception):
 
 
 class Gone(Broken):
-    """Nobody is there to be asked, now or later."""
+    """Nothing answers there, now or later."""
 
 
 class Outside(ABC):
@@ -53,7 +53,7 @@ class Outside(ABC):
         self.broken = 0
         """Requests for one image that broke since one was answered."""
         self.gone = ""
-        """Why nobody is asked any more."""
+        """Why no more requests are sent."""
         self.number = 0
 
     @abstractmethod
@@ -61,13 +61,13 @@ class Outside(ABC):
         """The answer to a request as JSON has it; Broken where there is none within so many seconds."""
 
     def score(self, images: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> list[Value]:
-        """One value an image; failed where nobody gave one."""
+        """One value an image; failed where none was returned."""
         return self._values([list(images)], prompts)
 
     def score_pairs(
         self, baseline_images: Sequence[np.ndarray], method_images: Sequence[np.ndarray], prompts: Sequence[Prompt]
     ) -> list[Value]:
-        """One preference in [0, 1] a prompt; failed where nobody gave one."""
+        """One preference in [0, 1] a prompt; failed where none was returned."""
         return self._values([list(method_images), list(baseline_images)], prompts)
 
     def _values(self, images: list[list[np.ndarray]], prompts: Sequence[Prompt]) -> list[Value]:

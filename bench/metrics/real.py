@@ -17,7 +17,7 @@ from bench.backoff import Backoff
 from bench.errors import UserError, first_line
 from bench.metrics.base import MetricEntry, PairScorer, Scorer, Value
 from bench.metrics.checkpoint import ARCHITECTURE, Checkpoint
-from bench.metrics.sharing import Network, held
+from bench.metrics.sharing import Network, load_shared
 from bench.metrics.worker import packaged
 from bench.models.base import TORCH_DTYPES, check_folder, quiet_hub_libraries
 
@@ -71,7 +71,7 @@ class Loaded(ABC):
 
         `kind` says how `read` reads the part.
         """
-        return held((kind, checkpoint.network(name, self.precision), self.device), lambda: self.ready(read()))
+        return load_shared((kind, checkpoint.network(name, self.precision), self.device), lambda: self.ready(read()))
 
     def placed(self, values: torch.Tensor) -> torch.Tensor:
         """Numbers for a network, on the scorer's device and in its precision."""
@@ -130,11 +130,11 @@ def entry(row: MetricEntry, build: Build, checkpoint: Checkpoint, *, version: st
         place = checkpoint if folder is None else checkpoint.at(folder)
         return entry(row, build, place, version=version, dtype=precision)
 
-    told = "" if dtype == "fp32" else f":{dtype}"
+    suffix = "" if dtype == "fp32" else f":{dtype}"
     return replace(
         row,
         load=lambda device: build(checkpoint, device, dtype),
-        identify=lambda: f"{row.name}-{version}:{checkpoint.identity()}{told}",
+        identify=lambda: f"{row.name}-{version}:{checkpoint.identity()}{suffix}",
         configure=configure,
         packaged=packaged(row, checkpoint),
         fetch=checkpoint.fetch,

@@ -96,10 +96,10 @@ class Reference:
             found = np.load(kept, allow_pickle=False)
         except (OSError, ValueError, EOFError):  # not there, or cut short: to take them again is always right
             found = self._taken(features)
-            held = io.BytesIO()
-            np.save(held, found, allow_pickle=False)
+            buffer = io.BytesIO()
+            np.save(buffer, found, allow_pickle=False)
             kept.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(kept, held.getvalue())
+            write_atomically(kept, buffer.getvalue())
         return Statistics(self.metric, self.place, features=found)
 
     def _images(self) -> list[Path]:

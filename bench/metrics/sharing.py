@@ -21,7 +21,7 @@ Key = tuple[str, ...]
 
 
 class Network:
-    """A loaded network, held by every scorer that uses it."""
+    """A loaded network, shared by every scorer that uses it."""
 
     def __init__(self, module: Any):
         self.module = module
@@ -36,21 +36,21 @@ class Network:
         return _MEMORIES[-1].rows_of(self, images, way, run) if _MEMORIES else run(images)
 
 
-def held(key: Key, read: Callable[[], Any]) -> Network:
+def load_shared(key: Key, read: Callable[[], Any]) -> Network:
     """The network that some scorer already holds under this key, else the one that `read` loads."""
-    found = _HELD.get(key)
+    found = _LOADED.get(key)
     if found is None:
         found = Network(read())
-        _HELD[key] = found
+        _LOADED[key] = found
     return found
 
 
-_HELD: WeakValueDictionary[Key, Network] = WeakValueDictionary()
+_LOADED: WeakValueDictionary[Key, Network] = WeakValueDictionary()
 
 
 class _Row(NamedTuple):
     image: np.ndarray
-    """Held so that no other image can take its identity."""
+    """Referenced so that no other image can take its identity."""
     value: torch.Tensor
     seconds: float
 

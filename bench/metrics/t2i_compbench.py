@@ -94,26 +94,26 @@ class T2ICompBench(Loaded):
 
     def _one(self, image: np.ndarray, prompt: Prompt) -> Value:
         category = str((prompt.metadata or {}).get(KEY, ""))
-        told = rules.words(prompt.text, category) if category in rules.KNOWN else None
-        if told is None:
+        parsed = rules.words(prompt.text, category) if category in rules.KNOWN else None
+        if parsed is None:
             return Value.failed(f"it is no validation prompt of T2I-CompBench's categories {', '.join(rules.KNOWN)}")
         detail: dict[str, Any] = {"category": category}
         if category in (*rules.ATTRIBUTES, "complex"):
-            answers = self.answers(image, told.questions)
-            detail["questions"] = dict(zip(told.questions, answers, strict=True))
+            answers = self.answers(image, parsed.questions)
+            detail["questions"] = dict(zip(parsed.questions, answers, strict=True))
             detail["attributes"] = math.prod(answers)
         if category in ("spatial", "complex"):
-            detail["places"] = rules.spatial(told, self.seen(image, told.things))
+            detail["places"] = rules.spatial(parsed, self.seen(image, parsed.things))
         if category == "3d_spatial":
-            seen, near = self.seen(image, told.things), self.depth.near(image, rules.detector_size(*image.shape[:2]))
-            detail["depths"] = rules.in_depth(told, seen, near)
-            detail["upright"] = rules.in_depth(told, seen, near, upright=True)
+            seen, near = self.seen(image, parsed.things), self.depth.near(image, rules.detector_size(*image.shape[:2]))
+            detail["depths"] = rules.in_depth(parsed, seen, near)
+            detail["upright"] = rules.in_depth(parsed, seen, near, upright=True)
         if category == "numeracy":
-            detail["counts"] = rules.numeracy(told, self.seen(image, [name for name, _ in told.counted]))
+            detail["counts"] = rules.numeracy(parsed, self.seen(image, [name for name, _ in parsed.counted]))
         if category in ("non_spatial", "complex"):
-            detail["action"] = float(cosine(self.towers.images([image]), self.towers.texts([told.bare])))
+            detail["action"] = float(cosine(self.towers.images([image]), self.towers.texts([parsed.bare])))
         if category == "complex":
-            return Value(rules.three_in_one(told, detail["attributes"], detail["places"], detail["action"]), detail)
+            return Value(rules.three_in_one(parsed, detail["attributes"], detail["places"], detail["action"]), detail)
         return Value(
             next(detail[n] for n in ("attributes", "places", "depths", "counts", "action") if n in detail), detail
         )

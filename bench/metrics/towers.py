@@ -32,24 +32,24 @@ class Towers:
         if any(part.name == file for part in checkpoint.parts):
             path = checkpoint.path(file)
             config = open_clip_config(checkpoint.folder, architecture)
-            self.held = owner.shared(
+            self.backbone = owner.shared(
                 checkpoint, file, "open_clip", lambda: open_clip_of(tensors(path), config, of=path, quick=True)
             )
-            self.model = self.held.module
+            self.model = self.backbone.module
             self.side: int = config["vision_cfg"]["image_size"]
             self.length: int = config["text_cfg"].get("context_length", 77)
             self.tokenizer: Any = None
             return
         place = checkpoint.path(folder)
-        self.held = owner.shared(checkpoint, folder, "clip", lambda: clip_of(place))
-        self.model = self.held.module
+        self.backbone = owner.shared(checkpoint, folder, "clip", lambda: clip_of(place))
+        self.model = self.backbone.module
         settings = self.model.config
         self.side, self.length = settings.vision_config.image_size, settings.text_config.max_position_embeddings
         self.tokenizer = None if settings.text_config.vocab_size == _WORDS else tokenizer_of(place)
 
     def images(self, images: Sequence[np.ndarray]) -> torch.Tensor:
         """(B, D) features of images (H, W, 3) uint8, which other scorers may ask about too."""
-        return self.held.once(images, "cropped, torchvision", self.parts)
+        return self.backbone.once(images, "cropped, torchvision", self.parts)
 
     def parts(self, images: Sequence[np.ndarray]) -> torch.Tensor:
         """(B, D) features of images (H, W, 3) uint8 that only this scorer has, such as what it cuts out of others."""

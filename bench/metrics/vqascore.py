@@ -62,10 +62,10 @@ class Reader(Loaded):
         self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         self.prepare = Qwen2VLImageProcessorPil.from_pretrained(folder, local_files_only=True)
         given: dict[str, Any] = {"local_files_only": True, "dtype": torch.float32}
-        self.held = self.shared(
+        self.backbone = self.shared(
             checkpoint, name, "qwen3-vl", lambda: Qwen3VLForConditionalGeneration.from_pretrained(folder, **given)
         )
-        self.network = self.held.module
+        self.network = self.backbone.module
 
     def first_tokens(self, images: Sequence[np.ndarray], questions: Sequence[str]) -> torch.Tensor:
         """(B, words) probabilities of the first token of the answer to a question about each image.

@@ -102,8 +102,8 @@ class Worker(Outside):
             # What it may yet say would be taken for the answer to the next request.
             how = self.process.ended() if self.process else ""
             self.process = None
-            told = how if str(error).endswith(ENDED) else ""
-            raise kind(f"the worker of {self.package}: {error}{told}") from None
+            suffix = how if str(error).endswith(ENDED) else ""
+            raise kind(f"the worker of {self.package}: {error}{suffix}") from None
 
     def _start(self) -> None:
         """Start it and have it load its networks; Gone where it does not, for it would not the next time either."""
@@ -119,7 +119,7 @@ class Worker(Outside):
 
 
 class Process:
-    """A running program, and its lines one by one; it is killed when nobody holds this any more."""
+    """A running program, and its lines one by one; it is killed when this is no longer referenced."""
 
     def __init__(self, command: list[str]) -> None:
         inherited = {k: v for k, v in without_secrets(os.environ).items() if not k.startswith("PYTHON")}

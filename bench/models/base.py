@@ -69,10 +69,10 @@ class ModelEntry:
     def digest(self) -> str:
         """What decides the pixels: the folder's content, or the pinned hub id and revision; and how it is loaded."""
         loading = self.loading.identity()
-        told = f":{loading}" if loading else ""
+        suffix = f":{loading}" if loading else ""
         if self.folder is None:
-            return f"{self.source}@{self.revision}{told}"
-        return folder_digest(self.folder) + told
+            return f"{self.source}@{self.revision}{suffix}"
+        return folder_digest(self.folder) + suffix
 
     def configured(
         self, *, size: tuple[int, int] | None = None, dtype: str | None = None, **options: Any

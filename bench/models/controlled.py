@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.errors import UserError
 from bench.models.shapes_of import factor, read_config, read_configs
-from bench.models.worn import load_network, said, told
+from bench.models.worn import load_network, place_of, said
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bench.models.pipeline import PipelineFamily
     from bench.sampling.records import Weights
 
-_ALIKE = (
+_SHARED = (
     "in_channels",
     "block_out_channels",
     "down_block_types",
@@ -49,7 +49,7 @@ def check(of: str, model: str, theirs: Mapping[str, Any], unet: Mapping[str, Any
     kind = theirs.get("_class_name")
     if kind != _CLASS:
         raise UserError(f"{of}: it is a {kind}; expected a {_CLASS}, as diffusers saves it")
-    for key in _ALIKE:
+    for key in _SHARED:
         # A config file may leave out what is its class's own default; a loaded network's says everything.
         there, here = (_plain(config.get(key)) for config in (theirs, unet))
         if key in theirs and key in unet and there != here:
@@ -84,7 +84,7 @@ def check_folders(entry: ModelEntry, w: Weights) -> None:
         return
     configs = read_configs(entry.folder)
     theirs = read_config(Path(w.source) / (w.subfolder or "") / "config.json")
-    check(told(w), entry.name, theirs, configs.get("unet", {}), configs.get("vae", {}))
+    check(place_of(w), entry.name, theirs, configs.get("unet", {}), configs.get("vae", {}))
 
 
 def load(family: PipelineFamily, w: Weights) -> Any:
@@ -102,5 +102,5 @@ def load(family: PipelineFamily, w: Weights) -> Any:
         raise
     except Exception as error:
         raise UserError(said(family, w, error)) from error
-    check(told(w), family.entry.name, found.config, unet.config, family.pipeline.vae.config)
+    check(place_of(w), family.entry.name, found.config, unet.config, family.pipeline.vae.config)
     return found.to(family.device).eval().requires_grad_(False)

@@ -41,8 +41,8 @@ class Loading:
     def identity(self) -> str:
         """What of it may decide a pixel, as JSON; empty where nothing does."""
         plain = asdict(Loading())
-        told = {k: v for k, v in asdict(self).items() if k not in _MOVES and v != plain[k]}
-        return json.dumps(told, sort_keys=True) if told else ""
+        differing = {k: v for k, v in asdict(self).items() if k not in _MOVES and v != plain[k]}
+        return json.dumps(differing, sort_keys=True) if differing else ""
 
     def prepared(self, network: Any) -> Any:
         """A denoiser, whatever weights it wears, as these options have it."""

@@ -51,7 +51,7 @@ add_plugin(
 
 
 class SDXL(UNetFamily):
-    """Two CLIP text encoders, a UNet that is told the image's size, and a VAE."""
+    """Two CLIP text encoders, a UNet conditioned on the image's size, and a VAE."""
 
     pipeline_class = "StableDiffusionXLPipeline"
     sets_begin_index = True

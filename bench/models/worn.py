@@ -61,7 +61,7 @@ class Wardrobe:
 
 
 def _order(w: Weights) -> bool:
-    """A network goes on before the LoRAs, whatever the order of a chain."""
+    """A network is put on before the LoRAs, whatever the order of a chain."""
     return w.kind == LORA
 
 
@@ -73,7 +73,7 @@ def dressed(family: PipelineFamily, own: Any, weights: Sequence[Weights]) -> Any
     network = own
     for w in sorted(weights, key=_order):
         if w.kind not in (NETWORK, LORA):
-            raise UserError(f"{told(w)}: weights of the kind {w.kind!r} cannot be put on a denoiser")
+            raise UserError(f"{place_of(w)}: weights of the kind {w.kind!r} cannot be put on a denoiser")
         if w.kind == NETWORK:
             network = _replaced(family, own, w)
         else:
@@ -132,8 +132,8 @@ def _check_fits(
     differing = next(k for k in sorted({*ours, *theirs}) if ours.get(k) != theirs.get(k))
     there, here = (_shape(shapes.get(differing)) for shapes in (theirs, ours))
     raise UserError(
-        f"{told(w)}: weights of another architecture than model {family.entry.name!r} has ({differing}: {there} there, "
-        f"{here} here); give weights made for this model"
+        f"{place_of(w)}: weights of another architecture than model {family.entry.name!r} has ({differing}: "
+        f"{there} there, {here} here); give weights made for this model"
     )
 
 
@@ -148,11 +148,11 @@ def _with_lora(family: PipelineFamily, network: Any, w: Weights) -> Any:
     """The network with a LoRA's updates added into its weights, so that they cost nothing more in a call."""
     import torch
 
-    check_peft(told(w))
+    check_peft(place_of(w))
     pipeline, name = family.pipeline, family.network_name
     if not hasattr(pipeline, "load_lora_weights"):
         raise UserError(
-            f"{told(w)}: model {family.entry.name!r}: diffusers loads no LoRA for its {type(network).__name__}"
+            f"{place_of(w)}: model {family.entry.name!r}: diffusers loads no LoRA for its {type(network).__name__}"
         )
     before = getattr(pipeline, name)
     try:
@@ -184,10 +184,14 @@ def _check_lora(family: PipelineFamily, network: Any, w: Weights, state: Mapping
     name, model = family.network_name, family.entry.name
     parts = {k.split(".")[0] for k in state}
     if name not in parts:
-        raise UserError(f"{told(w)}: none of its updates is for the {name} of model {model!r}; give a LoRA made for it")
+        raise UserError(
+            f"{place_of(w)}: none of its updates is for the {name} of model {model!r}; give a LoRA made for it"
+        )
     if parts - {name}:
         others = ", ".join(sorted(parts - {name}))
-        raise UserError(f"{told(w)}: it changes {others} too, and only the {name} is changed here; give a LoRA without")
+        raise UserError(
+            f"{place_of(w)}: it changes {others} too, and only the {name} is changed here; give a LoRA without"
+        )
     layers = dict(network.named_modules())
     fitting, first = 0, None
     for key, value in state.items():
@@ -203,12 +207,14 @@ def _check_lora(family: PipelineFamily, network: Any, w: Weights, state: Mapping
         side = 1 if down else 0
         if value.shape[side] != weight.shape[side]:
             raise UserError(
-                f"{told(w)}: made for another architecture than model {model!r} has ({layer}: {value.shape[side]} wide "
-                f"there, {weight.shape[side]} here); give a LoRA made for this model"
+                f"{place_of(w)}: made for another architecture than model {model!r} has ({layer}: "
+                f"{value.shape[side]} wide there, {weight.shape[side]} here); give a LoRA made for this model"
             )
     if first is not None:
         said_ = "none of its updates is" if not fitting else "not all of its updates are"
-        raise UserError(f"{told(w)}: {said_} for a layer of model {model!r} (such as {first}); give a LoRA made for it")
+        raise UserError(
+            f"{place_of(w)}: {said_} for a layer of model {model!r} (such as {first}); give a LoRA made for it"
+        )
 
 
 def _by_layer(key: str) -> str:
@@ -219,7 +225,7 @@ def _by_layer(key: str) -> str:
 # Places -------------------------------------------------------------------------------------------------------------
 
 
-def told(w: Weights) -> str:
+def place_of(w: Weights) -> str:
     """Where weights lie, for a message."""
     inside = "/".join(part for part in (w.subfolder, w.file) if part)
     if w.revision is None:
@@ -232,7 +238,7 @@ def _is_local(w: Weights) -> bool:
 
 
 def _subfolder(w: Weights) -> str | None:
-    """Where in a hub commit a network lies: as told, else `unet` of a whole pipeline, else the top."""
+    """Where in a hub commit a network lies: as given, else `unet` of a whole pipeline, else the top."""
     if w.subfolder is not None or _is_local(w) or w.kind == CONTROLNET:
         return w.subfolder
     from huggingface_hub import hf_hub_download
@@ -266,4 +272,4 @@ def said(family: PipelineFamily, w: Weights, error: Exception) -> str:
     """One line on an error of the libraries that load."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     reason = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
-    return f"{told(w)}: these weights do not load on model {family.entry.name!r}: {reason}"
+    return f"{place_of(w)}: these weights do not load on model {family.entry.name!r}: {reason}"

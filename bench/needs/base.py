@@ -67,7 +67,7 @@ class Need:
 
 
 class Lacking(UserError):
-    """A file of the user's or of a method's is not here; `instead` is what a plan goes on with."""
+    """A file of the user's or of a method's is not here; `instead` is what a plan uses in its place."""
 
     def __init__(self, said: str, need: Need, instead: Any):
         super().__init__(said)
@@ -121,7 +121,7 @@ class Package(Source):
     module: str
     """As it is imported."""
     install: str
-    """As pip is told."""
+    """As `pip install` takes it."""
 
     @property
     def where(self) -> str:
@@ -140,7 +140,7 @@ class Package(Source):
 
 @dataclass(frozen=True)
 class Nothing(Source):
-    """What nobody can bring here, such as a scorer that is not built yet."""
+    """What cannot be had, such as a scorer that is not built yet."""
 
     why: str
 

@@ -31,7 +31,7 @@ class PromptFile(Source):
     url: str
     sha256: str
     about_bytes: int | None = None
-    """Its size; None where nobody has said it."""
+    """Its size; None where it is unknown."""
 
     def text(self) -> str:
         """Its content without a byte order mark; UserError that says what to do where it is missing or another one."""

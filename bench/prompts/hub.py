@@ -79,8 +79,8 @@ def read(of: Reference) -> list[Prompt]:
     if texts is None:
         texts = _distinct(of, _download(of))
         of.kept.parent.mkdir(parents=True, exist_ok=True)
-        told = {"source": of.name, "sha256": _digest(texts), "texts": texts}
-        write_atomically(of.kept, json.dumps(told, ensure_ascii=False, indent=0).encode())
+        kept = {"source": of.name, "sha256": _digest(texts), "texts": texts}
+        write_atomically(of.kept, json.dumps(kept, ensure_ascii=False, indent=0).encode())
     return [Prompt(i, text) for i, text in enumerate(texts)]
 
 

@@ -29,7 +29,7 @@ MAX_LETTERS = 20_000
 """Of a prompt: far more than any text encoder reads, and less than what fills a report."""
 LAST_SEED = 2**31 - 1
 SLIP = 0.77
-"""How alike a column's name must be to a known one that is not there to be taken for it misspelt."""
+"""How similar a column's name must be to a known one that is not there to be taken for it misspelt."""
 _ENDINGS = "|".join(re.escape(ending) for ending in READERS)
 _NAMED = re.compile(rf"file:(?P<path>.+?(?:{_ENDINGS}))(?::(?P<column>.+))?", re.IGNORECASE | re.DOTALL)
 

@@ -125,7 +125,7 @@ class Cost(StageCost):
 
     memory_bytes: int | None = None
     """The method's peak memory, measured by `--memory` in a process of its own: the larger of the two stages', in
-    bytes above what the process held with the model loaded and warmed up. Missing where it was not measured."""
+    bytes above what the process used with the model loaded and warmed up. Missing where it was not measured."""
     memory_noise_bytes: int | None = None
     """That of the noise stage; missing where it is not known."""
     memory_sampling_bytes: int | None = None

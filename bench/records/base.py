@@ -1,4 +1,4 @@
-"""What all records share, and the names by which rows are told apart."""
+"""What all records share, and the names by which rows are distinguished."""
 
 from __future__ import annotations
 

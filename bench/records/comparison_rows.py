@@ -150,7 +150,7 @@ class TaskRow(Labels):
 
 
 class Reference(Record):
-    """The plain arm that a method is held against at equal compute."""
+    """The plain arm that a method is compared with at equal compute."""
 
     method: str
     """The method's label in the suite."""

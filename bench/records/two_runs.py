@@ -259,7 +259,7 @@ class TwoRuns(Record):
     a: RunSide
     """The first run."""
     b: RunSide
-    """The second, whose change against the first is told."""
+    """The second, whose change against the first is reported."""
     metrics: dict[str, JudgedMetric]
     """What is compared, by name."""
     not_compared: tuple[NotCompared, ...]

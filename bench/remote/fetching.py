@@ -17,7 +17,7 @@ from bench.progress import Progress
 from bench.remote.address import Folder, RemoteFault, Url
 from bench.remote.work import Journal, State, folder_of, stamp_of
 from bench.store import Ledger, exclusive
-from bench.store.files import held
+from bench.store.files import is_locked
 from bench.store.seals import SUMS
 from bench.store.snapshot import place_ledger
 
@@ -92,7 +92,7 @@ def fetch(url: Url, *, images: bool) -> Path:
     folder = folder_of(url.parent) / url.name
     if not (folder / "ledger.sqlite").is_file() and Manifest.read(remote) is None:
         raise UserError(f"{url}: no run there (no {MANIFEST}); expected one made by `bench run --runs {url.parent}`")
-    if State.read(folder).dirty and held(folder):
+    if State.read(folder).dirty and is_locked(folder):
         return folder  # a run on this machine is at work: what it has is the newest
     with exclusive(folder):
         pull(remote, folder, images=images)

@@ -78,9 +78,9 @@ class Engine:
             for role, seconds in self.meter.inside.items():
                 self.inside[role] = self.inside.get(role, 0.0) + seconds
             self.meter.close()
-        held, self.family, self.meter = self.family is not None, None, None
+        was_loaded, self.family, self.meter = self.family is not None, None, None
         self.embeddings.clear()
-        if held or self.device != "cpu":
+        if was_loaded or self.device != "cpu":
             gc.collect()  # a tenth of a second, for nothing before the first model of a run
         if self.device.startswith("cuda"):
             import torch

@@ -205,7 +205,7 @@ def _groups(plan: Plan, todo: Sequence[Job], size: int) -> list[list[Job]]:
 def batches(jobs: Sequence[Job], size: int, *, prompts: Iterable[str]) -> list[list[Job]]:
     """Jobs of one group each; a model's arms take turns, in the order of `prompts` as far as whole batches allow.
 
-    A machine grows slower or faster while a run goes on; made one arm after the other, that would pass for a
+    A machine grows slower or faster during a run; made one arm after the other, that would pass for a
     difference in cost between methods. It also leaves a run that was stopped with something of every arm. No batch
     holds the end of one arm and the beginning of another: an image of a larger batch takes less time, so what is left
     over has to be as few images for every method.

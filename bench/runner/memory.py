@@ -2,7 +2,7 @@
 
 On a CPU a process's peak memory is of all that it has done, so that of a run compares no methods. Here a fresh process
 loads the arm's model, warms it up with a batch of the same size, and notes its resident memory: weights, libraries and
-what the first calls of a network leave behind are held by every method, and so is the level that all are measured
+what the first calls of a network leave behind are in memory for every method, and so is the level that all are measured
 from. Then it makes one batch of the arm's first jobs as a run does, into a folder that is thrown away, and the peaks
 of the noise stage and of the sampling stage above that level are the arm's (`sampling.measure.Resident`). What a method
 loads before its noise stage, such as its own network, is above the level and counts as its own. Decoding is the same

@@ -160,7 +160,7 @@ def _loaded(entry: MetricEntry, device: str) -> Loaded | str:
 
 def _pixels(digest: str, file: File) -> np.ndarray:
     """An image as it was recorded; UserError where its file shows another."""
-    pixels = read_png(Path(file.path), mend=AGAIN, data=file.content)
+    pixels = read_png(Path(file.path), advice=AGAIN, data=file.content)
     if pixel_digest(pixels) != digest:
         raise UserError(f"{file.path}: its pixels are not those that were recorded; {AGAIN}")
     return pixels

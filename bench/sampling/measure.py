@@ -74,7 +74,7 @@ RETURNING = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536
 
 
 class Resident:
-    """The largest resident memory of each stage, in bytes above what the process held when this was made.
+    """The largest resident memory of each stage, in bytes above what the process used when this was made.
 
     Linux resets a process's peak (`VmHWM`, proc(5): 5 into clear_refs), so that a stage has its own. Elsewhere the peak
     of the whole process is a stage's own only where the stage raised it; otherwise it is unknown, None.
@@ -85,7 +85,7 @@ class Resident:
         gc.collect()
         self.resets = resets and _reset()
         self.level = resident()
-        """What was held."""
+        """What was in use then."""
         self.peaks: dict[str, int | None] = {}
         """By stage."""
         self._before = 0

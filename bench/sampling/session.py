@@ -113,7 +113,7 @@ class Session:
     def own(self, method: Any) -> dict[Any, Any]:
         """What a method keeps of these images from one call of a hook to the next; it ends with the session.
 
-        Each link of a chain has its own, even where two are alike. A part (`take`) begins with nothing, so that a loop
+        Each link of a chain has its own, even where two are equal. A part (`take`) begins with nothing, so that a loop
         within a step keeps apart from the one around it.
         """
         # The method is kept too, so that no other one gets its id.

@@ -168,8 +168,8 @@ def _whole(name: str) -> int | None:
     return request.args.get(name, type=int)
 
 
-def _render(template: str, **told: Any) -> str:
-    text: str = _templates().get_template(template).render(browser=None, **told)
+def _render(template: str, **context: Any) -> str:
+    text: str = _templates().get_template(template).render(browser=None, **context)
     # A prompt may hold half a surrogate pair, which UTF-8 cannot.
     return text.encode("utf-8", "replace").decode()
 

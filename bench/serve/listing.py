@@ -15,7 +15,7 @@ from bench.errors import BenchError, UserError
 from bench.records import read
 from bench.report import headline
 from bench.site.sources import Sources, shown
-from bench.store.files import held
+from bench.store.files import is_locked
 
 T = TypeVar("T")
 _WATCHED = ("ledger.sqlite", "ledger.sqlite-wal", "results.json", "report.html")
@@ -62,7 +62,7 @@ class Folder:
         """Every run, the newest first and broken ones last."""
         # A process that was killed leaves its files as they were: whether one works there is asked every time.
         found = [
-            self.kept(("run", name, held(path)), [path], partial(_listed, path))
+            self.kept(("run", name, is_locked(path)), [path], partial(_listed, path))
             for name, path in self.folders().items()
         ]
         return sorted(found, key=lambda run: (not run.error, run.created), reverse=True)
@@ -90,10 +90,10 @@ class Folder:
 
 def _stamp(path: Path) -> tuple[int, int] | None:
     try:
-        told = path.stat()
+        stat = path.stat()
     except OSError:
         return None
-    return told.st_mtime_ns, told.st_size
+    return stat.st_mtime_ns, stat.st_size
 
 
 def _listed(folder: Path) -> Listed:
@@ -101,7 +101,7 @@ def _listed(folder: Path) -> Listed:
     name = folder.absolute().name
     try:
         with Source(folder) as run:
-            finished, running = run.finished, held(folder)
+            finished, running = run.finished, is_locked(folder)
             return Listed(
                 name,
                 suite=run.suite.name,

@@ -24,7 +24,7 @@ class Wanted:
     setting: int | None = None
     """Number of one setting in the run's own order."""
     text: str = ""
-    """Part of the prompt, upper and lower case alike."""
+    """Part of the prompt, in either case."""
     page: int = 1
 
 
@@ -130,7 +130,7 @@ def _scores(run: Source, digest: str | None, key: str, baseline: str | None) -> 
     """
     last = run.provenance.get("weights") or {}
     found: dict[str, float] = {}
-    for metric, scorer, value in run.ledger.told_of(digest, key, baseline):
+    for metric, scorer, value in run.ledger.scores_of_image(digest, key, baseline):
         if metric not in found or scorer == last.get(metric):
             found[metric] = value
     order = {name: i for i, name in enumerate(run.metrics)}

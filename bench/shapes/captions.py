@@ -129,9 +129,9 @@ def place_colored(rng: np.random.Generator, split: str) -> Caption:
         c = draw(rng, "position")
         colors = [list(COLORS)[i] for i in rng.choice(len(COLORS), 2, replace=False)]
         include = [{**clause, "color": color} for clause, color in zip(c.include, colors, strict=True)]
-        told = _retell(c, include, c.exclude)
-        if bucket(told.prompt) in SPLITS[split] and not held_out(told):
-            return told
+        colored = _retell(c, include, c.exclude)
+        if bucket(colored.prompt) in SPLITS[split] and not held_out(colored):
+            return colored
 
 
 def distinct(rng: np.random.Generator, split: str, counts: dict[str, int]) -> list[Caption]:

@@ -1,6 +1,6 @@
 """A ControlNet for `shapes-sdxl` that reads the outlines of a scene (2302.05543), and the prompts that carry some.
 
-The denoiser is held; the ControlNet begins as a copy of its way down whose answers are zero. Squared error of the
+The denoiser is frozen; the ControlNet begins as a copy of its way down whose answers are zero. Squared error of the
 predicted noise on training scenes, more of it where noise is high, for that is where outlines say most; half of the
 captions are dropped, as the paper does, so that what the outlines say is not learnt from the caption.
 """

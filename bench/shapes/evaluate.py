@@ -189,12 +189,12 @@ def style_gain(
     from bench.stats import paired_delta, win_rate
 
     rng = np.random.default_rng(seed)
-    told = [sample(rng, "validation") for _ in range(captions)]
+    drawn = [sample(rng, "validation") for _ in range(captions)]
     felt: list[list[float]] = [[], []]
     clusters: list[int] = []
     for s in range(seeds):
         for i in range(0, captions, 50):
-            batch = told[i : i + 50]
+            batch = drawn[i : i + 50]
             first = 1_000_000 * (s + 1) + 1000 * seed + i
             for one, pipeline in zip(felt, (before, after), strict=True):
                 one += stylist.style(_drawn(pipeline, batch, guidance=guidance, steps=steps, seed=first)).tolist()

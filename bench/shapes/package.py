@@ -102,7 +102,7 @@ def save_clip(folder: Path, clip: Any) -> None:
 def write_card(folder: Path, **facts: Any) -> None:
     """`card.json`: what was trained on what, how well it does, and the sha256 of every file beside it."""
     for path in sorted(folder.rglob("config.json")):
-        # Where a network was loaded from is nobody's business, and would differ from machine to machine.
+        # Where a network was loaded from is left out: it would differ from machine to machine.
         config = json.loads(path.read_text())
         if config.pop("_name_or_path", None) is not None:
             path.write_text(json.dumps(config, indent=2) + "\n")

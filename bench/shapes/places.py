@@ -204,8 +204,8 @@ def train_places(
         ).sample
         return (predicted - noise).square().mean((1, 2, 3))
 
-    def predict(x: torch.Tensor, t: torch.Tensor, told: list[str]) -> torch.Tensor:
-        states, pooled = embed(told, first, pipeline.text_encoder_2)
+    def predict(x: torch.Tensor, t: torch.Tensor, prompts: list[str]) -> torch.Tensor:
+        states, pooled = embed(prompts, first, pipeline.text_encoder_2)
         added = {"text_embeds": pooled, "time_ids": sizes.expand(len(x), -1)}
         predicted: torch.Tensor = unet(x, t, encoder_hidden_states=states, added_cond_kwargs=added).sample
         return predicted

@@ -13,7 +13,7 @@ from torch import nn
 from bench.errors import UserError
 from bench.metrics.base import Value
 from bench.metrics.clipscore import local_clip
-from bench.metrics.sharing import Network, held
+from bench.metrics.sharing import Network, load_shared
 from bench.models.base import check_folder, folder_digest
 from bench.shapes.tokenizer import MAX_LENGTH, build_tokenizer
 
@@ -229,11 +229,11 @@ class PreferenceScorer:
     """The preference model as a metric."""
 
     def __init__(self, folder: Path, device: str):
-        self.held = held(
+        self.backbone = load_shared(
             ("shapes-preference", folder_digest(folder), device),
             lambda: load_module(PreferenceModel, folder).to(device),
         )
-        self.model = self.held.module
+        self.model = self.backbone.module
         self.tokenizer, self.device = build_tokenizer(), device
 
     def score(self, images: Sequence[np.ndarray], prompts: Sequence[Prompt]) -> list[Value]:

@@ -89,8 +89,8 @@ def train_sd(
     scheduler = networks.scheduler()
     signal = scheduler.alphas_cumprod
 
-    def predict(x: torch.Tensor, t: torch.Tensor, told: list[str]) -> torch.Tensor:
-        states = encoder(token_ids(told)).last_hidden_state
+    def predict(x: torch.Tensor, t: torch.Tensor, prompts: list[str]) -> torch.Tensor:
+        states = encoder(token_ids(prompts)).last_hidden_state
         predicted: torch.Tensor = unet(x, t, encoder_hidden_states=states).sample
         return predicted
 

@@ -39,8 +39,8 @@ class ClipFeatures:
 
 def distance(folder: Path, device: str) -> SetScorer:
     """The scorer of `shapes-fid`: features beside those of the drawn scenes."""
-    with np.load(FILE, allow_pickle=False) as held:
-        reference = Gaussian(held["mu"].astype(np.float64), held["sigma"].astype(np.float64))
+    with np.load(FILE, allow_pickle=False) as stored:
+        reference = Gaussian(stored["mu"].astype(np.float64), stored["sigma"].astype(np.float64))
     return Against(ClipFeatures(folder, device), reference)
 
 

@@ -99,7 +99,7 @@ def drawings(
     import torch
 
     folder.mkdir(parents=True, exist_ok=True)
-    states, told, words = [], [], []
+    states, described, words = [], [], []
     for k in range(chunks):
         some = captions_of(np.random.default_rng([51, k]), captions)
         embeds, pooled = embed([c.prompt for c in some], pipeline.text_encoder, pipeline.text_encoder_2)
@@ -112,9 +112,9 @@ def drawings(
             path.with_suffix(".tmp").replace(path)
             say(f"{folder.name}: {k + 1}/{chunks} chunks of {DRAWINGS * captions} drawings")
         states.append(torch.load(path, weights_only=True))
-        told += some
+        described += some
         words.append((embeds, pooled))
-    return Drawings(told, torch.cat(states), *(torch.cat([w[i] for w in words]) for i in (0, 1)))
+    return Drawings(described, torch.cat(states), *(torch.cat([w[i] for w in words]) for i in (0, 1)))
 
 
 def pixels(vae: Any, latents: torch.Tensor) -> np.ndarray:

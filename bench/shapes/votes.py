@@ -121,7 +121,7 @@ def pool(
     """Captions, four images each (N, 4, 64, 64, 3), their utilities (N, 4) and ratings (N, 4).
 
     The four are: a true scene, the scene of a foil, a perturbed one of either, and one by the diffusion pipeline at
-    a random guidance and step count. Made in chunks of 100 captions, each kept, so that a killed run goes on.
+    a random guidance and step count. Made in chunks of 100 captions, each kept, so that a killed run resumes.
     """
     folder = out / f"votes-{split}"
     folder.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from bench.site.sources import Shown
 
 
 def beside(runs: Sequence[Shown]) -> dict[str, Any]:
-    """What `site.js` lays out: the rows of each run, told apart by protocol and method, with scorers' digests."""
+    """What `site.js` lays out: the rows of each run, distinguished by protocol and method, with scorers' digests."""
     return {"words": WORDS, "runs": [_run(run) for run in runs]}
 
 

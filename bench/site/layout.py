@@ -40,9 +40,9 @@ def side_by_side(runs: Sequence[Shown], pairs: Sequence[tuple[Shown, Shown, str]
     return page("beside.html.j2", title="Two runs side by side", nav=nav, runs=runs, pairs=pairs, data=data)
 
 
-def page(template: str, **told: Any) -> str:
+def page(template: str, **context: Any) -> str:
     """A page of the site."""
-    text: str = _templates().get_template(template).render(browser=None, scripts=scripts(), **told)
+    text: str = _templates().get_template(template).render(browser=None, scripts=scripts(), **context)
     return text
 
 

@@ -1,4 +1,4 @@
-"""Files of a run folder: written whole or not at all, held by one process, and a full disk said in one line."""
+"""Files of a run folder: written whole or not at all, locked by one process, and a full disk said in one line."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def exclusive(folder: Path) -> Iterator[None]:
         handle.close()
 
 
-def held(folder: Path) -> bool:
+def is_locked(folder: Path) -> bool:
     """Whether a process works in a run folder now; nothing is written for the answer."""
     try:
         with open(folder / "lock", "rb") as handle:

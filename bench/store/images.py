@@ -93,17 +93,17 @@ def _changed(picture: Image) -> str:
     return ", ".join(said)
 
 
-def read_png(path: Path, *, mend: str, missing: str | None = None, data: bytes | None = None) -> np.ndarray:
+def read_png(path: Path, *, advice: str, missing: str | None = None, data: bytes | None = None) -> np.ndarray:
     """An (H, W, 3) uint8 image; UserError where there is none, or not a whole one.
 
-    `mend` is what the message advises; `missing` stands in the place of all that is said of a file that is not there.
+    `advice` is the message's last part; `missing` stands in the place of all that is said of a file that is not there.
     `data` is the file's content where it was read before.
     """
     try:
         with opened(path if data is None else io.BytesIO(data)) as picture:
             return rgb(picture)
     except FileNotFoundError as error:
-        said = f"missing; {missing}" if missing else f"not a whole PNG ({error}); {mend}"
+        said = f"missing; {missing}" if missing else f"not a whole PNG ({error}); {advice}"
         raise UserError(f"{path}: {said}") from None
     except Exception as error:  # Pillow raises anything at broken bytes: SyntaxError, struct.error, ValueError
-        raise UserError(f"{path}: not a whole PNG ({first_line(error)}); {mend}") from error
+        raise UserError(f"{path}: not a whole PNG ({first_line(error)}); {advice}") from error

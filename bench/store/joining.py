@@ -1,4 +1,4 @@
-"""Ledgers of the shards of one run -> the ledger of that run, row by row: no table of them is held in memory."""
+"""Ledgers of the shards of one run -> the ledger of that run, row by row: no table of them is loaded whole."""
 
 from __future__ import annotations
 

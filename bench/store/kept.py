@@ -12,7 +12,7 @@ from typing import Any
 from bench.store.rows import Image
 
 _SUM = "sha256"
-"""The key of the digest; records from before it have none, and are held to the ranges alone."""
+"""The key of the digest; records from before it have none, and are checked against the ranges alone."""
 _HEX = re.compile(r"[0-9a-f]{16,64}")
 _KINDS: dict[str, tuple[type, ...]] = {
     "int": (int,), "float": (int, float), "str": (str,),

@@ -24,8 +24,8 @@ def prompt_key(prompt: _Shown) -> str:
 
 
 def _key(text: str, metadata: Any) -> str:
-    told = json.dumps([text, metadata], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+    shown = json.dumps([text, metadata], sort_keys=True)
+    return hashlib.sha256(shown.encode()).hexdigest()[:16]
 
 
 @lru_cache(maxsize=2**18)

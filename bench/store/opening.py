@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.errors import UserError
 from bench.store import damage, seals
-from bench.store.files import held, writable
+from bench.store.files import is_locked, writable
 
 NAME = "ledger.sqlite"
 _known: dict[Path, tuple[int, ...]] = {}
@@ -66,7 +66,7 @@ def check(folder: Path, db: sqlite3.Connection, *, read_only: bool) -> None:
     found = _stamp(folder)
     if _known.get(folder.absolute()) == found:
         return
-    if not check_seal(folder) and not (read_only and held(folder)):
+    if not check_seal(folder) and not (read_only and is_locked(folder)):
         for one in damage.broken(db):
             raise UserError(
                 f"{folder / NAME}: {one.line}; `python -m bench verify {folder} --drop` removes what is broken, and "
@@ -98,8 +98,8 @@ def _stamp(folder: Path) -> tuple[int, ...]:
     found: list[int] = []
     for name in (NAME, f"{NAME}-wal", seals.SUMS):
         try:
-            told = (folder / name).stat()
-            found += [told.st_ino, told.st_mtime_ns, told.st_size]
+            status = (folder / name).stat()
+            found += [status.st_ino, status.st_mtime_ns, status.st_size]
         except OSError:
             found += [0, 0, 0]
     return tuple(found)

@@ -208,7 +208,7 @@ class Reader:
             FROM score_failures f JOIN images i USING (digest) JOIN cells c USING (job_id) ORDER BY c.rowid"""
         return map(Unscored._make, self.db.execute(query))
 
-    def told_of(self, digest: str | None, prompt: str, baseline: str | None) -> list[tuple[str, str, float]]:
+    def scores_of_image(self, digest: str | None, prompt: str, baseline: str | None) -> list[tuple[str, str, float]]:
         """(metric, scorer, value) of one image, by metric; of a pair 2p - 1, against that baseline's image."""
         query = (
             "SELECT metric, scorer, value FROM scores WHERE digest = ? AND prompt = ? UNION ALL SELECT metric, scorer, "

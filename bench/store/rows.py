@@ -175,7 +175,7 @@ class Memory(NamedTuple):
     sampling_bytes: int | None
     """The sampling stage's, as `noise_bytes`."""
     level_bytes: int | None
-    """What the process held after the model was loaded and warmed up."""
+    """What the process used after the model was loaded and warmed up."""
     kind: str
     """What the bytes are of (`bench.sampling.measure.APART`)."""
     hardware: str

@@ -1,4 +1,4 @@
-"""SHA256SUMS of a run folder: what its ledger and its results held when they were written whole.
+"""SHA256SUMS of a run folder: what its ledger and its results contained when they were written whole.
 
 `sha256sum -c SHA256SUMS` checks it too. A line is removed before its file changes and is written when the change is
 complete, so a file without a line was being written, and one whose digest differs was changed by something else: a

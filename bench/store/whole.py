@@ -24,7 +24,7 @@ AGAIN = "run the suite again, which makes it again"
 def damaged(path: Path, digest: str) -> str | None:
     """Why a file does not show the image of a digest, in a few words; None where it does."""
     try:
-        pixels = read_png(path, mend=AGAIN)
+        pixels = read_png(path, advice=AGAIN)
     except UserError as error:
         return "missing" if not path.exists() else str(error).removeprefix(f"{path}: ").removesuffix(f"; {AGAIN}")
     return None if pixel_digest(pixels) == digest else "its pixels are not those that were recorded"

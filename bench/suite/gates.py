@@ -125,7 +125,7 @@ def _listed(written: Any) -> Any:
         try:
             rules.append(Gate.model_validate(_named(str(path[0]), entry, path)))
         except ValidationError as error:
-            wrong += _told(error, path)
+            wrong += _faults_of(error, path)
     faults(wrong)
     return rules
 
@@ -165,10 +165,10 @@ def _named(name: str, entry: Any, path: Path) -> dict[str, Any]:
     return {"win_rate" if key == "min" else key: value for key, value in entry.items()}
 
 
-def _told(error: ValidationError, path: Path) -> Iterator[Fault]:
+def _faults_of(error: ValidationError, path: Path) -> Iterator[Fault]:
     """Errors of one entry of a mapping, at the keys that were written."""
     for one in error.errors():
         inner = tuple("min" if path[0] == "win_rate" and key == "win_rate" else key for key in one["loc"])
         subject = repr(".".join(map(str, ("gates", *path, *inner))))
-        # Unions name their branch last, where nobody wrote anything.
+        # Unions name their branch last, where the file has nothing.
         yield (*path, *inner), phrase(one, subject=subject, known=[k for k in Gate.model_fields if k != "metric"])

@@ -138,8 +138,8 @@ class Suite(Fields):
 
     def canonical(self) -> str:
         """All that decides results, as JSON that is the same for the same suite."""
-        told = {"name", "title", "reproduces", "headline", "batch_size", "gates", "notes", "source_text", "made_by"}
-        kept = self.model_dump(mode="json", exclude=told)
+        about = {"name", "title", "reproduces", "headline", "batch_size", "gates", "notes", "source_text", "made_by"}
+        kept = self.model_dump(mode="json", exclude=about)
         if self.dtype is None:
             del kept["dtype"]  # suites had no precision at first, and the same suite keeps its id
         for key in ("scorers", "running"):

@@ -40,10 +40,10 @@ class ScorerSettings(BaseModel):
 
     @model_serializer(mode="wrap")
     def _short(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Settings that came later are told only where they are used, so that a suite keeps its id."""
-        told: dict[str, Any] = whole(self)
+        """Settings that came later are written only where they are used, so that a suite keeps its id."""
+        written: dict[str, Any] = whole(self)
         later = ("reference", "implementation", "url", "version", "timeout")
-        return {k: v for k, v in told.items() if k not in later or v != type(self).model_fields[k].default}
+        return {k: v for k, v in written.items() if k not in later or v != type(self).model_fields[k].default}
 
     def on(self, metric: Any) -> Any:
         """A `MetricEntry` with these settings; UserError where it does not take them."""

@@ -47,7 +47,7 @@ def taken(
                 said = suite_yaml.phrase(each, subject=f"{key!r} of {noun} {name!r}", known=known)
                 wrong.append(((kind, at, *each["loc"]), said))
         except UserError as error:
-            if _known(kind, name):  # an unknown one is told by whoever reads the names
+            if _known(kind, name):  # an unknown one is reported by whoever reads the names
                 wrong.append(((kind, at), str(error)))
     return found, wrong
 

@@ -34,9 +34,9 @@ def twinned(suite: Suite, document: Document) -> Suite:
             raise UserError(f"{document.place((kind,)).shown}: {said}")
         notes += [f"{SINGULAR[kind]} {name!r} has no twin yet: left out" for name in gone]
         for twin in update[kind]:
-            alike = [name for name, one in of.items() if one == twin]
-            if len(alike) > 1:
-                notes.append(f"{SINGULAR[kind]}s {', '.join(map(repr, alike))} are one on the twin: {twin!r}")
+            same = [name for name, one in of.items() if one == twin]
+            if len(same) > 1:
+                notes.append(f"{SINGULAR[kind]}s {', '.join(map(repr, same))} are one on the twin: {twin!r}")
     kept: list[MethodSpec] = []
     for method in suite.methods:
         found = _twinned_method(method, exchanged, update["models"])
@@ -63,8 +63,8 @@ def twinned(suite: Suite, document: Document) -> Suite:
     if suite.running:
         notes.append(f"settings of {', '.join(suite.running)} play no part: the stand-ins run as they are")
     if suite.scorers:
-        told = ", ".join(suite.scorers)
-        notes.append(f"checkpoint, dtype and reference of {told} play no part: the stand-ins have their own")
+        names = ", ".join(suite.scorers)
+        notes.append(f"checkpoint, dtype and reference of {names} play no part: the stand-ins have their own")
     update["headline"] = twins["metrics"].get(suite.headline or "") or suite.headline
     update |= _twinned_rules(suite, metrics=twins["metrics"], prompts=twins["prompts"])
     return coherent(suite.model_copy(update={**update, "notes": tuple(notes)}))

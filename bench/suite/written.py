@@ -21,9 +21,9 @@ from bench.suite.seeds import Seed
 
 def _distinct(noun: str) -> AfterValidator:
     def check(values: tuple[Any, ...]) -> tuple[Any, ...]:
-        told = [value.label if isinstance(value, MethodSpec) else value for value in values]
-        first = dict(zip(reversed(told), reversed(range(len(told))), strict=True))
-        faults(((at,), f"duplicate {noun} {one!r}") for at, one in enumerate(told) if first[one] != at)
+        labels = [value.label if isinstance(value, MethodSpec) else value for value in values]
+        first = dict(zip(reversed(labels), reversed(range(len(labels))), strict=True))
+        faults(((at,), f"duplicate {noun} {one!r}") for at, one in enumerate(labels) if first[one] != at)
         return values
 
     return AfterValidator(check)
@@ -164,7 +164,7 @@ def validated(document: Document, wrong: Sequence[Fault]) -> Written:
 
 
 def _phrased(document: Document, error: ValidationError) -> Iterable[Fault]:
-    """Pydantic's errors as faults; the absent keys of the file are told as one."""
+    """Pydantic's errors as faults; the absent keys of the file are reported as one."""
     absent: list[str] = []
     misspelt: list[str] = []
     for one in error.errors():
@@ -177,7 +177,7 @@ def _phrased(document: Document, error: ValidationError) -> Iterable[Fault]:
         if len(path) == 1 and one["type"] == "extra_forbidden":
             misspelt.append(nearest(str(path[0]), known))
         yield path, suite_yaml.phrase(one, subject=subject, known=known)
-    # A misspelt key is one mistake: its correct spelling is not told as missing too.
+    # A misspelt key is one mistake: its correct spelling is not reported as missing too.
     absent = [key for key in absent if nearest(key, [key]) not in misspelt]
     if absent:
         yield (), f"missing key{'s' * (len(absent) > 1)} {', '.join(map(repr, absent))}"

@@ -76,7 +76,7 @@ class NamedWeights:
 
 
 def rows(method: str) -> list[NamedWeights]:
-    """All rows of a method; a broken plugin is left out, and told where a row is missing."""
+    """All rows of a method; a broken plugin is left out, and named where a row is missing."""
     return [row for row in _readable()[0] if row.method == method]
 
 

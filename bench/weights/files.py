@@ -28,7 +28,7 @@ def pin(reference: str, *, of: str, kind: str | None = None) -> Weights:
     UserError for a place that is not there or a hub id without its commit.
     """
     if reference.startswith((".", "/", "~")) or Path(reference).exists():
-        return pin_local(Path(reference).expanduser().resolve(), of=of, kind=kind, told=reference)
+        return pin_local(Path(reference).expanduser().resolve(), of=of, kind=kind, given=reference)
     source, at, rest = reference.partition("@")
     revision, _, inside = rest.partition(":")
     if source.count("/") != 1 or not at:
@@ -57,29 +57,29 @@ def pin_local(
     kind: str | None = None,
     subfolder: str | None = None,
     file: str | None = None,
-    told: str | None = None,
+    given: str | None = None,
 ) -> Weights:
     """Weights of a folder or of a `.safetensors` file, by the digest of their content."""
-    told = told or str(place)
+    given = given or str(place)
     if place.is_file():
         place, file = place.parent, place.name
     folder = place / subfolder if subfolder else place
     if not folder.is_dir() or (file and not (folder / file).is_file()):
-        raise UserError(f"{of}: weights {told!r}: no such folder or file; {EXPECTED}")
+        raise UserError(f"{of}: weights {given!r}: no such folder or file; {EXPECTED}")
     check_folder(place)
     if file is None and subfolder is None and not (folder / "config.json").is_file():
-        subfolder, file = _within(folder, of=of, told=told)
+        subfolder, file = _within(folder, of=of, given=given)
         folder = folder / subfolder if subfolder else folder
     if file is None:
         if not (folder / "config.json").is_file():
-            raise UserError(f"{of}: weights {told!r}: no config.json there; expected a diffusers model folder")
+            raise UserError(f"{of}: weights {given!r}: no config.json there; expected a diffusers model folder")
         return Weights(str(place), kind or NETWORK, folder_digest(folder), None, subfolder)
     shapes(folder / file)
     found = kind or (LORA if is_lora(folder / file) else NETWORK)
     return Weights(str(place), found, file_digest(folder / file)[:32], None, subfolder, file)
 
 
-def _within(folder: Path, *, of: str, told: str) -> tuple[str | None, str | None]:
+def _within(folder: Path, *, of: str, given: str) -> tuple[str | None, str | None]:
     """(subfolder, file) of the weights in a folder that is no network's own: a pipeline's, or a LoRA's."""
     if (folder / "unet" / "config.json").is_file():
         return "unet", None
@@ -89,7 +89,7 @@ def _within(folder: Path, *, of: str, told: str) -> tuple[str | None, str | None
     if len(files) == 1:
         return None, files[0]
     found = f"several weights there ({', '.join(files)}); name one" if files else f"no weights there; {EXPECTED}"
-    raise UserError(f"{of}: weights {told!r}: {found}")
+    raise UserError(f"{of}: weights {given!r}: {found}")
 
 
 def needs(w: Weights, of: str, about_bytes: int | None = None) -> tuple[Need, ...]:

@@ -184,14 +184,14 @@ def save(network: NPNet, path: str | Path, *, provenance: Mapping[str, Any] | No
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise UserError(f"{file}: not written, {name} holds NaN or infinity; the training that made it diverged")
-    told = {**PROVENANCE, **(network.provenance if provenance is None else provenance)}
-    told = {k: v for k, v in told.items() if k not in _RESERVED}
+    record = {**PROVENANCE, **(network.provenance if provenance is None else provenance)}
+    record = {k: v for k, v in record.items() if k not in _RESERVED}
     plain = Header.parse(safetensors.torch.save(tensors))
     metadata = {
         "npnet": FORMAT,
         "format": "pt",
         "config": network.config.model_dump_json(),
-        "provenance": json.dumps(told, sort_keys=True),
+        "provenance": json.dumps(record, sort_keys=True),
         "digest": plain.digest(),
     }
     try:
@@ -239,8 +239,8 @@ def _own(path: Path, header: Header) -> tuple[NPNetConfig, dict[str, Any], str]:
 
 def _of_published(path: Path, data: bytes) -> dict[str, Any]:
     """A published file's provenance, without its tensors."""
-    told = {**PROVENANCE, **published.identity(path, data)}
-    return {**told, "config": None, "format": "published", "file": path.name}
+    record = {**PROVENANCE, **published.identity(path, data)}
+    return {**record, "config": None, "format": "published", "file": path.name}
 
 
 def _from_published(path: Path, data: bytes, tensors: Mapping[str, Tensor]) -> Checkpoint:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["CollectConfig", "run"]
 
 ABANDONED_SECONDS = 86_400
-"""Nobody writes one file for a day."""
+"""No file takes a day to write."""
 Shard = tuple[int, int]
 """What this process makes: (3, 16) is the third of sixteen."""
 
@@ -46,7 +46,7 @@ def run(
     """Make the pairs of a collection that `out` does not have yet; returns how many were made.
 
     `shard` (i, n) makes the shards whose number modulo n is i - 1, so that n processes share the work; their folders
-    may be one or merge later. A killed run goes on where it was, shard by shard, to the same bytes. `spread` says who
+    may be one or merge later. A killed run resumes where it was, shard by shard, to the same bytes. `spread` says who
     makes them: this process, worker processes, or actors of Ray. UserError where `out` holds another collection or a
     broken shard.
     """

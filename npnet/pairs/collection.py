@@ -269,8 +269,8 @@ def check_metadata(metrics: Iterable[str], prompts: Sequence[Prompt]) -> None:
 def _check_capacity(config: CollectConfig, prompts: Sequence[Prompt], times: Mapping[str, int]) -> None:
     low, high = config.seeds
     full, rest = divmod(config.pairs, len(prompts))
-    begun = Counter(p.text for p in prompts[:rest])
-    most = max(full * n + begun[text] for text, n in times.items())
+    extra = Counter(p.text for p in prompts[:rest])
+    most = max(full * n + extra[text] for text, n in times.items())
     if most > high - low + 1:
         raise UserError(
             f"{config.pairs} pairs of {len(prompts)} prompts need {most} seeds of a prompt, and seeds [{low}, {high}] "

@@ -63,7 +63,7 @@ class Collector:
 
         self.planned, self.digests = planned, digests
         self.engine = Engine(device)
-        # Scorers first: one that is missing shall be told before a large model has been loaded.
+        # Scorers first: one that is missing shall be reported before a large model has been loaded.
         for name in dict.fromkeys([*planned.config.metrics, *teachers.metrics(planned.teacher)]):
             self.engine.scorer(name)
         teachers.check_scorers(planned.teacher, self.engine.scorers)

@@ -148,8 +148,8 @@ def _same(folder: Path, found: Protocol, wanted: Protocol) -> None:
     if found.digest() == wanted.digest():
         return
     a, b = found.model_dump(mode="json"), wanted.model_dump(mode="json")
-    told = ", ".join(f"{k} {a[k]!r} there, {b[k]!r} here" for k in a if a[k] != b[k])
-    raise UserError(f"{folder}: holds a collection of another protocol ({told}); give another --out")
+    differing = ", ".join(f"{k} {a[k]!r} there, {b[k]!r} here" for k in a if a[k] != b[k])
+    raise UserError(f"{folder}: holds a collection of another protocol ({differing}); give another --out")
 
 
 def write_shard(folder: Path, protocol: Protocol, chunk: int, shard: Shard) -> Path:
@@ -228,9 +228,9 @@ def _check_members(path: Path, protocol: Protocol, index: Sequence[int]) -> None
     named = number.isdecimal() and path == shard_path(path.parent, int(number))
     own = protocol.members(int(number)) if named else range(0)
     if list(index) != list(own):
-        held = f"pairs {index[0]} to {index[-1]}" if index else "no pairs"
+        content = f"pairs {index[0]} to {index[-1]}" if index else "no pairs"
         said = f"pairs {own[0]} to {own[-1]}" if own else "none of this collection"
-        raise UserError(f"{path}: holds {held}, and its name says {said}; give it its own name again, or delete it")
+        raise UserError(f"{path}: holds {content}, and its name says {said}; give it its own name again, or delete it")
 
 
 def shards(folder: Path) -> list[Path]:

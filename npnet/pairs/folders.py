@@ -11,7 +11,7 @@ from bench.store import exclusive, full_disk_is_said, write_atomically
 
 
 @contextmanager
-def held(folder: Path, *, busy: str, advice: str = "") -> Iterator[None]:
+def locked(folder: Path, *, busy: str, advice: str = "") -> Iterator[None]:
     """Hold a folder's lock within; UserError says `busy` where another process has it, `advice` where it fails."""
     with ExitStack() as stack:
         try:

@@ -76,23 +76,23 @@ def run(
     spent = min(have) if calls is None else calls
     titles = [_title(name) for name in names]
     rows = [["teacher", "calls a pair", "pairs", *titles]]
-    for scores, cost, mask, held in zip(collections, costs, counted, have, strict=True):
-        if spent > held:
+    for scores, cost, mask, available in zip(collections, costs, counted, have, strict=True):
+        if spent > available:
             raise UserError(
-                f"{scores.folder}: its pairs cost {held:g} denoiser calls, and {spent:g} are asked for; collect more, "
-                f"or give --calls {min(have):g} at the most"
+                f"{scores.folder}: its pairs cost {available:g} denoiser calls, and {spent:g} are asked for; "
+                f"collect more, or give --calls {min(have):g} at the most"
             )
         taken = np.flatnonzero(mask)[: int(spent / cost)]
         if not len(taken):
             raise UserError(f"{scores.folder}: {spent:g} denoiser calls buy no pair of {cost:g}; give more --calls")
         own = set(choosers(list(scores.protocol.teacher)))
         cells = [_cell(scores, name, taken) + (" †" if name in own else "") for name in names]
-        rows.append([told(scores.protocol.teacher), f"{cost:g}", f"{len(taken):,}", *cells])
+        rows.append([described(scores.protocol.teacher), f"{cost:g}", f"{len(taken):,}", *cells])
     say(_markdown(rows))
     say(f"\n{_ABOUT} {spent:,.0f} denoiser calls each" + (_restricted(middling) if middling else "."))
 
 
-def told(teacher: Sequence[dict[str, Any]]) -> str:
+def described(teacher: Sequence[dict[str, Any]]) -> str:
     """A teacher as a person would write it: `best_of_n (n 4)`; parameters at their defaults are left out."""
     return " + ".join(_link(link) for link in teacher)
 

@@ -62,7 +62,7 @@ class Rows:
     def __getitem__(self, ids: np.ndarray) -> np.ndarray:
         part, row = self.part[ids], self.row[ids]
         made = np.empty((len(part), *self.shape[1:]), self.parts[0].dtype)
-        # Copied part by part, so that no more files than one are held open by what was read of them.
+        # Copied part by part, so that no more files than one are kept open by what was read of them.
         for p in np.unique(part).tolist():
             made[part == p] = self.parts[p][row[part == p]]
         return made

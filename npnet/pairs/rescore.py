@@ -12,7 +12,7 @@ from bench.prompts.base import Prompt
 from bench.store.images import read_png
 from npnet.pairs import dataset, prompting
 from npnet.pairs.collection import check_metadata, prompts_digest
-from npnet.pairs.folders import held
+from npnet.pairs.folders import locked
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +29,7 @@ def score(folder: Path, *, metrics: Sequence[str], device: str | None = None) ->
     time: of two that read a shard before either has written it, the later one would take away the other's scores.
     """
     protocol = dataset.read_manifest(folder)
-    with held(folder, busy="another npnet score runs there; wait for it"):
+    with locked(folder, busy="another npnet score runs there; wait for it"):
         return _score(folder, protocol, metrics, device)
 
 
@@ -95,6 +95,6 @@ def _scored(
 def _image(path: Path) -> np.ndarray:
     return read_png(
         path,
-        mend="delete it and its shard, and run the same npnet collect again",
+        advice="delete it and its shard, and run the same npnet collect again",
         missing="only a collection with keep_images: true can be scored again",
     )

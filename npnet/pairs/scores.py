@@ -58,11 +58,11 @@ class Scores:
 
     def lacking(self, metric: str) -> str | None:
         """What to say where only some shards have a metric's scores; None where all have."""
-        held = self.shards_with[metric]
-        if held == len(self.shards):
+        scored = self.shards_with[metric]
+        if scored == len(self.shards):
             return None
         return (
-            f"{self.folder}: only {held} of {len(self.shards)} shards have scores by {metric!r}; "
+            f"{self.folder}: only {scored} of {len(self.shards)} shards have scores by {metric!r}; "
             f"run npnet score {self.folder} --metric {metric}"
         )
 

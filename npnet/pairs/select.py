@@ -110,13 +110,13 @@ def _nothing_left(scores: Scores, rules: Sequence[Rule], mode: Mode, usable: np.
 
 def describe(rules: Sequence[Rule], mode: Mode) -> str:
     """Rules as a person would say them: `all of hpsv2 > +0, pickscore > +0.1`; `<` where less is better."""
-    told = ", ".join(
+    said = ", ".join(
         f"{rule.metric} < {0.0 - rule.threshold:+g}"
         if sign_of(rule.metric) < 0
         else f"{rule.metric} > {rule.threshold:+g}"
         for rule in rules
     )
-    return told if len(rules) == 1 else f"{mode} of {told}"
+    return said if len(rules) == 1 else f"{mode} of {said}"
 
 
 def table(scores: Scores, metrics: Sequence[str], thresholds: Sequence[float]) -> str:
@@ -141,13 +141,13 @@ def table(scores: Scores, metrics: Sequence[str], thresholds: Sequence[float]) -
         left_out[label] = int((~usable).sum())
         at = ([rule.model_copy(update={"threshold": m}) for rule in rules] for m in thresholds)
         cells.append([label, *(_percent(_kept(scores, one, mode)[usable]) for one in at)])
-    told = [*_counts(scores, left_out), *(str(scores.lacking(metric)) for metric in partly)]
+    notes = [*_counts(scores, left_out), *(str(scores.lacking(metric)) for metric in partly)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in cells]
     unknown = [metric for metric in metrics if metric not in registry.names("metrics")]
     if unknown:
-        told.append(f"not installed here: {', '.join(unknown)}; more is taken to be better")
-    return "\n".join([*lines, *told])
+        notes.append(f"not installed here: {', '.join(unknown)}; more is taken to be better")
+    return "\n".join([*lines, *notes])
 
 
 def _percent(kept: np.ndarray) -> str:

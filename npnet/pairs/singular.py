@@ -1,9 +1,9 @@
-"""How alike the singular vectors of source and target noise are: the paper's Fig. 5 (first version). No torch.
+"""How similar the singular vectors of source and target noise are: the paper's Fig. 5 (first version). No torch.
 
 NPNet keeps the source's singular vectors and predicts the target's singular values alone, which is sound as far as
 these agree. As in the figure: of every channel of every pair the absolute cosines between the i-th vectors of both,
 sorted from high to low, and then their mean over pairs. Beside them the same with another pair's target, which is what
-vectors that have nothing to do with each other give, sorted alike: in few dimensions that is well above zero.
+vectors that have nothing to do with each other give, sorted the same way: in few dimensions that is well above zero.
 """
 
 from __future__ import annotations

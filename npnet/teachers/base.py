@@ -1,6 +1,6 @@
 """Where target noise comes from: noise methods and choosing methods as in suites, nearby noises, gradient ascent.
 
-A teacher is told of one batch of pairs in the making (`Work`) and of the source images, and answers with the target
+A teacher is given one batch of pairs in the making (`Work`) and the source images, and answers with the target
 noise and the target images. What it costs is counted where it runs: denoiser calls a pair, in every shard.
 """
 
@@ -234,7 +234,7 @@ def check_scorers(teacher: Teacher, scorers: Mapping[str, Scorer]) -> None:
 
 
 def choosers(teacher: Any) -> Iterator[str]:
-    """Metrics that shaped the targets of a teacher, told as by `build`: of a link, a chain, or several chains."""
+    """Metrics that shaped the targets of a teacher, given as to `build`: of a link, a chain, or several chains."""
     if isinstance(teacher, list | tuple):
         for part in teacher:
             yield from choosers(part)

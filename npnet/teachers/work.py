@@ -1,4 +1,4 @@
-"""What a teacher is told: one batch of pairs in the making."""
+"""What a teacher is given: one batch of pairs in the making."""
 
 from __future__ import annotations
 

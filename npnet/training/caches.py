@@ -1,7 +1,7 @@
 """What a training computes once and keeps: prompt embeddings, and the singular values of every source noise.
 
 Both lie as safetensors files named after a digest of what they were computed from, in a folder that trainings may
-share, and are memory-mapped. A file is written whole or not at all, so a killed computation goes on where it was.
+share, and are memory-mapped. A file is written whole or not at all, so a killed computation resumes where it was.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ class World:
 class Prompts:
     """Embeddings by prompt number, kept as rows or encoded when asked for; `prompts[ids]` is (n, T, W) on the CPU."""
 
-    def __init__(self, shape: tuple[int, int], held: Rows | Callable[[np.ndarray], Tensor]) -> None:
-        self.shape, self._held = shape, held
+    def __init__(self, shape: tuple[int, int], rows: Rows | Callable[[np.ndarray], Tensor]) -> None:
+        self.shape, self._rows = shape, rows
 
     def __getitem__(self, ids: np.ndarray) -> Tensor:
         import torch
 
-        return torch.from_numpy(self._held[ids]) if isinstance(self._held, Rows) else self._held(ids)
+        return torch.from_numpy(self._rows[ids]) if isinstance(self._rows, Rows) else self._rows(ids)
 
 
 def embeddings(pairs: Pairs, folder: Path, *, cached: bool, world: World) -> Prompts:

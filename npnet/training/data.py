@@ -74,7 +74,7 @@ class Chosen:
     places: np.ndarray
     """Places in `scores` of the chosen pairs, rising."""
 
-    def told(self) -> dict[str, Any]:
+    def record(self) -> dict[str, Any]:
         """For a checkpoint's provenance: the collection's protocol, and what was kept of how many pairs."""
         protocol = self.scores.protocol
         picked = self.selection

@@ -1,4 +1,4 @@
-"""The training itself: steps, validation, and a state that a killed training goes on from.
+"""The training itself: steps, validation, and a state from which a killed training resumes.
 
 All randomness follows from (seed, epoch, step, process), so a state needs no generator's inside, and a training that
 was killed and went on makes the same steps as one that was not.
@@ -82,29 +82,29 @@ class Loop:
         """Whether a finished training left its last network and its losses; the best one may have been moved away."""
         return all((self.out / name).is_file() for name in (losses.LAST, losses.CSV))
 
-    def begin(self, network: NPNet, data: Data, begun: Mapping[str, Any] | None) -> None:
-        """Make ready to train `network` from where the state `begun` left off."""
+    def begin(self, network: NPNet, data: Data, saved: Mapping[str, Any] | None) -> None:
+        """Make ready to train `network` from where the state `saved` left off."""
         self.data = data
         self.raw = network.train().to(self.accelerator.device)
         self.average = copy.deepcopy(self.raw).eval().requires_grad_(False) if self.config.ema else None
         self.optimizer = torch.optim.AdamW(
             self.raw.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
         )
-        if begun is not None:
-            state.restore(begun, self.out, network=self.raw, average=self.average, optimizer=self.optimizer)
+        if saved is not None:
+            state.restore(saved, self.out, network=self.raw, average=self.average, optimizer=self.optimizer)
         # Parts of the published network are read by nothing, and processes would wait for their gradients.
         self.accelerator.ddp_handler.find_unused_parameters = network.config.layout == "published"
         self.network: nn.Module = self.accelerator.prepare_model(self.raw)
-        self.epoch: int = begun["epoch"] if begun else 0
-        self.step: int = begun["step"] if begun else 0
+        self.epoch: int = saved["epoch"] if saved else 0
+        self.step: int = saved["step"] if saved else 0
         """Epochs finished, and steps of the one after them."""
-        self.total = begun["total"] if begun else 0.0
-        self.losses: list[dict[str, Any]] = list(begun["rows"]) if begun else []
-        self.before = begun["seconds"] if begun else 0.0
-        self.begun = self.kept = self.drawn = time.monotonic()
+        self.total = saved["total"] if saved else 0.0
+        self.losses: list[dict[str, Any]] = list(saved["rows"]) if saved else []
+        self.before = saved["seconds"] if saved else 0.0
+        self.started = self.kept = self.drawn = time.monotonic()
         self.identity_mse, self.scaled_mse = losses.baselines(data.pairs, data.training, data.validation)
         self.numbers = math.prod(data.pairs.source.shape[1:])
-        if begun is not None:
+        if saved is not None:
             self.world.say(f"{self.out}: resumes after epoch {self.epoch}, step {self.step} of {self.steps}")
 
     @property
@@ -119,7 +119,7 @@ class Loop:
 
     @property
     def seconds(self) -> float:
-        return self.before + time.monotonic() - self.begun
+        return self.before + time.monotonic() - self.started
 
     def train(self) -> dict[str, Any]:
         """The epochs that are left, then all outputs; returns the summary."""
@@ -212,8 +212,8 @@ class Loop:
         with torch.no_grad():
             for mean, weight in zip(self.average.parameters(), self.raw.parameters(), strict=True):
                 mean.lerp_(weight, 1 - decay)
-            for held, value in zip(self.average.buffers(), self.raw.buffers(), strict=True):
-                held.copy_(value)
+            for averaged, value in zip(self.average.buffers(), self.raw.buffers(), strict=True):
+                averaged.copy_(value)
 
     def _validate(self) -> float:
         """Mean squared error on the validation pairs, batched as in training."""
@@ -267,19 +267,19 @@ class Loop:
 
     def _save(self, name: str) -> None:
         summary = losses.summary(self.losses, pairs=len(self.data.pairs))
-        told = {
+        provenance = {
             **self.provenance,
             "epoch": self.epoch,
             "seconds": self.seconds,
             "validation": {k: summary[k] for k in ("validation_mse", "identity_mse", "scaled_mse", "explained")},
             "losses": [[row["train_mse"], row["validation_mse"]] for row in self.losses],
         }
-        checkpoint.save(self.shown, self.out / name, provenance=told)
+        checkpoint.save(self.shown, self.out / name, provenance=provenance)
 
     def _keep(self) -> None:
         """Write the state, whole or not at all."""
         self.kept = time.monotonic()
-        told = {
+        content = {
             "identity": dict(self.identity),
             "network": self.raw.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
@@ -290,4 +290,4 @@ class Loop:
             "rows": self.losses,
             "seconds": self.seconds,
         }
-        state.write(self.out, told)
+        state.write(self.out, content)

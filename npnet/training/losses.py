@@ -122,12 +122,12 @@ def summary_line(
     rows: Sequence[Mapping[str, Any]], out: Path, *, pairs: int, say: Callable[[str], None]
 ) -> dict[str, Any]:
     """Say what came of a training in one line; returns the same as numbers."""
-    told = summary(rows, pairs=pairs)
-    gone = "" if (out / BEST).is_file() else f" (no longer there; {LAST} is of epoch {told['epochs']})"
+    found = summary(rows, pairs=pairs)
+    gone = "" if (out / BEST).is_file() else f" (no longer there; {LAST} is of epoch {found['epochs']})"
     say(
-        f"{out / BEST}{gone}: epoch {told['best_epoch']} of {told['epochs']}, "
-        f"validation mse {told['validation_mse']:.6g} (source unchanged {told['identity_mse']:.6g}, "
-        f"scaled {told['scaled_mse']:.6g}): R² of the move {told['explained']:.3f}; "
-        f"{told['seconds']:.0f} s"
+        f"{out / BEST}{gone}: epoch {found['best_epoch']} of {found['epochs']}, "
+        f"validation mse {found['validation_mse']:.6g} (source unchanged {found['identity_mse']:.6g}, "
+        f"scaled {found['scaled_mse']:.6g}): R² of the move {found['explained']:.3f}; "
+        f"{found['seconds']:.0f} s"
     )
-    return told
+    return found

@@ -90,7 +90,7 @@ class TrainConfig(BaseModel):
                 suite_yaml.fault(f"unknown key {'network.' + name!r}{nearest(name, known)}", name)
         return value
 
-    def told(self) -> dict[str, Any]:
+    def record(self) -> dict[str, Any]:
         """The settings for a checkpoint's provenance: folders by their names, caches left out."""
         data = self.model_dump(mode="json", exclude=set(_NOT_THE_RESULT))
         data["pairs"] = [path.name for path in self.pairs]

@@ -107,8 +107,8 @@ def make_network(
     other = prompt if prompt != own.prompt else None
     wanted = _tuned_config(settings, base, prompt)
     network = checkpoint.load(base, config=wanted, attention=settings.get("attention"), prompt=other)
-    held = base.tensors
-    fresh = [k for k, v in network.state_dict().items() if k not in held or not torch.equal(v, held[k])]
+    stored = base.tensors
+    fresh = [k for k, v in network.state_dict().items() if k not in stored or not torch.equal(v, stored[k])]
     if fresh:
         shapes = f"prompts are {prompt}, {own.prompt} there" if other else "asked for by network:"
         say(f"{base.path}: replaced by fresh weights ({shapes}): {', '.join(fresh)}")

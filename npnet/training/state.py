@@ -1,4 +1,4 @@
-"""What a killed training goes on from: one file, read and checked, written whole."""
+"""What a killed training resumes from: one file, read and checked, written whole."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def read(out: Path, *, identity: Mapping[str, Any], epochs: int) -> dict[str, An
         there = {**there, "split": identity["split"]}
     differing = [k for k in {**there, **identity} if there.get(k) != identity.get(k)]
     if differing:
-        told = ", ".join(f"{k} {there.get(k)!r} there, {identity.get(k)!r} here" for k in sorted(differing))
-        raise UserError(f"{out}: holds a training with other settings ({told}); give another --out")
+        changed = ", ".join(f"{k} {there.get(k)!r} there, {identity.get(k)!r} here" for k in sorted(differing))
+        raise UserError(f"{out}: holds a training with other settings ({changed}); give another --out")
     return found
 
 
@@ -62,12 +62,12 @@ def restore(
             average.load_state_dict(found["average"])
         optimizer.load_state_dict(found["optimizer"])
     except Exception as error:  # torch says no more than that something in there is not as expected
-        told = f"{out / FILE}: not of this network ({first_line(error)})"
-        raise UserError(f"{told}; expected {_EXPECTED}") from error
+        said = f"{out / FILE}: not of this network ({first_line(error)})"
+        raise UserError(f"{said}; expected {_EXPECTED}") from error
 
 
-def write(out: Path, told: Mapping[str, Any]) -> None:
+def write(out: Path, content: Mapping[str, Any]) -> None:
     """Write a state, whole or not at all; UserError where that cannot be done."""
     made = io.BytesIO()
-    torch.save(dict(told), made)
+    torch.save(dict(content), made)
     write_file(out / FILE, made.getvalue())

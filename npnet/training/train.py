@@ -26,7 +26,7 @@ from bench.store.cache import default_folder
 from npnet.network import checkpoint
 from npnet.network.checkpoint import Checkpoint
 from npnet.pairs import dataset
-from npnet.pairs.folders import held
+from npnet.pairs.folders import locked
 from npnet.training.caches import Prompts, World, embeddings, singular_values
 from npnet.training.data import SPLIT, Chosen, Pairs, choose, gather, split
 from npnet.training.settings import TrainConfig
@@ -61,18 +61,18 @@ def run(
         say=say if accelerator.is_main_process else lambda _line: None,
         device=str(accelerator.device),
     )
-    # One training a folder at a time; the first process holds it for all.
+    # One training a folder at a time; the first process locks it for all.
     busy = "another training runs there; wait for it, or give another --out"
-    lock = held(out, busy=busy, advice="give another --out") if world.rank == 0 else nullcontext()
+    lock = locked(out, busy=busy, advice="give another --out") if world.rank == 0 else nullcontext()
     with lock, full_disk_is_said(out):
         base = checkpoint.read(start) if start is not None else None
         check_network(config.network, dataset.read_manifest(config.pairs[0]).latent, base)
         chosen = choose(config.pairs, config.selection)
         pairs = gather(chosen, limit=config.limit, seed=config.seed)
         training, validation = split(pairs, validation=config.validation, seed=config.seed)
-        world.say(_told(chosen, pairs, len(training), len(validation)))
+        world.say(_summary(chosen, pairs, len(training), len(validation)))
         origin = origin_of(base)
-        identity = {**config.told(), "pairs": pairs.digest, "from": origin, "split": SPLIT}
+        identity = {**config.record(), "pairs": pairs.digest, "from": origin, "split": SPLIT}
         if config.schedule == "constant":
             del identity["epochs"]
         loop = Loop(config, accelerator, out=out, identity=identity, world=world)
@@ -130,7 +130,7 @@ def _accelerator(config: TrainConfig, device: str | None) -> Any:
     )
 
 
-def _told(chosen: Sequence[Chosen], pairs: Pairs, training: int, validation: int) -> str:
+def _summary(chosen: Sequence[Chosen], pairs: Pairs, training: int, validation: int) -> str:
     seen = sum(len(one.scores) for one in chosen)
     planned = sum(one.scores.protocol.pairs for one in chosen)
     kept = sum(len(one.places) for one in chosen)
@@ -154,7 +154,7 @@ def provenance(
     from bench import __version__
     from bench import provenance as bench_provenance
 
-    collections = [one.told() for one in chosen]
+    collections = [one.record() for one in chosen]
     teachers = [list(one["teacher"]) for one in collections]
     rules = [rule for one in collections for rule in one["rules"]]
     return {
@@ -173,7 +173,7 @@ def provenance(
             "digest": pairs.digest,
         },
         "from": dict(origin) if origin else None,
-        "settings": config.told(),
+        "settings": config.record(),
         "git": bench_provenance.commit(),
         "versions": {"noisebench": __version__, **bench_provenance.packages()},
         "hardware": bench_provenance.hardware(device),

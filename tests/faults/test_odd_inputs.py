@@ -80,7 +80,7 @@ def test_a_png_with_a_broken_header_is_one_line(finished: Run, tmp_path: Path) -
             file = tmp_path / "x.png"
             file.write_bytes(data)
             try:
-                read_png(file, mend="make it again")
+                read_png(file, advice="make it again")
             except UserError as error:
                 line = str(error)
                 assert line.startswith(f"{file}: not a whole PNG ("), line

@@ -175,7 +175,7 @@ def test_the_embedded_metrics_share_as_the_real_ones_do() -> None:
 def test_what_a_metric_says_it_shares_is_what_it_loads(name: str, make: Any, tmp_path: Path) -> None:
     entry = registry.get("metrics", name).configured(str(make(tmp_path)), "fp32")
     loaded: Any = entry.loaded("cpu")
-    network = loaded.held if hasattr(loaded, "held") else loaded.towers.held
+    network = loaded.backbone if hasattr(loaded, "backbone") else loaded.towers.backbone
     keys = [key for key, one in sharing._HELD.items() if one is network]
     assert [key[1] for key in keys] == list(entry.networks())
 

@@ -51,7 +51,9 @@ def run(model: str, tmp_path: Path) -> list[np.ndarray]:
     assert call("run", str(file), "--limit", "2", "--no-cache", "--runs", str(runs)).code == 0
     (folder,) = (p for p in runs.iterdir() if p.is_dir())
     images = Ledger(folder).images()
-    return [read_png(folder / images[cell.job_id].file, mend="").astype(int) for cell in make_plan(parsed(model)).cells]
+    return [
+        read_png(folder / images[cell.job_id].file, advice="").astype(int) for cell in make_plan(parsed(model)).cells
+    ]
 
 
 def test_a_mapping_keeps_the_name_and_the_settings_apart() -> None:

@@ -13,7 +13,7 @@ import torch
 
 from bench.errors import UserError
 from bench.models.base import Family
-from bench.models.worn import dressed, load_network, told
+from bench.models.worn import dressed, load_network, place_of
 from bench.sampling.meter import Meter
 from bench.sampling.records import CONTROLNET, LORA, NETWORK, Weights
 from bench.weights.files import pin
@@ -138,8 +138,8 @@ def test_a_transformer_takes_a_network_and_says_that_it_takes_no_lora(tmp_path: 
 
 def test_places_are_told_short_of_the_commit(home: Path) -> None:
     commit = "0123456789" * 4
-    assert told(pin(f"a/b@{commit}:deep/x.safetensors", of="test")) == "a/b@01234567:deep/x.safetensors"
-    assert told(network(home)) == str(home / "other" / "unet")
+    assert place_of(pin(f"a/b@{commit}:deep/x.safetensors", of="test")) == "a/b@01234567:deep/x.safetensors"
+    assert place_of(network(home)) == str(home / "other" / "unet")
 
 
 def test_a_network_is_loaded_by_its_own_class(home: Path, family: Family) -> None:

@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> None:
     for name, made in FOLDERS.items():
         with tempfile.TemporaryDirectory() as folder:
             wanted = checking.Wanted(name, str(made(Path(folder), f"{name}/0")), package=True)
-            print(checking.keep(wanted, device="cpu", folder=out, words=WORDS.format(name=name), seeded=True).told)
+            print(checking.keep(wanted, device="cpu", folder=out, words=WORDS.format(name=name), seeded=True).text)
 
 
 if __name__ == "__main__":

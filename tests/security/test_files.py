@@ -169,7 +169,7 @@ def test_labels_of_a_ledger_make_folders_below_the_one_that_is_asked_for(tmp_pat
 
     ledger = write_ledger(tmp_path / "run", lambda *_: 1.0, methods=("standard",), prompts=1, text="../../a {index}")
     (tmp_path / "run" / "images").mkdir()
-    pixels = pixel_digest(read_png(secret, mend=""))
+    pixels = pixel_digest(read_png(secret, advice=""))
     for one in ledger.images().values():
         (tmp_path / "run" / one.file).write_bytes(secret.read_bytes())
         ledger.put_images([replace(one, digest=pixels)])  # an image that shows anything else is not exported
@@ -209,7 +209,7 @@ def test_no_image_is_read_by_running_another_program(
     with pytest.raises(UserError, match="does not decode"):
         decode(file)
     with pytest.raises(UserError, match="not a whole PNG"):
-        read_png(file, mend="make it again")
+        read_png(file, advice="make it again")
     (tmp_path / "prompts.txt").write_text("a circle")
     arguments = ("--prompts", tmp_path / "prompts.txt", "--metric", "shapes-preference", "--out", tmp_path / "out")
     assert bench("score", tmp_path / "images", *arguments).code in (2, 3)
@@ -247,7 +247,7 @@ def test_an_image_that_claims_billions_of_pixels_is_one_line(tmp_path: Path) -> 
         decode(file)
     assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match=r"not a whole PNG .*exceeds limit"):
-        read_png(file, mend="make it again")
+        read_png(file, advice="make it again")
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "..", ".", "", "A", "a b", "a\n", "/etc", "a\x1b", "\u202ea"])

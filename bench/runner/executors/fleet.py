@@ -110,7 +110,7 @@ class Fleet(Executor):
                     yield from self._done(hand, back)
             whole = True
         finally:
-            if not whole:  # what is in work is for nobody
+            if not whole:  # results of what is in work are not wanted
                 self._let_go([hand for hand in self.hands if hand.waiting])
 
     def _hand_out(self, recipe: bytes, rest: Iterator[Any], back: deque[Sent], most: int) -> None:

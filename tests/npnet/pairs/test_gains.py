@@ -15,7 +15,7 @@ from noise_pairs import PROMPTS, collection
 from bench import stats
 from bench.errors import NotComparable, UserError
 from npnet.pairs import gains
-from npnet.pairs.gains import Middling, told
+from npnet.pairs.gains import Middling, described
 from npnet.pairs.scores import read_scores
 
 INVERSION = ({"use": "inversion", "guidance": None, "inversion_guidance": 1.0, "version": "1"},)
@@ -82,10 +82,10 @@ def test_the_metric_that_a_teacher_goes_by_is_marked(tmp_path: Path) -> None:
 
 
 def test_a_teacher_is_told_by_what_is_not_its_default() -> None:
-    assert told(INVERSION) == "inversion"
-    assert told(NEARBY) == "best_nearby (angle 0.25)"
-    assert told([*INVERSION, {"use": "best_of_n", "n": 2, "chooser": "x"}]) == "inversion + best_of_n (n 2)"
-    assert told([{"use": "not_installed", "n": 2}]) == "not_installed"
+    assert described(INVERSION) == "inversion"
+    assert described(NEARBY) == "best_nearby (angle 0.25)"
+    assert described([*INVERSION, {"use": "best_of_n", "n": 2, "chooser": "x"}]) == "inversion + best_of_n (n 2)"
+    assert described([{"use": "not_installed", "n": 2}]) == "not_installed"
 
 
 def test_middling_captions_are_found_by_their_other_pairs(tmp_path: Path) -> None:
