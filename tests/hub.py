@@ -14,6 +14,10 @@ from threading import Thread
 from typing import Any
 from urllib.parse import unquote
 
+import pytest
+
+DIRECT = {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+
 
 @dataclass
 class Hub:
@@ -43,7 +47,29 @@ class Hub:
         """Of a program that is to use this hub and keep its downloads in `cache`."""
         offline = {name: "0" for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")}
         told = {"HF_ENDPOINT": self.url, "HF_HOME": str(cache), "HF_HUB_DISABLE_TELEMETRY": "1"}
-        return {**offline, **told, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+        return {**offline, **told, **DIRECT}
+
+    @contextmanager
+    def used(self, cache: Path, *, offline: bool = False) -> Iterator[None]:
+        """Within, this process uses this hub and keeps its downloads in `cache`; a new one imports for ten seconds.
+
+        What huggingface_hub reads from `environment` at its import are these constants, and its functions' endpoint.
+        """
+        from huggingface_hub import close_session, constants, hf_api
+
+        place = "/{repo_id}/resolve/{revision}/{filename}"
+        known: dict[str, Any] = {"ENDPOINT": self.url, "HUGGINGFACE_CO_URL_TEMPLATE": self.url + place}
+        known |= {"HF_HUB_CACHE": str(cache / "hub"), "HF_TOKEN_PATH": str(cache / "token")}
+        known |= {"HF_HUB_OFFLINE": offline, "HF_HUB_DISABLE_TELEMETRY": True}
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in known.items():
+                patch.setattr(constants, name, value)
+            patch.setattr(hf_api.api, "endpoint", self.url)
+            for name, value in DIRECT.items():
+                patch.setenv(name, value)
+            close_session()  # its client has the proxies of its time
+            yield
+        close_session()
 
 
 @contextmanager
@@ -79,6 +105,9 @@ def _answer(handler: BaseHTTPRequestHandler, hub: Hub, *, body: bool) -> None:
     """One request: what a repository holds, or one of its files."""
     path, _, query = handler.path.partition("?")
     parts = unquote(path).strip("/").split("/")
+    if parts == [""]:
+        _send(handler, hub, b"the hub's first page", body=body)
+        return
     if parts[0] == "datasets":
         parts = parts[1:]
     if parts[:2] in (["api", "models"], ["api", "datasets"]):

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,16 +20,17 @@ from typing import Any
 
 import pytest
 import tiny_unet
-from conftest import Bench, Done, InTurn
+from conftest import Bench, Done, InTurn, Plug
 from hub import Hub, serving
 
 from bench import registry
 from bench.digests import COMMIT
 from bench.errors import UserError
+from bench.metrics.base import MetricEntry
 from bench.metrics.checkpoint import Checkpoint, Part
 from bench.needs.base import Made, Need, Package, gigabytes
 from bench.needs.choosing import of_folder, of_pipeline
-from bench.needs.hub import OnHub
+from bench.needs.hub import HubFile, HubFolder, HubPipeline, OnHub
 from bench.needs.web import WebFile, download
 from bench.prompts.files import PromptFile, PromptFolder, digest
 
@@ -44,19 +46,6 @@ baseline: standard
 methods: [standard, {{use: dpo, weights: "small/tuned@{commit}:unet"}}]
 metrics: [shapes-clipscore]
 """
-GET = """
-import sys
-from bench.errors import UserError
-from bench.needs.hub import HubFile, HubFolder, HubPipeline
-source = eval(sys.argv[1])
-try:
-    print("size", source.size())
-    source.get(tell=lambda line: print("told", line))
-except UserError as error:
-    print("error", error)
-print("here", source.here())
-"""
-"""Brings a source here in a process of its own, for the library reads its settings once."""
 
 
 @pytest.fixture(scope="module")
@@ -75,35 +64,44 @@ def hub(files: Path, tmp_path: Path) -> Iterator[Hub]:
         yield found
 
 
-def got(hub: Hub, source: str, home: Path, **more: str) -> list[str]:
-    """What a process says that brings a source here."""
-    surroundings = {**os.environ, **hub.environment(home / "hf"), **more}
-    done = subprocess.run([sys.executable, "-c", GET, source], capture_output=True, text=True, env=surroundings)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+def got(hub: Hub, source: OnHub, home: Path) -> list[str]:
+    """What is said while a source is brought here, and whether it is then here."""
+    said = []
+    with hub.used(home / "hf"):
+        try:
+            source.size()
+            source.get(tell=lambda line: None)
+        except UserError as error:
+            said.append(str(error))
+        return [*said, f"here {source.here()}"]
 
 
 def weights(hub: Hub, repo: str = "model") -> str:
     return f"small/{repo}/unet/diffusion_pytorch_model.safetensors"
 
 
-def pipeline(hub: Hub) -> str:
-    return f"HubPipeline('small/model', '{hub.commit}')"
+def pipeline(hub: Hub) -> HubPipeline:
+    return HubPipeline("small/model", hub.commit)
 
 
 # The whole way ------------------------------------------------------------------------------------------------------
 
 
-def test_a_suite_is_planned_fetched_and_run_without_the_hub(hub: Hub, tmp_path: Path, bench_in_turn: InTurn) -> None:
+LIMIT = ("--limit", 1)
+
+
+def test_a_suite_is_planned_fetched_and_run_without_the_hub(
+    hub: Hub, tmp_path: Path, bench: Bench, bench_in_turn: InTurn
+) -> None:
     suite = tmp_path / "fetched.yaml"
     suite.write_text(SUITE.format(commit=hub.commit))
     online = hub.environment(tmp_path / "hf")
 
-    def bench(*commands: tuple[object, ...], **more: str) -> list[Done]:
-        return bench_in_turn(*((*command, "--limit", 1) for command in commands), env={**online, **more})
+    def elsewhere(*commands: tuple[object, ...]) -> list[Done]:
+        return bench_in_turn(*((*command, *LIMIT) for command in commands), env=online)
 
     run = ("run", suite, "--runs", tmp_path / "runs", "--device", "cpu")
-    plan, refused, dry = bench(("plan", suite), run, ("fetch", suite, "--dry-run"))
+    plan, refused, dry = elsewhere(("plan", suite), run, ("fetch", suite, "--dry-run"))
     assert plan.code == 0, plan.err
     assert f"get them:       python -m bench fetch {suite}" in plan.out
     assert "model small/model" in plan.out
@@ -119,14 +117,15 @@ def test_a_suite_is_planned_fetched_and_run_without_the_hub(hub: Hub, tmp_path: 
     assert f"in all {gigabytes(size)} to fetch; 0 are here" in dry.out
     assert hub.sent < 50_000, "settings at most"
 
-    fetched, again = bench(("fetch", suite), ("fetch", suite))
+    fetched, again = elsewhere(("fetch", suite), ("fetch", suite))
     assert fetched.code == 0, fetched.err
     assert "[1/2] model small/model" in fetched.err
     assert "fetched 2 of 2" in fetched.err
     assert "fetched 0 of 0; 2 were here" in again.err
 
     hub.asked.clear()
-    done, planned = bench((*run, "--no-cache"), ("plan", suite), HF_HUB_OFFLINE="1")
+    with hub.used(tmp_path / "hf", offline=True):
+        done, planned = bench(*run, *LIMIT, "--no-cache"), bench("plan", suite, *LIMIT)
     assert done.code == 0, done.err
     assert not hub.asked
     assert "0 are not on this machine" in planned.out
@@ -194,9 +193,10 @@ def test_what_diffusers_would_take_is_taken_and_nothing_else(hub: Hub, tmp_path:
                  "unet/diffusion_pytorch_model.non_ema.safetensors"):  # fmt: skip
         (model / name).parent.mkdir(exist_ok=True)
         (model / name).write_bytes(b"not to be taken")
-    script = f"import diffusers; diffusers.DiffusionPipeline.download('small/model', revision='{hub.commit}')"
-    surroundings = {**os.environ, **hub.environment(tmp_path / "theirs")}
-    subprocess.run([sys.executable, "-c", script], env=surroundings, check=True, capture_output=True)
+    from diffusers import DiffusionPipeline
+
+    with hub.used(tmp_path / "theirs"):
+        DiffusionPipeline.download("small/model", revision=hub.commit)
     theirs = sorted(set(hub.asked))
     hub.asked.clear()
     assert got(hub, pipeline(hub), tmp_path)[-1] == "here True"
@@ -208,19 +208,27 @@ def test_what_diffusers_would_take_is_taken_and_nothing_else(hub: Hub, tmp_path:
 # What goes wrong ----------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs that wait before they ask again wait for a hundredth of a second at most."""
+    wait = time.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: wait(min(seconds, 0.01)))
+
+
 MB = 1_000_000
 LARGE = 26 * MB
 """The library writes ten megabytes at a time, and goes on from what it wrote."""
 
 
-def large(hub: Hub) -> str:
+def large(hub: Hub) -> HubFile:
     """The source of a file that comes in several pieces."""
     path = hub.home / "small" / "large" / "model.bin"
     path.parent.mkdir()
     path.write_bytes(random.Random(0).randbytes(LARGE))
-    return f"HubFile('small/large', '{hub.commit}', 'model.bin')"
+    return HubFile("small/large", hub.commit, "model.bin")
 
 
+@pytest.mark.usefixtures("no_waits")
 def test_a_dropped_connection_goes_on_where_it_was(hub: Hub, tmp_path: Path) -> None:
     """huggingface_hub asks again from the last byte on, and the whole is what the hub's listing says."""
     source = large(hub)
@@ -230,11 +238,12 @@ def test_a_dropped_connection_goes_on_where_it_was(hub: Hub, tmp_path: Path) -> 
     assert hub.sent < LARGE + 6 * MB, "two pieces were kept"
 
 
+@pytest.mark.usefixtures("no_waits")
 def test_a_download_that_failed_goes_on_with_the_files_that_are_not_here(hub: Hub, tmp_path: Path) -> None:
     """Files that came are kept. Of the one that was cut off nothing is: huggingface_hub keeps no part of a file."""
     large(hub)
     (hub.home / "small" / "large" / "config.json").write_text("{}")
-    source = f"HubFolder('small/large', '{hub.commit}', ('*.json',), ('model.bin',))"
+    source = HubFolder("small/large", hub.commit, ("*.json",), ("model.bin",))
     hub.cuts["small/large/model.bin"] = [12 * MB] + [0] * 20
     *_, error, here = got(hub, source, tmp_path)
     assert here == "here False"
@@ -257,16 +266,18 @@ def test_another_digest_than_the_listing_has_is_refused_and_removed(hub: Hub, tm
 
 def test_another_digest_than_the_published_one_is_refused(hub: Hub, tmp_path: Path) -> None:
     """The commit is right and the file is what the hub lists, and yet it is not what the scorer was published with."""
-    source = f"HubFile('small/model', '{hub.commit}', 'unet/diffusion_pytorch_model.safetensors', '{'ab' * 32}')"
+    source = HubFile("small/model", hub.commit, "unet/diffusion_pytorch_model.safetensors", "ab" * 32)
     *_, error, here = got(hub, source, tmp_path)
     assert here == "here False"
     assert "expected abababababab; removed" in error
 
 
-def test_a_slow_hub_is_waited_for_and_asked_again(hub: Hub, tmp_path: Path) -> None:
-    hub.slow[weights(hub)] = [3.0]
-    told = got(hub, pipeline(hub), tmp_path, HF_HUB_DOWNLOAD_TIMEOUT="1", HF_HUB_ETAG_TIMEOUT="1")
-    assert told[-1] == "here True"
+def test_a_slow_hub_is_waited_for_and_asked_again(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.2)
+    hub.slow[weights(hub)] = [0.6]
+    assert got(hub, pipeline(hub), tmp_path)[-1] == "here True"
     assert hub.asked.count(weights(hub)) >= 1
 
 
@@ -280,31 +291,53 @@ def test_a_gated_repository_says_which_page_to_accept(hub: Hub, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("HubPipeline('small/nobody', '{c}')", "no such repository, or a private one: see {u}/small/nobody"),
-        ("HubPipeline('small/model', '" + "f" * 40 + "')", "no such commit"),
-        ("HubFile('small/model', '{c}', 'absent.bin')", "the files that are needed are not among its"),
-        ("HubFolder('small/model', '{c}', ('*.json',), ('model.safetensors',))", "are not among its"),
+        (HubPipeline("small/nobody", Hub.commit), "no such repository, or a private one: see {u}/small/nobody"),
+        (HubPipeline("small/model", "f" * 40), "no such commit"),
+        (HubFile("small/model", Hub.commit, "absent.bin"), "the files that are needed are not among its"),
+        (HubFolder("small/model", Hub.commit, ("*.json",), ("model.safetensors",)), "are not among its"),
     ],
 )
-def test_what_the_hub_has_not_is_one_line(hub: Hub, tmp_path: Path, source: str, said: str) -> None:
-    (error, here) = got(hub, source.format(c=hub.commit), tmp_path)
+def test_what_the_hub_has_not_is_one_line(hub: Hub, tmp_path: Path, source: OnHub, said: str) -> None:
+    (error, here) = got(hub, source, tmp_path)
     assert here == "here False"
-    assert error.startswith("error small/")
+    assert error.startswith("small/")
+    assert "\n" not in error
     assert said.format(u=hub.url) in error
 
 
-def test_offline_and_unreachable_are_one_line(hub: Hub, tmp_path: Path) -> None:
-    (error, _) = got(hub, pipeline(hub), tmp_path, HF_HUB_OFFLINE="1")
-    assert "HF_HUB_OFFLINE forbids" in error
-    (error, _) = got(hub, pipeline(hub), tmp_path, HF_ENDPOINT="http://127.0.0.1:9")
-    assert "http://127.0.0.1:9 cannot be reached" in error
+OFFLINE = """
+import sys
+from bench.errors import UserError
+from bench.needs.hub import HubPipeline
+try:
+    HubPipeline("small/model", sys.argv[1]).size()
+except UserError as error:
+    print(error)
+"""
 
 
-def test_one_that_cannot_be_had_does_not_keep_the_others_away(hub: Hub, tmp_path: Path, bench_process: Bench) -> None:
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE forbids"),
+        ({"HF_ENDPOINT": "http://127.0.0.1:9"}, "http://127.0.0.1:9 cannot be reached"),
+    ],
+)
+def test_offline_and_unreachable_are_one_line(hub: Hub, tmp_path: Path, setting: dict[str, str], said: str) -> None:
+    """In a process of its own: the library reads its settings once."""
+    surroundings = {**os.environ, **hub.environment(tmp_path / "hf"), **setting}
+    command = [sys.executable, "-c", OFFLINE, hub.commit]
+    done = subprocess.run(command, capture_output=True, text=True, env=surroundings, check=True)
+    (error,) = done.stdout.splitlines()
+    assert said in error
+
+
+def test_one_that_cannot_be_had_does_not_keep_the_others_away(hub: Hub, tmp_path: Path, bench: Bench) -> None:
     suite = tmp_path / "fetched.yaml"
     suite.write_text(SUITE.format(commit=hub.commit))
     shutil.rmtree(hub.home / "small" / "tuned")
-    done = bench_process("fetch", suite, env=hub.environment(tmp_path / "hf"))
+    with hub.used(tmp_path / "hf"):
+        done = bench("fetch", suite)
     assert done.code == 2
     assert "1 of 2 could not be fetched: small/tuned@" in done.error
     assert "fetched 1 of 2" in done.err
@@ -378,6 +411,7 @@ def test_a_prompt_file_is_fetched_and_read(hub: Hub, tmp_path: Path, monkeypatch
     assert file.here(), "a file that is another one is fetched again"
 
 
+@pytest.mark.usefixtures("no_waits")
 def test_faults_of_an_address_are_one_line_and_leave_nothing(hub: Hub, tmp_path: Path) -> None:
     content = b"x" * 100_000
     url, sha256 = served(hub, content)
@@ -437,54 +471,45 @@ def test_a_folder_of_an_archive_is_unpacked_and_checked(
 # Scorers ------------------------------------------------------------------------------------------------------------
 
 
-SCORER = """
-import sys
-from dataclasses import replace
-from bench import registry
-from bench.metrics.base import MetricEntry, Value
-from bench.metrics.checkpoint import Checkpoint, Part
-from bench.cli import main
-commit, url, sha256 = sys.argv[1:4]
-parts = (Part("head.pth", url=url, sha256=sha256), Part("tower", "small/tower", commit, weights=("model.safetensors",)),
-         Part("file.pt", "small/tower", commit))
-checkpoint = Checkpoint("mine", parts)
-row = MetricEntry("mine", "Mine", "1", load=lambda device: None, identify=str, needs=checkpoint.needs)
-registry.add_plugin("metrics", "mine", row, "bench")
-code = main(sys.argv[4:])
-print("here", [p.place() is not None for p in parts])
-sys.exit(code)
-"""
-
-
-def test_a_scorers_files_go_into_the_cache_or_a_folder_of_its_layout(hub: Hub, tmp_path: Path) -> None:
+def test_a_scorers_files_go_into_the_cache_or_a_folder_of_its_layout(
+    hub: Hub, tmp_path: Path, bench: Bench, plug: Plug, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tower = hub.home / "small" / "tower"
     tower.mkdir()
     for name, content in {"config.json": "{}", "model.safetensors": "w", "file.pt": "f", "other.bin": "o"}.items():
         (tower / name).write_text(content)
     url, sha256 = served(hub, b"head", "head.pth")
-    surroundings = {**os.environ, **hub.environment(tmp_path / "hf"), "BENCH_SCORERS": str(tmp_path / "scorers")}
+    monkeypatch.setenv("BENCH_SCORERS", str(tmp_path / "scorers"))
+    tower_part = Part("tower", "small/tower", hub.commit, weights=("model.safetensors",))
+    parts = (Part("head.pth", url=url, sha256=sha256), tower_part, Part("file.pt", "small/tower", hub.commit))
+    needs = Checkpoint("mine", parts).needs
+    plug("metrics", mine=MetricEntry("mine", "Mine", "1", load=lambda device: None, identify=str, needs=needs))
 
-    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", SCORER, hub.commit, url, sha256, *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, env=surroundings)
+    def fetched(*more: object) -> str:
+        with hub.used(tmp_path / "hf"):
+            done = bench("fetch", "--metric", "mine", *more)
+        assert done.code == 0, done.err
+        return done.err
 
-    done = run("fetch", "--metric", "mine", "--to", tmp_path / "mine")
-    assert done.returncode == 0, done.stderr
-    assert "here [False, False, False]" in done.stdout
+    def here() -> list[bool]:
+        with hub.used(tmp_path / "hf", offline=True):
+            return [part.place() is not None for part in parts]
+
+    apart = ("--to", tmp_path / "mine")
+    fetched(*apart)
+    assert here() == [False, False, False]
     laid = {p.relative_to(tmp_path / "mine").as_posix() for p in (tmp_path / "mine").rglob("*") if p.is_file()}
     laid = {name for name in laid if ".cache" not in name}
     assert laid == {"head.pth", "tower/config.json", "tower/model.safetensors", "file.pt"}
     (tmp_path / "mine" / "tower" / "model.safetensors").unlink()  # as where it was cut off
-    done = run("fetch", "--metric", "mine", "--to", tmp_path / "mine")
-    assert "fetched 1 of 1; 2 were here" in done.stderr
-    assert "fetched 0 of 0; 3 were here" in run("fetch", "--metric", "mine", "--to", tmp_path / "mine").stderr
-    parts = (Part("head.pth"), Part("tower"), Part("file.pt"))
-    assert Checkpoint("mine", parts).at(str(tmp_path / "mine")).needs() == ()
+    assert "fetched 1 of 1; 2 were here" in fetched(*apart)
+    assert "fetched 0 of 0; 3 were here" in fetched(*apart)
+    laid_out = (Part("head.pth"), Part("tower"), Part("file.pt"))
+    assert Checkpoint("mine", laid_out).at(str(tmp_path / "mine")).needs() == ()
 
-    done = run("fetch", "--metric", "mine")
-    assert done.returncode == 0, done.stderr
-    assert "here [True, True, True]" in done.stdout
-    assert "fetched 0 of 0; 3 were here" in run("fetch", "--metric", "mine").stderr
+    fetched()
+    assert here() == [True, True, True]
+    assert "fetched 0 of 0; 3 were here" in fetched()
     assert json.loads((tmp_path / "mine" / "tower" / "config.json").read_text()) == {}
 
 
@@ -507,35 +532,24 @@ def test_a_web_file_is_here_by_its_content(tmp_path: Path) -> None:
     assert file.here()
 
 
-MOVING = """
-import sys
-from bench.cli import main
-from bench import registry
-from bench.metrics.base import MetricEntry
-from bench.metrics.checkpoint import Checkpoint, Part
-checkpoint = Checkpoint("moving", (Part("tower", "small/tower", "main", weights=("model.safetensors",)),))
-given = {"load": lambda device: None, "identify": checkpoint.identity, "needs": checkpoint.needs}
-row = MetricEntry("moving", "Moving", "1", **given)
-registry.add_plugin("metrics", "moving", row, "bench")
-code = main(sys.argv[1:]) if sys.argv[1:] else 0
-print("digest", row.digest())
-sys.exit(code)
-"""
-
-
-def test_a_branch_is_fetched_and_its_commit_and_content_are_the_scorers_digest(hub: Hub, tmp_path: Path) -> None:
+def test_a_branch_is_fetched_and_its_commit_and_content_are_the_scorers_digest(
+    hub: Hub, tmp_path: Path, bench: Bench, plug: Plug
+) -> None:
     tower = hub.home / "small" / "tower"
     tower.mkdir(exist_ok=True)
     for name, content in {"config.json": "{}", "model.safetensors": "w", "other.bin": "o"}.items():
         (tower / name).write_text(content)
 
+    checkpoint = Checkpoint("moving", (Part("tower", "small/tower", "main", weights=("model.safetensors",)),))
+    given: dict[str, Any] = {"identify": checkpoint.identity, "needs": checkpoint.needs}
+    row = MetricEntry("moving", "Moving", "1", load=lambda device: None, **given)
+    plug("metrics", moving=row)
+
     def run(home: str, *arguments: object) -> tuple[str, str]:
-        surroundings = {**os.environ, **hub.environment(tmp_path / home)}
-        (tmp_path / "moving.py").write_text(MOVING)  # a metric has a source, or nothing could pin it
-        command = [sys.executable, str(tmp_path / "moving.py"), *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, env=surroundings)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.split("digest ")[1].strip(), done.stderr
+        with hub.used(tmp_path / home):
+            done = bench(*arguments) if arguments else Done(0, "", "")
+            assert done.code == 0, done.err
+            return row.digest(), done.err
 
     assert "@" not in run("hf")[0], "nothing is here yet"
     first, said = run("hf", "fetch", "--metric", "moving")
