@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from bench import registry
+from bench.backoff import Backoff
 from bench.errors import UserError
 from bench.metrics.base import MetricEntry, PairScorer, Scorer, SetScorer, Value
 from bench.metrics.sharing import Memory, remembering
@@ -88,6 +89,8 @@ class Panel:
     def __init__(self, entries: Sequence[MetricEntry], device: str, seconds: float | None = None):
         """UserError where a scorer lacks something; one whose code fails has no scores, and the others have theirs."""
         self.device, self.seconds = device, seconds
+        self.backoff = Backoff()
+        """By metric: a scorer of a plugin is given fewer images at once too, where so many do not fit."""
         self.scorers: list[tuple[MetricEntry, Loaded | str]] = [(one, _loaded(one, device)) for one in entries]
 
     def do(self, ask: Ask) -> Callable[[], list[Said]]:
@@ -126,8 +129,7 @@ class Panel:
         kept: Sequence[tuple[Any, ...] | str]
         try:
             with limited(None if self.seconds is None else self.seconds * len(items), over):
-                kept = _judged(entry, scorer, [[pixels[digest] for digest in item.shown] for item in items],
-                               [item.prompt for item in items])  # fmt: skip
+                kept = self._in_parts(entry, scorer, items, pixels)
         except BaseException as error:
             if not contained(error):
                 raise
@@ -136,6 +138,28 @@ class Panel:
         alone = spent + (memory.spared - spared if memory else 0.0)
         said = [(item.key, one) for item, one in zip(items, kept, strict=True)]
         return Said(entry.name, said, 1000 * (reading + alone / len(items)), spent)
+
+    def _in_parts(
+        self, entry: MetricEntry, scorer: Loaded, items: Sequence[Item], pixels: Mapping[str, np.ndarray]
+    ) -> list[tuple[Any, ...] | str]:
+        """`_judged` in parts that fit the device's memory; an item that does not fit alone has no score."""
+        kept: list[tuple[Any, ...] | str] = []
+        one = "pair of images" if entry.kind == "pair" else "image"
+        too_large = f"one {one} does not fit the memory of {self.device}"
+
+        def judge(part: Sequence[Item]) -> None:
+            import torch
+
+            try:
+                kept.extend(_judged(entry, scorer, [[pixels[digest] for digest in item.shown] for item in part],
+                                    [item.prompt for item in part]))  # fmt: skip
+            except torch.OutOfMemoryError:
+                if len(part) > 1:
+                    raise
+                kept.append(too_large)
+
+        self.backoff.parts(items, judge, of=entry.name, too_large=too_large)
+        return kept
 
     def close(self) -> None:
         self.scorers.clear()
