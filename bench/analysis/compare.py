@@ -201,13 +201,13 @@ class _Comparison:
         marked = {*self.a.marked(both.arm), *self.b.marked(both.arm)}
         kin = {name for run in (self.a, self.b) for name in run.siblings(both.arm, self.entries.values())} - marked
         for name, entry in self.entries.items():
-            rows = both.a.carried
-            expected = sum(map(entry.judges, rows)) if entry.needs_metadata else len(rows)
+            expected = sum(map(entry.judges, both.a.carried)) if entry.needs_metadata else len(both.a.carried)
             # The baseline beside itself is no comparison.
             if not expected or (entry.kind == "pair" and both.arm.method == self.a.suite.baseline):
                 continue
             if entry.kind == "set":
-                there = _featured(both.a, name) & _featured(both.b, name)
+                features = zip(both.a.features[name], both.b.features[name], strict=True)
+                there = np.array([one is not None and other is not None for one, other in features], dtype=bool)
             else:
                 there = ~np.isnan(both.a.scores[name]) & ~np.isnan(both.b.scores[name])
             n = int(there.sum())
@@ -215,27 +215,30 @@ class _Comparison:
                 self._refuse(name, why)
                 continue
             row = labels(both.arm) | {"metric": name, "n": n, "n_expected": expected}
-            row |= {"complete": bool(n) and (n == expected or entry.partial), "marked": name in marked}
-            row |= {"sibling": name in kin}
+            row |= {"complete": bool(n) and (n == expected or entry.partial)}
+            row |= {"marked": name in marked, "sibling": name in kin}
             if entry.kind == "set":
-                yield self._compare_sets(row, entry, both.a.take(there), both.b.take(there))
+                yield from self._compare_sets(row, entry, both.a.take(there), both.b.take(there))
                 continue
             a, b = both.a.scores[name][there], both.b.scores[name][there]
             row |= {"mean_a": float(a.mean()) if n else None, "mean_b": float(b.mean()) if n else None}
             yield self.asking.compare(row, entry, b, a, texts[there])
 
-    def _compare_sets(self, row: Row, entry: MetricEntry, a: Rows, b: Rows) -> Row:
+    def _compare_sets(self, row: Row, entry: MetricEntry, a: Rows, b: Rows) -> Iterator[Row]:
         features = [stacked(entry.name, dict(enumerate(rows.features[entry.name])), len(rows)) for rows in (a, b)]
-        every, texts = np.arange(len(a)), np.unique(a.texts, return_inverse=True)[1]
-        sets = [some.of(every) for some in features]
+        texts, sets = np.unique(a.texts, return_inverse=True)[1], [some.of(np.arange(len(a))) for some in features]
         values = [self.sets.value(entry, some, texts) for some in sets]
-        row |= {f"mean_{side}": value.estimate if value else None for side, value in zip("ab", values, strict=True)}
-        return self.sets.compare(row, entry, sets[1], sets[0], texts)
+        row |= {f"mean_{x}": v.estimate for x, v in zip("ab", values, strict=True) if not isinstance(v, str)}
+        row = self.sets.compare(row, entry, sets[1], sets[0], texts)
+        why = next((one for one in (*values, row.pop("refused", None)) if isinstance(one, str)), None)
+        if why:
+            self._refuse(entry.name, why)
+        else:
+            yield row
 
     def _refuse(self, metric: str, why: str) -> None:
-        told = {"metric": metric, "reason": f"{why} in both runs"}
         if all(row["metric"] != metric for row in self.not_compared):
-            self.not_compared.append(told)
+            self.not_compared.append({"metric": metric, "reason": f"{why} in both runs"})
 
     # Words -----------------------------------------------------------------------------------------------------------
 
@@ -271,11 +274,6 @@ class _Comparison:
                 f"Images were made in batches of {said}; an image's time is its share of the batch's, and low bits of "
                 "its pixels depend on the batch."
             )
-
-
-def _featured(rows: Rows, metric: str) -> Any:
-    """Which rows have features, (n,)."""
-    return np.array([one is not None for one in rows.features[metric]], dtype=bool)
 
 
 def _about(run: Source) -> Row:

@@ -17,7 +17,7 @@ from bench.analysis.arms import POOLED, Floats, Ints, Measured, MeasuredArm
 from bench.analysis.costs import calls_of, cost_of, ratios
 from bench.analysis.evidence import Siblings, record
 from bench.analysis.paired import Asking, adjust, bounds
-from bench.analysis.sets import Sets, nothing, refusal
+from bench.analysis.sets import Sets, refusal
 from bench.metrics import direction
 from bench.metrics.base import MetricEntry
 from bench.records import ArmRow, CategoryRow, ComparisonRow, EqualComputeRow, Record, SeedRow, TaskRow
@@ -77,7 +77,7 @@ class Tabulation:
     def tables(self) -> Tables:
         """Ask, answer, fill in."""
         arms = [self._arm(a) for a in self.arms]
-        comparisons = [row for a in self.arms for row in self._compare(a)]
+        comparisons = [row for a, of in zip(self.arms, arms, strict=True) for row in self._compare(a, of["metrics"])]
         tasks = [row for a in self.arms for m in self.entries if (row := self._tasks(a, m))]
         seeds = list(self._split("seed", self.seed, [a for a in self.arms if a.prompts == POOLED]))
         categories = list(self._split("category", self.category, [a for a in self.arms if a.prompts != POOLED]))
@@ -140,7 +140,7 @@ class Tabulation:
             return row | {"refused": why}
         features = self.measured.features[metric].of(arm.unit[there])
         found = self.sets.value(entry, features, self.measured.texts[arm.pair[there]])
-        return row | ({"mean": found.estimate, **bounds(found)} if found else {"refused": nothing(entry)})
+        return row | ({"refused": found} if isinstance(found, str) else {"mean": found.estimate, **bounds(found)})
 
     def _there(self, arm: MeasuredArm, metric: str) -> Any:
         """Which of the arm's images a metric has judged, (n,)."""
@@ -174,7 +174,8 @@ class Tabulation:
 
     # Comparisons -----------------------------------------------------------------------------------------------------
 
-    def _compare(self, arm: MeasuredArm) -> Iterator[Row]:
+    def _compare(self, arm: MeasuredArm, values: dict[str, Row]) -> Iterator[Row]:
+        """The arm's rows; where a set metric's code fails here, its `values` say so, for no row of a comparison can."""
         if arm.method == self.baseline:
             return
         base = self.bases[arm.setting, arm.prompts]
@@ -193,7 +194,10 @@ class Tabulation:
             if entry.kind == "set":
                 units = arm.unit[ours][both], base.unit[theirs][both]
                 features = [self.measured.features[name].of(some) for some in units]
-                yield self.sets.compare(row, entry, features[0], features[1], texts)
+                row = self.sets.compare(row, entry, features[0], features[1], texts)
+                if why := row.pop("refused", None):
+                    values[name] |= {"mean": None, "low": None, "high": None, "refused": why}
+                yield row
                 continue
             treated, control = arm.scores[number][ours][both], base.scores[number][theirs][both]
             yield self.asking.compare(row, entry, treated, control, texts, preferences=entry.kind == "pair")

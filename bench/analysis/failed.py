@@ -1,4 +1,4 @@
-"""Images that a run could not make and scores that it could not give, with their reasons, from its ledger."""
+"""Images, scores and values of sets that a run could not give, with their reasons, from its ledger and results."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from bench.moved import moved
-from bench.records import FailedImage, FailedRow
+from bench.records import FailedImage, FailedRow, Results
 from bench.store import Ledger
 
 NAMED = 20
@@ -37,6 +37,25 @@ def unscored(ledger: Ledger, scorers: Mapping[str, str]) -> dict[str, list[str]]
             place = f"{one.prompts} {one.prompt_index}, seed {one.seed}, {one.method}"
             found.setdefault(one.metric, []).append(f"{place}: {one.reason}")
     return found
+
+
+_NO_VALUE = "has no value ("
+
+
+def at_fault(reason: str) -> str:
+    """What a row of results says of a set metric whose own code is why it has no value."""
+    return f"{_NO_VALUE}{reason})"
+
+
+def unvalued(found: Results) -> dict[str, list[str]]:
+    """Rows of a table for which a set metric's code gave no value, with the reason, by metric."""
+    lines: dict[str, list[str]] = {}
+    for arm in found.arms:
+        for name, value in arm.metrics.items():
+            if value.refused and value.refused.startswith(_NO_VALUE):
+                reason = value.refused.removeprefix(_NO_VALUE).removesuffix(")")
+                lines.setdefault(name, []).append(f"{arm.method} on {arm.prompts}: {reason}")
+    return lines
 
 
 if not TYPE_CHECKING:

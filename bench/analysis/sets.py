@@ -28,14 +28,15 @@ import hashlib
 import io
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from bench import stats
+from bench.analysis.failed import at_fault
 from bench.analysis.judged import Floats, Ints
 from bench.metrics.base import MetricEntry
-from bench.runner.faults import contained, of_scorer
+from bench.runner.faults import code_of, contained, of_scorer
 from bench.stats.intervals import LEVEL, ROUNDING, Interval
 from bench.stats.resampling import Totals, bootstrap, draws, sign_flips, totals
 from bench.stats.sensitivity import detectable
@@ -43,6 +44,7 @@ from bench.store import write_atomically
 from bench.store.cache import default_folder
 
 Row = dict[str, Any]
+T = TypeVar("T")
 VERSION = "1"
 """Of what is kept in the cache."""
 _NOISE = 1e-9  # of the values: exchanges that differ by less are ties
@@ -53,24 +55,25 @@ def refusal(entry: MetricEntry, n: int) -> str | None:
     return None if n >= entry.fewest else f"needs at least {entry.fewest:,} images, there are {n:,}"
 
 
-def nothing(entry: MetricEntry) -> str:
-    """Why a set that is large enough has no value all the same."""
-    if entry.name in _broke:
-        return f"has no value ({_broke[entry.name]})"
-    return "compares the images of one prompt, and no prompt has two" if entry.by_prompt else "has no finite value"
-
-
 class Sets:
     """Values of sets and what can be said of them; an arm that several are compared with is computed once."""
 
     def __init__(self) -> None:
         self._known: dict[str, Floats] = {}
 
-    def value(self, entry: MetricEntry, features: Floats, texts: Ints) -> Interval | None:
-        """The value of features (n, D) of images whose prompts (n,) are numbered; None where it is not finite."""
+    def value(self, entry: MetricEntry, features: Floats, texts: Ints) -> Interval | str:
+        """The value of features (n, D) of images whose prompts (n,) are numbered, or why they have none.
+
+        A metric whose code fails, or gives no finite number where it could, has no value; the others have theirs.
+        """
+        if entry.by_prompt and len(np.unique(texts)) == len(texts):
+            return "compares the images of one prompt, and no prompt has two"
+        return _contained(lambda: self._valued(entry, features, texts))
+
+    def _valued(self, entry: MetricEntry, features: Floats, texts: Ints) -> Interval | str:
         found = self._whole(entry, features, texts)
         if not math.isfinite(found):
-            return None
+            return at_fault(f"its value is not finite ({found}){code_of(entry.value)}")
         if (pulls := self._influence(entry, features)) is not None:
             return _of_means(found, totals(pulls, _codes(texts)))
         return _interval(found, self._draws(entry, features, texts))
@@ -78,15 +81,21 @@ class Sets:
     def compare(self, row: Row, entry: MetricEntry, treated: Floats, control: Floats, texts: Ints) -> Row:
         """What `paired.Asking.compare` says, of features (n, D) paired row by row; a set has no win rate.
 
-        The test is made only where `row["complete"]` says that no pair is missing.
+        The test is made only where `row["complete"]` says that no pair is missing. Where the metric's code fails there
+        are no numbers, and `refused` has the reason, which is for the caller to take out: no record of a row has it.
         """
         empty = ("n_prompts", "delta", "low", "high", "p", "p_holm", "win", "tie", "loss")
         row |= dict.fromkeys((*empty, *stats.RATES, "detectable", "sd"))
         if not len(treated):
             return row
+        found = _contained(lambda: self._compared(entry, treated, control, texts, complete=row["complete"]))
+        row |= {"refused": found} if isinstance(found, str) else found
+        return row
+
+    def _compared(self, entry: MetricEntry, treated: Floats, control: Floats, texts: Ints, *, complete: bool) -> Row:
         delta = self._whole(entry, treated, texts) - self._whole(entry, control, texts)
         if not math.isfinite(delta):
-            return row
+            return {}
         pulls = self._influence(entry, treated), self._influence(entry, control)
         if pulls[0] is not None and pulls[1] is not None:
             of_prompts = totals(pulls[0] - pulls[1], _codes(texts))
@@ -95,11 +104,11 @@ class Sets:
             spread = self._draws(entry, treated, texts) - self._draws(entry, control, texts)
             found, error = _interval(delta, spread), float(spread.std(ddof=1))
         k = len(np.unique(texts))
-        row |= {"n_prompts": k, "delta": delta}
+        row: Row = {"n_prompts": k, "delta": delta}
         if math.isfinite(found.low):
             row |= {"low": found.low, "high": found.high, "detectable": detectable(error),
                     "sd": error * math.sqrt(k)}  # fmt: skip
-        if row["complete"]:
+        if complete:
             row["p"] = exchange_p(entry, treated, control, texts)
         return row
 
@@ -221,19 +230,19 @@ def _patterns(k: int, some: int | None, seed: int) -> Iterator[Floats]:
         yield from np.random.default_rng(seed).integers(0, 2, size=(some, k)).astype(np.float64)
 
 
-_broke: dict[str, str] = {}
-"""By metric, what its `value` last raised: it then has no value, and the other metrics have theirs."""
-
-
 def _value(entry: MetricEntry, features: Floats, weights: Floats, texts: Ints) -> float:
     assert entry.value is not None, "checked by MetricEntry"
+    return float(entry.value(features, weights, texts) if entry.by_prompt else entry.value(features, weights))
+
+
+def _contained(compute: Callable[[], T]) -> T | str:
+    """What is computed, or why the metric's code did not compute it."""
     try:
-        return float(entry.value(features, weights, texts) if entry.by_prompt else entry.value(features, weights))
+        return compute()
     except BaseException as error:
         if not contained(error):
             raise
-        _broke[entry.name] = of_scorer(error)
-        return math.nan
+        return at_fault(of_scorer(error))
 
 
 def _codes(texts: Ints) -> Ints:

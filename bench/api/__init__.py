@@ -119,7 +119,7 @@ def run(
         error.args = (_in_python(str(error)),)
         raise error.with_traceback(None) from None
     found = Run(done.folder)
-    for what, failed in (("images", done.failed), ("scores", done.unscored)):
+    for what, failed in (("images", done.failed), ("scores", done.unscored), ("values", done.unvalued)):
         for name, reasons in failed.items():
             print(f"failed: {len(reasons)} {what} of {name}; the first: {reasons[0]}", file=sys.stderr)
     for name, reason in done.unmeasured.items():
@@ -193,10 +193,14 @@ class Run:
 
     @property
     def unscored(self) -> dict[str, list[str]]:
-        """By metric, why scores of it could not be given."""
+        """By metric, why scores of it could not be given; of a set metric, values of the table's rows."""
+        from bench.analysis.failed import unvalued
         from bench.analysis.results import unscored
 
-        return self._of_ledgers(unscored)
+        found = self._of_ledgers(unscored)
+        for name, reasons in unvalued(self.results).items():
+            found.setdefault(name, []).extend(reasons)
+        return found
 
     def _of_ledgers(self, ask: Any) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}

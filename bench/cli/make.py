@@ -185,9 +185,9 @@ def _tell_run(done: Outcome, options: argparse.Namespace) -> int:
             say([f"control: {control.sentence}"])
     print(f"report: {done.folder / 'report.html'}")
     tell_failed(done.failed)
-    tell_unscored(done.unscored)
+    tell_unscored(done)
     tell_unmeasured(done.unmeasured)
-    return NotComparable.exit_code if done.failed or done.unscored or done.unmeasured else 0
+    return NotComparable.exit_code if done.failed or done.unscored or done.unvalued or done.unmeasured else 0
 
 
 def _judged(done: Outcome, suite: Suite, options: argparse.Namespace) -> Judgement:
@@ -238,10 +238,12 @@ def tell_failed(failed: dict[str, list[str]]) -> None:
         print(f"failed: {len(reasons)} images of {method}; the first: {reasons[0]}", file=sys.stderr)
 
 
-def tell_unscored(unscored: dict[str, list[str]]) -> None:
-    """Say how many scores of each metric failed, and why the first did."""
-    for metric, reasons in unscored.items():
+def tell_unscored(done: Outcome) -> None:
+    """Say how many scores of each metric failed, and values of each set metric, and why the first did."""
+    for metric, reasons in done.unscored.items():
         print(f"failed: {len(reasons)} scores of {metric}; the first: {reasons[0]}", file=sys.stderr)
+    for metric, reasons in done.unvalued.items():
+        print(f"failed: {len(reasons)} values of {metric}; the first: {reasons[0]}", file=sys.stderr)
 
 
 def tell_unmeasured(unmeasured: dict[str, str]) -> None:

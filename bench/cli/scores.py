@@ -114,8 +114,8 @@ def _score_run(options: argparse.Namespace) -> int:
     ledger.close()
     say(sentences(done.results))
     print(f"report: {options.folder / 'report.html'}")
-    tell_unscored(done.unscored)
-    return NotComparable.exit_code if done.unscored else 0
+    tell_unscored(done)
+    return NotComparable.exit_code if done.unscored or done.unvalued else 0
 
 
 def _score_images(options: argparse.Namespace) -> int:
@@ -140,8 +140,8 @@ def _score_images(options: argparse.Namespace) -> int:
     print(f"scores: {done.folder / 'scores.csv'}")
     print(f"report: {done.folder / 'report.html'}")
     tell_failed(done.failed)
-    tell_unscored(done.unscored)
-    return NotComparable.exit_code if done.failed or done.unscored or done.apart else 0
+    tell_unscored(done)
+    return NotComparable.exit_code if done.failed or done.unscored or done.unvalued or done.apart else 0
 
 
 def cmd_export(options: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import records
+from bench.analysis.failed import unvalued
 from bench.job.resuming import Reuse
 from bench.store import Ledger
 
@@ -29,6 +30,11 @@ class Outcome:
     """How many images and scores are new, and where the others are from."""
     apart: tuple[str, ...] = ()
     """Methods that have no prompt and seed in common with the baseline."""
+
+    @property
+    def unvalued(self) -> dict[str, list[str]]:
+        """By set metric, why rows of the table have no value of it through a fault of its code, a line each."""
+        return unvalued(self.found) if self.found else {}
 
     @property
     def results(self) -> records.Results:

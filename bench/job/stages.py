@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from bench import provenance, records, registry
 from bench.analysis import results
+from bench.analysis.failed import unvalued
 from bench.backoff import AUTO, BatchSize, size_of
 from bench.errors import UserError
 from bench.job import preflight, resuming
@@ -189,7 +190,7 @@ def _run(plan: Plan, ledger: Ledger, how: How, check: Callable[[], None]) -> Out
     end_session(ledger, session, stages)
     found = write_report(ledger)
     failed, unscored, unmeasured = failed_images(ledger), results.unscored(ledger), _unmeasured(ledger, how)
-    if not failed and not unscored:
+    if not failed and not unscored and not unvalued(found):
         ledger.set("finished", complete)
         ledger.set("finished_scores", ledger.scores_of(weights))
     ledger.close()

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import traceback
 from pathlib import Path
@@ -92,10 +93,19 @@ def described(error: BaseException, frame: traceback.FrameSummary | None = None)
     """
     frames = traceback.extract_tb(error.__traceback__)
     at = frame or (frames[-1] if frames else None)
-    of = identity.owner(at.filename) if at else None
-    name = Path(at.filename).name if at else ""
-    where = f" ({name}:{at.lineno}{f' of {of}' if of not in (None, name) else ''})" if at else ""
-    return f"{type(error).__name__}: {first_line(error)}{where}"
+    return f"{type(error).__name__}: {first_line(error)}{_place(at.filename, at.lineno) if at else ''}"
+
+
+def code_of(thing: Any) -> str:
+    """` (file.py:12 of my-package 1.0)`: where a function, or a callable object's class, has its code; or nothing."""
+    function = thing if inspect.isroutine(thing) else vars(type(thing)).get("__call__")
+    code = getattr(inspect.unwrap(function), "__code__", None) if function else None
+    return _place(code.co_filename, code.co_firstlineno) if code else ""
+
+
+def _place(file: str, line: int | None) -> str:
+    name, of = Path(file).name, identity.owner(file)
+    return f" ({name}:{line}{f' of {of}' if of not in (None, name) else ''})"
 
 
 def of_plugin(error: BaseException) -> str | None:
