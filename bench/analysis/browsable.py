@@ -11,15 +11,20 @@ from bench.analysis.arms import Measured
 from bench.records import PairRow
 
 BROWSABLE_PAIRS = 2_000
-"""Pairs that results carry for a person to look at, evenly spaced over all; `bench serve` shows every one."""
+"""Pairs that results carry for a person to look at, evenly spaced over all; a report has the others beside it."""
 
 
-def browsable(measured: Measured, settings: Sequence[Any], baseline: str) -> Iterator[PairRow]:
+def share_of(most: int, settings: int) -> int:
+    """Pairs that each setting has at most, where all of them together have `most`."""
+    return max(1, most // max(settings, 1))
+
+
+def browsable(measured: Measured, settings: Sequence[Any], baseline: str, *, most: int) -> Iterator[PairRow]:
     """Evenly spaced pairs of every setting, not picked by looking; those whose images are all there.
 
     Where there is none, as while a method is still to be made, those of the baseline and at least one method.
     """
-    share = max(1, BROWSABLE_PAIRS // max(len(settings), 1))
+    share = share_of(most, len(settings))
     for number, setting in enumerate(settings):
         # One method's arms over all sets, as image rows by pair.
         rows: dict[str, dict[int, tuple[int, Any]]] = {}

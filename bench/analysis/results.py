@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import ValidationError
@@ -23,10 +23,11 @@ from bench.analysis.asked import load_suite as load_suite
 from bench.analysis.asked import metrics_of as metrics_of
 from bench.analysis.asked import place_of
 from bench.analysis.asked import scorer_digests as scorer_digests
-from bench.analysis.browsable import browsable
+from bench.analysis.browsable import BROWSABLE_PAIRS, browsable, share_of
 from bench.analysis.comparisons import Optimised, Tabulation
 from bench.analysis.controls import checked, known_effects
 from bench.analysis.equal_compute import plain_labels
+from bench.analysis.every_pair import EveryPair, every_pair
 from bench.analysis.merging import check_baselines, check_weights, joined, joint_id
 from bench.analysis.notes import kept_sentence as kept_sentence
 from bench.analysis.notes import notes, refused
@@ -56,17 +57,30 @@ def unscored(ledger: Ledger) -> dict[str, list[str]]:
     return failed.unscored(ledger, scorer_digests([ledger], {name: registry.get("metrics", name) for name in asked}))
 
 
+class Computed(NamedTuple):
+    """Results, and all pairs where those carry a part of them."""
+
+    results: Results
+    every: EveryPair | None
+    """None where a setting has no more pairs than results carry."""
+
+
 def compute(*ledgers: Ledger, folder: Path | None = None) -> Results:
     """All results of one run, or of several that are comparable; an unfinished one says so in itself.
 
     `folder` is where the report will lie (default: the run's own folder); the images' places are told from there.
     Raises NotComparable where runs differ in what a common table must hold fixed.
     """
+    return computed(*ledgers, folder=folder).results
+
+
+def computed(*ledgers: Ledger, folder: Path | None = None, most: int = BROWSABLE_PAIRS) -> Computed:
+    """As `compute`, with all pairs beside the at most `most` that results carry."""
     with no_collection():
-        return _computed(ledgers, folder)
+        return _computed(ledgers, folder, most)
 
 
-def _computed(ledgers: Sequence[Ledger], folder: Path | None) -> Results:
+def _computed(ledgers: Sequence[Ledger], folder: Path | None, most: int) -> Computed:
     suites = [load_suite(ledger) for ledger in ledgers]
     suite = joined(suites)
     asked = [metrics_of(*run) for run in zip(ledgers, suites, strict=True)]
@@ -92,7 +106,9 @@ def _computed(ledgers: Sequence[Ledger], folder: Path | None) -> Results:
     runs = tuple(_run(ledger, s, here, finished=finished) for ledger, s in zip(ledgers, suites, strict=True))
     check_weights(suites, [run.provenance.weights for run in runs])
     settings = list(dict.fromkeys(a.setting for a in arms))
-    return Results(
+    every = every_pair(measured, settings)
+    largest = int(np.bincount(every.settings).max(initial=0))
+    results = Results(
         schema=SCHEMA,
         suite=SuiteRecord(
             name=suite.name,
@@ -119,18 +135,24 @@ def _computed(ledgers: Sequence[Ledger], folder: Path | None) -> Results:
         categories=found.categories,
         settings=tuple(Setting(model=m, sampler=s, steps=n, guidance=g) for m, s, n, g in settings),
         failed=tuple(failed.rows(ledgers)),
-        pairs=tuple(browsable(measured, settings, suite.baseline)),
-        pairs_total=sum(len({*np.concatenate([a.pair for a in measured.arms if a.setting == s])}) for s in settings),
+        pairs=tuple(browsable(measured, settings, suite.baseline, most=most)),
+        pairs_total=len(every),
     )
+    return Computed(results, every if largest > share_of(most, len(settings)) else None)
 
 
 def write(*ledgers: Ledger, folder: Path | None = None) -> Results:
     """Compute, and keep as `results.json` in `folder`, or in the run's own."""
-    results = compute(*ledgers, folder=folder)
+    return written(*ledgers, folder=folder).results
+
+
+def written(*ledgers: Ledger, folder: Path | None = None, most: int = BROWSABLE_PAIRS) -> Computed:
+    """As `write`, with all pairs beside the at most `most` that results carry."""
+    found = computed(*ledgers, folder=folder, most=most)
     target = folder or ledgers[0].folder
     target.mkdir(parents=True, exist_ok=True)
-    write_atomically(target / "results.json", results.text().encode())
-    return results
+    write_atomically(target / "results.json", found.results.text().encode())
+    return found
 
 
 def _optimised(ledgers: Sequence[Ledger], suites: Sequence[Suite]) -> Optimised:

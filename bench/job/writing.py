@@ -8,21 +8,30 @@ from pathlib import Path
 
 from bench import records
 from bench.analysis import results
+from bench.analysis.browsable import BROWSABLE_PAIRS
 from bench.runner.plan import content_hash
 from bench.store import Ledger, seals
 
 RESULTS = "results.json"
 
 
-def write_report(*ledgers: Ledger, folder: Path | None = None, formats: Sequence[str] | None = None) -> records.Results:
-    """results.json and the report of a run folder, or of several runs into `folder`, from their ledgers alone."""
+def write_report(
+    *ledgers: Ledger,
+    folder: Path | None = None,
+    formats: Sequence[str] | None = None,
+    most: int = BROWSABLE_PAIRS,
+) -> records.Results:
+    """results.json and the report of a run folder, or of several runs into `folder`, from their ledgers alone.
+
+    Results and report.html carry at most `most` pairs; of more, data files beside the page have every one.
+    """
     from bench import report
 
     place = folder or ledgers[0].folder
     seals.unseal(place, RESULTS)
-    found = results.write(*ledgers, folder=folder)
+    found, every = results.written(*ledgers, folder=folder, most=most)
     seals.seal(place, RESULTS)
-    report.write(found, place, formats=formats)
+    report.write(found, place, formats=formats, every=every)
     return found
 
 

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.errors import UserError, nearest
 from bench.records import Results
@@ -35,6 +36,9 @@ from bench.report.words import (
     setting_key,
 )
 
+if TYPE_CHECKING:
+    from bench.analysis.every_pair import EveryPair
+
 __all__ = [
     "ALPHA", "FORMATS", "MISSING", "distinct", "effect", "finite", "headline",
     "higher_is_better", "interval", "number", "p_value", "percent", "places", "pooled", "prompts_name", "sentences",
@@ -46,16 +50,20 @@ VARIABLE = "BENCH_REPORT"
 """The environment variable that says which of them every command writes where it is not asked for some."""
 
 
-def write(found: Results, folder: Path, *, formats: Sequence[str] | None = None) -> list[Path]:
+def write(
+    found: Results, folder: Path, *, formats: Sequence[str] | None = None, every: EveryPair | None = None
+) -> list[Path]:
     """Write report.md, report.html, report.tex and figures/ into `folder`; returns the files' paths.
 
+    `every` are all pairs, where the results carry a part of them: report.html then has data files beside it
+    (`paged`). Without it those of an earlier report of the same results stay in use, and others are removed.
     `formats` takes some of FORMATS; None takes those that the environment variable BENCH_REPORT names, such as
     `md,html`, or all that can be made here: figures need matplotlib, and without it one line on stderr says so. Each
     file is written whole or not at all. Raises UserError for an unknown format, and for figures that were asked for by
     name where matplotlib is missing.
     """
     # Imported here: matplotlib and jinja2 are only needed when a report is written.
-    from bench.report import drawing, html, latex, markdown, panels, plots
+    from bench.report import drawing, html, latex, markdown, paged, panels, plots
     from bench.store import write_atomically
 
     said = os.environ.get(VARIABLE)
@@ -79,7 +87,10 @@ def write(found: Results, folder: Path, *, formats: Sequence[str] | None = None)
     if "md" in chosen:
         texts["report.md"] = markdown.render(found, figures=figures and bool(panels.cost_panels(found)))
     if "html" in chosen:
-        texts["report.html"] = html.render(found, folder)
+        pages = paged.beside(found, folder) if every is None else paged.write(found, every, folder)
+        if pages is None:
+            paged.remove(folder)
+        texts["report.html"] = html.render(found, folder, paged=pages)
     if "tex" in chosen:
         texts["report.tex"] = latex.render(found)
     for name, text in texts.items():

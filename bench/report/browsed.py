@@ -159,10 +159,15 @@ def _short(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.9g}")
 
 
+def harmless(name: str) -> bool:
+    """Whether a name is one of a file in its run's folder: no address, and no way out."""
+    parts = name.replace("\\", "/").split("/")
+    return ":" not in name and ".." not in parts and parts[0] != ""
+
+
 def _file(run: Path, name: str) -> Path | None:
     """An image of a run; None where its name is an address, leads out of the run's folder, or names no file."""
-    parts = name.replace("\\", "/").split("/")
-    if ":" in name or ".." in parts or parts[0] == "":
+    if not harmless(name):
         return None
     try:
         file = (run / name).resolve()

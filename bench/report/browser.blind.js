@@ -80,7 +80,7 @@ function beginSession() {
   const rivals = methods.map((_, method) => method).filter((m) => m !== BASELINE && (rival === null || m === rival));
   const done = new Set(votes().map((v) => identity(v.setting, v.prompts, v.index, v.seed, [v.left, v.right])));
   const open = [];
-  for (const pair of placed(filters())) {
+  for (const pair of placed(own, filters())) {
     for (const method of rivals) {
       const names = [methods[BASELINE], methods[method]];
       if (!there(pair, BASELINE) || !there(pair, method)) continue;

@@ -7,11 +7,19 @@ const data = JSON.parse($("data").textContent);
 const { methods, metrics, marks, siblings, sets, categories, settings, images } = data;
 const BASELINE = 0;
 
-const pairs = data.pairs.map(([setting, set, category, index, seed, prompt, shown, scores, changes = []], at) => ({
-  at, setting, set, category, index, seed, prompt, shown, scores, changes,
-  key: [setting, sets[set], index, seed].map((part) => encodeURIComponent(wellFormed(String(part)))).join("/"),
-  text: [prompt, sets[set], categories[category]].join("\n").toLowerCase(),
-}));
+// The pairs that the page itself holds.
+const own = data.pairs.map(([setting, set, category, index, seed, prompt, shown, scores, changes = []], at) => {
+  const pair = { at, setting, set, category, index, seed, prompt, shown, scores, changes };
+  return { ...pair, key: keyOf(pair), text: `${prompt.toLowerCase()}\n${named(pair)}` };
+});
+
+function keyOf({ setting, set, index, seed }) {
+  return [setting, sets[set], index, seed].map((part) => encodeURIComponent(wellFormed(String(part)))).join("/");
+}
+
+function named({ set, category }) {
+  return `${sets[set]}\n${categories[category]}`.toLowerCase();
+}
 
 // Half a surrogate pair cannot be part of an address.
 function wellFormed(text, instead = "\uFFFD") {
@@ -33,8 +41,8 @@ function make(tag, given = {}, ...children) {
 // Numbers ------------------------------------------------------------------------------------------------------------
 
 function score(pair, method, metric) {
-  const value = pair.scores[method] && pair.scores[method][metric];
-  return value === undefined ? null : value;
+  const value = pair.score ? pair.score(method, metric) : pair.scores[method] && pair.scores[method][metric];
+  return value ?? null;
 }
 
 function delta(pair, method, metric) {
@@ -90,6 +98,7 @@ function picture(at, alt, large = false) {
   if (!link && !thumb) return absent("no image");
   const image = make("img", { alt, loading: thumb ? null : "lazy", decoding: "async", class: width > 0 && width <= 128 ? "pixels" : null });
   image.addEventListener("error", () => image.replaceWith(absent("image file not found")));
+  if (!width) image.addEventListener("load", () => image.classList.toggle("pixels", image.naturalWidth <= 128));
   image.src = thumb || link;
   if (large && thumb && link) {
     const whole = new Image();
@@ -124,7 +133,7 @@ function card(pair, method, which, { large, click }) {
     make("dl", {}, ...which.filter((m) => score(pair, method, m) !== null).map((m) => scoreRow(pair, method, m, m === metric))));
 }
 
-const methodsOf = (pair) => methods.map((_, method) => method).filter((m) => pair.shown[m] >= 0 || pair.scores[m]);
+const methodsOf = (pair) => methods.map((_, method) => method).filter((m) => pair.shown[m] >= 0 || everyMetric.some((metric) => score(pair, m, metric) !== null));
 
 function place(pair) {
   const parts = [make("bdi", { text: sets[pair.set] }), `, prompt ${pair.index}, seed ${pair.seed}`];
@@ -133,50 +142,9 @@ function place(pair) {
   return parts;
 }
 
-// Filters and sorting ------------------------------------------------------------------------------------------------
-
-const choice = (name) => ($(name).value === "" ? null : Number($(name).value));
-
-function filters() {
-  return {
-    words: $("search").value.toLowerCase().split(/\s+/).filter(Boolean),
-    set: choice("set"), category: choice("category"), setting: choice("setting"),
-    metric: choice("metric"), method: choice("method") ?? BASELINE,
-    won: $("won").value, least: Math.abs(parseFloat($("least").value)) || 0,
-    moved: Math.max(parseFloat($("moved").value) || 0, 0), sort: $("sort").value,
-  };
-}
-
-// What says nothing about scores: a blind vote draws from these.
-function placed({ words, set, category, setting }) {
-  return pairs.filter((pair) =>
-    (set === null || pair.set === set) && (category === null || pair.category === category) &&
-    (setting === null || pair.setting === setting) && words.every((word) => pair.text.includes(word)));
-}
-
-function selected(given) {
-  const { metric, method, won, least, moved, sort } = given;
-  const change = (pair) => (metric === null ? null : delta(pair, method, metric));
-  const found = placed(given).filter((pair) =>
-    (!won || (metric !== null && winner(pair, method, metric) === won)) &&
-    (moved === 0 || (changed(pair, method) !== null && changed(pair, method) >= moved)) &&
-    (least === 0 || (change(pair) !== null && Math.abs(change(pair)) >= least)));
-  const far = (turn) => [...found].sort((a, b) => (changed(a, method) === null) - (changed(b, method) === null) || turn * (changed(a, method) - changed(b, method)) || a.at - b.at);
-  if (sort === "most") return far(-1);
-  if (sort === "fewest") return far(1);
-  const value = {
-    gain: (pair) => change(pair) * metrics[metric].sign,
-    loss: (pair) => -change(pair) * metrics[metric].sign,
-    size: (pair) => Math.abs(change(pair)),
-  }[sort];
-  if (!value || metric === null) return found;
-  // Pairs that the metric did not score come last; equal ones stay in prompt order.
-  const known = found.filter((pair) => change(pair) !== null);
-  return [...known.sort((a, b) => value(b) - value(a) || a.at - b.at), ...found.filter((pair) => change(pair) === null)];
-}
-
 // The list -----------------------------------------------------------------------------------------------------------
 
+let pairs = own; // all that there are to choose from: the page's own, or those of the files beside it
 let list = pairs; // the pairs that the filters leave, in their order
 let start = 0; // the first one on the page
 let cursor = -1; // the one that j and k last went to
@@ -187,6 +155,7 @@ function listedMetrics() {
 }
 
 function row(pair, which) {
+  if (!here(pair)) return make("li", { class: "browser-row", tabindex: -1 }, absent(`data file not found: ${pair.file}.js`));
   const open = () => openPair(pair);
   return make("li", { class: "browser-row", tabindex: -1, "data-key": pair.key },
     make("div", {},
@@ -195,24 +164,28 @@ function row(pair, which) {
     make("div", { class: "browser-cards" }, ...methodsOf(pair).map((method) => card(pair, method, which, { click: open }))));
 }
 
-function show(first) {
+function show(first, then = () => {}) {
   start = first;
-  const end = Math.min(start + WINDOW, list.length), which = listedMetrics();
-  $("list").replaceChildren(...list.slice(start, end).map((pair) => row(pair, which)));
+  const end = Math.min(start + WINDOW, list.length), which = listedMetrics(), some = list.slice(start, end);
+  whole("list", some, () => {
+    $("list").replaceChildren(...some.map((pair) => row(pair, which)));
+    then();
+  });
   $("pager").hidden = list.length <= WINDOW;
   $("back").disabled = start === 0;
   $("forward").disabled = end === list.length;
   $("page").textContent = list.length ? `${start + 1} to ${end} of ${list.length}` : "";
 }
 
-function update() {
+function update(then = () => {}) {
   const given = filters();
-  list = selected(given);
-  cursor = -1;
-  show(0);
-  const more = data.total > pairs.length ? ` (evenly spaced among ${data.total} of the run)` : "";
-  $("count").textContent = `${list.length} of ${pairs.length} pairs${more}`;
-  tellMarked(given);
+  ready(given, () => {
+    list = selected(given);
+    cursor = -1;
+    show(0, then);
+    tellCount();
+    tellMarked(given);
+  });
 }
 
 function tellMarked({ metric, method, setting }) {
@@ -226,18 +199,17 @@ function tellMarked({ metric, method, setting }) {
 }
 
 function turn(first) {
-  show(first);
   cursor = -1;
-  $("list").scrollIntoView({ block: "start" });
+  show(first, () => $("list").scrollIntoView({ block: "start" }));
 }
 
 // Focus on the pair of this number in the whole list, turning the page where needed.
 function go(to) {
   if (to < 0 || to >= list.length) return;
-  const first = Math.floor(to / WINDOW) * WINDOW;
-  if (first !== start) show(first);
+  const first = Math.floor(to / WINDOW) * WINDOW, focus = () => $("list").children[to - start].focus();
   cursor = to;
-  $("list").children[to - start].focus();
+  if (first !== start) show(first, focus);
+  else focus();
 }
 
 function step(by) {
@@ -278,11 +250,12 @@ function openKeys() {
 
 function begin() {
   $("app").hidden = false;
-  $("controls").addEventListener("input", update);
+  $("controls").addEventListener("input", () => update());
   $("controls").addEventListener("submit", (event) => event.preventDefault());
   $("controls").addEventListener("reset", () => setTimeout(update)); // the fields are empty only after this event
   $("back").addEventListener("click", () => turn(start - WINDOW));
   $("forward").addEventListener("click", () => turn(start + WINDOW));
+  $("to").addEventListener("change", () => $("to").value && go(Math.min(Math.max(Math.trunc($("to").value), 1), list.length) - 1));
   $("help").addEventListener("click", openKeys);
   $("keys-close").addEventListener("click", () => $("keys").close());
   document.addEventListener("keydown", pressed);

@@ -4,6 +4,10 @@ let opened = null;
 const everyMetric = metrics.map((_, metric) => metric);
 
 function openPair(pair) {
+  whole("pair", [pair], () => { if (here(pair)) drawPair(pair); });
+}
+
+function drawPair(pair) {
   opened = pair;
   leaveZoom();
   $("prompt").textContent = pair.prompt;
@@ -53,12 +57,17 @@ function follow() {
   const found = /^#pair=(.+)$/.exec(location.hash);
   if (!found) return;
   const pair = pairs.find(({ key }) => key === found[1]) || pairs.find(({ key }) => same(key, found[1]));
+  if (!pair && beside && pairs === own && $("among").value !== "all") {
+    $("among").value = "all";
+    update(() => { if (pairs !== own) follow(); });
+    return;
+  }
   if (!pair) {
     $("count").textContent = "The address names a pair that this report does not hold.";
     $("title").scrollIntoView();
     return;
   }
-  if (!list.includes(pair)) {
+  if (pairs === own && !list.includes(pair)) {
     $("controls").reset();
     update();
   }

@@ -2,14 +2,14 @@
 
 `browser` turns the pairs of results.json into one JSON block, with as many thumbnails as the page's budget holds. The
 page's own parts lie beside this file: browser.html.j2, browser.css, and the scripts browser.js (the list),
-browser.pair.js (one pair), browser.views.js (one image) and browser.blind.js (blind A/B votes).
+browser.filters.js (which pairs it has), browser.paged.js (pairs of files beside the page), browser.pair.js (one pair),
+browser.views.js (one image) and browser.blind.js (blind A/B votes).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,8 @@ from urllib.parse import quote
 
 from bench.records import PairRow, Results
 from bench.report.browsed import About, Line, about, lines
-from bench.report.pages import Script, scripted
+from bench.report.paged import PAGE, Paged
+from bench.report.pages import Script, inert, scripted
 from bench.report.thumbnails import changes_of, thumbnails
 from bench.report.words import number
 
@@ -27,10 +28,17 @@ BUDGET = 4_300_000
 STATIC = 12
 """Pairs that are shown without a script, and in print."""
 
-WINDOW = 50
+WINDOW = PAGE
 """Pairs that the list holds at a time; as in browser.js."""
 
-SCRIPTS = ("browser.js", "browser.views.js", "browser.pair.js", "browser.blind.js")
+SCRIPTS = (
+    "browser.js",
+    "browser.filters.js",
+    "browser.paged.js",
+    "browser.views.js",
+    "browser.pair.js",
+    "browser.blind.js",
+)
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,9 @@ class Browser:
     options: dict[str, list[tuple[int, str]]]
     window: int
     static: list[dict[str, Any]]
+    held: int
+    """Pairs in the page."""
+    paged: Paged | None
 
 
 class Embedded(NamedTuple):
@@ -58,9 +69,10 @@ class Embedded(NamedTuple):
     """Of the file, in pixels; 0 where it was not opened."""
 
 
-def browser(results: Results, folder: Path) -> Browser | None:
+def browser(results: Results, folder: Path, paged: Paged | None = None) -> Browser | None:
     """The browser of a report that is written into `folder`; None where there are no pairs.
 
+    `paged` are the files beside the page that have all pairs, where results carry a part of them.
     Image files are looked for in the run folders that `results.runs` names, relative to `folder`, and are read only
     where they lie inside them.
     """
@@ -72,7 +84,7 @@ def browser(results: Results, folder: Path) -> Browser | None:
     pictures, rows = lines(results, known, folder)
     bare = {"pairs": rows, "images": [Embedded(picture.run, picture.name, "", 0) for picture in pictures]}
     # How far each picture changed is five characters and a comma.
-    text = len(_json(known.as_json() | bare)) + 6 * len(rows) * len(known.methods)
+    text = len(inert(known.as_json() | bare)) + 6 * len(rows) * len(known.methods)
     # The first pairs stand a second time in the page: in <noscript>.
     shown = {index for row in rows[:STATIC] for index in row.images if index >= 0}
     found = thumbnails([picture.file for picture in pictures], max(0, BUDGET - text), twice=shown)
@@ -85,11 +97,13 @@ def browser(results: Results, folder: Path) -> Browser | None:
     return Browser(
         style=Markup(style),
         script=scripted(script),
-        data=Markup(_json(known.as_json() | {"images": images, "pairs": rows})),
+        data=Markup(inert(known.as_json() | {"images": images, "pairs": rows, "paged": paged and asdict(paged)})),
         about=known,
         options=_options(known),
         window=WINDOW,
         static=[_static(pair, row, known, images) for pair, row in zip(results.pairs, rows[:STATIC], strict=False)],
+        held=len(rows),
+        paged=paged,
     )
 
 
@@ -100,12 +114,6 @@ def _parts() -> tuple[str, str]:
     style = (here / "browser.css").read_text(encoding="utf-8")
     scripts = "\n".join((here / name).read_text(encoding="utf-8") for name in SCRIPTS)
     return style, f'(() => {{\n"use strict";\n{scripts}\n}})();'
-
-
-def _json(value: Any) -> str:
-    """JSON in ASCII that no text in it can end: <, > and & are written as escapes, and so is all beyond ASCII."""
-    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _options(about: About) -> dict[str, list[tuple[int, str]]]:

@@ -14,6 +14,7 @@ from bench.report.breakdown import category_table, cost_table, mixed_table, seed
 from bench.report.browsed import image_file
 from bench.report.costed import STAGES
 from bench.report.gated import gated
+from bench.report.paged import Paged
 from bench.report.paper import paper_table
 from bench.report.strip import strip
 from bench.report.strongest import leading
@@ -40,10 +41,13 @@ SECTIONS = {
 PLACES = {"gated": "gate", "curves": "steps"}
 
 
-def render(results: Results, folder: Path) -> str:
-    """The whole page; `folder` is where it will lie, from which the runs' images are found."""
+def render(results: Results, folder: Path, *, paged: Paged | None = None) -> str:
+    """The whole page; `folder` is where it will lie, from which the runs' images are found.
+
+    `paged` are the files there that have all pairs of a large run.
+    """
     suite, methods = results.suite, panels.methods(results)
-    said, images = trust(results), browser.browser(results, folder)
+    said, images = trust(results), browser.browser(results, folder, paged)
     parts: dict[str, Any] = {
         "verdict": sentences(results),
         "gated": gated(folder),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 from functools import cache
 from pathlib import Path
@@ -29,6 +30,12 @@ def scripted(text: str) -> Script:
 def script(name: str) -> Script:
     """A script file beside this one."""
     return scripted((Path(__file__).parent / name).read_text(encoding="utf-8"))
+
+
+def inert(value: Any) -> str:
+    """JSON in ASCII that no text in it can end: <, > and & are written as escapes, and so is all beyond ASCII."""
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def soft(text: str) -> Any:
