@@ -55,6 +55,8 @@ _resolvers: dict[str, tuple[Callable[[str], bool], Callable[[str], Any]]] = {}
 
 _put: set[tuple[str, str]] = set()
 """What `put` registered."""
+_discovered: set[str] = set()
+"""Kinds whose packages were looked for."""
 beside: set[str] = set()
 """Files that define something of no kind here, such as an executor."""
 _reading: list[str] = []
@@ -74,6 +76,39 @@ def configured(kind: str, plugins: Mapping[str, Any]) -> Iterator[None]:
     finally:
         _configured.clear()
         _configured.update(before)
+
+
+@contextmanager
+def isolated(plugins: Mapping[str, Mapping[str, Any]] | None = None) -> Iterator[None]:
+    """Within, nothing that is registered outlives the block; for tests.
+
+    `plugins`, by kind and name, are all that there are, as if they were this project's. Without them all are as
+    before, and the packages that are installed are looked for again.
+    """
+    for kind in KINDS:
+        _discover(kind)  # a module that is imported within registers its plugins once, and they would be lost
+    before = ({kind: dict(known) for kind, known in _plugins.items()}, dict(_sources), set(_put), set(_discovered))
+    if plugins is None:
+        _discovered.clear()
+    else:
+        of = {kind: dict(plugins.get(kind, {})) for kind in KINDS}
+        _restore(of, {(kind, name): "bench" for kind in KINDS for name in of[kind]}, set(), set(KINDS))
+    try:
+        yield
+    finally:
+        _restore(*before)
+
+
+def _restore(
+    plugins: dict[str, dict[str, Any]], sources: dict[tuple[str, str], str], put: set[tuple[str, str]], kinds: set[str]
+) -> None:
+    _plugins.update(plugins)
+    _sources.clear()
+    _sources.update(sources)
+    _put.clear()
+    _put.update(put)
+    _discovered.clear()
+    _discovered.update(kinds)
 
 
 def register(kind: str, name: str) -> Callable[[T], T]:
@@ -157,8 +192,9 @@ def _resolved(kind: str, name: str) -> Any:
     return _resolvers[kind][1](name)
 
 
-@cache
 def _discover(kind: str) -> dict[str, Any]:
+    if kind in _discovered:
+        return _plugins[kind]
     package = importlib.import_module(f"bench.{kind}")
     for module in pkgutil.iter_modules(getattr(package, "__path__", [])):
         importlib.import_module(f"bench.{kind}.{module.name}")
@@ -168,8 +204,9 @@ def _discover(kind: str) -> dict[str, Any]:
             plugin = point.load()
         except (Exception, SystemExit) as error:
             # A broken third-party plugin must not take the whole program down with it; asking for it by name does.
-            plugin = _Broken(point.name, distribution, error)
+            plugin = Broken(point.name, distribution, error)
         add_plugin(kind, point.name, plugin, distribution)
+    _discovered.add(kind)
     return _plugins[kind]
 
 
@@ -179,7 +216,9 @@ def _known(kind: str) -> dict[str, Any]:
     return {**_discover(kind), **here} if here else _discover(kind)
 
 
-class _Broken:
+class Broken:
+    """Stands for a plugin whose package does not load; `line` says why."""
+
     def __init__(self, name: str, distribution: str, error: BaseException):
         at = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen")]
         where = f" ({at[-1].filename}:{at[-1].lineno})" if len(at) > 1 else ""
@@ -210,7 +249,7 @@ def get(kind: str, name: str) -> Any:
         yours = "" if "did you mean" in near else "; one of your own comes with --plugin FILE.py"
         raise UserError(f"unknown {kind.rstrip('s')} {name!r}{near}{yours}")
     plugin = plugins[name]
-    if isinstance(plugin, _Broken):
+    if isinstance(plugin, Broken):
         raise UserError(plugin.line)
     return plugin
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import io
 import json
 import os
@@ -17,30 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from suite_texts import suite_text
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Before torch is imported: two processes of several threads each slow one another many times over.
     os.environ["OMP_NUM_THREADS"] = "1"
 
-TINY = """\
-name: tiny
-title: Four arms on the embedded world
-models: [shapes-sdxl]
-prompts: [shapes-pickapic]
-samplers: [ddim]
-steps: 4
-guidance: 5.0
-seeds: [0]
-baseline: standard
-methods:
-  - standard
-  - inversion
-  - {use: best_of_n, name: best_of_2, n: 2, selection_metric: shapes-geneval}
-  - reseed
-metrics: [shapes-geneval, shapes-clipscore]
-controls:
-  reseed: zero
-"""
+TINY = suite_text()
+"""The tiny suite's text; `suite_text(steps=2)` is that with other steps."""
+TESTS = Path(__file__).parent
 LIMIT = 4
 """Prompts of the shared run: 4 of standard, inversion and reseed each, and 4 chosen ones that need no more."""
 
@@ -79,7 +65,7 @@ INTEGRATION = (
     "test_clipscore.py::test_it_is_two_and_a_half_times_the_cosine_cut_at_zero",
     "test_contributing.py",
     "test_run.py::test_a_chooser_takes_the_best_candidate_by_a_metric_without_ties",
-    "test_compare.py::test_compare_and_power_import_no_torch",
+    "test_compare_forms.py::test_compare_and_power_import_no_torch",
     "test_detector.py",
     "test_env.py",
     "test_executors.py",
@@ -92,10 +78,11 @@ INTEGRATION = (
     "test_fresh.py",
     "test_gains.py::test_the_command_prints_the_table_without_torch",
     "test_hub_prompts.py",
-    "test_identity.py::test_code_that_moves_within_the_project_is_the_same_code",
+    "test_identity_packages.py::test_code_that_moves_within_the_project_is_the_same_code",
     "test_imports.py",
     "test_kills.py",
     "test_latex.py",
+    "test_listing.py::test_doctor_says_in_one_line_what_fetch_gets",
     "test_memory.py::test_a_stages_peak_is_its_own_or_unknown",
     "test_model.py::test_importing_the_package_loads_no_torch",
     "test_moved.py",
@@ -111,6 +98,7 @@ INTEGRATION = (
     "test_provenance.py",
     "test_readme.py",
     "test_remote.py",
+    "test_remote_machines.py",
     "test_scaffold.py",
     "test_samplers.py",
     "test_select.py::test_selecting_starts_without_torch",
@@ -323,6 +311,20 @@ def plug() -> Iterator[Plug]:
 
     with ExitStack() as stack:
         yield lambda kind, **plugins: stack.enter_context(registry.configured(kind, plugins))
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The surroundings in which the example plugin is installed."""
+    for needed in ("pip", "hatchling"):
+        if importlib.util.find_spec(needed) is None:
+            pytest.skip(f"{needed} is not installed here, and nothing is downloaded for a test")
+    target = tmp_path_factory.mktemp("site")
+    pip = ("-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation")
+    words = [sys.executable, *pip, "--target", str(target), str(TESTS / "example_plugin")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return {"PYTHONPATH": os.pathsep.join([str(target), *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
 @dataclass(frozen=True)

@@ -8,23 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from suite_texts import TWO_ARMS, suite_text
+
 from bench.prompts.base import Prompt
 from bench.runner.score import prompt_key
 from bench.store import Image, Ledger
 from bench.suite import Suite, parse
 
-SUITE = """\
-name: made
-models: [shapes-sdxl]
-prompts: [shapes-pickapic]
-samplers: [ddim]
-steps: 4
-guidance: 5.0
-seeds: [0]
-baseline: standard
-methods: [standard, inversion]
-metrics: [shapes-preference]
-"""
+SUITE = suite_text(TWO_ARMS)
 PROVENANCE: dict[str, Any] = {
     "version": "0.1", "commit": "c0ffee", "dirty": False, "command": "python -m bench run made.yaml",
     "python": "3.12.0", "platform": "Linux", "packages": {"torch": "2.6"}, "hardware": "a cpu", "cpu": "a cpu",
@@ -51,6 +42,11 @@ def image(**changed: Any) -> Image:
         created="2026-01-01T00:00:00+00:00",
     )  # fmt: skip
     return replace(plain, **changed)
+
+
+def stored_image(job_id: str = "a" * 32, **changed: Any) -> Image:
+    """An image's record with a name and a digest, as a finished run has it."""
+    return image(**{"job_id": job_id, "digest": "d" * 64, "file": f"images/{job_id}.png"} | changed)
 
 
 def make(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from breaking import break_network
 from conftest import Plug
+from suite_texts import TWO_ARMS, suite_text
 
 from bench.errors import MethodFault
 from bench.methods.base import Method
@@ -23,32 +25,29 @@ from bench.suite import parse
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 HERE = Path(__file__).name
-TEXT = """\
-models: [shapes-sdxl]
-prompts: [shapes-pickapic]
-samplers: [{sampler}]
-steps: 3
-baseline: standard
-methods: [standard, odd, inversion]
-metrics: [shapes-clipscore]
-"""
+ARMS = ("standard", "odd", "inversion")
 
 
 def made(
-    method: type[Method], folder: Path, plug: Plug, *, sampler: str = "ddim", batch: int = 2
+    method: type[Method],
+    folder: Path,
+    plug: Plug,
+    *,
+    sampler: str = "ddim",
+    batch: int = 2,
+    arms: Sequence[str] = ARMS,
 ) -> tuple[dict[str, int], list[str]]:
     """Images that are there by method label, and reasons of those of `odd` that are not; two prompts an arm."""
     plug("methods", odd=method)
-    plan = make_plan(parse(TEXT.format(sampler=sampler), file="blame.yaml", limit=2))
+    text = suite_text(TWO_ARMS, samplers=[sampler], steps=3, methods=[*arms], metrics=["shapes-clipscore"])
+    plan = make_plan(parse(text, file="blame.yaml", limit=2))
     ledger = Ledger(folder / "run", create=True)
     try:
         generate(plan, ledger, None, device="cpu", batch_size=batch)
     finally:
         images, reasons = ledger.images(), ledger.failures()
         ledger.close()
-    there = {
-        m: sum(c.job_id in images for c in plan.cells if c.arm.method == m) for m in ("standard", "odd", "inversion")
-    }
+    there = {m: sum(c.job_id in images for c in plan.cells if c.arm.method == m) for m in ARMS}
     assert not set(images) & set(reasons)
     assert set(reasons) <= {c.job_id for c in plan.cells if c.arm.method == "odd"}
     return there, sorted(reasons.values())
@@ -153,12 +152,11 @@ class Unheard(Method):
 )
 @pytest.mark.parametrize("first", [True, False])
 def test_what_a_library_refuses_of_one_arms_sampling_costs_that_arm_alone(
-    method: type[Method], reason: str, first: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plug: Plug
+    method: type[Method], reason: str, first: bool, tmp_path: Path, plug: Plug
 ) -> None:
     """Also where the arm is the first of its model, so that the throwaway batch is made before it."""
-    if first:
-        monkeypatch.setitem(globals(), "TEXT", TEXT.replace("[standard, odd,", "[odd, standard,"))
-    there, reasons = made(method, tmp_path, plug, sampler="ddpm")
+    arms = ("odd", "standard", "inversion") if first else ARMS
+    there, reasons = made(method, tmp_path, plug, sampler="ddpm", arms=arms)
     assert there == {"standard": 2, "odd": 0, "inversion": 2}
     assert all(reason in said and "(scheduling_ddpm.py:" in said for said in reasons), reasons
 

@@ -2,35 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from conftest import Bench, Run, call
-from PIL import Image as Pillow
-from test_store import image as stored
+from small_images import PIXELS, SHOWN, image, png
 
-from bench.store import Image
 from bench.store.cache import ImageCache, default_folder
-from bench.store.images import pixel_digest
 
 JOB = "ab" + "0" * 30
-SHOWN = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
-
-
-def png(pixels: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    Pillow.fromarray(pixels).save(file, format="PNG")
-    return file.getvalue()
-
-
-PIXELS = png(SHOWN)
-
-
-def image(job_id: str, **changed: object) -> Image:
-    return stored(job_id, digest=pixel_digest(SHOWN), **changed)
 
 
 @pytest.fixture

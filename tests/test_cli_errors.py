@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import LIMIT, TINY, Bench, Plug, Run, call
+from suite_texts import suite_text
 
 from bench import registry
 from bench.models.base import ModelEntry
@@ -31,11 +32,11 @@ def suite_file(folder: Path, text: str = TINY) -> Path:
 @pytest.mark.parametrize(
     ("text", "line", "said"),
     [
-        (TINY.replace("steps: 4", "steps: [4"), None, "mine.yaml:"),
-        (TINY.replace("  - inversion\n", "  - inverson\n"), 12, "unknown method 'inverson'; did you mean 'inversion'?"),
-        (TINY.replace("steps: 4", "steps: four"), 6, "steps"),
-        (TINY.replace("selection_metric:", "selecton_metric:"), 13, "did you mean 'selection_metric'?"),
-        (TINY.replace("[ddim]", "[dimm]"), 5, "unknown sampler 'dimm'; did you mean 'ddim'?"),
+        (TINY + "seeds: [4\n", None, "mine.yaml:"),
+        (suite_text(methods=["standard", "inverson", "reseed"]), 12, "did you mean 'inversion'?"),
+        (suite_text(steps="four"), 6, "steps"),
+        (suite_text(methods=["standard", {"use": "best_of_n", "selecton_metric": "x"}]), 12, "'selection_metric'?"),
+        (suite_text(samplers=["dimm"]), 5, "did you mean 'ddim'?"),
         ("", None, "mine.yaml"),
     ],
 )

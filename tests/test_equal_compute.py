@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from handmade import SUITE, Spot, image, make
+from handmade import Spot, image, make
+from suite_texts import TWO_ARMS, suite_text
 
 from bench import registry, stats
 from bench.analysis import results
@@ -19,16 +20,20 @@ from bench.report.tables import metric_table
 from bench.store import Ledger
 from bench.suite import parse
 
-SEVERAL = (
-    SUITE.replace("steps: 4", "steps: [4, 8]")
-    .replace("seeds: [0]", "seeds: [0, 1]")
-    .replace(
-        "[standard, inversion]",
-        "[standard, inversion, repaint_every, reseed, "
-        "{use: best_of_n, name: two_halves, n: 2, equal_compute: true, selection_metric: shapes-preference}]",
-    )
-    .replace("[shapes-preference]", "[shapes-aesthetic, shapes-preference]")
-)
+HALVES = {
+    "use": "best_of_n",
+    "name": "two_halves",
+    "n": 2,
+    "equal_compute": True,
+    "selection_metric": "shapes-preference",
+}
+SEVERAL = {
+    **TWO_ARMS,
+    "steps": [4, 8],
+    "seeds": [0, 1],
+    "methods": ["standard", "inversion", "repaint_every", "reseed", HALVES],
+    "metrics": ["shapes-aesthetic", "shapes-preference"],
+}
 CALLS = {"inversion": 2, "repaint_every": 3}
 GAINS = {"standard": 0.0, "inversion": 0.5, "repaint_every": 1.0, "reseed": 0.0, "two_halves": 0.25}
 
@@ -40,12 +45,12 @@ def score(spot: Spot) -> dict[str, float]:
     return {"shapes-aesthetic": value, "shapes-preference": -value}
 
 
-def compute(tmp_path: Path, suite: str = SEVERAL) -> dict[str, Any]:
+def compute(tmp_path: Path, **changes: Any) -> dict[str, Any]:
     def costed(spot: Spot) -> Any:
         return image(calls_sampling=spot.steps, calls_noise=CALLS.get(spot.method, 0))
 
     scorers = {name: registry.get("metrics", name).digest() for name in ("shapes-aesthetic", "shapes-preference")}
-    run = make(tmp_path / "run", score, suite=suite, n=6, images=costed, scorers=scorers)
+    run = make(tmp_path / "run", score, suite=suite_text(SEVERAL, **changes), n=6, images=costed, scorers=scorers)
     return results.compute(Ledger(run)).document()
 
 
@@ -66,10 +71,16 @@ def costed(method: str, steps: int, calls: float, *, guidance: float = 5.0, prom
 
 def test_plain_is_standard_sampling_once_or_several_times() -> None:
     suite = parse(
-        SUITE.replace(
-            "[standard, inversion]",
-            "[standard, reseed, inversion, {use: best_of_n, name: two, n: 2}, [inversion, best_of_n], "
-            "{name: four, chain: [standard, best_of_n]}]",
+        suite_text(
+            TWO_ARMS,
+            methods=[
+                "standard",
+                "reseed",
+                "inversion",
+                {"use": "best_of_n", "name": "two", "n": 2},
+                ["inversion", "best_of_n"],
+                {"name": "four", "chain": ["standard", "best_of_n"]},
+            ],
         ),
         file="s.yaml",
     )
@@ -122,8 +133,7 @@ def test_an_arm_without_a_comparable_one_is_told_what_to_add(tmp_path: Path) -> 
 
 
 def test_the_reference_at_another_step_count_is_paired_by_prompt_and_seed(tmp_path: Path) -> None:
-    suite = SEVERAL.replace("[4, 8]", "[4, 7]")
-    row = found(compute(tmp_path, suite), "repaint_every", 4)
+    row = found(compute(tmp_path, steps=[4, 7]), "repaint_every", 4)
     label = row["reference"]["method"]
     assert (row["reference"]["steps"], row["reference"]["calls"], label) in [(7, 7, "standard"), (7, 7, "two_halves")]
     keys = [(i, s) for i in range(6) for s in (0, 1)]
@@ -148,7 +158,7 @@ def test_a_metric_that_the_reference_chooses_by_is_marked(tmp_path: Path) -> Non
 
 
 def test_a_control_is_no_reference(tmp_path: Path) -> None:
-    told = compute(tmp_path, SEVERAL + "controls: {two_halves: {effect: positive, metric: shapes-preference}}\n")
+    told = compute(tmp_path, controls={"two_halves": {"effect": "positive", "metric": "shapes-preference"}})
     assert found(told, "reseed", 4)["reference"]["method"] == "standard"
 
 

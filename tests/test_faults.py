@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TINY, Bench, Plug, make_run
+from conftest import Bench, Plug, make_run
+from suite_texts import TWO_ARMS, suite_text, write_suite
 
 from bench import registry
 from bench.errors import UserError
@@ -21,7 +22,6 @@ from bench.methods.inversion import first_two
 from bench.models.base import Family, ModelEntry, default_dtype
 from bench.prompts.base import Prompt
 from bench.runner.generate import generate
-from bench.runner.generator import Generator
 from bench.runner.plan import Job, Plan, make_plan
 from bench.sampling.records import Item, Sampling
 from bench.sampling.schedule import Schedule
@@ -30,20 +30,16 @@ from bench.store import Ledger
 from bench.suite import parse
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-TEXT = """\
-models: [shapes-sdxl]
-prompts: [shapes-pickapic]
-samplers: [{sampler}]
-steps: 4
-baseline: standard
-methods: [{methods}]
-metrics: [shapes-clipscore]
-"""
 
 
-def planned(sampler: str = "ddim", methods: Sequence[str] = ("standard",), *, limit: int = 2, more: str = "") -> Plan:
-    text = TEXT.format(sampler=sampler, methods=", ".join(methods)) + more
-    return make_plan(parse(text, file="faults.yaml", limit=limit))
+def text_of(sampler: str, methods: Sequence[Any], **changes: Any) -> str:
+    plain = {"samplers": [sampler], "methods": [*methods], "metrics": ["shapes-clipscore"]}
+    return suite_text(TWO_ARMS, **{**plain, **changes})
+
+
+def planned(sampler: str = "ddim", methods: Sequence[Any] = ("standard",), *, limit: int = 2, **changes: Any) -> Plan:
+    """`changes` are of the suite."""
+    return make_plan(parse(text_of(sampler, methods, **changes), file="faults.yaml", limit=limit))
 
 
 def schedule(sampler: str, steps: int) -> Schedule:
@@ -81,10 +77,10 @@ def test_a_method_with_any_hook_has_images_of_its_own(method: type[Method], plug
 
 
 def test_precision_is_in_the_id_of_an_image() -> None:
-    suite = parse(TEXT.format(sampler="ddim", methods="standard"), file="p", limit=2)
+    suite = parse(text_of("ddim", ["standard"]), file="p", limit=2)
     single, half = make_plan(suite), make_plan(suite, dtype="bf16")
     assert set(single.jobs).isdisjoint(half.jobs)
-    asked = planned(more="dtype: bf16\n")
+    asked = planned(dtype="bf16")
     assert set(asked.jobs) == set(half.jobs)
     assert (default_dtype("cpu"), default_dtype("cuda:1")) == ("fp32", "fp16")
     assert stages.likely_device() in ("cpu", "cuda")
@@ -97,7 +93,7 @@ def test_a_suite_may_ask_for_bf16(tiny: Path, tmp_path: Path) -> None:
 
 
 def test_guidance_below_one_is_none_wherever_it_is_applied(tmp_path: Path) -> None:
-    below, one = (planned(methods=("standard", "inversion"), more=f"guidance: {g}\n") for g in (0.5, 1.0))
+    below, one = (planned(methods=("standard", "inversion"), guidance=g) for g in (0.5, 1.0))
     assert set(below.jobs) == set(one.jobs), "the same images, made once"
     p = Sampling("ddim", 4, 0.5, (64, 64))
     assert (p.scale, p.guided) == (1.0, False)
@@ -136,19 +132,17 @@ def test_only_one_model_is_alive_at_a_time(tmp_path: Path, monkeypatch: pytest.M
         return family
 
     monkeypatch.setattr(ModelEntry, "load", loading)
-    text = TEXT.replace("[shapes-sdxl]", "[shapes-sdxl, shapes-turbo]").format(sampler="ddim", methods="standard")
-    plan = make_plan(parse(text, file="two.yaml", limit=1))
+    plan = planned(models=["shapes-sdxl", "shapes-turbo"], limit=1)
     generate(plan, Ledger(tmp_path / "run", create=True), None, device="cpu")
     assert most == [0, 0], "the first model was still there when the second was loaded"
     gc.collect()
     assert not any(one() is not None for one in alive)
 
 
-@pytest.mark.parametrize("where", ["load", "_warm_up"])
+@pytest.mark.parametrize(("owner", "where"), [(ModelEntry, "load"), (Session, "decode")], ids=["load", "warm-up"])
 def test_running_out_of_memory_before_the_first_batch_makes_batches_smaller(
-    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    owner: Any, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    owner: Any = ModelEntry if where == "load" else Generator
     inner: Callable[..., Any] = getattr(owner, where)
     calls = []
 
@@ -190,9 +184,7 @@ def test_a_models_latents_are_checked_against_its_networks_when_it_is_planned(
 
     wrong = replace(entry(), name="wide", size=(256, 256), latent=(4, 8, 8))
     plug("models", wide=wrong)
-    suite = tmp_path / "wide.yaml"
-    suite.write_text(TINY.replace("[shapes-sdxl]", "[wide]"))
-    done = bench("plan", suite)
+    done = bench("plan", write_suite(tmp_path / "wide.yaml", models=["wide"]))
     assert done.code == 2
     assert "images of 256x256 have latents (4, 32, 32) by its networks, and its entry says (4, 8, 8)" in done.error
 
@@ -243,7 +235,7 @@ def test_one_arms_fault_costs_no_other_arm(
     """The images fail with their reason, all others are made, the exit code says so, and the run is not finished."""
     plug("methods", odd=method)
     suite = tmp_path / "odd.yaml"
-    suite.write_text(TEXT.format(sampler="ddim", methods="standard, odd, inversion"))
+    suite.write_text(text_of("ddim", ["standard", "odd", "inversion"]))
     arguments = ("run", suite, "--limit", 2, "--runs", tmp_path / "runs", "--no-cache", "--device", "cpu")
     done = bench(*arguments)
     assert done.code == 3

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-
 from bench import registry
 from bench.errors import UserError
 from bench.runner import executors
@@ -19,7 +18,8 @@ from bench.runner.executors.fleet import Fleet, Hand
 from bench.runner.executors.local import Local
 from bench.runner.executors.thrifty import Thrifty
 from bench.runner.executors.worker import REST, Setting, Worker
-from bench.suite import parse
+from bench.suite import Suite, parse
+from suite_texts import TWO_ARMS, suite_text
 
 
 @dataclass(frozen=True)
@@ -176,24 +176,20 @@ def test_a_driver_that_stops_listening_ends_what_is_in_work() -> None:
 
 # What is chosen ------------------------------------------------------------------------------------------------------
 
-SUITE = """\
-models: [shapes-sdxl]
-prompts: [shapes-pickapic]
-samplers: [ddim]
-baseline: standard
-methods: [standard]
-metrics: [shapes-clipscore]
-"""
+
+def suite_of(metric: str = "shapes-clipscore") -> Suite:
+    text = suite_text(TWO_ARMS, methods=["standard"], metrics=[metric])
+    return parse(text, file="chosen.yaml")
 
 
 def chosen(wanted: Wanted, *, device: str = "cpu", threads: int | None = None) -> Any:
-    suite = parse(SUITE, file="chosen.yaml")
+    suite = suite_of()
     return opened(wanted, device=device, threads=threads, suite=suite, models=suite.models)
 
 
 def test_a_cpu_takes_workers_for_much_work_and_none_for_little(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(thrifty, "cores", lambda: 4)
-    monkeypatch.setattr(thrifty, "_fitting", lambda: 99)
+    monkeypatch.setattr(thrifty, "fitting", lambda: 99)
     found = chosen(Wanted())
     assert isinstance(found, Thrifty)
     assert (found.threads, found.fleet.workers) == (1, 4)
@@ -210,7 +206,7 @@ def test_one_core_or_little_memory_is_worked_on_by_this_process(
     cores: int, fitting: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(thrifty, "cores", lambda: cores)
-    monkeypatch.setattr(thrifty, "_fitting", lambda: fitting)
+    monkeypatch.setattr(thrifty, "fitting", lambda: fitting)
     found = chosen(Wanted())
     assert isinstance(found, InProcess)
     assert found.threads == 1, "as it would be with workers: the same run has the same pixels"
@@ -259,7 +255,7 @@ def test_without_ray_the_line_says_how_to_have_it(monkeypatch: pytest.MonkeyPatc
 def test_what_a_notebook_defines_needs_its_own_process() -> None:
     registry.put("metrics", "of-a-notebook", registry.get("metrics", "shapes-clipscore"), registry.NOTEBOOK)
     try:
-        suite = parse(SUITE.replace("shapes-clipscore", "of-a-notebook"), file="chosen.yaml")
+        suite = suite_of("of-a-notebook")
         assert list(executors.of_session(suite)) == ["metric 'of-a-notebook'"]
         with pytest.raises(UserError, match=r"metric 'of-a-notebook' is defined in this session.*--workers 1"):
             opened(Wanted(workers=2), device="cpu", suite=suite, models=suite.models)

@@ -7,11 +7,13 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import Bench, Run
+from frozen_worlds import CASE, against, drawn, frozen_of, outcomes, twice
+from frozen_worlds import world as world
 from perf.gate_simulation import METRIC, World, suite_of
-from test_gate_baseline import CASE, against, drawn, frozen_of, outcomes, twice
-from test_gate_baseline import world as world
+from suite_texts import write_suite
 
 from bench import gate
 from bench.errors import UserError
@@ -231,9 +233,7 @@ def test_a_tolerance_that_nothing_will_read_is_found_before_the_run(
     """The suite no longer has the metric; one that `bench score` added to the run is read."""
     frozen, copy = tmp_path / "b.json", finished.copy(tmp_path)
     assert bench("baseline", "freeze", copy.folder, "--out", frozen).code == 0
-    fewer = tmp_path / "fewer.yaml"
-    fewer.write_text(copy.suite.read_text().replace("shapes-geneval, shapes-clipscore]", "shapes-geneval]"))
-    assert "clipscore" not in fewer.read_text()
+    fewer = write_suite(tmp_path / "fewer.yaml", metrics=["shapes-geneval"])
     given = ("--limit", 4, "--runs", tmp_path / "new", "--baseline", frozen, "--tolerance", "shapes-clipscore=0.1")
     done = bench("run", fewer, *given)
     assert done.code == 2
@@ -262,6 +262,23 @@ def test_a_sentence_says_what_widened_its_interval(world: World) -> None:
 )
 def test_an_interval_has_no_more_digits_than_say_something(found: Interval, said: str) -> None:
     assert span(found) == said
+
+
+def test_zeros_and_ones_are_taken_to_have_their_range_as_where_the_metric_states_it(tmp_path: Path) -> None:
+    """3 of 100 images are lost and 1 gained: the interval's ends come from the range, which is one wide each way."""
+    old = {arm: np.tile([0.0, 1.0], 50) for arm in ("standard", "method")}
+    new = {arm: values.copy() for arm, values in old.items()}
+    new["method"][[1, 3, 5]], new["method"][0] = 0.0, 1.0
+    frozen, results, samples = twice(tmp_path, old, new)
+    assert results.metrics[METRIC].bounds is None
+    stated = results.metrics[METRIC].model_copy(update={"bounds": (0.0, 1.0)})
+    found, known = (
+        {v.quantity: (v.estimate, v.low, v.high) for v in gate.against_baseline(one, frozen, samples).verdicts
+         if v.method == "method"}
+        for one in (results, results.model_copy(update={"metrics": {METRIC: stated}}))
+    )  # fmt: skip
+    assert found == known
+    assert found["change"][0] == pytest.approx(-0.02)
 
 
 def test_a_line_a_method_and_the_rest_behind_verbose(bench: Bench, finished: Run, tmp_path: Path) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import Plug
 from PIL import Image as Pillow
 
 from bench import registry
+from bench.methods.base import Method
 from bench.models.base import ModelEntry
 from bench.runner.generate import batches, generate
 from bench.runner.plan import Job, Plan, make_plan
@@ -248,25 +250,23 @@ def test_what_is_there_is_not_made_again(tmp_path: Path, monkeypatch: pytest.Mon
     assert generate(plan, ledger, None, device="cpu") == {"made": 0, "found": 3}
 
 
-def test_a_batch_that_does_not_fit_a_gpus_memory_is_halved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_that_does_not_fit_a_gpus_memory_is_halved(tmp_path: Path, plug: Plug) -> None:
     import torch
 
     from bench.errors import UserError
-    from bench.runner.generator import Generator
 
-    inner: Callable[..., Any] = Generator._make
-    room = 2
-    tried = []
+    room, tried = 2, []
 
-    def make(self: Generator, jobs: Sequence[Job]) -> Any:
-        tried.append(len(jobs))
-        if len(jobs) > room:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return inner(self, jobs)
+    class Large(Method):
+        def noise(self, s: Any, x: Any) -> Any:
+            tried.append(len(x))
+            if len(x) > room:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return x
 
-    monkeypatch.setattr(Generator, "_make", make)
-    plan = plan_of("ddim", methods=["standard"], limit=5)
-    assert len(made(plan, tmp_path / "run", batch_size=5).images()) == 5
+    plug("methods", large=Large)
+    plan = plan_of("ddim", methods=["standard", "large"], limit=5)
+    assert len(made(plan, tmp_path / "run", batch_size=5).images()) == 10
     assert tried == [5, 2, 2, 1]
     room = 0
     with pytest.raises(UserError, match="one image does not fit this GPU's memory"):

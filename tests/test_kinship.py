@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from conftest import Bench, Run
+from suite_texts import TWO_ARMS, suite_text
 
 from bench import registry, suite
 from bench.analysis.evidence import siblings as siblings_of
@@ -15,7 +16,7 @@ from bench.catalogue.metric_tables import PACKAGES, page
 from bench.cli import main
 from bench.kinship import Trait, dependences, kin, siblings
 from bench.metrics.base import MetricEntry
-from bench.runner.plan import make_plan
+from bench.runner.plan import Plan, make_plan
 from bench.store import Ledger
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "metrics.md"
@@ -101,29 +102,21 @@ def test_a_backbone_or_prompts_make_no_metric_dependent() -> None:
     assert [trait.kind for trait in found[0].traits] == ["labels"]
 
 
-SUITE = """\
-models: [shapes-sdxl]
-prompts: [shapes-pickapic]
-samplers: [ddim]
-baseline: standard
-methods:
-  - standard
-  - dpo
-  - {use: best_of_n, n: 2, selection_metric: shapes-pickscore}
-metrics: [shapes-preference, shapes-geneval, shapes-clipscore, shapes-imagereward, shapes-mps]
-"""
+def planned(model: str, *methods: Any) -> Plan:
+    judges = ["preference", "geneval", "clipscore", "imagereward", "mps"]
+    text = suite_text(TWO_ARMS, models=[model], methods=[*methods], metrics=[f"shapes-{name}" for name in judges])
+    return make_plan(suite.parse(text, file="near.yaml", limit=1))
 
 
 def test_what_optimises_the_first_glance_optimises_the_whole_preference() -> None:
-    marks = make_plan(suite.parse(SUITE, file="near.yaml", limit=1)).optimises
+    best = {"use": "best_of_n", "n": 2, "selection_metric": "shapes-pickscore"}
+    marks = planned("shapes-sdxl", "standard", "dpo", best).optimises
     assert marks["best_of_n"]["shapes-sdxl"] == ["shapes-pickscore", "shapes-preference"]
     assert marks["dpo"]["shapes-sdxl"] == ["shapes-imagereward"]
 
 
 def test_published_dpo_weights_say_whose_votes_they_learnt_from() -> None:
-    best = "  - {use: best_of_n, n: 2, selection_metric: shapes-pickscore}\n"
-    text = SUITE.replace("shapes-sdxl", "sdxl").replace(best, "")
-    plan = make_plan(suite.parse(text, file="near.yaml", limit=1))
+    plan = planned("sdxl", "standard", "dpo")
     assert plan.learnt_from == {"dpo": {"sdxl": [["labels", "Pick-a-Pic votes"]]}}
     found = dependences([_entry("pickscore"), _entry("hpsv2")], [], [Trait("labels", "Pick-a-Pic votes")])
     assert [(one.metric, one.of) for one in found] == [("pickscore", "")]

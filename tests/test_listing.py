@@ -40,17 +40,17 @@ def test_twins_are_told_from_both_sides() -> None:
     assert models["shapes-sdxl"]["source"] == "shapes-sdxl"  # no path of this machine
 
 
-def test_what_cannot_be_used_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_used_says_so() -> None:
     metrics = _by_name("metrics")
     assert metrics["clipscore"]["built"]
     assert metrics["geneval"]["needs"] == ["prompt metadata"]
-    broken = registry._Broken("mine", "my-package", ImportError("no module named x"))
-    monkeypatch.setitem(registry._discover("methods"), "mine", broken)
-    monkeypatch.setitem(registry._sources, ("methods", "mine"), "my-package")
-    row = _by_name("methods")["mine"]
-    assert (row["built"], row["package"]) == (False, "my-package")
-    assert "does not load" in row["about"]
-    assert any(line.startswith("  mine") and "broken" in line for line in lines("methods"))
+    with registry.isolated():
+        broken = registry.Broken("mine", "my-package", ImportError("no module named x"))
+        registry.add_plugin("methods", "mine", broken, "my-package")
+        row = _by_name("methods")["mine"]
+        assert (row["built"], row["package"]) == (False, "my-package")
+        assert "does not load" in row["about"]
+        assert any(line.startswith("  mine") and "broken" in line for line in lines("methods"))
 
 
 def test_the_command_prints_one_json_array(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,9 @@
-"""Every test is of one kind, what is named as integration is there, and a failure's text is never a second failure."""
+"""What holds for all tests: their kinds, that a failure's text can be sent, no imports of tests, no private patches."""
 
 from __future__ import annotations
 
+import ast
+import re
 from pathlib import Path
 
 import execnet
@@ -44,3 +46,65 @@ def test_half_of_a_surrogate_pair_in_a_failure_can_be_sent(pytestconfig: pytest.
     data = pytestconfig.hook.pytest_report_to_serializable(config=pytestconfig, report=report)
     sent = execnet.loads(execnet.dumps(data))
     assert sent["longrepr"] == sent["sections"][0][1] == "assert 'a' == '\\ud800'"
+
+
+# What a stranger can carry on -----------------------------------------------------------------------------------------
+
+FILES = [path for path in sorted(TESTS.rglob("*.py")) if path.parent.name != "reference"]
+"""Without the programs that run others' code as it was released, by whatever names it has."""
+IN_A_PROGRAM = re.compile(r"\b(?!self\b|cls\b)\w+\._[a-z]\w* = ")
+PATCHES = {"setattr", "setitem", "delattr", "delitem"}
+
+
+def private(name: str) -> bool:
+    return name.startswith("_") and not name.endswith("__")
+
+
+def patched(call: ast.Call) -> list[str]:
+    """What a call of `setattr`, of the language or of pytest's `monkeypatch`, replaces."""
+    word = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    if word not in PATCHES:
+        return []
+    owners = [one.attr for one in call.args[:1] if isinstance(one, ast.Attribute)]
+    return owners + [one.value for one in call.args[:2] if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+
+
+def replaced(node: ast.AST) -> list[str]:
+    """Names that a node puts something else in the place of."""
+    if isinstance(node, ast.Call):
+        return [part for name in patched(node) for part in name.split(".")]
+    targets = node.targets if isinstance(node, ast.Assign) else []
+    given = [one for one in targets if isinstance(one, ast.Attribute)]
+    return [one.attr for one in given if not (isinstance(one.value, ast.Name) and one.value.id in ("self", "cls"))]
+
+
+def test_no_test_file_imports_another() -> None:
+    """A test file that moves or is split would take others with it; what two share is in a module that is no test."""
+    imports = re.compile(r"\b(?:from|import) (?:\w+\.)*test_\w+")
+    found = {path.relative_to(TESTS).as_posix(): imports.findall(path.read_text()) for path in FILES}
+    assert {name: lines for name, lines in found.items() if lines} == {}
+
+
+def test_no_private_name_is_patched() -> None:
+    """A private name may change with no test in the way; a test uses a public one, or a real case."""
+    found: dict[str, list[str]] = {}
+    for path in FILES:
+        names = [name for node in ast.walk(ast.parse(path.read_bytes())) for name in replaced(node) if private(name)]
+        if path != Path(__file__):
+            names += IN_A_PROGRAM.findall(path.read_text())  # programs that tests start are texts
+        found[path.relative_to(TESTS).as_posix()] = names
+    assert {name: names for name, names in found.items() if names} == {}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        'monkeypatch.setattr(registry, "_plugins", {})',
+        'monkeypatch.setattr("bench.registry._plugins", {})',
+        'monkeypatch.setitem(registry._sources, "a", "b")',
+        "Loop._step = slower",
+    ],
+)
+def test_a_patch_of_a_private_name_is_seen(source: str) -> None:
+    found = [name for node in ast.walk(ast.parse(source)) for name in replaced(node) if private(name)]
+    assert len(found) == 1

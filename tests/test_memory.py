@@ -13,11 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-from conftest import Bench, Done
-from ledgers import write_ledger
-
 import bench as package
+import pytest
 from bench import registry
 from bench.analysis import results
 from bench.analysis.costs import LEAST_BYTES
@@ -28,19 +25,11 @@ from bench.runner.plan import make_plan
 from bench.sampling.measure import APART
 from bench.store import Ledger, Memory
 from bench.suite import load
+from conftest import Bench, Done
+from ledgers import write_ledger
+from suite_texts import BEST_OF_2, TWO_ARMS, write_suite
 
 MIB = 2**20
-SUITE = """\
-title: Memory
-models: [shapes-sdxl]
-prompts: [shapes-pickapic]
-samplers: [ddim]
-steps: 2
-guidance: 5.0
-baseline: standard
-methods: [standard, {use: standard, name: again}, held, broken]
-metrics: [shapes-clipscore]
-"""
 METHODS = """\
 import torch
 from bench.methods.base import Method
@@ -56,6 +45,10 @@ class Broken(Method):
     def noise(self, s, x):
         raise RuntimeError("it broke")
 """
+
+
+def suite_of(file: Path, methods: list[Any]) -> Path:
+    return write_suite(file, TWO_ARMS, name=None, steps=2, methods=methods, metrics=["shapes-clipscore"])
 
 
 # A stage's own peak --------------------------------------------------------------------------------------------------
@@ -90,10 +83,8 @@ def test_a_stages_peak_is_its_own_or_unknown(*, resets: bool) -> None:
 # Which batch ---------------------------------------------------------------------------------------------------------
 
 
-def planned(tmp_path: Path, methods: str, *, limit: int = 3) -> Any:
-    file = tmp_path / "some.yaml"
-    file.write_text(SUITE.replace("[standard, {use: standard, name: again}, held, broken]", methods))
-    return make_plan(load(file, limit=limit))
+def planned(tmp_path: Path, methods: list[Any], *, limit: int = 3) -> Any:
+    return make_plan(load(suite_of(tmp_path / "some.yaml", methods), limit=limit))
 
 
 def ids(jobs: tuple[Job, ...]) -> list[str]:
@@ -101,7 +92,7 @@ def ids(jobs: tuple[Job, ...]) -> list[str]:
 
 
 def test_every_arm_has_a_batch_of_one_size_of_its_first_jobs(tmp_path: Path) -> None:
-    plan = planned(tmp_path, "[standard, inversion, {use: best_of_n, n: 2, selection_metric: shapes-geneval}]")
+    plan = planned(tmp_path, ["standard", "inversion", BEST_OF_2 | {"name": "best_of_n"}])
     found = {batch.key.method: batch for batch in memory.batches(plan, 50)}
     assert {name: len(batch.jobs) for name, batch in found.items()} == {"standard": 3, "inversion": 3, "best_of_n": 3}
     assert ids(found["standard"].jobs) == [c.job_id for c in plan.cells if c.arm.method == "standard"]
@@ -118,7 +109,7 @@ def test_what_is_of_this_session_alone_is_refused_with_what_to_do(tmp_path: Path
 
     registry.put("methods", "mine", Mine, registry.NOTEBOOK)
     try:
-        plan = planned(tmp_path, "[standard, mine]")
+        plan = planned(tmp_path, ["standard", "mine"])
         ledger = Ledger(tmp_path / "run", create=True)
         (batch,) = [one for one in memory.batches(plan, 4) if one.key.method == "mine"]
         reason = memory.unreachable(plan.suite, batch)
@@ -196,7 +187,7 @@ def arguments(home: Path, *more: object) -> list[object]:
 
 
 def written(home: Path) -> Path:
-    (home / "memory.yaml").write_text(SUITE)
+    suite_of(home / "memory.yaml", ["standard", {"use": "standard", "name": "again"}, "held", "broken"])
     (home / "memory_methods.py").write_text(METHODS)
     return home
 

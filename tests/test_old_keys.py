@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import TINY, Bench
+from conftest import Bench
+from suite_texts import write_suite
 
 from bench.methods.best_of_n import BestOfN
 from bench.moved import OldName, by_todays_names
@@ -14,14 +15,13 @@ from bench.suite import Suite, load
 from npnet.teachers.ascent import Ascent
 from npnet.teachers.base import BestNearby
 
-OLD = TINY.replace("selection_metric:", "chooser:")
+CHOOSER = {"use": "best_of_n", "name": "best_of_2", "n": 2, "chooser": "shapes-geneval"}
+OLD = ["standard", "inversion", CHOOSER, "reseed"]
 
 
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
-    path = tmp_path / "tiny.yaml"
-    path.write_text(OLD)
-    return path
+    return write_suite(tmp_path / "tiny.yaml", methods=OLD)
 
 
 def test_a_suite_with_an_old_key_is_the_same_suite(old: Path, tiny: Path) -> None:
@@ -49,7 +49,7 @@ def test_a_suite_that_a_run_has_stored_is_read_without_a_word(tiny: Path, recwar
 
 
 def test_both_names_are_one_too_many(old: Path, bench: Bench) -> None:
-    old.write_text(OLD.replace("chooser:", "selection_metric: shapes-geneval, chooser:"))
+    write_suite(old, methods=["standard", CHOOSER | {"selection_metric": "shapes-geneval"}, "reseed"])
     done = bench("plan", old)
     assert done.code == 2
     assert "'selection_metric' alone" in done.error

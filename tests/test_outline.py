@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from conftest import TINY, call
+from facts import missing
+from suite_texts import ANY_PROMPTS, BEST_OF_2, FOUR_ARMS, suite_text
 
 from bench import registry, suite
 from bench.errors import UserError
@@ -65,8 +67,8 @@ def test_a_metric_that_judges_some_prompts_is_counted_on_those(tmp_path: Path) -
         '{"prompt": "a blue star", "tag": "single_object", "include": [{"class": "star", "count": 1}]}\n'
         '{"prompt": "a ring"}\n'
     )
-    text = TINY.replace("[shapes-pickapic]", f"['file:{tmp_path / 'p.jsonl'}']")
-    text = text.replace("  - {use: best_of_n, name: best_of_2, n: 2, selection_metric: shapes-geneval}\n", "")
+    both = ["shapes-geneval", "shapes-clipscore"]
+    text = suite_text(ANY_PROMPTS, prompts=[f"file:{tmp_path / 'p.jsonl'}"], metrics=both)
     told = list(score.planned(outlined(suite.parse(text, file="some.yaml"))))
     assert told == ["shapes-geneval 6 images", "shapes-clipscore 9 images"]
 
@@ -95,7 +97,7 @@ def test_more_than_a_plan_can_hold_is_refused_in_one_line(settings: list[str], s
 
 def test_one_seed_of_each_prompt_prices_them_all() -> None:
     """Images of different seeds are different ones, so a suite of any number of seeds is priced at once."""
-    text = TINY.replace("seeds: [0]", "seeds: [0, 1, 2]\nimages_per_prompt: 4")
+    text = suite_text(seeds=[0, 1, 2], images_per_prompt=4)
     whole = suite.parse(text, file="t.yaml", limit=3)
     one, times = one_seed(whole)
     assert times == 12
@@ -130,16 +132,16 @@ def test_arms_that_are_one_on_the_twin_are_named() -> None:
         "'selected', 'unselected', 'cross_attention' and 'nearby' are the same arm here: they make the same images"
         in notes
     )
-    text = TINY.replace("  - inversion\n", "  - inversion\n  - {use: inversion, name: again}\n")
-    assert outlined(suite.parse(text, file="t.yaml", limit=1)).notes == (
-        "'inversion' and 'again' are the same arm here: they make the same images",
-    )
+    text = suite_text(methods=[*FOUR_ARMS["methods"], {"use": "inversion", "name": "again"}])
+    (note,) = outlined(suite.parse(text, file="t.yaml", limit=1)).notes
+    assert missing(note, "'inversion' and 'again'", "the same images") == []
     assert outlined(suite.parse(TINY, file="t.yaml", limit=1)).notes == ()
 
 
 def test_best_of_n_by_two_metrics_are_two_arms() -> None:
-    more = "  - {use: best_of_n, name: other, n: 2, selection_metric: shapes-clipscore}\n  - reseed\n"
-    assert outlined(suite.parse(TINY.replace("  - reseed\n", more), file="t.yaml", limit=1)).notes == ()
+    other = BEST_OF_2 | {"name": "other", "selection_metric": "shapes-clipscore"}
+    text = suite_text(methods=[*FOUR_ARMS["methods"], other])
+    assert outlined(suite.parse(text, file="t.yaml", limit=1)).notes == ()
 
 
 def test_an_unknown_number_of_prompts_is_not_called_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,6 +165,6 @@ def test_sets_that_are_counted_are_priced_without_one_that_is_not(
 
 
 def test_a_chooser_that_cannot_choose_is_refused_without_prompts_listed() -> None:
-    text = TINY.replace("selection_metric: shapes-geneval", "selection_metric: fid")
+    text = suite_text(methods=["standard", BEST_OF_2 | {"selection_metric": "fid"}, "reseed"])
     with pytest.raises(UserError, match="fid"):
         outlined(suite.parse(text, file="t.yaml", limit=1))

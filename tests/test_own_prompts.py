@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import TINY, Bench
+from conftest import Bench
 from PIL import Image
+from suite_texts import ANY_PROMPTS, suite_text, write_suite
 
 from bench import registry, suite
 from bench.errors import UserError
@@ -88,9 +89,7 @@ def test_a_file_without_prompts_is_refused(data: bytes, said: str, tmp_path: Pat
 @pytest.mark.usefixtures("whole_report")
 def test_a_suite_names_a_file_in_the_place_of_a_set(tmp_path: Path, bench: Bench) -> None:
     path = lines(tmp_path / "mine.jsonl", {"prompt": "a red circle"}, {"prompt": "two blue squares"})
-    text = TINY.replace("[shapes-pickapic]", f"['{path}']").replace("shapes-geneval, ", "")
-    text = text.replace("  - {use: best_of_n, name: best_of_2, n: 2, selection_metric: shapes-geneval}\n", "")
-    (tmp_path / "mine.yaml").write_text(text)
+    write_suite(tmp_path / "mine.yaml", ANY_PROMPTS, prompts=[str(path)])
     done = bench("run", tmp_path / "mine.yaml", "--runs", tmp_path / "runs", "--no-cache", "--device", "cpu")
     assert done.code == 0, done.err
     (folder,) = (tmp_path / "runs").iterdir()
@@ -102,9 +101,9 @@ def test_a_suite_names_a_file_in_the_place_of_a_set(tmp_path: Path, bench: Bench
 def test_a_file_with_a_mistake_is_refused_where_the_suite_names_it(tmp_path: Path) -> None:
     path = lines(tmp_path / "mine.jsonl", {"prompt": ""})
     with pytest.raises(UserError, match=rf"^s.yaml:4: {path}:1: 'prompt' should be text"):
-        suite.parse(TINY.replace("[shapes-pickapic]", f"['{path}']"), file="s.yaml")
+        suite.parse(suite_text(prompts=[str(path)]), file="s.yaml")
     with pytest.raises(UserError, match=r"unknown prompt 'mine\.json'"):
-        suite.parse(TINY.replace("[shapes-pickapic]", "[mine.json]"), file="s.yaml")
+        suite.parse(suite_text(prompts=["mine.json"]), file="s.yaml")
 
 
 def test_the_set_of_control_images_is_a_file_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

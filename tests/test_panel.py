@@ -26,7 +26,7 @@ class Small:
     def __init__(self) -> None:
         self.tried: list[int] = []
 
-    def _grey(self, images: Sequence[np.ndarray]) -> list[float]:
+    def grey(self, images: Sequence[np.ndarray]) -> list[float]:
         self.tried.append(len(images))
         grey = [float(image.mean()) for image in images]
         if len(images) > 2 or HUGE in grey:
@@ -35,14 +35,14 @@ class Small:
 
     def score(self, images: Any, prompts: Any) -> list[Value]:
         assert len(images) == len(prompts)
-        return [Value(grey) for grey in self._grey(images)]
+        return [Value(grey) for grey in self.grey(images)]
 
     def score_pairs(self, baseline_images: Any, method_images: Any, prompts: Any) -> list[Value]:
         assert len(baseline_images) == len(prompts)
-        return [Value(grey / 255) for grey in self._grey(method_images)]
+        return [Value(grey / 255) for grey in self.grey(method_images)]
 
     def features(self, images: Any, prompts: Any) -> np.ndarray:
-        return np.array([[grey] for grey in self._grey(images)], dtype=np.float32)
+        return np.array([[grey] for grey in self.grey(images)], dtype=np.float32)
 
 
 def entry(name: str, kind: Kind, scorer: Any) -> MetricEntry:
@@ -84,7 +84,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_later_ones_stay_as_small(kind: 
 def test_an_image_that_does_not_fit_alone_has_no_score_and_costs_no_other_one_or_metric() -> None:
     small, other = entry("small", "image", Small()), Small()
     roomy = entry("roomy", "image", other)
-    other._grey = lambda images: [float(image.mean()) for image in images]  # type: ignore[method-assign]
+    other.grey = lambda images: [float(image.mean()) for image in images]  # type: ignore[method-assign]
     said = Panel([small, roomy], "cpu").do(asked([1, HUGE, 3], "small", "roomy"))()
     assert [one.metric for one in said] == ["small", "roomy"]
     assert kept(said[0]) == [1, "one image does not fit the memory of cpu", 3]

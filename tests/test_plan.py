@@ -13,6 +13,7 @@ import pytest
 from conftest import TINY
 from hypothesis import given
 from hypothesis import strategies as st
+from suite_texts import TWO_ARMS, suite_text
 
 from bench import suite
 from bench.errors import UserError
@@ -118,10 +119,9 @@ def test_batch_size_and_prompt_set_decide_no_image() -> None:
         "shapes-pickapic": [Prompt(0, "a red circle"), Prompt(1, "a blue star")],
         "shapes-hpd": [Prompt(0, "a green cross", "colors"), Prompt(7, "a red circle", "colors")],
     }
-    text = HEAD + "methods: [standard, inversion]\n"
     plans = [
-        make_plan(suite.parse(given, file="suites/test.yaml"), read=prompts.__getitem__)
-        for given in (text, text + "batch_size: 3\n", text.replace("pickapic]", "pickapic, shapes-hpd]"))
+        make_plan(suite.parse(suite_text(TWO_ARMS, **changes), file="test.yaml"), read=prompts.__getitem__)
+        for changes in ({}, {"batch_size": 3}, {"prompts": ["shapes-pickapic", "shapes-hpd"]})
     ]
     assert set(plans[0].jobs) == set(plans[1].jobs)
     # Of two sets with a prompt in common, two methods make each distinct prompt once.
@@ -166,9 +166,14 @@ def test_costs_of_a_small_suite_by_hand() -> None:
     DDIM: 3·10 + 12 and 3·20 + 22; Heun, 2N - 1 calls: 3·19 + 21 and 3·39 + 41; 360 in all.
     """
     plan = planned(
-        HEAD.replace("[ddim]", "[ddim, heun]")
-        + "steps: [10, 20]\nseeds: [0, 1]\n"
-        + "methods: [standard, inversion, {use: best_of_n, n: 3, selection_metric: shapes-geneval}]\n",
+        suite_text(
+            TWO_ARMS,
+            samplers=["ddim", "heun"],
+            steps=[10, 20],
+            seeds=[0, 1],
+            methods=["standard", "inversion", {"use": "best_of_n", "n": 3, "selection_metric": "shapes-geneval"}],
+            metrics=["shapes-geneval"],
+        ),
         limit=3,
     )
     costs = plan.costs()
@@ -221,7 +226,7 @@ def test_best_of_n_takes_its_steps_from_one_place_only() -> None:
 )
 def test_several_images_a_prompt_have_seeds_of_their_own(lines: str, seeds: list[int]) -> None:
     """GenEval's protocol makes four images a prompt; a suite may say otherwise."""
-    plan = planned(HEAD.replace("pickapic", "geneval") + "methods: [standard]\n" + lines, limit=2)
+    plan = planned(suite_text(TWO_ARMS, prompts=["shapes-geneval"], methods=["standard"], seeds=None) + lines, limit=2)
     for index in {c.prompt.index for c in plan.cells}:
         assert [c.seed for c in plan.cells if c.prompt.index == index] == seeds
     assert len(plan.jobs) == 2 * len(seeds)

@@ -2,34 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-import pytest
-from conftest import TINY, Bench, Run
+from conftest import Bench, Run
+from suite_texts import BEST_OF_2, write_suite
 
 from bench.sampling import noise
-
-EXAMPLE = Path(__file__).parent / "example_plugin"
-
-
-@pytest.fixture(scope="session")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The surroundings in which the example plugin is installed."""
-    for needed in ("pip", "hatchling"):
-        if importlib.util.find_spec(needed) is None:
-            pytest.skip(f"{needed} is not installed here, and nothing is downloaded for a test")
-    target = tmp_path_factory.mktemp("site")
-    pip = ("-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation")
-    done = subprocess.run(
-        [sys.executable, *pip, "--target", str(target), str(EXAMPLE)], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    return {"PYTHONPATH": os.pathsep.join([str(target), *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
 def test_a_method_of_another_package_is_listed_with_its_source(bench_process: Bench, installed: dict[str, str]) -> None:
@@ -49,9 +28,9 @@ def test_a_method_of_another_package_runs_beside_ours(
     bench_process: Bench, installed: dict[str, str], tmp_path: Path
 ) -> None:
     flipped = tmp_path / "flipped.yaml"
-    text = TINY.replace("models: [shapes-sdxl]", "models: [sdxl]").replace("[shapes-pickapic]", "[pick-a-pic]")
-    text = text.replace("  - inversion\n", "  - flip\n  - {use: flip, name: unmoved, strength: 0}\n")
-    flipped.write_text(text)
+    unmoved = {"use": "flip", "name": "unmoved", "strength": 0}
+    methods = ["standard", "flip", unmoved, BEST_OF_2, "reseed"]
+    write_suite(flipped, models=["sdxl"], prompts=["pick-a-pic"], methods=methods)
     options = ("--twin", "--limit", 2, "--runs", tmp_path, "--no-cache", "--set", "steps=4", "--device", "cpu")
     done = bench_process("run", flipped, *options, env=installed)
     assert done.code == 0, done.err

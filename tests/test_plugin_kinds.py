@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from conftest import Done, InTurn, Run
-from test_plugin import installed  # noqa: F401
 
 N = 4
 """Prompts, and steps."""
@@ -62,7 +61,7 @@ def save_lora(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def ran(
     bench_in_turn: InTurn,
-    installed: dict[str, str],  # noqa: F811
+    installed: dict[str, str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Run, Done, Done]:
     """The run, how it ended, and what its plan said."""
@@ -133,7 +132,7 @@ def test_report_and_gate_have_all_of_them(ran: tuple[Run, Done, Done]) -> None:
 def test_compare_and_export_have_all_of_them(
     ran: tuple[Run, Done, Done],
     bench_in_turn: InTurn,
-    installed: dict[str, str],  # noqa: F811
+    installed: dict[str, str],
     tmp_path: Path,
 ) -> None:
     run, _, _ = ran

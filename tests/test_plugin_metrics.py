@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from conftest import TINY, Bench, InTurn, Run, forms
 from PIL import Image
-from test_plugin import installed  # noqa: F401
 
 N = 6
 SUITE = (
@@ -28,7 +27,7 @@ gates:
 @pytest.fixture(scope="module")
 def ran(
     bench_process: Bench,
-    installed: dict[str, str],  # noqa: F811
+    installed: dict[str, str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Run:
     home = tmp_path_factory.mktemp("metrics")
@@ -50,7 +49,7 @@ def pictures(run: Run, method: str) -> np.ndarray:
 
 def test_the_plan_says_what_each_judges(
     bench_in_turn: InTurn,
-    installed: dict[str, str],  # noqa: F811
+    installed: dict[str, str],
     ran: Run,
 ) -> None:
     done, few = bench_in_turn(*(("plan", ran.suite, "--limit", n) for n in (N, 3)), env=installed)
@@ -76,7 +75,7 @@ def test_results_and_report_have_their_numbers_from_the_images_themselves(ran: R
 
 def test_gate_and_frozen_baseline_judge_both(
     bench_in_turn: InTurn,
-    installed: dict[str, str],  # noqa: F811
+    installed: dict[str, str],
     ran: Run,
     tmp_path: Path,
 ) -> None:
@@ -93,7 +92,7 @@ def test_gate_and_frozen_baseline_judge_both(
 
 def test_compare_and_export_have_both(
     bench_in_turn: InTurn,
-    installed: dict[str, str],  # noqa: F811
+    installed: dict[str, str],
     ran: Run,
     tmp_path: Path,
 ) -> None:

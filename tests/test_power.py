@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import LIMIT, Bench, Run
-from handmade import SUITE, Spot, make
+from handmade import Spot, make
+from suite_texts import TWO_ARMS, suite_text
 
 from bench.analysis.power import Components, Goal, components, power, prompts_bounds, prompts_needed
 from bench.errors import NotComparable, UserError
@@ -127,9 +128,7 @@ def test_the_interval_of_the_number_covers_it() -> None:
 
 # Runs ---------------------------------------------------------------------------------------------------------------
 
-SEEDS = SUITE.replace("seeds: [0]", "seeds: [0, 1, 2]").replace(
-    "[standard, inversion]", "[standard, inversion, reseed]"
-)
+SEEDS = suite_text(TWO_ARMS, seeds=[0, 1, 2], methods=["standard", "inversion", "reseed"])
 
 
 def scored(spot: Spot) -> float:
@@ -154,7 +153,7 @@ def test_a_runs_own_variance_time_and_size(tmp_path: Path) -> None:
 
 
 def test_two_sets_with_one_text_are_one_prompt(tmp_path: Path) -> None:
-    suite = SUITE.replace("[shapes-pickapic]", "[shapes-pickapic, shapes-drawbench]")
+    suite = suite_text(TWO_ARMS, prompts=["shapes-pickapic", "shapes-drawbench"])
     run = make(tmp_path / "a", lambda s: float(s.index), suite=suite, texts=lambda prompts, index: f"prompt {index}")
     (row,) = power(run, Goal(0.5))["rows"]
     assert (row["n"], row["n_prompts"]) == (8, 4)

@@ -11,7 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import TINY, Bench
+from conftest import Bench
+from facts import missing
+from suite_texts import ANY_PROMPTS, suite_text
 
 from bench import registry, suite
 from bench.errors import UserError
@@ -168,40 +170,38 @@ def test_what_could_be_read_without_end_is_not_read(tmp_path: Path, monkeypatch:
 
 def test_a_suite_takes_a_file_and_says_where_a_mistake_is(tmp_path: Path) -> None:
     path = stored(tmp_path / "mine.csv", "prompt\na red circle\ntwo blue squares\n")
-    # Without the chooser, which needs GenEval's metadata.
-    text = TINY.replace("  - {use: best_of_n, name: best_of_2, n: 2, selection_metric: shapes-geneval}\n", "")
-    text = text.replace("shapes-geneval, ", "")
-    plan = make_plan(suite.parse(text.replace("[shapes-pickapic]", f"['file:{path}']"), file="s.yaml"))
+
+    def parse(prompts: str) -> suite.Suite:
+        return suite.parse(suite_text(ANY_PROMPTS, prompts=[prompts]), file="s.yaml")
+
+    plan = make_plan(parse(f"file:{path}"))
     assert {c.prompt.text for c in plan.cells} == {"a red circle", "two blue squares"}
     with pytest.raises(UserError, match=r"^s.yaml:4: 'file:mine.xls': expected file:PATH or file:PATH:COLUMN"):
-        suite.parse(text.replace("[shapes-pickapic]", "['file:mine.xls']"), file="s.yaml")
+        parse("file:mine.xls")
     stored(tmp_path / "bad.csv", "prompt,n\nx\n")
     with pytest.raises(UserError, match=rf"^s.yaml:4: {tmp_path}/bad.csv:2: 1 fields, and the header has 2"):
-        suite.parse(text.replace("[shapes-pickapic]", f"['file:{tmp_path}/bad.csv']"), file="s.yaml")
+        parse(f"file:{tmp_path}/bad.csv")
 
 
 # Seeds of the prompts' own -------------------------------------------------------------------------------------------
 
 
-def seeded(tmp_path: Path, rest: str = "") -> str:
+def seeded(tmp_path: Path, **changes: Any) -> str:
     path = stored(tmp_path / "seeds.csv", 'prompt,seed\na red circle,"[3, 4]"\na blue square,\na star,9\n')
-    text = TINY.replace("  - {use: best_of_n, name: best_of_2, n: 2, selection_metric: shapes-geneval}\n", "")
-    text = text.replace("shapes-geneval, ", "").replace("seeds: [0]", f"seeds: own{rest}")
-    return text.replace("[shapes-pickapic]", f"['file:{path}']")
+    return suite_text(ANY_PROMPTS, **{"prompts": [f"file:{path}"], "seeds": "own", **changes})
 
 
 def test_own_seeds_are_those_of_each_prompt(tmp_path: Path) -> None:
     made = suite.parse(seeded(tmp_path), file="s.yaml")
-    assert made.notes == (
-        f"2 of 3 prompts of 'file:{tmp_path}/seeds.csv' have seeds of their own; the others are left out",
-    )
+    (note,) = made.notes
+    assert missing(note, "2 of 3 prompts", f"'file:{tmp_path}/seeds.csv'", "left out") == []
     cells = [(c.prompt.index, c.seed) for c in make_plan(made).cells if c.arm.method == "standard"]
     assert cells == [(0, 3), (0, 4), (2, 9)]
-    assert made.id != suite.parse(seeded(tmp_path).replace("seeds: own", "seeds: 0"), file="s.yaml").id
+    assert made.id != suite.parse(seeded(tmp_path, seeds=0), file="s.yaml").id
 
 
 def test_a_run_with_own_seeds_has_their_images_and_no_table_of_single_images(tmp_path: Path, bench: Bench) -> None:
-    (tmp_path / "own.yaml").write_text(seeded(tmp_path).replace("steps: 4", "steps: 2"))
+    (tmp_path / "own.yaml").write_text(seeded(tmp_path, steps=2))
     done = bench("run", tmp_path / "own.yaml", "--runs", tmp_path / "runs", "--no-cache", "--device", "cpu")
     assert done.code == 0, done.err
     (folder,) = (tmp_path / "runs").iterdir()
@@ -213,15 +213,15 @@ def test_a_run_with_own_seeds_has_their_images_and_no_table_of_single_images(tmp
 
 def test_own_seeds_of_prompts_without_any_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"s.yaml:4: no prompt of 'drawbench' has seeds of its own.*hpd"):
-        suite.parse(TINY.replace("shapes-pickapic", "drawbench").replace("seeds: [0]", "seeds: own"), file="s.yaml")
+        suite.parse(suite_text(prompts=["drawbench"], seeds="own"), file="s.yaml")
     with pytest.raises(UserError, match=r"'images_per_prompt' has no say over 'seeds: own'"):
-        suite.parse(seeded(tmp_path, "\nimages_per_prompt: 2"), file="s.yaml")
+        suite.parse(seeded(tmp_path, images_per_prompt=2), file="s.yaml")
     with pytest.raises(UserError, match="'seeds' is empty"):
-        suite.parse(TINY.replace("seeds: [0]", "seeds: []"), file="s.yaml")
+        suite.parse(suite_text(seeds=[]), file="s.yaml")
 
 
 def test_on_the_twin_own_seeds_are_exchanged_like_the_prompts() -> None:
-    text = TINY.replace("shapes-pickapic", "hpd").replace("seeds: [0]", "seeds: own")
+    text = suite_text(prompts=["hpd"], seeds="own")
     made = suite.parse(text, file="s.yaml", twin=True)
     assert (made.seeds, made.prompts) == ((0,), ("shapes-hpd",))
     assert any("seeds are 0" in note for note in made.notes)

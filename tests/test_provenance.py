@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_cache import PIXELS, image
+from small_images import PIXELS, image
 
 from bench import provenance
 from bench.store.cache import ImageCache

@@ -21,21 +21,16 @@ def point(name: str, load: Callable[[], Any], distribution: str = "someones-pack
 @pytest.fixture
 def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """Adds entry points of one kind to those that are installed, and takes the registry back afterwards."""
-    for kind in registry.KINDS:
-        registry.names(kind)
     real = registry.entry_points
-    monkeypatch.setattr(registry, "_plugins", {kind: dict(known) for kind, known in registry._plugins.items()})
-    monkeypatch.setattr(registry, "_sources", dict(registry._sources))
 
     def add(kind: str, *points: Point) -> None:
         def entry_points(group: str) -> list[Any]:
             return [*real(group=group), *(points if group == f"bench.{kind}" else ())]
 
         monkeypatch.setattr(registry, "entry_points", entry_points)
-        registry._discover.cache_clear()
 
-    yield add
-    registry._discover.cache_clear()
+    with registry.isolated():
+        yield add
 
 
 @pytest.mark.parametrize(
@@ -135,6 +130,23 @@ def test_whatever_is_stood_in_for_is_registered_and_has_one_stand_in(kind: str) 
     assert of
     assert len(of) == len(set(of))
     assert set(of) <= set(registry.names(kind))
+
+
+def test_what_is_registered_in_isolation_is_forgotten_and_what_was_there_is_back() -> None:
+    before = {kind: registry.names(kind) for kind in registry.KINDS}
+    bad = registry.Broken("bad", "theirs", ImportError("x"))
+    with registry.isolated({"methods": {"golden": Point(), "bad": bad}}):
+        registry.put("samplers", "mine", Point(), "mine.py")
+        assert registry.names("methods") == ["bad", "golden"]
+        assert (registry.names("samplers"), registry.names("metrics")) == (["mine"], [])
+        assert registry.source("methods", "golden") == "bench"
+        with pytest.raises(UserError, match="'bad' of package 'theirs'"):
+            registry.get("methods", "bad")
+    with registry.isolated():
+        registry.add_plugin("methods", "golden", Point(), "theirs")
+        assert "golden" in registry.names("methods")
+    assert {kind: registry.names(kind) for kind in registry.KINDS} == before
+    assert registry.put_by("mine.py") == []
 
 
 def test_a_configured_plugin_has_its_name_for_a_while_whether_another_has_it_or_none() -> None:

@@ -2,77 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
-import signal
-import socket
 import sqlite3
-import subprocess
-import sys
-import urllib.request
-from collections.abc import Iterator
-from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Bench, Run
-from handmade import SUITE, image, make
+from conftest import Run
+from handmade import image, make
+from served import HOSTILE, text
+from served import client as client
+from served import runs as runs
+from suite_texts import TWO_ARMS, suite_text
 
 from bench.store import SCHEMA, Ledger
 
-flask = pytest.importorskip("flask")
-
-HOSTILE = '<script>alert(1)</script> & "quotes" 100%_\''
-
-
-@pytest.fixture
-def runs(finished: Run, tmp_path: Path) -> Path:
-    """A real run, a made one with 120 pairs, an unfinished one, and three that cannot be read."""
-    root = finished.copy(tmp_path).runs
-    make(
-        root / "many",
-        lambda s: float(s.index % 7 + (s.method == "inversion")),
-        n=60,
-        suite=SUITE.replace("[shapes-pickapic]", "[shapes-pickapic, shapes-drawbench]"),
-        texts=lambda prompts, index: HOSTILE if index == 59 else f"{prompts} number {index}",
-    )
-    make(
-        root / "halfway",
-        lambda s: 1.0,
-        texts="{} number {}".format,
-        images=lambda s: image() if s.index < 2 else None,
-        finished=False,
-    )
-    for name in ("newer", "empty", "junk"):
-        make(root / name, lambda s: 1.0)
-    ledger = Ledger(root / "newer")
-    ledger.set("schema", SCHEMA + 1)
-    ledger.close()
-    ledger = Ledger(root / "empty")
-    ledger.put_cells([])
-    ledger.close()
-    (root / "junk" / "ledger.sqlite").write_bytes(b"no database " * 100)
-    (root / "no run").mkdir()
-    return root
-
-
-@pytest.fixture
-def client(runs: Path) -> Iterator[Any]:
-    from bench.serve.app import make_app
-
-    with make_app(runs).test_client() as found:
-        yield found
-
-
-def text(response: Any) -> str:
-    """A page's words, without its markup."""
-    body = re.sub(r"<style>.*?</style>", "", response.get_data(as_text=True), flags=re.S)
-    return " ".join(unescape(re.sub(r"<[^>]*>", " ", body)).split())
-
-
-# Pages --------------------------------------------------------------------------------------------------------------
+# Pages ----------------------------------------------------------------------------------------------------------------
 
 
 def test_the_list_says_how_far_each_run_is_and_why_one_cannot_be_read(client: Any, finished: Run) -> None:
@@ -165,7 +110,7 @@ def test_a_pair_has_its_scores_and_deltas(client: Any) -> None:
 
 
 def test_settings_are_told_and_chosen_where_there_are_several(client: Any, runs: Path) -> None:
-    make(runs / "steps", lambda s: float(s.steps), suite=SUITE.replace("steps: 4", "steps: [4, 6]"))
+    make(runs / "steps", lambda s: float(s.steps), suite=suite_text(TWO_ARMS, steps=[4, 6]))
     assert "8 pairs: " in text(client.get("/run/steps/"))
     page = text(client.get("/run/steps/?setting=1"))
     assert "4 pairs that match" in page
@@ -223,220 +168,3 @@ def test_one_runs_folder_is_a_list_of_one(finished: Run) -> None:
     page = make_app(finished.folder).test_client()
     assert "1 in " in text(page.get("/"))
     assert page.get(f"/run/{finished.folder.name}/").status_code == 200
-
-
-# Images -------------------------------------------------------------------------------------------------------------
-
-
-def first_job(run: Run | Path) -> str:
-    folder = run.folder if isinstance(run, Run) else run
-    db = sqlite3.connect(folder / "ledger.sqlite")
-    job: str = db.execute("SELECT job_id FROM images WHERE chosen_from IS NULL ORDER BY job_id").fetchone()[0]
-    db.close()
-    return job
-
-
-def test_an_image_is_served_by_its_job(client: Any, finished: Run) -> None:
-    job = first_job(finished)
-    response = client.get(f"/run/{finished.folder.name}/images/{job}.png")
-    assert response.status_code == 200
-    assert response.mimetype == "image/png"
-    assert response.data == (finished.folder / "images" / f"{job}.png").read_bytes()
-    again = client.get(
-        f"/run/{finished.folder.name}/images/{job}.png", headers={"If-None-Match": response.headers["ETag"]}
-    )
-    assert again.status_code == 304
-
-
-def test_a_deleted_image_is_said(client: Any, runs: Path) -> None:
-    shutil.rmtree(runs / "many" / "images")
-    page = client.get("/run/many/")
-    assert text(page).count("its file is gone") == 100
-    assert "<img" not in page.get_data(as_text=True)
-    assert client.get(f"/run/many/images/{first_job(runs / 'many')}.png").status_code == 404
-
-
-@pytest.mark.parametrize("job", ["nothing", "..", "../ledger.sqlite", "%2e%2e%2fledger.sqlite", "' OR 1=1 --", "%00"])
-def test_only_jobs_of_the_ledger_are_images(client: Any, job: str) -> None:
-    response = client.get(f"/run/many/images/{job}.png")
-    assert response.status_code == 404
-    assert b"SQLite" not in response.data
-
-
-@pytest.mark.parametrize("name", ["..", "%2e%2e", ".", "no run", "many%2f..%2f..", "%00"])
-def test_only_runs_of_the_folder_are_shown(client: Any, name: str) -> None:
-    for page in ("", "report.html"):
-        assert client.get(f"/run/{name}/{page}").status_code in (308, 404)
-
-
-@pytest.mark.parametrize(
-    "file", ["../../secret.png", "/etc/hostname", "../many/ledger.sqlite", "report.html", "link.png"]
-)
-def test_a_ledger_that_names_a_file_outside_its_folder_is_not_followed(
-    client: Any, runs: Path, tmp_path: Path, file: str
-) -> None:
-    (runs.parent / "secret.png").write_bytes(b"hidden content")
-    (tmp_path / "elsewhere.png").write_bytes(b"hidden content")
-    (runs / "many" / "link.png").symlink_to(tmp_path / "elsewhere.png")
-    (runs / "many" / "report.html").write_text("hidden content")
-    ledger = Ledger(runs / "many")
-    ledger.put_images([image(job_id="evil", digest="d", file=file)])
-    ledger.close()
-    response = client.get("/run/many/images/evil.png")
-    assert response.status_code == 404
-    assert b"hidden content" not in response.data
-
-
-# Who gets in --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80", "10.0.0.1"])
-def test_a_foreign_name_is_refused(client: Any, host: str) -> None:
-    """DNS rebinding: a page of another site whose name is made to mean this machine."""
-    for path in ("/", "/run/many/", "/compare?a=many&b=halfway"):
-        response = client.get(path, headers={"Host": host})
-        assert response.status_code == 400
-        assert b"many" not in response.data
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1:8765", "localhost", "localhost:1"])
-def test_names_of_this_machine_are_let_in(client: Any, host: str) -> None:
-    assert client.get("/", headers={"Host": host}).status_code == 200
-
-
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
-def test_nothing_but_reading_is_allowed(client: Any, method: str) -> None:
-    for path in ("/", "/run/many/", "/compare", "/run/many/report.html"):
-        assert client.open(path, method=method).status_code == 405
-    assert client.head("/").status_code == 200
-
-
-def test_every_answer_has_the_headers_that_keep_it_to_itself(client: Any, finished: Run) -> None:
-    name = finished.folder.name
-    for path in ("/", f"/run/{name}/", f"/run/{name}/report.html", "/nowhere", "/compare",
-                 f"/run/{name}/images/{first_job(finished)}.png"):  # fmt: skip
-        headers = client.get(path).headers
-        assert headers["Content-Security-Policy"].startswith("default-src 'none'")
-        assert headers["X-Content-Type-Options"] == "nosniff"
-        assert headers["X-Frame-Options"] == "DENY"
-        assert headers["Referrer-Policy"] == "no-referrer"
-        assert "Access-Control-Allow-Origin" not in headers
-    assert "script-src" not in client.get("/").headers["Content-Security-Policy"]
-
-
-def test_a_fault_of_ours_is_one_line_and_a_traceback_on_the_terminal(
-    client: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def broken(*_: object) -> None:
-        raise RuntimeError("with /a/path in it")
-
-    monkeypatch.setattr("bench.serve.app.page", broken)
-    response = client.get("/run/many/")
-    assert response.status_code == 500
-    assert "internal error (RuntimeError); the terminal has the details" in text(response)
-    assert b"/a/path" not in response.data
-    assert "with /a/path in it" in capsys.readouterr().err
-
-
-def test_reading_changes_nothing(client: Any, runs: Path, finished: Run) -> None:
-    def kept() -> dict[Path, bytes]:
-        return {p: p.read_bytes() for p in runs.rglob("*") if p.is_file() and not p.name.endswith(("-wal", "-shm"))}
-
-    before = kept()
-    for path in ("/", "/run/many/", f"/run/{finished.folder.name}/", "/compare?a=many&b=halfway"):
-        client.get(path)
-    assert kept() == before
-
-
-def test_a_ledger_opened_for_reading_refuses_to_be_written(runs: Path) -> None:
-    ledger = Ledger(runs / "many", read_only=True)
-    with pytest.raises(sqlite3.OperationalError, match="readonly"):
-        ledger.set("finished", "no")
-    ledger.close()
-
-
-# The command --------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def server(runs: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """`bench serve` in a process of its own on a free port, and the address that it prints."""
-    command = [sys.executable, "-m", "bench", "serve", str(runs), "--port", "0"]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A parent in the background may have told its children to ignore Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    yield process, line.split()[0] if line else ""
-    if process.poll() is None:
-        process.kill()
-    process.communicate()
-
-
-def test_a_real_server_on_this_machine_alone_until_ctrl_c(
-    server: tuple[subprocess.Popen[str], str], runs: Path
-) -> None:
-    process, address = server
-    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", address)
-    with urllib.request.urlopen(address, timeout=60) as response:
-        assert response.status == 200
-        assert "halfway" in response.read().decode()
-    listening = Path(f"/proc/{process.pid}/net/tcp")
-    if listening.is_file():
-        port = f":{int(address.rstrip('/').rsplit(':', 1)[1]):04X}"
-        addresses = {line.split()[1] for line in listening.read_text().splitlines()[1:]}
-        assert {one for one in addresses if one.endswith(port)} == {f"0100007F{port}"}, "127.0.0.1 and nothing else"
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 0, err
-    assert err == ""
-
-
-def test_a_port_in_use_is_one_line(bench: Bench, runs: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        done = bench("serve", runs, "--port", port)
-    assert done.code == 2
-    assert f"--port {port}: in use by another program; give another port, or 0 for any that is free" in done.error
-
-
-def test_a_missing_folder_and_an_impossible_port_are_one_line(bench: Bench, tmp_path: Path) -> None:
-    done = bench("serve", tmp_path / "nowhere")
-    assert done.code == 2
-    assert "nowhere: no such folder; expected a folder of runs" in done.error
-    done = bench("serve", tmp_path, "--port", "70000")
-    assert done.code == 2
-    assert "--port 70000: expected a port from 1 to 65535" in done.error
-
-
-def test_without_flask_the_line_says_what_to_install(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "flask", None)
-    monkeypatch.delitem(sys.modules, "bench.serve.app", raising=False)
-    done = bench("serve", tmp_path)
-    assert done.code == 2
-    assert "serve needs Flask, which is not installed; pip install flask" in done.error
-
-
-def test_there_is_no_way_to_open_it_to_others(bench: Bench, tmp_path: Path) -> None:
-    assert bench("serve", tmp_path, "--host", "0.0.0.0").code == 2
-    assert "--host" not in bench("serve", "--help").out
-
-
-def test_serve_imports_no_torch(runs: Path) -> None:
-    script = (
-        "import sys, json; from pathlib import Path; from bench.serve.app import make_app; "
-        "c = make_app(Path(sys.argv[1])).test_client(); "
-        "codes = [c.get(p).status_code for p in ('/', '/run/many/', '/compare?a=many&b=halfway')]; "
-        "print(json.dumps([codes, [m for m in ('torch', 'diffusers', 'transformers') if m in sys.modules]]))"
-    )
-    done = subprocess.run([sys.executable, "-c", script, str(runs)], capture_output=True, text=True)
-    assert json.loads(done.stdout.splitlines()[-1]) == [[200, 200, 200], []], done.stderr

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from conftest import LIMIT, TINY, call
+from suite_texts import suite_text
 
 from bench import suite
 from bench.errors import UserError
@@ -206,10 +207,9 @@ def test_more_shards_than_blocks_of_prompts_are_refused(tiny: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("of", [1, 2, 3, 7])
 @pytest.mark.parametrize("batch", [1, 4, 5, 50])
-@pytest.mark.parametrize("seeds", ["[0]", "[0, 1, 2]"])
-def test_every_batch_of_a_shard_is_one_of_the_whole(of: int, batch: int, seeds: str) -> None:
-    text = TINY.replace("seeds: [0]", f"seeds: {seeds}")
-    plan = make_plan(suite.parse(text, file="t.yaml", limit=51 if batch == 50 else 23))
+@pytest.mark.parametrize("seeds", [[0], [0, 1, 2]])
+def test_every_batch_of_a_shard_is_one_of_the_whole(of: int, batch: int, seeds: list[int]) -> None:
+    plan = make_plan(suite.parse(suite_text(seeds=seeds), file="t.yaml", limit=51 if batch == 50 else 23))
 
     def batched(one: Plan) -> list[tuple[str, ...]]:
         whole = [of for some in by_model(one.batched.values()) for of in batches(some, batch, prompts=texts)]

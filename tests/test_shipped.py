@@ -35,3 +35,17 @@ def test_a_misspelt_name_has_the_nearest_beside_it(tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="sdxl_mian: no such file; did you mean 'sdxl_main'"):
         suite.load(Path("sdxl_mian"))
+
+
+SUITES = sorted((Path(__file__).parents[1] / "suites").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
+def test_every_suite_of_the_project_is_valid_and_has_a_twin(path: Path) -> None:
+    made = suite.load(path)
+    assert (made.name, bool(made.title)) == (path.stem, True)
+    if all(model.startswith("shapes-") for model in made.models):
+        return  # it is of the embedded world already
+    twin = suite.load(path, twin=True)
+    assert twin.twin
+    assert twin.baseline in [method.label for method in twin.methods]

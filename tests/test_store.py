@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 from conftest import Run
+from handmade import stored_image
 from ledgers import write_ledger
 
 from bench.errors import UserError
-from bench.store import SCHEMA, Image, Ledger, exclusive, export, write_atomically
+from bench.store import SCHEMA, Ledger, exclusive, export, write_atomically
 
 TABLES = ("cells", "images", "scores", "sessions")
 SINCE = ("failures", "pair_scores", "features", "score_failures", "memory")
@@ -28,27 +29,6 @@ with exclusive(Path(sys.argv[1])):
 """
 
 
-def image(job_id: str = "a" * 32, **changed: object) -> Image:
-    fields: dict[str, object] = {
-        "job_id": job_id,
-        "digest": "d" * 64,
-        "file": f"images/{job_id}.png",
-        "calls_noise": 2,
-        "calls_sampling": 4,
-        "encode_ms": 1.5,
-        "noise_ms": 0.25,
-        "sampling_ms": 8.0,
-        "decode_ms": 0.5,
-        "peak_bytes": None,
-        "peak_kind": "process peak (CPU)",
-        "batch": 1,
-        "hardware": "a processor, 1 threads",
-        "latent_digest": "0123456789abcdef",
-        "created": "2026-11-22T00:00:00+00:00",
-    }
-    return Image(**{**fields, **changed})  # type: ignore[arg-type]
-
-
 def hold(folder: Path) -> subprocess.Popen[str]:
     """A process that holds a run folder, once it does."""
     process = subprocess.Popen([sys.executable, "-c", HOLDER, str(folder)], stdout=subprocess.PIPE, text=True)
@@ -59,17 +39,17 @@ def hold(folder: Path) -> subprocess.Popen[str]:
 
 def test_a_ledger_says_its_schema_and_opens_again_with_what_was_put_in_it(tmp_path: Path) -> None:
     first = Ledger(tmp_path / "run", create=True)
-    first.put_images([image()])
+    first.put_images([stored_image()])
     first.close()
     again = Ledger(tmp_path / "run")
     assert again.get("schema") == SCHEMA
-    assert again.images() == {"a" * 32: image()}
+    assert again.images() == {"a" * 32: stored_image()}
     assert again.get("never set") is None
 
 
 def test_a_ledger_of_a_newer_program_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path, create=True)
-    ledger.put_images([image()])
+    ledger.put_images([stored_image()])
     ledger.set("schema", SCHEMA + 1)
     ledger.close()
     for create in (False, True):
@@ -119,12 +99,12 @@ def test_an_empty_ledger_is_not_a_run(tmp_path: Path) -> None:
 
 def test_a_transaction_that_fails_leaves_nothing_of_itself(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path, create=True)
-    ledger.put_images([image("b" * 32)])
+    ledger.put_images([stored_image("b" * 32)])
 
     def write_and_fail() -> None:
         with ledger.transaction():
             ledger.set("suite", {"name": "half"})
-            ledger.put_images([image("c" * 32)])
+            ledger.put_images([stored_image("c" * 32)])
             ledger.put_scores([("d" * 64, "p", "m", "s", 1.0, "{}", 0.1)])
             raise RuntimeError("killed here")
 
@@ -134,14 +114,14 @@ def test_a_transaction_that_fails_leaves_nothing_of_itself(tmp_path: Path) -> No
     assert list(ledger.images()) == ["b" * 32]
     assert not ledger.scored("m", "s")
     # And the ledger can go on.
-    ledger.put_images([image("c" * 32)])
+    ledger.put_images([stored_image("c" * 32)])
     assert len(ledger.images()) == 2
 
 
 def test_a_batch_of_images_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path, create=True)
     with pytest.raises(sqlite3.IntegrityError):
-        ledger.put_images([image("b" * 32), image("c" * 32, digest=None)])
+        ledger.put_images([stored_image("b" * 32), stored_image("c" * 32, digest=None)])
     assert ledger.images() == {}
 
 

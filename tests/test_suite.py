@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ import yaml  # type: ignore[import-untyped,unused-ignore]
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field
+from suite_texts import suite_text
 
 from bench import registry, suite
 from bench.errors import UserError
@@ -85,12 +87,14 @@ methods:
     name: best_of_4
 metrics: [hpsv2, clipscore]
 """
+KEYS = yaml.safe_load(LINES)
+STANDARD, INVERSION, BEST_OF_4 = KEYS["methods"]
 
 
 @pytest.fixture(autouse=True)
-def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_discover", lambda kind: PLUGINS[kind])
-    monkeypatch.setattr(registry, "source", lambda kind, name: "bench")
+def plugins() -> Iterator[None]:
+    with registry.isolated(PLUGINS):
+        yield
 
 
 def parse(text: str = LINES, **options: Any) -> suite.Suite:
@@ -105,6 +109,7 @@ def line(text: str = LINES, **options: Any) -> str:
 
 
 def changed(old: str, new: str) -> str:
+    """Text, and not a builder's keys: what is tested is the format, and the line that an error names."""
     assert LINES.count(old) == 1
     return LINES.replace(old, new)
 
@@ -449,15 +454,14 @@ def test_a_key_written_twice_does_not_hide_an_earlier_mistake() -> None:
     assert line(text) == "suites/s.yaml:4: unknown key 'setps'; did you mean 'steps'? (and 1 more)"
 
 
-def test_a_broken_plugin_is_told_where_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = registry._Broken("bad", "bench-extra", ImportError("no torchaudio"))
-    monkeypatch.setitem(PLUGINS["metrics"], "bad", broken)
+def test_a_broken_plugin_is_told_where_it_is_used() -> None:
+    registry.add_plugin("metrics", "bad", registry.Broken("bad", "bench-extra", ImportError("no torchaudio")), "extra")
     assert line(changed("hpsv2", "bad")) == (
         "suites/s.yaml:13: plugin 'bad' of package 'bench-extra' does not load: ImportError: no torchaudio"
     )
 
 
-def test_a_plugin_may_refuse_with_a_user_error_or_a_value_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plugin_may_refuse_with_a_user_error_or_a_value_error() -> None:
     class Strict(Parameters):
         kind: str = "a"
 
@@ -467,7 +471,7 @@ def test_a_plugin_may_refuse_with_a_user_error_or_a_value_error(monkeypatch: pyt
             if self.kind == "c":
                 raise ValueError("kind c is not written")
 
-    monkeypatch.setitem(PLUGINS["methods"], "strict", Strict)
+    registry.add_plugin("methods", "strict", Strict, "bench")
     assert line(changed("- inversion", "- {use: strict, kind: b}")) == "suites/s.yaml:10: kind b needs a GPU"
     assert line(changed("- inversion", "- {use: strict, kind: c}")) == (
         "suites/s.yaml:10: method 'strict': kind c is not written"
@@ -594,7 +598,7 @@ def test_filters_name_their_option() -> None:
 
 def test_twin_maps_names_in_order_and_merges_what_becomes_one() -> None:
     made = parse(
-        LINES.replace("[sdxl]", "[sd21, sdxl, orphan]").replace("clipscore]", "preference, pickscore, clipscore]"),
+        suite_text(KEYS, models=["sd21", "sdxl", "orphan"], metrics=["hpsv2", "preference", "pickscore", "clipscore"]),
         twin=True,
     )
     assert made.twin
@@ -619,13 +623,13 @@ def test_twin_keeps_what_set_gives() -> None:
 
 
 def test_twin_of_a_twin_is_itself() -> None:
-    text = LINES.replace("[sdxl]", "[shapes]").replace("[hpsv2, clipscore]", "[shapes_pref]")
+    text = suite_text(KEYS, models=["shapes"], metrics=["shapes_pref"])
     assert (parse(text, twin=True).models, parse(text, twin=True).metrics) == (("shapes",), ("shapes_pref",))
 
 
 def test_twin_leaves_out_a_method_whose_chooser_has_none() -> None:
-    text = LINES.replace("name: best_of_4", "name: best_of_4\n    chooser: pickscore") + RULES
-    made = parse(text, twin=True)
+    methods = [STANDARD, INVERSION, BEST_OF_4 | {"chooser": "pickscore"}]
+    made = parse(suite_text(KEYS, methods=methods) + RULES, twin=True)
     assert labels(made) == ["standard", "inversion"]
     assert made.notes[0] == "method 'best_of_4' chooses by 'pickscore', which has no twin yet: left out"
     assert set(made.controls) == {"inversion"}
@@ -633,8 +637,10 @@ def test_twin_leaves_out_a_method_whose_chooser_has_none() -> None:
 
 
 def test_twin_maps_rules_and_drops_those_without() -> None:
-    text = LINES.replace("hpsv2, clipscore", "hpsv2, preference, clipscore, pickscore").replace(
-        "[drawbench", "[lonely, drawbench"
+    text = suite_text(
+        KEYS,
+        prompts=["lonely", "drawbench", "hpd"],
+        metrics=["hpsv2", "preference", "clipscore", "pickscore"],
     )
     rules = """\
 controls: {inversion: {effect: zero, metric: pickscore}, best_of_4: {effect: positive, metric: preference}}
@@ -670,12 +676,12 @@ def test_twin_of_nothing(old: str, new: str, expected: str) -> None:
     assert line(changed(old, new), twin=True) == f"suites/s.yaml:{expected}"
 
 
-GOLDEN = "- {use: golden, weights: published}\n"
+GOLDEN = {"use": "golden", "weights": "published"}
 
 
 def test_twin_leaves_out_a_method_that_cannot_serve_the_twin_model() -> None:
     rules = "controls: {inversion+golden: zero}\ngates: [{metric: hpsv2, method: inversion+golden, delta: 0.0}]\n"
-    text = changed("- inversion\n", "- inversion\n  - [inversion, {use: golden, weights: published}]\n") + rules
+    text = suite_text(KEYS, methods=[STANDARD, INVERSION, [INVERSION, GOLDEN], BEST_OF_4]) + rules
     made = parse(text, twin=True)
     assert labels(made) == ["standard", "inversion", "best_of_4"]
     assert made.notes[0] == (
@@ -686,12 +692,12 @@ def test_twin_leaves_out_a_method_that_cannot_serve_the_twin_model() -> None:
 
 
 def test_twin_of_a_named_stand_in_leaves_its_methods_to_the_plan() -> None:
-    text = LINES.replace("[sdxl]", "[shapes]").replace("- inversion\n", GOLDEN)
+    text = suite_text(KEYS, models=["shapes"], methods=[STANDARD, GOLDEN, BEST_OF_4])
     assert labels(parse(text, twin=True)) == ["standard", "golden", "best_of_4"]
 
 
 def test_twin_may_not_leave_out_the_baseline() -> None:
-    text = LINES.replace("- standard\n", "- {use: golden, weights: published, name: standard}\n")
+    text = suite_text(KEYS, methods=[GOLDEN | {"name": "standard"}, INVERSION, BEST_OF_4])
     assert line(text, twin=True) == (
         "suites/s.yaml:7: --twin leaves no baseline: 'standard' cannot serve the twin model 'shapes' "
         "(golden: no weights are known for it)"
@@ -699,24 +705,9 @@ def test_twin_may_not_leave_out_the_baseline() -> None:
 
 
 def test_twin_keeps_values_that_the_suite_compares() -> None:
-    made = parse(LINES.replace("steps: 50", "steps: [10, 50]"), twin=True)
+    made = parse(suite_text(KEYS, steps=[10, 50]), twin=True)
     assert (made.steps, made.guidance) == ((10, 50), None)
     assert not [note for note in made.notes if note.startswith("steps")]
-
-
-SUITES = sorted((Path(__file__).parents[1] / "suites").glob("*.yaml"))
-
-
-@pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
-def test_every_suite_of_the_project_is_valid_and_has_a_twin(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
-    made = suite.load(path)
-    assert (made.name, bool(made.title)) == (path.stem, True)
-    if all(model.startswith("shapes-") for model in made.models):
-        return  # it is of the embedded world already
-    twin = suite.load(path, twin=True)
-    assert twin.twin
-    assert twin.baseline in labels(twin)
 
 
 # Properties
@@ -746,7 +737,7 @@ def test_what_is_written_is_what_is_read(
 ) -> None:
     # PyYAML writes such text without quotes; suites read it as a number, as YAML 1.2 does.
     assume(not re.fullmatch(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+", title))
-    data = yaml.safe_load(LINES) | {
+    data = KEYS | {
         "steps": steps,
         "guidance": guidance,
         "title": title,

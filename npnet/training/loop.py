@@ -140,7 +140,7 @@ class Loop:
         self.network.train()
         total = torch.tensor(self.total, dtype=torch.float64, device=self.accelerator.device)
         while self.step < self.steps:
-            total += self._step(order[self.step * self.config.batch : (self.step + 1) * self.config.batch])
+            total += self.advance(order[self.step * self.config.batch : (self.step + 1) * self.config.batch])
             self.step += 1
             if self.main and time.monotonic() - self.kept > STATE_SECONDS and self.step < self.steps:
                 self.total = self._finite(float(total))
@@ -152,7 +152,7 @@ class Loop:
         self.epoch, self.step, self.total = self.epoch + 1, 0, 0.0
         self._record(train_mse, validation_mse)
 
-    def _step(self, ids: np.ndarray) -> Tensor:
+    def advance(self, ids: np.ndarray) -> Tensor:
         """One optimizer step on a batch; returns the batch's sum of squares over all processes, in float64."""
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Bench, Run
-from test_altered_images import first_png, swap
+from damaged import first_png, swap
 from named_tests import ROOT, functions
 
 from bench.report.gated import gated
@@ -42,7 +42,7 @@ TRIED = {
     "not what was written: its sha256": "faults/test_broken_ledgers.py::test_verify_drop_heals_an_altered_ledger",
     "--drop` removes what is": "faults/test_broken_scores.py::test_a_broken_row_is_named_dropped_and_scored_again",
     "move it away": "faults/test_broken_ledgers.py::test_an_unreadable_ledger_is_moved_away_and_the_run_made_again",
-    "the upload was cut short, or it is damaged": "test_remote.py",
+    "the upload was cut short, or it is damaged": "test_remote_machines.py",
 }
 """By a part of the message, the test that does what it advises, of this file where none is named."""
 

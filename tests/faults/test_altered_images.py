@@ -5,14 +5,12 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 from conftest import LIMIT, Bench, Run
-from PIL import Image as Pillow
+from damaged import first_png, swap, whole
 
 from bench.store import Ledger
 from bench.store.cache import ImageCache
-from bench.store.images import pixel_digest
 from bench.store.whole import whole_images
 
 
@@ -27,14 +25,6 @@ def cached(finished: Run, tmp_path: Path) -> Run:
             cache.put(image, run.folder / image.file)
     ledger.close()
     return run
-
-
-def swap(png: Path) -> None:
-    """Another whole image in the place of one, in the very file: a hard link would share it."""
-    pixels = np.asarray(Pillow.open(png).convert("RGB"))[::-1].copy()
-    with png.open("r+b") as file:
-        Pillow.fromarray(pixels).save(file, format="PNG")
-        file.truncate()
 
 
 def flip(png: Path) -> None:
@@ -55,19 +45,6 @@ def cut(png: Path) -> None:
 
 
 DAMAGES = [swap, flip, break_header, cut]
-
-
-def whole(run: Run) -> bool:
-    """Whether every file of the run shows what the ledger says."""
-    rows = run.rows("SELECT file, digest FROM images")
-    return all(pixel_digest(np.asarray(Pillow.open(run.folder / f).convert("RGB"))) == d for f, d in rows)
-
-
-def first_png(run: Run) -> Path:
-    """An image of the baseline."""
-    ((file,),) = run.rows("SELECT file FROM cells JOIN images USING (job_id) WHERE method = 'standard' AND "
-                          "prompt_index = 0")  # fmt: skip
-    return run.folder / file
 
 
 def in_cache(run: Run, png: Path) -> Path:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Bench, Plug, Run
+from damaged import whole
 from ledgers import write_ledger
-from test_altered_images import whole
 
 from bench.errors import UserError
 from bench.metrics.base import MetricEntry, Value

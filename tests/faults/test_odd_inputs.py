@@ -8,7 +8,8 @@ import random
 from pathlib import Path
 
 import pytest
-from conftest import TINY, Bench, Run
+from conftest import Bench, Run
+from suite_texts import BEST_OF_2, suite_text
 
 from bench import gate
 from bench.errors import UserError
@@ -23,15 +24,19 @@ def suite_of(tmp_path: Path, text: str) -> Path:
     return file
 
 
+def labelled(label: str, **changes: str) -> str:
+    return suite_text(methods=["standard", BEST_OF_2 | {"name": label}, "reseed"], **changes)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (TINY.replace("name: tiny", f"name: {'a' * 300}"), "at most 200 characters"),
-        (TINY.replace("name: best_of_2", f"name: {'b' * 300}"), "a label has at most 200 characters"),
-        (TINY.replace("name: best_of_2", 'name: "b\\ud800"'), "half of a surrogate pair"),
-        (TINY.replace("[shapes-pickapic]", f"[{'c' * 300}]"), "unknown prompt"),
-        (TINY.replace("Four arms", "Four\ud800arms"), "not UTF-8 text"),
-        (TINY.replace("title: Four arms on", 'title: "\\ud800"\nreproduces: on'), "half of a surrogate pair"),
+        (suite_text(name="a" * 300), "at most 200 characters"),
+        (labelled("b" * 300), "a label has at most 200 characters"),
+        (labelled("b\ud800"), "half of a surrogate pair"),
+        (suite_text(prompts=["c" * 300]), "unknown prompt"),
+        (suite_text(title=None) + "title: Four\ud800arms\n", "not UTF-8 text"),
+        (suite_text(title="\ud800"), "half of a surrogate pair"),
     ],
 )
 @pytest.mark.parametrize("command", ["plan", "run"])
@@ -46,7 +51,7 @@ def test_a_name_without_end_or_a_text_that_is_none_is_one_line(
 
 def test_the_longest_names_make_a_run(bench: Bench, tmp_path: Path) -> None:
     """What is allowed must also work: folders, pages and figures are named after it."""
-    text = TINY.replace("name: tiny", f"name: {'a' * 200}").replace("name: best_of_2", f"name: {'b' * 200}")
+    text = labelled("b" * 200, name="a" * 200)
     done = bench("run", suite_of(tmp_path, text), "--limit", 1, "--runs", tmp_path / "runs", "--no-cache",
                  "--device", "cpu", "--metric", "shapes-clipscore")  # fmt: skip
     assert done.code == 0, done.err
@@ -64,7 +69,7 @@ def test_half_a_surrogate_pair_in_a_prompt_is_named_with_its_row(bench: Bench, t
     }  # fmt: skip
     file = tmp_path / f"mine.{suffix}"
     file.write_bytes(texts[suffix].encode("utf-8", "surrogatepass"))
-    done = bench("plan", suite_of(tmp_path, TINY.replace("[shapes-pickapic]", f"[{file}]")))
+    done = bench("plan", suite_of(tmp_path, suite_text(prompts=[str(file)])))
     assert done.code == 2
     assert str(file) in done.error
     assert "surrogate" in done.error or "not UTF-8" in done.error

@@ -15,6 +15,7 @@ import tiny_unet
 import torch
 from analytic import session
 from controlled import KINDS, control, loaded, ours
+from suite_texts import TWO_ARMS, suite_text
 
 from bench import registry, suite
 from bench.errors import UserError
@@ -42,22 +43,22 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return controlled.home(tmp_path_factory.mktemp("controlled"))
 
 
-def arm(home: Path, name: str = "sdxl", kind: str = "canny", **more: Any) -> str:
-    """A ControlNet's arm as a suite writes it."""
-    return json.dumps({"use": "controlnet", "kind": kind, "weights": str(home / f"{name}-{kind}"), **more})
+def arm(home: Path, name: str = "sdxl", kind: str = "canny", **more: Any) -> dict[str, Any]:
+    """A ControlNet's arm as a suite has it."""
+    return {"use": "controlnet", "kind": kind, "weights": str(home / f"{name}-{kind}"), **more}
 
 
-def planned(home: Path, prompts: Path, *methods: str, model: str = "sdxl", baseline: str = "standard") -> Plan:
-    text = f"""\
-name: control
-models: ['{home / model}']
-prompts: ['{prompts}']
-samplers: [ddim]
-steps: 4
-baseline: {baseline}
-methods: [{", ".join(methods)}]
-metrics: [shapes-clipscore]
-"""
+def planned(home: Path, prompts: Path, *methods: Any, model: str = "sdxl", baseline: str = "standard") -> Plan:
+    text = suite_text(
+        TWO_ARMS,
+        name="control",
+        models=[str(home / model)],
+        prompts=[str(prompts)],
+        guidance=None,
+        baseline=baseline,
+        methods=[*methods],
+        metrics=["shapes-clipscore"],
+    )
     return make_plan(suite.parse(text, file="suites/control.yaml"))
 
 
@@ -129,7 +130,7 @@ def refused(act: Callable[[], object], *facts: str) -> None:
 def test_a_prompt_without_its_image_is_refused_when_planned(home: Path, tmp_path: Path) -> None:
     prompts = controlled.written(tmp_path)
     where = f"method 'controlnet': prompt 1 of {prompts}: "
-    pose = arm(home).replace('"canny"', '"pose"')
+    pose = arm(home) | {"kind": "pose"}
     refused(
         lambda: planned(home, prompts, "standard", pose), "prompt 0", "no control image of kind 'pose'", "canny, depth"
     )
@@ -181,7 +182,7 @@ def test_what_is_no_controlnet_is_refused(home: Path, tmp_path: Path) -> None:
     refused(lambda: ControlNet().for_model(unknown), "no canny weights are known for model 'velocity'; give weights")
     refused(lambda: control(home, "sd").for_model(entry), "cross_attention_dim: 32 there, 64 here")
     dit = tiny_dit.entry(tiny_dit.save(tmp_path / "dit"))
-    refused(lambda: control(home, "sd").for_model(dit), "takes none (family HunyuanDiT); give a model with a UNet")
+    refused(lambda: control(home, "sd").for_model(dit), "(family HunyuanDiT); give a model with a UNet")
 
 
 @pytest.mark.parametrize(
@@ -262,8 +263,8 @@ def test_the_embedded_world_has_a_controlnet_of_edges() -> None:
 
 def test_a_run_makes_what_a_session_does_and_counts_it(home: Path, tmp_path: Path) -> None:
     prompts = controlled.written(tmp_path)
-    inverted = f"{{chain: [{arm(home)}, inversion], name: inverted}}"
-    plan = planned(home, prompts, arm(home), inverted, "{use: standard, name: free}", baseline="controlnet")
+    inverted = {"chain": [arm(home), "inversion"], "name": "inverted"}
+    plan = planned(home, prompts, arm(home), inverted, {"use": "standard", "name": "free"}, baseline="controlnet")
     ledger = Ledger(tmp_path / "run", create=True)
     told = generate(plan, ledger, None, device="cpu", batch_size=2)
     assert (told["made"], told["failed"]) == (6, 0)
@@ -287,7 +288,7 @@ def test_a_fault_stays_in_its_arm(home: Path, tmp_path: Path, fault: str) -> Non
     prompts = controlled.written(tmp_path)
     for kind in KINDS:
         shutil.copytree(home / f"sdxl-{kind}", tmp_path / f"sdxl-{kind}")
-    depth = arm(tmp_path, kind="depth").replace('"use"', '"name": "depth", "use"')
+    depth = arm(tmp_path, kind="depth") | {"name": "depth"}
     plan = planned(home, prompts, "standard", arm(tmp_path), depth)
     if fault == "image":
         controlled.picture(tmp_path / "canny" / "1.png", 99)

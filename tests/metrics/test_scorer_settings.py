@@ -37,6 +37,7 @@ def hps(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def text(folder: Path, *changes: tuple[str, str]) -> str:
+    """Text, and not a builder's keys, for the line of each mistake is a part of what is tested."""
     found = TEXT.replace("FOLDER", str(folder))
     for old, new in changes:
         assert old in found

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from conftest import call
 from reference import small_clips as small
+from suite_texts import TWO_ARMS, suite_text, write_suite
 
 from bench import environments, registry, suite
 from bench.errors import UserError
@@ -172,29 +173,16 @@ def test_an_environment_that_is_not_made_is_one_line_before_any_image(
     ],
 )
 def test_a_setting_that_a_metric_does_not_have_is_told(settings: str, said: str) -> None:
-    text = SUITE.replace("- {use: hpsv2, implementation: package, checkpoint: FOLDER}", f"- {{{settings}}}")
+    text = suite_text(TWO_ARMS, metrics=None) + f"metrics:\n  - {{{settings}}}\n"
     with pytest.raises(UserError) as caught:
         suite.parse(text, file="workers.yaml")
     assert said in str(caught.value)
 
 
-SUITE = """\
-models: [shapes-sdxl]
-prompts: [shapes-pickapic]
-samplers: [ddim]
-steps: 2
-baseline: standard
-methods: [standard, reseed]
-metrics:
-  - {use: hpsv2, implementation: package, checkpoint: FOLDER}
-  - shapes-clipscore
-"""
-
-
 def written(folder: Path, hps: Path) -> Path:
-    file = folder / "workers.yaml"
-    file.write_text(SUITE.replace("FOLDER", str(hps)))
-    return file
+    own = {"use": "hpsv2", "implementation": "package", "checkpoint": str(hps)}
+    arms = ["standard", "reseed"]
+    return write_suite(folder / "workers.yaml", TWO_ARMS, steps=2, methods=arms, metrics=[own, "shapes-clipscore"])
 
 
 def test_a_run_goes_on_without_the_scores_that_failed(

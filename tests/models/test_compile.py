@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Bench
+from suite_texts import TWO_ARMS, suite_text
 
 from bench import registry
 from bench.job.preflight import duration
 from bench.models.loading import compile_seconds
 from bench.suite import compiled, parse
 
-SUITE = """\
-models: [shapes-sdxl, {use: shapes-turbo, channels_last: true}]
-prompts: [shapes-pickapic]
-samplers: [ddim]
-steps: 2
-guidance: 5.0
-baseline: standard
-methods: METHODS
-metrics: [shapes-clipscore]
-"""
+TURBO = {"use": "shapes-turbo", "channels_last": True}
 
 
-def suite(methods: str = "[standard, reseed]") -> str:
-    return SUITE.replace("METHODS", methods)
+def suite(other: str = "reseed", models: Sequence[Any] = ("shapes-sdxl", TURBO)) -> str:
+    return suite_text(
+        TWO_ARMS, name=None, models=[*models], steps=2, methods=["standard", other], metrics=["shapes-clipscore"]
+    )
 
 
 def test_every_model_of_the_suite_is_compiled_and_keeps_its_other_settings() -> None:
@@ -38,11 +34,10 @@ def test_every_model_of_the_suite_is_compiled_and_keeps_its_other_settings() -> 
         assert found.running[name].configured(name).digest() != registry.get("models", name).digest()
 
 
-@pytest.mark.parametrize(("methods", "times"), [("[standard, reseed]", 2), ("[standard, dpo]", 4)])
-def test_a_plan_says_what_compiling_costs(bench: Bench, tmp_path: Path, methods: str, times: int) -> None:
+@pytest.mark.parametrize(("method", "times"), [("reseed", 2), ("dpo", 4)])
+def test_a_plan_says_what_compiling_costs(bench: Bench, tmp_path: Path, method: str, times: int) -> None:
     """For the first shape of batch and once for all others, in every weights that methods put on the denoiser."""
-    text = suite(methods).replace(", {use: shapes-turbo, channels_last: true}", "")
-    (tmp_path / "one.yaml").write_text(text)
+    (tmp_path / "one.yaml").write_text(suite(method, ["shapes-sdxl"]))
     said = bench("plan", tmp_path / "one.yaml", "--limit", 1, "--compile").out
     seconds = registry.get("models", "shapes-sdxl").compile_s
     assert f"compiling shapes-sdxl: up to {times} times {duration(seconds)}" in said

@@ -17,10 +17,6 @@ from typing import Any
 import pytest
 import tiny_dit
 import tiny_unet
-from conftest import Bench, InTurn, call
-from hub import Hub, serving
-from test_plugin import installed  # noqa: F401
-
 from bench import registry
 from bench.errors import UserError
 from bench.models import references
@@ -29,6 +25,8 @@ from bench.models.references import FAMILIES, entry_of
 from bench.models.shapes_of import check_entry
 from bench.runner.plan import make_plan
 from bench.suite import parse
+from conftest import Bench, InTurn, call
+from hub import Hub, serving
 
 # diffusers calls numpy in ways that numpy 2 deprecates.
 pytestmark = [
@@ -358,7 +356,7 @@ def test_an_adapter_of_another_package_serves_its_pipeline_class(
     consistency: Path,
     tmp_path: Path,
     bench_process: Bench,
-    installed: dict[str, str],  # noqa: F811
+    installed: dict[str, str],
 ) -> None:
     file = suite(tmp_path, consistency, samplers="lcm")
     options = ("--limit", 1, "--set", "guidance=1", "--method", "standard")

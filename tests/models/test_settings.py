@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tiny_unet
 from conftest import call
+from suite_texts import TWO_ARMS, suite_text
 
 from bench import registry, suite
 from bench.errors import UserError
@@ -23,21 +24,17 @@ pytestmark = [
     pytest.mark.usefixtures("one_thread"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers", "ignore::DeprecationWarning:numpy"),
 ]
-TEXT = """\
-name: settled
-models: [MODEL]
-prompts: [shapes-pickapic]
-samplers: [ddim]
-steps: 2
-baseline: standard
-methods: [standard]
-metrics: [shapes-clipscore]
-"""
 PLAIN = "{use: shapes-sdxl}"
 
 
+def text_of(model: str) -> str:
+    """A suite whose model is as a user writes it: what is tested is the format."""
+    plain = {"steps": 2, "guidance": None, "methods": ["standard"], "metrics": ["shapes-clipscore"]}
+    return f"models: [{model}]\n" + suite_text(TWO_ARMS, name="settled", models=None, **plain)
+
+
 def parsed(model: str, **given: object) -> suite.Suite:
-    return suite.parse(TEXT.replace("MODEL", model), file="settled.yaml", limit=2, **given)  # type: ignore[arg-type]
+    return suite.parse(text_of(model), file="settled.yaml", limit=2, **given)  # type: ignore[arg-type]
 
 
 def ids(model: str) -> set[str]:
@@ -46,7 +43,7 @@ def ids(model: str) -> set[str]:
 
 def run(model: str, tmp_path: Path) -> list[np.ndarray]:
     """The images (H, W, 3) of a run of two prompts, in the order of the plan."""
-    (file := tmp_path / "settled.yaml").write_text(TEXT.replace("MODEL", model))
+    (file := tmp_path / "settled.yaml").write_text(text_of(model))
     shutil.rmtree(runs := tmp_path / "runs", ignore_errors=True)
     assert call("run", str(file), "--limit", "2", "--no-cache", "--runs", str(runs)).code == 0
     (folder,) = (p for p in runs.iterdir() if p.is_dir())

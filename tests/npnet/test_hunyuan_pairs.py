@@ -12,6 +12,7 @@ import tiny_dit
 import torch
 from conftest import Done, Plug, call_main, make_run
 from PIL import Image
+from suite_texts import TWO_ARMS, write_suite
 
 from bench import registry
 from npnet import NPNet, NPNetConfig, method
@@ -24,16 +25,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 PRESET = Path(method.__file__).parent / "configs" / "hunyuan-dit.yaml"
 PROMPT = (77, tiny_dit.WIDTH)
-SUITE = """\
-name: dit_with_npnet
-models: [hunyuan-dit]
-prompts: [shapes-pickapic]
-samplers: [ddim]
-steps: 4
-baseline: standard
-methods: [standard, {use: npnet, checkpoint: CHECKPOINT}]
-metrics: [shapes-clipscore]
-"""
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +75,15 @@ def test_the_papers_way_from_pairs_to_a_network_to_images(tmp_path: Path) -> Non
     tuned = tmp_path / "tuned" / "last.safetensors"
     assert NPNet.from_pretrained(tuned).config.prompt == PROMPT
 
-    suite = tmp_path / "suite.yaml"
-    suite.write_text(SUITE.replace("CHECKPOINT", json.dumps(str(tuned))))
+    suite = write_suite(
+        tmp_path / "suite.yaml",
+        TWO_ARMS,
+        name="dit_with_npnet",
+        models=["hunyuan-dit"],
+        guidance=None,
+        methods=["standard", {"use": "npnet", "checkpoint": str(tuned)}],
+        metrics=["shapes-clipscore"],
+    )
     run, done = make_run(suite, tmp_path)
     assert done.code == 0, done.err
     files = dict(run.rows("SELECT method || prompt_index, file FROM cells JOIN images USING (job_id)"))

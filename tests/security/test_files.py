@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 from conftest import Bench
-from handmade import SUITE, image, make
+from handmade import image, make
 from hub import serving
 from PIL import Image
+from suite_texts import TWO_ARMS, suite_text
 
 from bench.errors import UserError
 from bench.intake.layouts import export
@@ -253,4 +254,4 @@ def test_an_image_that_claims_billions_of_pixels_is_one_line(tmp_path: Path) -> 
 @pytest.mark.parametrize("name", ["../x", "a/b", "..", ".", "", "A", "a b", "a\n", "/etc", "a\x1b", "\u202ea"])
 def test_a_suites_name_is_no_path(name: str) -> None:
     with pytest.raises(UserError, match="name"):
-        parse(SUITE.replace("name: made", f"name: {json.dumps(name)}"), file="theirs.yaml")
+        parse(suite_text(TWO_ARMS, name=name), file="theirs.yaml")

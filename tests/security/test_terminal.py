@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from conftest import Bench
-from handmade import SUITE, make
+from handmade import make
+from suite_texts import TWO_ARMS, suite_text, write_suite
 
 from bench import plugins, registry
 from bench.cli.terminal import Inert, inert_output, plain, visible
@@ -65,8 +66,7 @@ def test_a_plugins_description_is_listed_as_text(bench: Bench, loud: Path) -> No
 
 
 def test_a_plugins_traceback_is_text(bench: Bench, loud: Path, tmp_path: Path) -> None:
-    suite = tmp_path / "mine.yaml"
-    suite.write_text(SUITE.replace("[standard, inversion]", "[standard, loud_method]"))
+    suite = write_suite(tmp_path / "mine.yaml", TWO_ARMS, methods=["standard", "loud_method"])
     done = bench("plan", suite, "--plugin", loud, "--runs", tmp_path)
     assert done.code in (2, 4)
     assert "owned" in done.err
@@ -74,7 +74,7 @@ def test_a_plugins_traceback_is_text(bench: Bench, loud: Path, tmp_path: Path) -
 
 
 def test_a_strangers_run_is_compared_and_reported_as_text(bench: Bench, tmp_path: Path) -> None:
-    suite = SUITE.replace("name: made", f"name: made\ntitle: {json.dumps(HOSTILE)}")
+    suite = suite_text(TWO_ARMS, title=HOSTILE)
     for name in ("a", "b"):
         make(tmp_path / name, lambda spot: float(spot.index), suite=suite, texts=lambda *_: HOSTILE)
     for arguments in (

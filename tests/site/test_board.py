@@ -35,11 +35,11 @@ def test_runs_of_one_protocol_share_a_table_and_each_row_names_its_run(tmp_path:
     ("change", "said"),
     [
         ({"weights": "m1"}, "weights of the model m0 against m1"),
-        ({"suite": MANY.replace("steps: 4", "steps: 8")}, "steps 4 against 8"),
-        ({"suite": MANY.replace("guidance: 5.0", "guidance: 3.0")}, "guidance 5.0 against 3.0"),
+        ({"changes": {"steps": 8}}, "steps 4 against 8"),
+        ({"changes": {"guidance": 3.0}}, "guidance 5.0 against 3.0"),
         ({"n": 12}, "images an arm 24 against 12"),
-        ({"suite": MANY.replace("[ddim]", "[euler]")}, "sampler ddim against euler"),
-        ({"suite": MANY.replace("baseline: standard", "baseline: reseed")}, "baseline standard against reseed"),
+        ({"changes": {"samplers": ["euler"]}}, "sampler ddim against euler"),
+        ({"changes": {"baseline": "reseed"}}, "baseline standard against reseed"),
     ],
     ids=["weights", "steps", "guidance", "images", "sampler", "baseline"],
 )
@@ -71,8 +71,8 @@ def test_baselines_that_do_not_agree_are_said(tmp_path: Path) -> None:
 
 def test_a_metric_that_a_method_optimises_is_marked_and_ranks_nothing(tmp_path: Path) -> None:
     known = {"best": {"shapes-sdxl": ["shapes-preference"]}}
-    best = "{use: best_of_n, name: best, n: 2, selection_metric: shapes-preference}"
-    run = published(tmp_path / "run", suite=MANY.replace("inversion,", f"inversion, {best},"), optimises=known)
+    best = {"use": "best_of_n", "name": "best", "n": 2, "selection_metric": "shapes-preference"}
+    run = published(tmp_path / "run", changes={"methods": [*MANY["methods"], best]}, optimises=known)
     (board,) = of(run)
     (row,) = [row for row in board.rows if row.method == "best"]
     (value,) = row.values.values()

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from conftest import Bench
-from published import MANY, published
+from published import published
 
 from bench.errors import NotComparable, UserError
 from bench.exporters import exporter, send, tables
@@ -26,7 +26,7 @@ from bench.records.submission import read_submission, submission
 def test_comparisons_and_costs_are_tables_of_both_kinds(tmp_path: Path, bench: Bench) -> None:
     import pandas as pd
 
-    run = published(tmp_path / "run", suite=MANY.replace("inversion,", "{name: '=1+1', use: inversion},"))
+    run = published(tmp_path / "run", changes={"methods": ["standard", {"name": "=1+1", "use": "inversion"}, "reseed"]})
     done = bench("export", run, "--out", tmp_path / "out")
     assert done.code == 0, done.err
     plain = read(run)

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 import pytest
 from conftest import Bench, Run
-from published import MANY, published
+from published import published
 
 from bench.errors import UserError
 from bench.site import build, found
@@ -71,7 +71,7 @@ def test_runs_that_lie_here_are_compared_pair_by_pair(tmp_path: Path) -> None:
     assert built.comparisons == 1
     (page,) = (tmp_path / "site" / "compare").iterdir()
     assert page.name in (tmp_path / "site" / "compare.html").read_text()
-    other = published(tmp_path / "three", suite=MANY.replace("steps: 4", "steps: 8"))
+    other = published(tmp_path / "three", changes={"steps": 8})
     built = build(found([tmp_path / "one", other]), tmp_path / "site")
     assert built.comparisons == 0
     assert any("not compared pair by pair" in line for line in built.faults)
@@ -79,8 +79,8 @@ def test_runs_that_lie_here_are_compared_pair_by_pair(tmp_path: Path) -> None:
 
 
 def test_what_others_wrote_does_nothing_in_a_page(tmp_path: Path) -> None:
-    suite = f"title: {HOSTILE!r}\n" + MANY.replace("inversion,", f"{{name: {HOSTILE!r}, use: inversion}},")
-    built = build(found([published(tmp_path / "run", suite=suite, texts=lambda *_: HOSTILE)]), tmp_path / "site")
+    changes = {"title": HOSTILE, "methods": ["standard", {"name": HOSTILE, "use": "inversion"}, "reseed"]}
+    built = build(found([published(tmp_path / "run", changes=changes, texts=lambda *_: HOSTILE)]), tmp_path / "site")
     for file in [*built.folder.glob("*.html"), *built.folder.glob("run/*/index.html")]:
         page = Page(file)
         assert not [one for tag, one in page.tags if tag == "img" and one.get("src") == "x"]

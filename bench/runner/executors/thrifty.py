@@ -76,7 +76,7 @@ def chosen(
     if not small or not all(_is_light(registry.get("metrics", name)) for name in metrics):
         return InProcess(threads=threads)
     each = threads or 1
-    workers = min(cores() // each, _fitting())
+    workers = min(cores() // each, fitting())
     if alone or workers < 2:
         return InProcess(threads=each)
     return Thrifty(kind.opened(Wanted(workers=workers), setting(suite, each), device="cpu"), each)
@@ -104,7 +104,7 @@ def _is_light(entry: MetricEntry) -> bool:
     )
 
 
-def _fitting() -> int:
+def fitting() -> int:
     """Workers that the free memory has room for; where the system does not say, it does not limit."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()

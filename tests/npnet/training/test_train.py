@@ -151,7 +151,7 @@ def test_a_training_stopped_inside_an_epoch_makes_the_same_steps(
 ) -> None:
     train(pairs, tmp_path / "straight", epochs=3, schedule="cosine")
     monkeypatch.setattr(loop, "STATE_SECONDS", 0.0)
-    step, made = Loop._step, []
+    step, made = Loop.advance, []
 
     def stopping(self: Loop, ids: np.ndarray) -> torch.Tensor:
         made.append(len(ids))
@@ -159,7 +159,7 @@ def test_a_training_stopped_inside_an_epoch_makes_the_same_steps(
             raise KeyboardInterrupt
         return step(self, ids)
 
-    monkeypatch.setattr(Loop, "_step", stopping)
+    monkeypatch.setattr(Loop, "advance", stopping)
     with pytest.raises(KeyboardInterrupt):
         train(pairs, tmp_path / "stopped", epochs=3, schedule="cosine")
     train(pairs, tmp_path / "stopped", epochs=3, schedule="cosine")
@@ -178,8 +178,8 @@ def test_kill_9_and_the_same_command_goes_on(pairs: Path, trained: Path, tmp_pat
     )
     chosen = settings(pairs, epochs=4).model_dump_json()
     # Without this the child would be done before it is noticed.
-    slowly = "import time; from npnet.training.loop import Loop; step = Loop._step\n" + (
-        "Loop._step = lambda self, ids: (time.sleep(0.2), step(self, ids))[1]\n"
+    slowly = "import time; from npnet.training.loop import Loop; step = Loop.advance\n" + (
+        "Loop.advance = lambda self, ids: (time.sleep(0.2), step(self, ids))[1]\n"
     )
     child = subprocess.Popen([sys.executable, "-c", slowly + code, chosen, str(tmp_path)], stderr=subprocess.DEVNULL)
     until = time.monotonic() + 120
@@ -530,8 +530,8 @@ def test_fine_tuning_replaces_the_text_layer_of_another_width_and_says_so(
     said: list[str] = []
     start = tmp_path / "other.safetensors"
     reads: list[Path] = []
-    read = checkpoint._bytes
-    monkeypatch.setattr(checkpoint, "_bytes", lambda path: (reads.append(path), read(path))[1])
+    read = checkpoint.content
+    monkeypatch.setattr(checkpoint, "content", lambda path: (reads.append(path), read(path))[1])
     tiny = settings(pairs, network={}, epochs=1, learning_rate=1e-9)
     run(tiny, out=tmp_path / "out", start=start, device="cpu", say=said.append)
     assert reads == [start], "a file of gigabytes is read and checked once"
