@@ -17,6 +17,7 @@ from bench import records, registry, report
 from bench.analysis import results
 from bench.job.writing import write_report
 from bench.report import paged
+from bench.serve.app import make_app
 from bench.site import build, found
 from bench.store import Ledger
 
@@ -233,13 +234,19 @@ def test_a_full_disk_leaves_the_files_of_the_report_before(
     assert not [file for file in copied.iterdir() if file.name.endswith(".tmp")]
 
 
-def test_a_site_leaves_them_out(copied: Path, both: results.Computed, tmp_path: Path) -> None:
-    """Scripts of a stranger's folder would run where the site is published."""
+def test_neither_a_site_nor_serve_carries_them(
+    copied: Path, both: results.Computed, runs: list[Path], tmp_path: Path
+) -> None:
+    """Scripts of a stranger would run where a site is published, and any page could read those of `serve`."""
     (copied / "results.json").write_text(both.results.text())
     build(found([copied]), tmp_path / "site", images=False)
     assert not [*(tmp_path / "site").rglob("report_pairs")]
     page = next((tmp_path / "site").rglob("report.html")).read_text(encoding="utf-8")
     assert "nonce" not in page.partition("<style>")[0]
+    shutil.copytree(copied / "report_pairs", runs[0] / "report_pairs")
+    client, here = make_app(runs[0].parent).test_client(), {"Host": "127.0.0.1"}
+    assert client.get("/run/first/", headers=here).status_code == 200
+    assert client.get("/run/first/report_pairs/index.js", headers=here).status_code == 404
 
 
 # The browser ---------------------------------------------------------------------------------------------------------
