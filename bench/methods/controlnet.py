@@ -18,6 +18,7 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from bench.errors import UserError
 from bench.methods.base import Method
+from bench.models.base import ControlledFamily, no_residuals, with_residuals
 from bench.models.controlled import check_folders
 from bench.needs.base import Lacking, Need
 from bench.registry import register
@@ -74,11 +75,8 @@ class ControlNet(Method):
 
     def for_model(self, entry: ModelEntry) -> Self:
         """With its weights found and pinned; UserError where there are none or they do not fit the model."""
-        family = entry.family()
-        if not family.takes_residuals:
-            raise UserError(
-                f"controlnet: model {entry.name!r} takes none (family {family.__name__}); give a model with a UNet"
-            )
+        if not issubclass(entry.family(), ControlledFamily):
+            raise UserError(f"controlnet: {no_residuals(entry)}")
         row = rows_for("controlnet", entry, variant=self.kind)[0] if self.weights == AUTO else None
         try:
             found = row.pinned() if row else pin(self.weights, of="controlnet", kind=CONTROLNET)
@@ -132,7 +130,7 @@ class ControlNet(Method):
 
     def prepare(self, s: Session) -> None:
         """Loads the ControlNet and the batch's images; UserError where either does not load or fit."""
-        s.family.control(self._weights())
+        with_residuals(s.family).control(self._weights())
         self._images.clear()
         self._stacked(s)
 
@@ -141,7 +139,8 @@ class ControlNet(Method):
             return None
         images = self._stacked(s)
         halves = len(x) // len(images)
-        return s.family.residuals(self._weights(), x, t, embeds, images.repeat(halves, 1, 1, 1), self.scale)
+        family = with_residuals(s.family)
+        return family.residuals(self._weights(), x, t, embeds, images.repeat(halves, 1, 1, 1), self.scale)
 
     def _weights(self) -> Weights:
         if self._pinned is None:

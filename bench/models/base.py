@@ -166,8 +166,6 @@ class Family(ABC):
 
     reads_attention: ClassVar[bool] = False
     """Whether `attention` finds layers; known without loading, so that a plan can refuse."""
-    takes_residuals: ClassVar[bool] = False
-    """Whether `residuals` can ask a ControlNet; known without loading, so that a plan can refuse."""
     packages: ClassVar[tuple[Package, ...]] = ()
     """Python packages that it needs besides those that the harness does."""
     patch: ClassVar[int] = 1
@@ -208,20 +206,6 @@ class Family(ABC):
         x is what the scheduler's `scale_model_input` gives, which has unit variance.
         """
 
-    def control(self, weights: Weights) -> Any:
-        """The ControlNet of these weights, loaded when it is first asked for; UserError where it does not fit."""
-        raise UserError(f"model {self.entry.name!r}: its family {type(self).__name__} takes no ControlNet")
-
-    def residuals(
-        self, weights: Weights, x: torch.Tensor, t: Any, embeds: Embeddings, images: torch.Tensor, scale: float
-    ) -> Residuals:
-        """What a ControlNet says of x at t and of control images (B, 3, H, W) in [0, 1], times `scale`; B is x's."""
-        raise NotImplementedError
-
-    def controlled(self, x: torch.Tensor, t: Any, embeds: Embeddings, residuals: Residuals) -> torch.Tensor:
-        """`network` with residuals added within the denoiser."""
-        raise NotImplementedError
-
     @abstractmethod
     def pixels(self, latents: torch.Tensor) -> torch.Tensor:
         """Final latents to images (B, 3, H, W), fp32 in [0, 1]; where gradients are on, they flow to the latents."""
@@ -247,6 +231,39 @@ class Family(ABC):
         """Put these weights on the denoiser, and nothing else; none of them is the model's own."""
         if weights:
             raise UserError(f"model {self.entry.name!r}: its family {type(self).__name__} takes no other weights")
+
+
+class ControlledFamily(Family):
+    """A family whose denoiser takes residuals, as those of a ControlNet; of any other a plan refuses what adds them."""
+
+    @abstractmethod
+    def control(self, weights: Weights) -> Any:
+        """The ControlNet of these weights, loaded when it is first asked for; UserError where it does not fit."""
+
+    @abstractmethod
+    def residuals(
+        self, weights: Weights, x: torch.Tensor, t: Any, embeds: Embeddings, images: torch.Tensor, scale: float
+    ) -> Residuals:
+        """What a ControlNet says of x at t and of control images (B, 3, H, W) in [0, 1], times `scale`; B is x's."""
+
+    @abstractmethod
+    def controlled(self, x: torch.Tensor, t: Any, embeds: Embeddings, residuals: Residuals) -> torch.Tensor:
+        """`network` with residuals added within the denoiser."""
+
+
+def with_residuals(family: Family) -> ControlledFamily:
+    """A family that takes residuals, as such; UserError for any other."""
+    if not isinstance(family, ControlledFamily):
+        raise UserError(no_residuals(family.entry))
+    return family
+
+
+def no_residuals(entry: ModelEntry) -> str:
+    """What is said of a model whose family takes none."""
+    return (
+        f"model {entry.name!r} takes no residuals within its denoiser, such as a ControlNet's (family "
+        f"{entry.family().__name__}); give a model with a UNet"
+    )
 
 
 def to_uint8(pixels: torch.Tensor) -> np.ndarray:

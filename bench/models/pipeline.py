@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from bench.errors import UserError, first_line
 from bench.models import loading
-from bench.models.base import TORCH_DTYPES, Embeddings, Family, ModelEntry, check_folder, quiet_hub_libraries
+from bench.models.base import (
+    TORCH_DTYPES,
+    ControlledFamily,
+    Embeddings,
+    Family,
+    ModelEntry,
+    check_folder,
+    quiet_hub_libraries,
+)
 from bench.models.controlled import Residuals
 from bench.models.controlled import load as load_controlnet
 from bench.models.parking import Parking, parked
@@ -117,12 +125,11 @@ class PipelineFamily(Family):
         setattr(self.pipeline, self.network_name, self._wardrobe.network(self, weights))
 
 
-class UNetFamily(PipelineFamily):
+class UNetFamily(PipelineFamily, ControlledFamily):
     """Families whose denoiser is a UNet with cross-attention to the prompt's tokens."""
 
     network_name = "unet"
     reads_attention = True
-    takes_residuals = True
 
     def __init__(self, entry: ModelEntry, device: str, dtype: str):
         super().__init__(entry, device, dtype)

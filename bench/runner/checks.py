@@ -8,7 +8,7 @@ from bench import registry
 from bench.errors import UserError
 from bench.methods.base import Chain, Method
 from bench.metrics.base import MetricEntry
-from bench.models.base import ModelEntry
+from bench.models.base import ControlledFamily, ModelEntry, no_residuals
 from bench.prompts.base import Prompt
 from bench.runner.outline import Row
 from bench.samplers.diffusers_schedulers import Sampler
@@ -95,6 +95,8 @@ def check_needs(chain: Chain, entry: ModelEntry, sampler: Sampler) -> None:
             f"it reads attention maps, and model {entry.name!r} has none to read (family {entry.family().__name__}); "
             "give a model with a UNet"
         )
+    if chain.adds_residuals() and not issubclass(entry.family(), ControlledFamily):
+        raise UserError(no_residuals(entry))
     for need, has in ((MEMORYLESS, "memoryless"), (FIRST_ORDER, "first_order")):
         if need in needs and not getattr(sampler, has):
             able = [n for n in registry.names("samplers") if getattr(registry.get("samplers", n), has)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bench import registry
-from bench.models.base import Embeddings, Family
+from bench.models.base import Embeddings, Family, with_residuals
 from bench.sampling import noise
 from bench.sampling.attention import AttentionMaps, recording
 from bench.sampling.loop import Loop
@@ -211,7 +211,7 @@ class Session:
     def _network(self, x: torch.Tensor, t: Any, embeds: Embeddings, residuals: Residuals | None) -> torch.Tensor:
         if residuals is None:
             return self.family.network(x, t, embeds)
-        return self.family.controlled(x, t, embeds, residuals)
+        return with_residuals(self.family).controlled(x, t, embeds, residuals)
 
     # The loop -------------------------------------------------------------------------------------------------------
 
