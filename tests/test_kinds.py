@@ -382,6 +382,18 @@ def test_a_frozen_run_pairs_preferences_and_sets_values_beside_each_other(tmp_pa
     assert ("a", LEVEL, "effect_change") not in against(old, cut)
 
 
+@pytest.mark.parametrize(
+    ("n", "why"), [(11, " (11 images, frozen of 12)"), (4, " (needs at least 8 images, there are 4)")]
+)
+def test_a_set_of_fewer_images_is_not_compared_with_the_frozen_one(tmp_path: Path, n: int, why: str) -> None:
+    old, now = (judged(tmp_path / str(k), at=lambda p: math.sin(p[1]), prompts=k) for k in (12, n))
+    frozen = gate.freeze(results.compute(old), gate.Samples.read(old))
+    judgement = gate.against_baseline(results.compute(now), frozen, gate.Samples.read(now))
+    (value,) = [v for v in judgement.verdicts if (v.metric, v.method, v.quantity) == (LEVEL, "a", "change")]
+    assert value.outcome == "not comparable"
+    assert value.sentence.endswith(f": not measured now on as many images{why}")
+
+
 def test_a_baseline_from_before_kinds_is_one_of_images(tmp_path: Path) -> None:
     ledger = write_ledger(tmp_path, lambda *_: 1.0)
     content = gate.freeze(results.compute(ledger), gate.Samples.read(ledger)).document()
