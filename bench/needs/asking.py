@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import errno
-import socket
+import ssl
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from http.client import HTTPException
 from threading import Thread
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
 
 from bench.errors import UserError, first_line
 from bench.needs.base import Tell, Unreachable, gigabytes
@@ -23,7 +24,7 @@ REACHED = 4.0
 
 
 def check_reachable() -> None:
-    """Unreachable, within seconds, where the hub cannot be asked; its host, or the proxy before it, is tried once."""
+    """Unreachable, within seconds, where the hub cannot be asked; it is tried once."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
@@ -37,24 +38,26 @@ def check_reachable() -> None:
 
 @cache
 def _unreachable(endpoint: str) -> str:
-    """Why no connection to an address, or to its proxy, is had; empty where one is.
+    """Why an address gives no answer, itself or through its proxy; empty where it gives any, a refusal too.
 
-    In a thread, as looking up a name has no time limit of its own.
+    The library asks a host that drops its connections again for half a minute, and waits without an end for one that
+    takes them and is silent. In a thread, as looking up a name has no time limit of its own.
     """
     found: list[str] = []
 
-    def connect() -> None:
-        parts = urlsplit(endpoint)
-        proxy = "" if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme, "")
-        at = urlsplit(proxy if "//" in proxy else f"//{proxy}") if proxy else parts
-        port = at.port or (443 if at.scheme == "https" else 80)
+    def ask() -> None:
         try:
-            socket.create_connection((at.hostname or "", port), timeout=REACHED).close()
+            urlopen(Request(endpoint, method="HEAD"), timeout=REACHED).close()
             found.append("")
-        except OSError as error:
-            found.append(first_line(error))
+        except HTTPError:
+            found.append("")
+        except (OSError, ValueError, HTTPException) as error:
+            reason = error.reason if isinstance(error, URLError) else error
+            # The library has certificates of its own: where these here do not suffice there was an answer.
+            said = first_line(reason if isinstance(reason, Exception) else error)
+            found.append("" if isinstance(reason, ssl.SSLError) else said)
 
-    thread = Thread(target=connect, daemon=True)
+    thread = Thread(target=ask, daemon=True)
     thread.start()
     thread.join(REACHED)
     return found[0] if found else f"no answer within {REACHED:.0f} s"
