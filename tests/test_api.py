@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Bench
+from conftest import Bench, call
 from conftest import Run as Finished
 
 import bench as package
@@ -307,6 +307,15 @@ def test_what_is_there_is_not_made_again(made: Made, capfd: pytest.CaptureFixtur
     assert "generate:" not in capfd.readouterr().err
 
 
+def test_a_part_of_a_run_is_made_in_a_folder_of_its_own(tmp_path: Path, one_thread: None) -> None:
+    given = {**SUITE, "methods": ["standard"], "controls": {}, "gates": []}
+    part = package.run(given, limit=2, shard=(2, 2), batch_size=1, runs=tmp_path, cache=False, device="cpu")
+    assert part.id.endswith("-shard-2-of-2")
+    assert part.images["index"].unique().tolist() == [1]
+    assert any("This is shard 2 of 2 of a run" in note for note in part.results.notes)
+    assert "shard 1 of 2 of api" in call("merge", part.folder).error
+
+
 def test_an_object_takes_the_place_of_the_suites_method_of_its_label() -> None:
     from bench.methods.inversion import Inversion
 
@@ -374,6 +383,13 @@ def test_objects_run_as_they_are_beside_stand_ins(notebook: Notebook) -> None:
         ({"metrics": [7]}, "metrics: expected a name"),
         ({"metrics": ["clipscroe"]}, "clipscore"),
         ({"limit": 0}, "limit"),
+        ({"shard": (0, 4)}, r"shard=\(0, 4\): expected \(i, n\) with i from 1 to n, such as \(1, 8\)"),
+        ({"shard": (5, 4)}, "expected .i, n. with i from 1 to n"),
+        ({"shard": "1/4"}, "shard='1/4': expected"),
+        (
+            {"shard": (1, 4), "batch_size": "auto", "device": "cpu", "limit": 1},
+            "shard= 1/4: batches of 50 images leave",
+        ),
         ({"plugins": ["nowhere.py"]}, "nowhere.py: no such file"),
     ],
 )

@@ -23,6 +23,7 @@ from bench.job import stages
 from bench.job.resuming import OtherCode
 from bench.remote.opening import local
 from bench.runner.executors import Wanted
+from bench.runner.shards import Shard
 from bench.store import Ledger
 from bench.store.cache import default_folder
 
@@ -39,6 +40,8 @@ _OPTIONS = {
     "another --runs folder": "another folder as runs=",
     "--workers 1": "workers=1",
     "--twin": "twin=True",
+    "--shard": "shard=",
+    "--batch-size": "batch_size=",
     "--limit": "limit=",
     "--plugin": "plugins=",
     "--method": "methods=",
@@ -63,6 +66,7 @@ def run(
     device: str | None = None,
     batch_size: BatchSize | None = None,
     threads: int | None = None,
+    shard: tuple[int, int] | None = None,
     other_code: OtherCode | None = None,
     memory: bool = False,
     job_seconds: float | None = None,
@@ -78,8 +82,9 @@ def run(
     baseline, and what is added; `prompts` take the place of its prompt sets: the name of one, or texts or mappings as
     a prompt file has them. `overrides` are keys of the suite, as --set has them: `{"steps": 20}`. `plugins` are files
     as --plugin has them. `runs` and `cache`, the folder of images that runs share (False for none),
-    may be addresses such as s3://bucket/runs. `other_code` says what becomes of images of this run that other code
-    made: `"regenerate"` or `"keep"`; by default an error asks. `memory` also measures, on a CPU, each method's peak
+    may be addresses such as s3://bucket/runs. `shard=(1, 8)` makes part 1 of 8, in a folder of its own, for `bench
+    merge`. `other_code` says what becomes of images of this run that other code made: `"regenerate"` or `"keep"`; by
+    default an error asks. `memory` also measures, on a CPU, each method's peak
     memory in a process of its own, which loads plugins from their files. `job_seconds` and `score_seconds` are the most
     that an image and a score may take; what takes longer fails. `executor`, `workers`, `gpus_per_worker` and
     `ray_address` say who makes images and scores, as their options do; workers know nothing that a notebook defines.
@@ -89,8 +94,7 @@ def run(
     """
     given = {
         "methods": methods, "metrics": metrics, "prompts": prompts, "twin": twin, "limit": limit,
-        "overrides": overrides, "plugins": plugins, "other_code": other_code,
-        "memory": memory,
+        "overrides": overrides, "plugins": plugins, "other_code": other_code, "memory": memory, "shard": shard,
     }  # fmt: skip
     try:
         _load(plugins)
@@ -110,6 +114,7 @@ def run(
                 named="SUITE" if isinstance(suite, Mapping) else str(suite),
                 other_code=other_code,
                 memory=memory,
+                shard=None if shard is None else Shard.of_pair(shard),
                 job_seconds=job_seconds,
                 score_seconds=score_seconds,
                 spread=Wanted(executor, workers, gpus_per_worker, ray_address),

@@ -7,9 +7,11 @@ of seeds, both make it.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import gcd
+from typing import Any
 
 from bench.errors import UserError
 from bench.runner.generate import batches, by_model
@@ -26,6 +28,17 @@ class Shard:
 
     def __str__(self) -> str:
         return f"shard {self.index} of {self.of}"
+
+    @classmethod
+    def of_pair(cls, given: Any) -> Shard:
+        """From (i, n), as Python gives it; UserError where it is no such pair."""
+        try:
+            index, of = map(operator.index, given)
+        except (TypeError, ValueError):
+            index = of = 0
+        if not 1 <= index <= of:
+            raise UserError(f"shard={given!r}: expected (i, n) with i from 1 to n, such as (1, 8)")
+        return cls(index, of)
 
     @property
     def suffix(self) -> str:
