@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browsers import chromium as chromium
 from suite_texts import suite_text
 
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -53,7 +54,7 @@ Bench = Callable[..., Done]
 
 # Kinds of tests ---------------------------------------------------------------------------------------------------
 
-INTEGRATION_FIXTURES = frozenset({"one_thread", "bench_process", "bench_in_turn"})
+INTEGRATION_FIXTURES = frozenset({"one_thread", "bench_process", "bench_forked", "bench_in_turn"})
 """Tests of networks ask for one thread, as `bench` and `finished` do, and those of the program for a process."""
 INTEGRATION_FOLDERS = frozenset({"perf", "reference"})
 INTEGRATION = (
@@ -259,6 +260,21 @@ def bench_process() -> Bench:
             timeout=300,
         )
         return Done(done.returncode, done.stdout, done.stderr)
+
+    return process
+
+
+@pytest.fixture(scope="session")
+def bench_forked(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """Runs a command of the program in a fork of a process that has imported torch and diffusers: `forks`.
+
+    Its surroundings count from there on. What is read at the import of those, such as HF_ENDPOINT, is not read again.
+    """
+    from forks import Forked
+
+    def process(*arguments: object, env: dict[str, str] | None = None) -> Done:
+        running = Forked(arguments, tmp_path_factory.mktemp("forked"), env)
+        return Done(running.wait(), running.out, running.err)
 
     return process
 

@@ -7,10 +7,10 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from report.conftest import FLAGS, binary
 
 ROOT = Path(__file__).parents[2]
 LOADED = re.compile(r"""<(?:script|link|img|iframe|source)\b[^>]*?\b(?:src|href)=["']?(?P<to>[^"'\s>]+)""")
@@ -50,22 +50,17 @@ def test_it_loads_nothing_from_elsewhere(site: Path) -> None:
     assert not re.findall(r"""(?:@import|url\()\s*["']?(?:https?:)?//""", sheets)
 
 
-def test_search_works_from_disk(site: Path) -> None:
+def test_search_works_from_disk(site: Path, chromium: Any) -> None:
     """In a real browser, which starts no Worker for such a page."""
-    driven = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
-    if (path := binary()) is None:
-        pytest.skip("needs a browser on PATH, or BENCH_BROWSER")
     asked: list[str] = []
-    with driven.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=FLAGS)
-        page = browser.new_page()
+    with chromium.new_context() as context:
+        page = context.new_page()
         page.on("request", lambda request: asked.append(request.url))
         page.goto((site / "methods" / "inversion.html").as_uri())
         page.keyboard.press("/")
         page.keyboard.type("repaint jump")
         page.locator(".md-search-result__item a").first.wait_for(timeout=60_000)
         found = page.locator(".md-search-result__item a").evaluate_all("links => links.map(link => link.href)")
-        browser.close()
     assert any("methods/repaint_jump.html" in link for link in found)
     assert [url for url in asked if not url.startswith("file:")] == []
 

@@ -1,9 +1,8 @@
-"""A browser for all tests of pages, and one report to look at."""
+"""Pages opened in the browser, and one report to look at."""
 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,28 +11,6 @@ import pytest
 
 from . import many_pairs, samples
 from .tab import Open, Results, Tab, write
-
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-         "--disable-sync", "--no-first-run"]  # fmt: skip
-
-
-def binary() -> str | None:
-    """The browser to test in: BENCH_BROWSER, else the first of the usual names on PATH."""
-    return os.environ.get("BENCH_BROWSER") or next((found for name in NAMES if (found := shutil.which(name))), None)
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
-    """One headless Chromium for all tests, with a profile of its own."""
-    driven = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
-    path = binary()
-    if path is None:
-        pytest.skip(f"needs a browser: none of {', '.join(NAMES)} is on PATH, and BENCH_BROWSER is not set")
-    with driven.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
