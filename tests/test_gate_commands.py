@@ -146,6 +146,9 @@ def test_tox_runs_the_same_gate_and_ci_runs_tox() -> None:
         return {key: value for key, value in options.items() if key not in ("runs", "junit", "json", "markdown")}
 
     assert decides(shown) in [decides(arguments) for arguments in gates]
-    for name, asked in (("check", ["main"]), ("gate", ["quick", "main"])):
+    (short,), (main,) = commands(tox["gate"]["short"]), commands(tox["gate"]["main"])
+    fewer = decides(short) | {"limit": None, "workers": None, "tolerance": decides(main)["tolerance"]}
+    assert fewer == decides(main), "the short gate is the main one on fewer prompts"
+    for name, asked in (("check", ["short"]), ("gate", ["quick", "main"])):
         assert all(f"{{[gate]{gate}}}" in tox[f"testenv:{name}"]["commands"] for gate in asked)
     assert tox["tox"]["envlist"] == "check"
