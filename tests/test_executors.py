@@ -10,16 +10,23 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Bench, Done, Run
+from conftest import Bench, Run
+from fleets import FleetHere
+from suite_texts import FOUR_ARMS, TWO_ARMS, write_suite
 
 from bench import registry
-from bench.runner.executors import ray as executors
+from bench.runner import executors
+from bench.runner.executors import ray as of_ray
 from bench.runner.executors.local import Process
+from bench.runner.executors.worker import Setting
+from bench.runner.jobs import Job
 
 WORKERS = 2
 LETHAL = '''\
@@ -36,6 +43,7 @@ from bench.registry import register
 
 @register("methods", "lethal")
 class Lethal(Method):
+    by: str = "SIGKILL"
     mark: str = ""
     """A file that says that it has done so; it does so at every batch where there is none."""
 
@@ -43,7 +51,7 @@ class Lethal(Method):
         if not self.mark or not Path(self.mark).exists():
             if self.mark:
                 Path(self.mark).touch()
-            os.kill(os.getpid(), signal.{signal})
+            os.kill(os.getpid(), signal.Signals[self.by])
         return -x
 
 
@@ -59,16 +67,43 @@ class Slow(Method):
 def rayed() -> Any:
     """Ray on this machine, once for all tests of this file."""
     pytest.importorskip("ray")
-    ray = executors.imported()
+    ray = of_ray.imported()
     ray.init("local", num_cpus=WORKERS, include_dashboard=False, log_to_driver=False, object_store_memory=100_000_000)
     yield ray
     ray.shutdown()
 
 
-def again(bench: Bench, finished: Run, home: Path, *more: object) -> tuple[Run, Done]:
-    """The shared run once more, elsewhere and without anything to take images from."""
-    run = Run(finished.suite, home / "runs", home / "cache", home / "runs" / finished.folder.name)
-    return run, bench(*run.arguments("--no-cache", *more))
+@pytest.fixture(scope="module")
+def plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    file = tmp_path_factory.mktemp("plugin") / "lethal_methods.py"
+    file.write_text(LETHAL)
+    yield file
+    registry.forget(str(file.resolve()))
+
+
+def arguments(suite: Path, plugin: Path, runs: Path, *more: object) -> list[object]:
+    return ["run", suite, "--plugin", plugin, "--runs", runs, "--limit", 2, "--no-cache", "--device", "cpu", *more]
+
+
+@dataclass(frozen=True)
+class Lethal:
+    """The tiny suite with one more arm, which ends the worker that makes its first batch; and a run of it without."""
+
+    mark: Path
+    """A file: the method ends no worker while it is there."""
+    alone: Run
+
+
+@pytest.fixture(scope="module")
+def tiny_and_lethal(bench: Bench, plugin: Path, tmp_path_factory: pytest.TempPathFactory) -> Lethal:
+    home = tmp_path_factory.mktemp("tiny_and_lethal")
+    (mark := home / "mark").touch()
+    arms = [*FOUR_ARMS["methods"], {"use": "lethal", "mark": str(mark)}]
+    suite = write_suite(home / "lethal.yaml", name="lethal", methods=arms)
+    done = bench(*arguments(suite, plugin, home / "runs", "--workers", 0))
+    assert done.code == 0, done.err
+    (folder,) = [one for one in (home / "runs").iterdir() if one.is_dir()]
+    return Lethal(mark, Run(suite, home / "runs", home, folder))
 
 
 def digests(run: Run) -> list[Any]:
@@ -91,74 +126,68 @@ def results_of(run: Run) -> dict[str, Any]:
     return dict(timeless(kept))
 
 
-def check_same(run: Run, done: Done, finished: Run) -> None:
+@pytest.mark.parametrize("executor", ["local", "ray"])
+def test_two_workers_make_the_same_run_though_one_is_killed(
+    executor: str, request: pytest.FixtureRequest, bench: Bench, plugin: Path, tiny_and_lethal: Lethal, tmp_path: Path
+) -> None:
+    """Worker processes, and actors of Ray: what the killed one had in work is made by another."""
+    if executor == "ray":
+        request.getfixturevalue("rayed")
+    alone, mark = tiny_and_lethal.alone, tiny_and_lethal.mark
+    mark.unlink()
+    done = bench(*arguments(alone.suite, plugin, tmp_path, "--executor", executor, "--workers", WORKERS))
+    run = Run(alone.suite, tmp_path, tmp_path, tmp_path / alone.folder.name)
     assert done.code == 0, done.err
-    assert digests(run) == digests(finished), "bit by bit"
+    assert mark.exists()
+    assert "was lost" in done.err
+    assert "its batch goes to another" in done.err
+    assert digests(run) == digests(alone), "bit by bit"
     for metric in ("shapes-geneval", "shapes-clipscore"):
-        assert run.scores(metric) == finished.scores(metric)
-    assert results_of(run) == results_of(finished)
+        assert run.scores(metric) == alone.scores(metric)
+    assert results_of(run) == results_of(alone)
     assert f"by {WORKERS} workers" in done.err
     (stages,) = run.rows("SELECT stages FROM sessions")[-1]
     assert json.loads(stages)["generate"]["workers"] == WORKERS
 
 
-def test_two_worker_processes_make_the_same_run(bench: Bench, finished: Run, tmp_path: Path) -> None:
-    run, done = again(bench, finished, tmp_path, "--workers", WORKERS)
-    check_same(run, done, finished)
-
-
-def test_two_actors_of_ray_make_the_same_run(rayed: object, bench: Bench, finished: Run, tmp_path: Path) -> None:
-    run, done = again(bench, finished, tmp_path, "--executor", "ray", "--workers", WORKERS)
-    check_same(run, done, finished)
-
-
 # Workers that end ----------------------------------------------------------------------------------------------------
 
 
-def lethal(home: Path, *, kind: str = "SIGKILL") -> Path:
-    path = home / f"lethal_{home.name}.py"  # two files of one name would be one plugin
-    path.write_text(LETHAL.replace("{signal}", kind))
-    return path
-
-
-def suite_of(home: Path, method: str) -> Path:
-    path = home / "lethal.yaml"
-    path.write_text(
-        "name: lethal\nmodels: [shapes-sdxl]\nprompts: [shapes-pickapic]\nsamplers: [ddim]\nsteps: 2\nseeds: [0]\n"
-        f"baseline: standard\nmethods: [standard, {method}]\nmetrics: [shapes-clipscore]\n"
+def suite_of(home: Path, method: Any) -> Path:
+    arms = ["standard", method]
+    return write_suite(
+        home / "lethal.yaml", TWO_ARMS, name="lethal", steps=2, methods=arms, metrics=["shapes-clipscore"]
     )
-    return path
 
 
-def lethal_run(bench: Bench, home: Path, mark: str, *more: object, kind: str = "SIGKILL") -> Done:
-    file = lethal(home, kind=kind)
-    try:
-        suite = suite_of(home, f"{{use: lethal, mark: '{mark}'}}")
-        return bench("run", suite, "--plugin", file, "--limit", 2, "--runs", home / "runs", "--no-cache",
-                     "--device", "cpu", *more)  # fmt: skip
-    finally:
-        registry.forget(str(file.resolve()))
+@executors.executor("unplugged")
+class Unplugged(FleetHere):
+    """Workers in this process, which are lost at each batch of `lethal`."""
+
+    @classmethod
+    def opened(cls, wanted: executors.Wanted, setting: Setting, *, device: str) -> Unplugged:
+        return cls(int(wanted.workers or 1), _is_lethal)
 
 
-@pytest.mark.parametrize("executor", ["local", "ray"])
-def test_the_batch_of_a_killed_worker_is_made_by_another(
-    executor: str, request: pytest.FixtureRequest, bench: Bench, tmp_path: Path
+def _is_lethal(task: Any) -> bool:
+    return isinstance(task[0], Job) and any(name == "lethal" for name, _ in task[0].links)
+
+
+def test_a_batch_that_ends_three_workers_fails_its_images_and_no_others(
+    bench: Bench, plugin: Path, tmp_path: Path
 ) -> None:
-    if executor == "ray":
-        request.getfixturevalue("rayed")
-    mark = tmp_path / "mark"
-    done = lethal_run(bench, tmp_path, str(mark), "--executor", executor, "--workers", 2)
-    assert done.code == 0, done.err
-    assert mark.exists()
-    assert "was lost" in done.err
-    assert "its batch goes to another" in done.err
-
-
-def test_a_batch_that_ends_three_workers_fails_its_images_and_no_others(bench: Bench, tmp_path: Path) -> None:
-    done = lethal_run(bench, tmp_path, "", "--workers", 2)
+    suite = suite_of(tmp_path, "lethal")
+    done = bench(*arguments(suite, plugin, tmp_path / "runs", "--executor", "unplugged", "--workers", 2))
     assert done.code == 3, done.err
     assert "failed: 2 images of lethal; the first" in done.err
-    assert "3 workers were lost in its batch, the last one so: ended by signal 9" in done.err
+    assert "3 workers were lost in its batch, the last one so: it was unplugged" in done.err
+
+
+def test_a_worker_says_which_signal_ended_it() -> None:
+    worker = Process(1, {})
+    worker.running.kill()
+    worker.running.wait()
+    assert worker.end() == "ended by signal 9, as where memory runs out"
 
 
 def test_a_local_workers_pipe_has_no_name_to_connect_to() -> None:
@@ -176,15 +205,16 @@ def test_a_local_workers_pipe_has_no_name_to_connect_to() -> None:
 # The driver's end ----------------------------------------------------------------------------------------------------
 
 
-def test_sigterm_says_how_to_resume_and_ends_with_143(bench: Bench, tmp_path: Path) -> None:
-    done = lethal_run(bench, tmp_path, "", "--workers", 0, kind="SIGTERM")
+def test_sigterm_says_how_to_resume_and_ends_with_143(bench: Bench, plugin: Path, tmp_path: Path) -> None:
+    suite = suite_of(tmp_path, {"use": "lethal", "by": "SIGTERM"})
+    done = bench(*arguments(suite, plugin, tmp_path / "runs", "--workers", 0))
     assert done.code == 143
     assert done.err.splitlines()[-1].startswith("interrupted; what is finished is kept, run the same command again")
 
 
 def driver(*arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "bench", *map(str, arguments), "--no-cache"],
+        [sys.executable, "-m", "bench", *map(str, arguments)],
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
 
@@ -226,26 +256,25 @@ def made(folder: Path) -> int:
 @needs_proc
 def test_a_killed_driver_leaves_no_worker_and_its_run_resumes(bench: Bench, finished: Run, tmp_path: Path) -> None:
     run = Run(finished.suite, tmp_path / "runs", tmp_path / "cache", tmp_path / "runs" / finished.folder.name)
-    process = driver(*run.arguments("--workers", WORKERS))
+    process = driver(*run.arguments("--workers", WORKERS, "--no-cache"))
     wait_for(lambda: made(run.folder))
     workers = [number for number, program in children(process.pid).items() if "executors.worker" in program]
     assert len(workers) == WORKERS
     process.send_signal(signal.SIGKILL)
     process.wait()
     wait_for(lambda: not any(Path(f"/proc/{one}").exists() for one in workers), 20)
-    _, done = again(bench, finished, tmp_path)
+    done = bench(*run.arguments("--no-cache"))
     assert done.code == 0, done.err
     assert digests(run) == digests(finished)
 
 
 @needs_proc
 @pytest.mark.slow
-def test_a_killed_head_of_ray_is_one_line_and_the_run_resumes(bench: Bench, tmp_path: Path) -> None:
+def test_a_killed_head_of_ray_is_one_line_and_the_run_resumes(bench: Bench, plugin: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray")
-    file, runs = lethal(tmp_path), tmp_path / "runs"
-    arguments = ["run", suite_of(tmp_path, "slow"), "--plugin", file, "--limit", 4, "--batch-size", 1, "--runs", runs,
-                 "--device", "cpu"]  # fmt: skip
-    process = driver(*arguments, "--executor", "ray", "--workers", 1)
+    runs = tmp_path / "runs"
+    command = arguments(suite_of(tmp_path, "slow"), plugin, runs, "--batch-size", 1)
+    process = driver(*command, "--executor", "ray", "--workers", 1)
     folder = wait_for(lambda: [one for one in runs.glob("*") if made(one)])[0]
     (head,) = [number for number, program in children(process.pid).items() if "gcs_server" in program]
     os.kill(head, signal.SIGKILL)
@@ -254,10 +283,7 @@ def test_a_killed_head_of_ray_is_one_line_and_the_run_resumes(bench: Bench, tmp_
     assert said.splitlines()[-1].startswith("error: Ray's head at ")
     assert "run the same command again to resume" in said
     there = made(folder)
-    assert 0 < there < 8
-    try:
-        done = bench(*arguments, "--no-cache")
-    finally:
-        registry.forget(str(file.resolve()))
+    assert 0 < there < 4
+    done = bench(*command)
     assert done.code == 0, done.err
-    assert f"{8 - there}/{8 - there} images" in done.err
+    assert f"{4 - there}/{4 - there} images" in done.err
