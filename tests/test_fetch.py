@@ -487,8 +487,8 @@ def test_a_scorers_files_go_into_the_cache_or_a_folder_of_its_layout(
     monkeypatch.setenv("BENCH_SCORERS", str(tmp_path / "scorers"))
     tower_part = Part("tower", "small/tower", hub.commit, weights=("model.safetensors",))
     parts = (Part("head.pth", url=url, sha256=sha256), tower_part, Part("file.pt", "small/tower", hub.commit))
-    needs = Checkpoint("mine", parts).needs
-    plug("metrics", mine=MetricEntry("mine", "Mine", "1", load=lambda device: None, identify=str, needs=needs))
+    given: dict[str, Any] = {"load": lambda device: None, "needs": Checkpoint("mine", parts).needs}
+    plug("metrics", mine=MetricEntry("mine", "Mine", "1", identify=str, **given))
 
     def fetched(*more: object) -> str:
         with hub.used(tmp_path / "hf"):
@@ -546,8 +546,8 @@ def test_a_branch_is_fetched_and_its_commit_and_content_are_the_scorers_digest(
         (tower / name).write_text(content)
 
     checkpoint = Checkpoint("moving", (Part("tower", "small/tower", "main", weights=("model.safetensors",)),))
-    given: dict[str, Any] = {"identify": checkpoint.identity, "needs": checkpoint.needs}
-    row = MetricEntry("moving", "Moving", "1", load=lambda device: None, **given)
+    given: dict[str, Any] = {"load": lambda device: None, "needs": checkpoint.needs}
+    row = MetricEntry("moving", "Moving", "1", identify=checkpoint.identity, **given)
     plug("metrics", moving=row)
 
     def run(home: str, *arguments: object) -> tuple[str, str]:
