@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 FULL = os.environ.get("NOISEBENCH_FULL") == "1"
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -22,3 +23,12 @@ def chosen(values: Sequence[T], *at: int) -> list[T]:
     these: the rows of a Latin square.
     """
     return list(values) if FULL else [values[sum(at) % len(values)]]
+
+
+def met(many: Sequence[S], few: Sequence[T], each: int = 1) -> list[tuple[S, T]]:
+    """Pairs of two factors' values: all, or those of each of `many` with `each` of `few`, which take turns.
+
+    For a claim of which another test has tried all pairs, so that what is left is what it adds to either factor.
+    """
+    turns = len(few) if FULL else each
+    return [(one, few[(i + k) % len(few)]) for i, one in enumerate(many) for k in range(turns)]

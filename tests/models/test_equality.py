@@ -11,7 +11,7 @@ import pytest
 import tiny_dit
 import tiny_unet
 import torch
-from covering import chosen
+from covering import chosen, met
 
 from bench import registry
 from bench.models.base import Embeddings, Family, ModelEntry
@@ -128,13 +128,12 @@ def test_guidance_and_the_negative_prompt_decide_something(entries: dict[str, Mo
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("sampler", SAMPLERS)
-@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize(("sampler", "kind"), met(SAMPLERS, FAMILIES))
 def test_in_bf16_the_images_differ_by_one_grey_level_at_most(
     entries: dict[str, ModelEntry], kind: str, sampler: str
 ) -> None:
     family, steps = loaded(entries[kind], "bf16"), steps_of(sampler)
-    for guidance in chosen((0.5, 6.0), FAMILIES.index(kind), SAMPLERS.index(sampler)):
+    for guidance in chosen((0.5, 6.0), SAMPLERS.index(sampler) // len(FAMILIES)):
         mine, theirs = (f(family, sampler, steps, guidance, NEGATIVE, "pt") for f in (ours, diffusers))
         assert float((mine * 255 - theirs * 255).abs().max()) <= 1.0
         assert mine.std() > 0.01, "images of one colour would compare equal to any"
@@ -152,9 +151,7 @@ def test_a_loop_that_methods_could_wrap_but_do_not_is_the_same_loop(entries: dic
     family = loaded(entries[kind], "fp32")
     cond, uncond = embedded(family, "")
     items = [Item(Prompt(0, text), seed) for seed, text in enumerate(PROMPTS)]
-    for at, sampler in enumerate(SAMPLERS):
-        if not any(chosen((True, False), FAMILIES.index(kind), at)):
-            continue  # two families a sampler
+    for sampler in (one for one, of in met(SAMPLERS, FAMILIES) if of == kind):
         p = Sampling(sampler, steps_of(sampler), 6.0, family.entry.size)
         made = []
         for method in (None, Idle()):
