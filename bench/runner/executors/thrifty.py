@@ -26,8 +26,8 @@ T = TypeVar("T")
 WORTH = 7_500.0
 """Evaluations of a small network for one image from which workers are worth their start.
 
-Measured on two idle cores (docs/executors.md): 366 a second here, 630 by two workers that are ready after 2.0 s. So their
-start is a tenth of what this process takes for as many (20 s), and they are done after 14 s."""
+Measured on two idle cores (docs/executors.md): 366 a second here, 630 by two workers that are ready after 2.0 s. So
+their start is a tenth of what this process takes for as many (20 s), and they are done after 14 s."""
 SMALL_BYTES = 500 * 2**20
 """Of a model's files: every worker holds one. Larger ones are worked on by this process and all of its threads."""
 WORKER_BYTES = 2 * 2**30
