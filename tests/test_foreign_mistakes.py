@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,6 +11,7 @@ from foreign_images import Given, N
 from foreign_scores import given as given
 from foreign_scores import metrics as metrics
 from foreign_scores import results_of, table_of
+from forks import Forked
 
 from bench.store import Ledger
 
@@ -150,20 +147,18 @@ def test_two_folders_of_scores_are_compared_gated_and_powered(bench: Bench, give
 
 
 @pytest.mark.slow
-def test_a_score_that_was_killed_goes_on_where_it_was(bench: Bench, given: Given) -> None:
+def test_a_score_that_was_killed_goes_on_where_it_was(bench: Bench, given: Given, tmp_path: Path) -> None:
     lines = ["path,prompt,method,seed"]
     for k in range(N):
         lines += [f'right/{k}.png,"{given.captions[k].prompt} {i}",m,0' for i in range(40)]
     Path("table.csv").write_text("\n".join(lines) + "\n")
     told = ["score", ".", "--prompts", "table.csv", "--out", "out", "--metric", "shapes-clipscore", "--device", "cpu"]
-    silent = {"stderr": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
-    process = subprocess.Popen([sys.executable, "-m", "bench", *told], **silent, env={**os.environ})
+    process = Forked(told, tmp_path / "said")
     ledger = Path("out/ledger.sqlite")
     until = time.monotonic() + 300
     while time.monotonic() < until and process.poll() is None and _scored(ledger) == 0:
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
     before = _scored(ledger)
     assert 0 < before < 40 * N, "it was killed in the middle"
     done = bench(*told)

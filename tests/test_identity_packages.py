@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Bench, InTurn
+from conftest import Bench
 from suite_texts import ANY_PROMPTS, write_suite
 
 from bench import identity
@@ -173,7 +173,7 @@ def ledger(folder: Path, query: str) -> list[Any]:
 
 
 @pytest.fixture(scope="module")
-def broken(tmp_path_factory: pytest.TempPathFactory, bench_process: Bench) -> dict[str, Any]:
+def broken(tmp_path_factory: pytest.TempPathFactory, bench_forked: Bench) -> dict[str, Any]:
     """A run of a method of another package, a baseline of it, and the method broken since: its version is as it was."""
     home = tmp_path_factory.mktemp("broken")
     code = package(home / "site")
@@ -181,10 +181,10 @@ def broken(tmp_path_factory: pytest.TempPathFactory, bench_process: Bench) -> di
     file = write_suite(home / "moved.yaml", ANY_PROMPTS, methods=methods, controls=None)
     env = {"PYTHONPATH": str(home / "site")}
     options: list[object] = ["run", file, "--limit", 3, "--runs", home / "runs", "--cache", home / "cache"]
-    first = bench_process(*options, env=env)
+    first = bench_forked(*options, env=env)
     assert first.code == 0, first.err
     (folder,) = (home / "runs").iterdir()
-    frozen = bench_process("baseline", "freeze", folder, "--out", home / "base.json", env=env)
+    frozen = bench_forked("baseline", "freeze", folder, "--out", home / "base.json", env=env)
     assert frozen.code == 0, frozen.err
     before = dict(ledger(folder, "SELECT method || prompt_index, digest FROM cells JOIN images USING (job_id)"))
     (code / "parts.py").write_text(PARTS.replace("0.0", "0.25"))
@@ -192,8 +192,8 @@ def broken(tmp_path_factory: pytest.TempPathFactory, bench_process: Bench) -> di
 
 
 @pytest.mark.slow
-def test_a_run_of_other_code_asks_what_to_do(broken: dict[str, Any], bench_process: Bench) -> None:
-    done = bench_process(*broken["options"], env=broken["env"])
+def test_a_run_of_other_code_asks_what_to_do(broken: dict[str, Any], bench_forked: Bench) -> None:
+    done = bench_forked(*broken["options"], env=broken["env"])
     assert done.code == 2
     assert "3 images of this run were made by other code: method moved has changed since" in done.error
     assert "--regenerate" in done.error
@@ -201,10 +201,11 @@ def test_a_run_of_other_code_asks_what_to_do(broken: dict[str, Any], bench_proce
 
 
 @pytest.mark.slow
-def test_kept_images_are_stated_by_report_and_provenance(broken: dict[str, Any], bench_in_turn: InTurn) -> None:
+def test_kept_images_are_stated_by_report_and_provenance(broken: dict[str, Any], bench_forked: Bench) -> None:
     keep, base = (*broken["options"], "--keep-images"), ("--baseline", broken["home"] / "base.json")
     gates = ((*keep, "--gate", *base), ("gate", broken["folder"], *base))
-    done, again, *judged = bench_in_turn(keep, broken["options"], *gates, env=broken["env"])
+    commands = (keep, broken["options"], *gates)
+    done, again, *judged = (bench_forked(*one, env=broken["env"]) for one in commands)
     assert done.code == 0, done.err
     now = dict(ledger(broken["folder"], "SELECT method || prompt_index, digest FROM cells JOIN images USING (job_id)"))
     assert now == broken["before"]
@@ -222,10 +223,11 @@ def test_kept_images_are_stated_by_report_and_provenance(broken: dict[str, Any],
 
 
 @pytest.mark.slow
-def test_a_gate_sees_a_method_that_was_broken(broken: dict[str, Any], bench_process: Bench) -> None:
+def test_a_gate_sees_a_method_that_was_broken(broken: dict[str, Any], bench_forked: Bench) -> None:
     """As in the issue: noise + 0.25, `version` as it was; also with a cache that has the images of before."""
     base = broken["home"] / "base.json"
-    done = bench_process(*broken["options"], "--gate", "--baseline", base, "--verbose", env=broken["env"])
+    judged = ("--gate", "--baseline", base, "--verbose")
+    done = bench_forked(*broken["options"], *judged, env=broken["env"])
     said = done.out + done.err
     assert "exactly 0, the same 3 scores" in said, "the plain arm is what it was"
     assert "judged: 3 images new, 0 from the cache, 3 from this run folder" in said
@@ -245,13 +247,13 @@ def test_a_gate_sees_a_method_that_was_broken(broken: dict[str, Any], bench_proc
 
 
 @pytest.mark.slow
-def test_a_plugin_s_error_is_named_as_the_plugin_s(tmp_path: Path, bench_process: Bench) -> None:
+def test_a_plugin_s_error_is_named_as_the_plugin_s(tmp_path: Path, bench_forked: Bench) -> None:
     code = package(tmp_path / "site")
     text = (code / "method.py").read_text()
     (code / "method.py").write_text(text + "\n    def for_model(self, entry):\n        return entry.no_such_thing\n")
     line = len((code / "method.py").read_text().splitlines())
     file = write_suite(tmp_path / "moved.yaml", methods=["standard", "moved", "reseed"])
-    done = bench_process("plan", file, env={"PYTHONPATH": str(tmp_path / "site")})
+    done = bench_forked("plan", file, env={"PYTHONPATH": str(tmp_path / "site")})
     last = done.err.splitlines()[-1]
     assert done.code == 2
     assert last.startswith(f"error: {code / 'method.py'}:{line}: AttributeError: ")

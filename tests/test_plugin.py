@@ -11,8 +11,8 @@ from suite_texts import BEST_OF_2, write_suite
 from bench.sampling import noise
 
 
-def test_a_method_of_another_package_is_listed_with_its_source(bench_process: Bench, installed: dict[str, str]) -> None:
-    done = bench_process("ls", "methods", env=installed)
+def test_a_method_of_another_package_is_listed_with_its_source(bench_forked: Bench, installed: dict[str, str]) -> None:
+    done = bench_forked("ls", "methods", env=installed)
     assert done.code == 0, done.err
     (line,) = [line for line in done.out.splitlines() if line.split()[:1] == ["flip"]]
     assert line.endswith("at no cost  [bench-example-plugin]")
@@ -20,19 +20,19 @@ def test_a_method_of_another_package_is_listed_with_its_source(bench_process: Be
     assert not ours.endswith("]")
 
 
-def test_a_method_of_another_package_is_unknown_without_it(bench_process: Bench) -> None:
-    assert "flip" not in bench_process("ls", "methods").out.split()
+def test_a_method_of_another_package_is_unknown_without_it(bench_forked: Bench) -> None:
+    assert "flip" not in bench_forked("ls", "methods").out.split()
 
 
 def test_a_method_of_another_package_runs_beside_ours(
-    bench_process: Bench, installed: dict[str, str], tmp_path: Path
+    bench_forked: Bench, installed: dict[str, str], tmp_path: Path
 ) -> None:
     flipped = tmp_path / "flipped.yaml"
     unmoved = {"use": "flip", "name": "unmoved", "strength": 0}
     methods = ["standard", "flip", unmoved, BEST_OF_2, "reseed"]
     write_suite(flipped, models=["sdxl"], prompts=["pick-a-pic"], methods=methods)
     options = ("--twin", "--limit", 2, "--runs", tmp_path, "--no-cache", "--set", "steps=4", "--device", "cpu")
-    done = bench_process("run", flipped, *options, env=installed)
+    done = bench_forked("run", flipped, *options, env=installed)
     assert done.code == 0, done.err
     (folder,) = [p for p in tmp_path.iterdir() if p.is_dir()]
     results = json.loads((folder / "results.json").read_text())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY, Bench, InTurn, Run, forms
+from conftest import TINY, Bench, Run, forms
 from PIL import Image
 
 N = 6
@@ -26,7 +26,7 @@ gates:
 
 @pytest.fixture(scope="module")
 def ran(
-    bench_process: Bench,
+    bench_forked: Bench,
     installed: dict[str, str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Run:
@@ -34,7 +34,7 @@ def ran(
     (home / "two.yaml").write_text(SUITE)
     options = ("--limit", N, "--runs", home / "runs", "--no-cache", "--device", "cpu")
     with forms("md,html,tex"):
-        done = bench_process("run", home / "two.yaml", *options, env=installed)
+        done = bench_forked("run", home / "two.yaml", *options, env=installed)
     assert done.code == 0, done.err
     (folder,) = [p for p in (home / "runs").iterdir() if p.is_dir()]
     return Run(home / "two.yaml", home / "runs", home, folder)
@@ -48,11 +48,11 @@ def pictures(run: Run, method: str) -> np.ndarray:
 
 
 def test_the_plan_says_what_each_judges(
-    bench_in_turn: InTurn,
+    bench_forked: Bench,
     installed: dict[str, str],
     ran: Run,
 ) -> None:
-    done, few = bench_in_turn(*(("plan", ran.suite, "--limit", n) for n in (N, 3)), env=installed)
+    done, few = (bench_forked("plan", ran.suite, "--limit", n, env=installed) for n in (N, 3))
     assert f"scoring:        brighter {N} pairs of images in both orders; colours {2 * N} images in sets" in done.out
     assert "colours 6 images, but no value: it needs 4 a method, there are 3" in few.out
 
@@ -74,14 +74,15 @@ def test_results_and_report_have_their_numbers_from_the_images_themselves(ran: R
 
 
 def test_gate_and_frozen_baseline_judge_both(
-    bench_in_turn: InTurn,
+    bench_forked: Bench,
     installed: dict[str, str],
     ran: Run,
     tmp_path: Path,
 ) -> None:
     freeze = ("baseline", "freeze", ran.folder, "--out", tmp_path / "frozen.json")
     options = ("--baseline", tmp_path / "frozen.json", "--json", tmp_path / "gate.json")
-    for done in bench_in_turn(freeze, ("gate", ran.folder, *options), env=installed):
+    for command in (freeze, ("gate", ran.folder, *options)):
+        done = bench_forked(*command, env=installed)
         assert done.code == 0, done.out + done.err
     told = json.loads((tmp_path / "gate.json").read_text())["verdicts"]
     assert {(v["check"], v["metric"]) for v in told} == {
@@ -91,14 +92,15 @@ def test_gate_and_frozen_baseline_judge_both(
 
 
 def test_compare_and_export_have_both(
-    bench_in_turn: InTurn,
+    bench_forked: Bench,
     installed: dict[str, str],
     ran: Run,
     tmp_path: Path,
 ) -> None:
     shutil.copytree(ran.folder, tmp_path / "again")
     compared = ("compare", ran.folder, tmp_path / "again", "--json", tmp_path / "c.json")
-    for done in bench_in_turn(compared, ("export", ran.folder, "--out", tmp_path / "export"), env=installed):
+    for command in (compared, ("export", ran.folder, "--out", tmp_path / "export")):
+        done = bench_forked(*command, env=installed)
         assert done.code == 0, done.err
     rows = [c for c in json.loads((tmp_path / "c.json").read_text())["comparisons"] if c["method"] == "reseed"]
     assert {(c["metric"], c["delta"]) for c in rows} == {("brighter", 0.0), ("colours", 0.0)}

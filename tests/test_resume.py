@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import Run, call
+from forks import Forked
 
 pytestmark = pytest.mark.slow
 
@@ -40,28 +39,18 @@ def counts(runs: Path) -> Counts:
     return 0, 0, 0
 
 
-def start(suite: Path, runs: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "bench", "run", suite, "--runs", runs, *OPTIONS]
-    return subprocess.Popen(
-        [str(c) for c in command],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A parent in the background may have told its children to ignore Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+def start(suite: Path, runs: Path) -> Forked:
+    return Forked(["run", suite, "--runs", runs, *OPTIONS], runs.parent / f"{runs.name}-said-{time.monotonic_ns()}")
 
 
-def stop(process: subprocess.Popen[str], runs: Path, when: Callable[[Counts], bool], with_: signal.Signals) -> Counts:
-    """Send a signal as soon as the ledger looks so; returns how it looked when the process had gone."""
+def stop(process: Forked, runs: Path, when: Callable[[Counts], bool], with_: signal.Signals) -> tuple[int, Counts]:
+    """Send a signal as soon as the ledger looks so; returns the exit code, and how it looked when it had ended."""
     deadline = time.monotonic() + 120
     while not when(counts(runs)):
-        assert process.poll() is None, f"it ended before the moment came: {process.communicate()}"
+        assert process.poll() is None, f"it ended before the moment came: {process.err}"
         assert time.monotonic() < deadline, f"the moment never came: {counts(runs)}"
         time.sleep(0.002)
-    process.send_signal(with_)
-    process.wait(timeout=60)
-    return counts(runs)
+    return process.kill(with_), counts(runs)
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +90,8 @@ def test_a_run_killed_again_and_again_ends_as_one_that_was_left_alone(
     images = -1
     for moment in moments:
         process = start(tiny, tmp_path)
-        made, _, scores = stop(process, tmp_path, moment, signal.SIGKILL)
-        assert process.returncode == -signal.SIGKILL
+        code, (made, _, scores) = stop(process, tmp_path, moment, signal.SIGKILL)
+        assert code == -signal.SIGKILL
         assert made >= max(images, 1), "what was finished is kept"
         images = made
     assert images == 18
@@ -123,9 +112,9 @@ def test_a_run_interrupted_half_way_says_so_in_one_line_and_goes_on(
     tiny: Path, tmp_path: Path, uninterrupted: Run
 ) -> None:
     process = start(tiny, tmp_path)
-    made, _, _ = stop(process, tmp_path, lambda c: c[0] >= 9, signal.SIGINT)
-    _, err = process.communicate()
-    assert process.returncode == 130
+    code, (made, _, _) = stop(process, tmp_path, lambda c: c[0] >= 9, signal.SIGINT)
+    err = process.err
+    assert code == 130
     assert "Traceback" not in err
     said = [line for line in err.splitlines() if not line.startswith("generate: ")]
     assert said == ["interrupted; what is finished is kept, run the same command again to go on"]
