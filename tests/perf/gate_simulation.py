@@ -218,7 +218,8 @@ def baseline_outcomes(world: World, *, runs: int, seed: int, loss: float = 0.0) 
         true = {"standard": 0.0, "method": -loss}
         new = {arm: values + world.case.deltas(rng, true[arm]) for arm, values in old.items()}
         frozen = gate.freeze(*world.run(old))
-        judged = gate.against_baseline(world.run(new)[0], frozen, world.run(new)[1])
+        results, samples = world.run(new)
+        judged = gate.against_baseline(results, frozen, samples)
         found.append({0: "passed", 1: "failed"}[gate.exit_code(judged.verdicts)])
     return found
 
@@ -268,13 +269,13 @@ def answers(case: Case, folder: Path, *, runs: int, seed: int, whole: bool = Fal
     def baseline(loss: float) -> int:
         return baseline_outcomes(world, runs=runs, seed=seed, loss=loss).count("failed")
 
-    held = POWER if case.prompts >= 30 else 0.65
+    power = POWER if case.prompts >= 30 else 0.65
     yield Answer("rule fires at its threshold", RATE, "<=", rule("failed", delta=0.0), runs)
     yield Answer("two-sided", 2 * RATE, "<=", rule("failed", delta=0.0, two_sided=True), runs)
     yield Answer("require: shown passes", RATE, "<=", rule("passed", delta=0.0, require="shown"), runs)
-    yield Answer(f"rule fires {size:.3f} below its threshold", held, ">=", rule("failed", delta=size), runs)
+    yield Answer(f"rule fires {size:.3f} below its threshold", power, ">=", rule("failed", delta=size), runs)
     yield Answer("baseline fires without a difference", RATE, "<=", baseline(0.0), runs)
-    yield Answer(f"baseline fires at a loss of {lost:.3f}", held, ">=", baseline(lost), runs)
+    yield Answer(f"baseline fires at a loss of {lost:.3f}", power, ">=", baseline(lost), runs)
 
 
 def missed(case: Case, *, runs: int, seed: int, level: float = 0.95) -> tuple[int, int]:
