@@ -204,9 +204,10 @@ def _fetched(metric: str, part: Part, expected: str) -> Path:
         found = part.place()
         assert found is not None
     if part.sha256 and file_digest(found) != part.sha256:
+        # The hub's cache has a link there; without it, but with the file behind it, nothing would be fetched.
         raise UserError(
-            f"metric {metric!r}: {found} is not the published {part.name} (sha256 {file_digest(found)[:12]}, expected "
-            f"{part.sha256[:12]}); delete it and fetch it again"
+            f"metric {metric!r}: {found.resolve()} is not the published {part.name} (sha256 {file_digest(found)[:12]}, "
+            f"expected {part.sha256[:12]}); delete it and fetch it again"
         )
     return found
 

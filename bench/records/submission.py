@@ -56,8 +56,12 @@ def digest_of(document: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+class Damaged(UserError):
+    """A record of this version that is not what was written; submitting the run again writes it again."""
+
+
 def read_submission(file: Path) -> Submission:
-    """The record in a file; UserError where it is none, was edited, or is of a newer version."""
+    """The record in a file; UserError where it is none or of a newer version, Damaged where it was edited."""
     name = str(file)
     if file.is_symlink():
         raise UserError(f"{name}: a link; expected a file of its own")
@@ -78,11 +82,11 @@ def read_submission(file: Path) -> Submission:
     except (ValueError, RecursionError) as error:
         raise UserError(f"{name}: damaged or edited by hand ({error})") from error
     if found != digest:
-        raise UserError(
+        raise Damaged(
             f"{name}: edited by hand or damaged (its results have the digest {found[:12]}, it says "
             f"{str(digest)[:12]}); submit the run again"
         )
     if document.get("pairs"):
-        raise UserError(f"{name}: has pairs in it; a record has no prompts and images: submit the run again")
+        raise Damaged(f"{name}: has pairs in it; a record has no prompts and images: submit the run again")
     results = parse(json.dumps(document).encode(), name)
     return Submission(submission=1, digest=found, results=results)

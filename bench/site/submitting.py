@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.errors import BenchError, NotComparable, UserError
 from bench.records import read
-from bench.records.submission import Submission, read_submission, submission
+from bench.records.submission import Damaged, Submission, read_submission, submission
 from bench.site.sources import RECORDS
 from bench.store import write_atomically
 
@@ -47,7 +47,7 @@ def submit(run: Path, repository: Path) -> Submitted:
         raise NotComparable(f"{run}: no digest of the scorers of {', '.join(unknown)}; score it again, then submit it")
     made = submission(results)
     file = repository / place(made)
-    new = not file.is_file()
+    new = not file.is_file() or _is_damaged(file)
     if new:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -58,6 +58,14 @@ def submit(run: Path, repository: Path) -> Submitted:
     if read_submission(file).digest != made.digest:
         raise UserError(f"{file}: holds another record than this run's; remove it, then submit the run again")
     return Submitted(file, made.digest, new)
+
+
+def _is_damaged(file: Path) -> bool:
+    try:
+        read_submission(file)
+    except Damaged:
+        return True
+    return False
 
 
 def place(made: Submission) -> Path:

@@ -80,7 +80,32 @@ def test_a_record_that_was_changed_is_found(tmp_path: Path, change: str, to: str
     assert file.name in line
 
 
-def test_a_record_with_a_digest_of_its_own_is_still_held_to_the_form(tmp_path: Path) -> None:
+@pytest.mark.parametrize("harm", [('"delta":', '"delta":1'), ('"pairs":[]', '"pairs":[{}]')], ids=["edited", "pairs"])
+def test_a_damaged_record_is_written_again_by_submitting_again(tmp_path: Path, harm: tuple[str, str]) -> None:
+    run, repo = published(tmp_path / "run"), tmp_path / "repo"
+    file = submit(run, repo).file
+    whole = file.read_text()
+    assert harm[0] in whole
+    file.write_text(whole.replace(*harm, 1))
+    with pytest.raises(UserError, match="submit the run again"):
+        read_submission(file)
+    assert submit(run, repo).new
+    assert (file.read_text(), check(repo)) == (whole, (1, []))
+
+
+def test_another_record_in_a_runs_place_is_removed_and_the_run_submitted(tmp_path: Path) -> None:
+    run, repo = published(tmp_path / "run"), tmp_path / "repo"
+    other = submit(published(tmp_path / "other", gain=2.0), tmp_path / "theirs").file
+    file = repo / place(submission(read(run)))
+    file.parent.mkdir(parents=True)
+    file.write_text(other.read_text())
+    with pytest.raises(UserError, match="remove it, then submit the run again"):
+        submit(run, repo)
+    file.unlink()
+    assert submit(run, repo).new
+
+
+def test_a_record_with_a_digest_of_its_own_is_still_checked_against_the_form(tmp_path: Path) -> None:
     """Whoever edits a number can write the digest too; what is no results is refused all the same."""
     done = submit(published(tmp_path / "run"), tmp_path / "repo")
     whole = json.loads(done.file.read_text())
