@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.analysis.image_columns import Images as Images
 from bench.analysis.judged import Features, Judged
 from bench.errors import NotComparable
 from bench.metrics.base import MetricEntry
 from bench.moved import moved
 from bench.prompts.base import Prompt
-from bench.store import CALLS, TIMES, Ledger, Memory
-from bench.store.keys import carried_keys
-from bench.store.rows import EVALUATIONS, Cell, ImageCost, Setting
+from bench.store import Ledger, columns
+from bench.store.keys import carried_keys, key_of
+from bench.store.rows import ArmCells, Setting
 from bench.suite import EVERY_PROMPT_SET, Suite
 
 POOLED = EVERY_PROMPT_SET
@@ -32,9 +33,6 @@ Place = tuple[Setting, str, str]
 """Setting, method, prompt set: what an arm is."""
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-
-_NUMBERS = (*TIMES, *CALLS, "peak_bytes", "from_cache", *EVALUATIONS)
-_WORDS = ("job_id", "digest", "file", "hardware", "peak_kind")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,30 +60,6 @@ class Pair:
     @property
     def key(self) -> tuple[str, int, int]:
         return self.prompts, self.index, self.seed
-
-
-class Images:
-    """Every image of the runs as columns: `numbers[name]` (n,), `words[name]` and the `run` that each lies in."""
-
-    def __init__(self) -> None:
-        self.words: dict[str, list[Any]] = {name: [] for name in _WORDS}
-        self.run: list[int] = []
-        self.memory: dict[tuple[Setting, str], Memory] = {}
-        """By setting and method, what was measured of it apart; of several runs the first one's."""
-        self._numbers: dict[str, list[Any]] = {name: [] for name in _NUMBERS}
-        self.numbers: dict[str, Floats] = {}
-
-    def read(self, ledger: Ledger, run: int) -> dict[str, int]:
-        """Add a ledger's images; returns the row of each by its job id."""
-        before = len(self.run)
-        rows = ledger.image_costs()
-        for name, column in zip(ImageCost._fields, zip(*rows, strict=True), strict=bool(rows)):
-            (self.words if name in self.words else self._numbers)[name].extend(column)
-        self.run += [run] * len(rows)
-        self.numbers = {n: np.array(column, dtype=np.float64) for n, column in self._numbers.items()}
-        for one in ledger.memory():
-            self.memory.setdefault((one.setting, one.method), one)
-        return {job: before + i for i, job in enumerate(self.words["job_id"][before:])}
 
 
 @dataclass
@@ -138,6 +112,8 @@ class Measured:
     """By set metric."""
     unused: dict[str, int] = field(default_factory=dict)
     """Scores by another version of a metric's scorer, which count for nothing, by metric."""
+    ms: dict[str, tuple[float, int]] = field(default_factory=dict)
+    """(milliseconds of all scores by a metric's scorer, how many were timed) by metric."""
 
 
 @dataclass
@@ -150,6 +126,16 @@ class _Cells:
     asked: set[str] = field(default_factory=set)
 
 
+@dataclass(frozen=True)
+class _Met:
+    """The pairs of an arm as they were met; another arm of the set with the same columns has the same."""
+
+    columns: tuple[Sequence[Any], ...]
+    pairs: list[int]
+    keys: list[str]
+    """The prompts' keys, as scores have them."""
+
+
 class _Reader:
     """Reads ledgers one after the other and holds what they have in common to be the same."""
 
@@ -160,38 +146,60 @@ class _Reader:
         self.met: list[Pair] = []
         self.cells: dict[Place, _Cells] = {}
         self.baseline = ""
+        self._last: dict[str, _Met] = {}
+        """By prompt set."""
 
     def read(self, ledger: Ledger, suite: Suite, run: int, asked: Sequence[str]) -> None:
         self.baseline = suite.baseline
         rows = self.images.read(ledger, run)
         digests = self.images.words["digest"]
-        for cell in ledger.cells():
-            pair = self._pair(ledger, cell)
-            place = cell.setting, cell.method, cell.prompts
-            cells = self.cells.get(place) or self.cells.setdefault(place, _Cells())
-            if cells.jobs.setdefault(pair, cell.job_id) != cell.job_id:
-                raise NotComparable(
-                    f"{ledger.folder}: {cell.method} on {cell.model} ({cell.prompts} {cell.prompt_index}, seed "
-                    f"{cell.seed}) is another image than in the run before it (other weights, or another version of "
-                    "the method); report these runs apart"
-                )
+        for arm in ledger.arms():
+            found = columns.arm_cells(ledger, arm[:-1])
+            met = self._met(ledger, arm.prompts, found)
+            images = [rows.get(job, -1) for job in found["job_id"]]
+            units = self.judged.number(
+                (digests[image], key) if image >= 0 else None for image, key in zip(images, met.keys, strict=True)
+            )
+            cells = self.cells.setdefault(((arm.model, arm.sampler, arm.steps, arm.guidance), arm.method, arm.prompts),
+                                          _Cells())  # fmt: skip
             cells.asked.update(asked)
-            image = rows.get(cell.job_id, -1)
-            if image < 0:
-                cells.rows.setdefault(pair, (-1, -1))
-                continue
-            unit = self.judged.unit(digests[image], cell.key)
-            if cells.rows.get(pair, (-1, -1))[0] < 0:
-                cells.rows[pair] = (image, unit)
+            self._check(ledger, arm, cells, met, found)
+            cells.jobs.update(zip(met.pairs, found["job_id"], strict=True))
+            made = {pair: row for pair, row in cells.rows.items() if row[0] >= 0}  # the first run's image counts
+            cells.rows.update(zip(met.pairs, zip(images, units, strict=True), strict=True))
+            cells.rows.update(made)
         self.judged.read(ledger)
 
-    def _pair(self, ledger: Ledger, cell: Cell) -> int:
-        number = self.pairs.setdefault((cell.prompts, cell.prompt_index, cell.seed), len(self.pairs))
+    def _check(
+        self, ledger: Ledger, arm: ArmCells, cells: _Cells, met: _Met, found: Mapping[str, Sequence[Any]]
+    ) -> None:
+        """NotComparable where an image is another one than in the runs before."""
+        for at, (pair, job) in enumerate(zip(met.pairs, found["job_id"], strict=True) if cells.jobs else ()):
+            if cells.jobs.get(pair, job) != job:
+                raise NotComparable(
+                    f"{ledger.folder}: {arm.method} on {arm.model} ({arm.prompts} {found['prompt_index'][at]}, seed "
+                    f"{found['seed'][at]}) is another image than in the run before it (other weights, or another "
+                    "version of the method); report these runs apart"
+                )
+
+    def _met(self, ledger: Ledger, prompts: str, found: Mapping[str, Sequence[Any]]) -> _Met:
+        """The pairs of an arm's cells, numbered as they are met."""
+        these = tuple(found[name] for name in ("prompt_index", "seed", "prompt", "metadata"))
+        last = self._last.get(prompts)
+        if last is not None and last.columns == these:
+            return last
+        cells = list(zip(*these[:3], found["category"], these[3], strict=True))
+        pairs = [self._pair(ledger, Pair(prompts, *cell)) for cell in cells]
+        self._last[prompts] = met = _Met(these, pairs, [*map(key_of, these[2], these[3])])
+        return met
+
+    def _pair(self, ledger: Ledger, pair: Pair) -> int:
+        number = self.pairs.setdefault(pair.key, len(self.pairs))
         if number == len(self.met):
-            self.met.append(Pair(cell.prompts, cell.prompt_index, cell.seed, cell.prompt, cell.category, cell.metadata))
-        elif self.met[number].text != cell.prompt:
+            self.met.append(pair)
+        elif self.met[number].text != pair.text:
             raise NotComparable(
-                f"{ledger.folder}: prompt {cell.prompt_index} of {cell.prompts} is another text than in the run before "
+                f"{ledger.folder}: prompt {pair.index} of {pair.prompts} is another text than in the run before "
                 "it; the prompt set has changed, report these runs apart"
             )
         return number
@@ -206,7 +214,8 @@ class _Reader:
         texts = np.array([number[p.text] for p in pairs], dtype=np.int64)
         scores, names = self.judged.scores(), list(self.judged.entries)
         result = Measured(pairs, texts, self.images, names, features=self.judged.features(),
-                          unused={name: n for name, n in self.judged.unused.items() if n})  # fmt: skip
+                          unused={name: n for name, n in self.judged.unused.items() if n},
+                          ms=self.judged.ms)  # fmt: skip
         for (setting, method, prompts), cells in self.cells.items():
             at = rank[list(cells.rows)]
             image, unit = np.array(list(cells.rows.values()), dtype=np.int64).T[:, np.argsort(at)]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench import stats
 from bench.analysis import equal_compute
@@ -33,6 +34,11 @@ Optimised = Callable[[MeasuredArm], Sequence[str]]
 def _records(kind: type[R], rows: Iterable[Row]) -> tuple[R, ...]:
     """Rows that are answered; one with a name or a value that its record has no place for is a mistake here."""
     return tuple(kind.model_validate(row) for row in rows)
+
+
+def _those(texts: Ints, there: NDArray[np.bool_]) -> Ints:
+    """The texts (n,) that are there; the very array where all are, so that metrics with the same pairs share it."""
+    return texts if there.all() else texts[there]
 
 
 @dataclass
@@ -102,8 +108,9 @@ class Tabulation:
     # Arms ------------------------------------------------------------------------------------------------------------
 
     def _arm(self, arm: MeasuredArm) -> Row:
+        texts = self.measured.texts[arm.pair]
         metrics = {
-            name: self._set(arm, name) if self.entries[name].kind == "set" else self._mean(name, values, arm.pair)
+            name: self._set(arm, name) if self.entries[name].kind == "set" else self._mean(name, values, texts)
             for name, values in self._columns(arm)
         }
         base, images = self.bases[arm.setting, arm.prompts], self.measured.images
@@ -122,11 +129,11 @@ class Tabulation:
     def _columns(self, arm: MeasuredArm) -> Iterable[tuple[str, Floats]]:
         return zip(self.entries, arm.scores, strict=True)
 
-    def _mean(self, metric: str, values: Floats, pairs: Ints) -> Row:
+    def _mean(self, metric: str, values: Floats, texts: Ints) -> Row:
         there = ~np.isnan(values)
         row: Row = {"mean": None, "low": None, "high": None, "n": int(there.sum())}
         if there.any():
-            self.asking.mean(row, "mean", values[there], self.measured.texts[pairs[there]], self.entries[metric].range)
+            self.asking.mean(row, "mean", values[there], _those(texts, there), self.entries[metric].range)
         return row
 
     def _set(self, arm: MeasuredArm, metric: str) -> Row:
@@ -179,7 +186,8 @@ class Tabulation:
         if arm.method == self.baseline:
             return
         base = self.bases[arm.setting, arm.prompts]
-        pairs, ours, theirs = np.intersect1d(arm.pair, base.pair, assume_unique=True, return_indices=True)
+        pairs, ours, theirs = equal_compute.shared(arm, base)
+        prompts = self.measured.texts[pairs]
         for number, (name, entry) in enumerate(self.entries.items()):
             if name not in arm.asked | base.asked or (entry.needs_metadata and not self._judged(arm, name)):
                 continue
@@ -190,7 +198,7 @@ class Tabulation:
             wanted = max(self._expected(arm, name), self._expected(base, name))
             complete = bool(both.any()) and (int(both.sum()) == wanted or entry.partial)
             row |= {"n": int(both.sum()), "complete": complete, **self._marks(name, arm)}
-            texts = self.measured.texts[pairs[both]]
+            texts = _those(prompts, both)
             if entry.kind == "set":
                 units = arm.unit[ours][both], base.unit[theirs][both]
                 features = [self.measured.features[name].of(some) for some in units]
@@ -210,7 +218,7 @@ class Tabulation:
     def _against_plain(self, arm: MeasuredArm, plain: MeasuredArm) -> dict[str, Row]:
         """By metric of images, the paired delta; an arm's row of `_compare` says what is complete."""
         pairs, ours, theirs = equal_compute.shared(arm, plain)
-        found = {}
+        texts, found = self.measured.texts[pairs], {}
         for number, (name, entry) in enumerate(self.entries.items()):
             if entry.kind != "image":
                 continue
@@ -220,7 +228,7 @@ class Tabulation:
                 continue
             row: Row = {"delta": None, "low": None, "high": None, "n": int(both.sum())}
             row |= self._marks(name, arm, plain)
-            self.asking.delta(row, entry, treated[both], control[both], self.measured.texts[pairs[both]])
+            self.asking.delta(row, entry, treated[both], control[both], _those(texts, both))
             found[name] = row
         return found
 
@@ -228,31 +236,33 @@ class Tabulation:
 
     def _split(self, word: str, labels: Any, arms: Sequence[MeasuredArm]) -> Iterator[Row]:
         """Arms by seed or by category, where there is more than one: mean, paired delta and win rate of each part."""
+        names, numbers = np.unique(labels, return_inverse=True)
         for arm in arms:
-            parts = np.unique(labels[arm.pair])
+            parts = np.unique(numbers[arm.pair])
             if len(parts) < 2:
                 continue
             if word == "seed" and len(parts) == len(arm.pair) and len(np.unique(self.measured.texts[arm.pair])) > 1:
                 continue  # prompts with a seed each: the part of a seed would be one image
             base = self.bases[arm.setting, arm.prompts]
-            pairs, ours, theirs = np.intersect1d(arm.pair, base.pair, assume_unique=True, return_indices=True)
+            pairs, ours, theirs = equal_compute.shared(arm, base)
             for part in parts.tolist():
-                within = labels[pairs] == part
+                within = numbers[pairs] == part
+                texts = self.measured.texts[pairs[within]]
                 for number, (name, entry) in enumerate(self.entries.items()):
                     treated, control = arm.scores[number][ours][within], base.scores[number][theirs][within]
-                    row = {**arm.labels, word: part, "metric": name}
+                    row = {**arm.labels, word: names[part].item(), "metric": name}
                     if (~np.isnan(treated)).any():
-                        yield self._part(row, entry, treated, control if arm is not base else None, pairs[within])
+                        yield self._part(row, entry, treated, control if arm is not base else None, texts)
 
-    def _part(self, row: Row, entry: MetricEntry, treated: Floats, control: Floats | None, pairs: Ints) -> Row:
+    def _part(self, row: Row, entry: MetricEntry, treated: Floats, control: Floats | None, texts: Ints) -> Row:
         both = ~np.isnan(treated) if control is None else ~np.isnan(treated) & ~np.isnan(control)
-        texts = self.measured.texts[pairs]
-        row |= {"n": int(both.sum()), "n_prompts": len(np.unique(texts[both])), "mean": float(np.nanmean(treated))}
+        texts = _those(texts, both)
+        row |= {"n": int(both.sum()), "n_prompts": self.asking.prompts(texts), "mean": float(np.nanmean(treated))}
         row |= dict.fromkeys(("delta", "low", "high", *stats.RATES))
         if control is not None and both.any():
             deltas = (treated - control)[both]
-            self.asking.delta(row, entry, treated[both], control[both], texts[both])
-            self.asking.win_rate(row, direction.gain(deltas, entry), texts[both], preferences=entry.kind == "pair")
+            self.asking.delta(row, entry, treated[both], control[both], texts)
+            self.asking.win_rate(row, direction.gain(deltas, entry), texts, preferences=entry.kind == "pair")
         return row
 
     def _tasks(self, arm: MeasuredArm, metric: str) -> Row | None:

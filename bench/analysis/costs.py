@@ -5,8 +5,7 @@ The one place where costs are divided: of the arms of a table (`ratios`), and of
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from bench import stats
 from bench.analysis.arms import Floats, Images, Ints, MeasuredArm
 from bench.analysis.paired import SHORTEST_MS, bounds
 from bench.sampling.measure import PROCESS
+from bench.stats.resampling import numbered
 from bench.store import CALLS, TIMES, Memory
 from bench.store.rows import EVALUATIONS
 
@@ -35,14 +35,19 @@ def of_means(ours: float | None, theirs: float | None) -> float | None:
     return ours / theirs if ours and theirs else None
 
 
-def _time_ratio(name: str, ours: Columns, theirs: Columns, *, same_samples: bool) -> Row | None:
+def _batches(*sides: Columns) -> list[Ints]:
+    """The number of each image's batch, by side: images of one batch have one time, shared out, as good as a name."""
+    return [numbered(side["sampling_ms"]) for side in sides]
+
+
+def _time_ratio(
+    name: str, ours: Columns, theirs: Columns, batches: Sequence[Ints], *, same_samples: bool
+) -> Row | None:
     """A stage's time, or `total_ms`, as a multiple of the others'; None where it takes less than SHORTEST_MS."""
     stages = TIMES if name == "total_ms" else (name,)
     values = [np.sum([side[stage] for stage in stages], axis=0) for side in (ours, theirs)]
     if any(not v.min() > 0 or v.mean() < SHORTEST_MS for v in values):
         return None
-    # Images of one batch have one time, shared out: a cluster is a batch, and its time as good as its name.
-    batches = [side["sampling_ms"] for side in (ours, theirs)]
     ratio = stats.time_ratio(values[0], batches[0], values[1], batches[1], same_samples=same_samples)
     return {"ratio": ratio.estimate, "low": ratio.low or None, "high": bounds(ratio)["high"]}
 
@@ -59,8 +64,8 @@ def cost_of(arm: MeasuredArm, images: Images) -> dict[str, Any]:
     """Means an image. Times are of the images that `ratios` compares, made in these runs where there are any."""
     cost: dict[str, Any] = dict.fromkeys((*TIMES, "total_ms", *CALLS, "calls_total", "peak_bytes", "peak_kind"))
     cost |= {"hardware": None, "from_cache": 0, "n_timed": 0}
-    made, timed = arm.made(), _fresh(arm, images)
-    timed = timed if len(timed) else _timed(arm, images)
+    made, fresh = arm.made(), _fresh(arm, images)
+    timed = arm.image[fresh if fresh.any() else _timed(arm, images)]
     if not len(made) or not images.words["hardware"][made[0]]:  # made elsewhere: its cost was not measured
         return cost
     cost |= {name: float(np.mean(images.numbers[name][timed])) for name in TIMES}
@@ -107,14 +112,14 @@ def _measured_as(one: Memory) -> tuple[Any, ...]:
     return one.hardware, one.kind, one.dtype, len(one.ids)
 
 
-def _timed(arm: MeasuredArm, images: Images) -> Ints:
-    """Rows of the arm's images made on the hardware that made most of them."""
-    made = arm.made()
-    hardware = [images.words["hardware"][i] for i in made]
-    if not hardware:
-        return made
-    most = Counter(hardware).most_common(1)[0][0]
-    return made[np.array([h == most for h in hardware])]
+def _timed(arm: MeasuredArm, images: Images) -> NDArray[np.bool_]:
+    """Which of the arm's images (n,) were made on the hardware that made most of them; of two, that of the first."""
+    there = arm.image >= 0
+    hardware = images.kinds["hardware"][arm.made()]
+    if len(hardware):
+        of = np.bincount(hardware)[hardware]
+        there[there] = hardware == hardware[np.argmax(of)]
+    return there
 
 
 def ratios(arm: MeasuredArm, base: MeasuredArm, images: Images) -> Row:
@@ -123,20 +128,21 @@ def ratios(arm: MeasuredArm, base: MeasuredArm, images: Images) -> Row:
     So it is where a stage takes less than SHORTEST_MS, and where a peak is the whole process's. Memory measured apart
     has a ratio of its own.
     """
-    ours, theirs = (_fresh(a, images) for a in (arm, base))
+    fresh = [_fresh(a, images) for a in (arm, base)]
+    ours, theirs = (a.image[some] for a, some in zip((arm, base), fresh, strict=True))
     hardware = [images.words["hardware"][rows[0]] if len(rows) else None for rows in (ours, theirs)]
     judged = hardware[0] is not None and hardware[0] == hardware[1] and arm is not base
-    timed = [a.pair[np.isin(a.image, rows)] for a, rows in ((arm, ours), (base, theirs))]
-    same = np.array_equal(timed[0], timed[1])
+    same = np.array_equal(arm.pair[fresh[0]], base.pair[fresh[1]])
     sides = [{name: images.numbers[name][rows] for name in (*TIMES, "peak_bytes")} for rows in (ours, theirs)]
+    batches = _batches(*sides)
     found: Row = {}
     for name in (*TIMES, "total_ms"):
-        found[name] = _time_ratio(name, sides[0], sides[1], same_samples=same) if judged else None
+        found[name] = _time_ratio(name, sides[0], sides[1], batches, same_samples=same) if judged else None
     for name, columns in (("calls_noise", CALLS[:1]), ("calls_sampling", CALLS[1:]), ("calls_total", CALLS)):
         value = of_means(*(_calls_of(a, images, columns) for a in (arm, base))) if arm is not base else None
         found[name] = value and {"ratio": value, "low": value, "high": value}
     peaks = [float(np.nanmax(np.nan_to_num(side["peak_bytes"]))) if len(side["peak_bytes"]) else 0.0 for side in sides]
-    kinds = {images.words["peak_kind"][i] for rows in (ours, theirs) for i in rows}
+    kinds = {kind for rows in (ours, theirs) for kind in images.different("peak_kind", rows)}
     peak = _peak_ratio(peaks[0], peaks[1], kinds) if judged and all(peaks) else None
     found["peak_bytes"] = peak and {"ratio": peak, "low": None, "high": None}
     return found | _memory_ratio(arm, base, images)
@@ -152,10 +158,11 @@ def _calls_of(arm: MeasuredArm, images: Images, columns: tuple[str, ...]) -> flo
     return float(sum(images.numbers[name][made].mean() for name in columns)) if len(made) else 0.0
 
 
-def _fresh(arm: MeasuredArm, images: Images) -> Ints:
-    """Rows timed in these runs, on the hardware that made most: a cached image was timed on another day."""
-    rows = _timed(arm, images)
-    return rows[images.numbers["from_cache"][rows] == 0]
+def _fresh(arm: MeasuredArm, images: Images) -> NDArray[np.bool_]:
+    """Which (n,) are `_timed` in these runs: a cached image was timed on another day."""
+    timed = _timed(arm, images)
+    timed[timed] = images.numbers["from_cache"][arm.image[timed]] == 0
+    return timed
 
 
 # Two runs ------------------------------------------------------------------------------------------------------------
@@ -192,9 +199,10 @@ def costs(a: Rows, b: Rows) -> Row:
 
 def _times(a: Rows, b: Rows) -> Row:
     found: Row = {}
+    batches = _batches(b.numbers, a.numbers)
     for name in (*TIMES, "total_ms"):
         before, after = (rows.total_ms if name == "total_ms" else rows.numbers[name] for rows in (a, b))
-        ratio = _time_ratio(name, b.numbers, a.numbers, same_samples=True)
+        ratio = _time_ratio(name, b.numbers, a.numbers, batches, same_samples=True)
         found[name] = {"a": float(before.mean()), "b": float(after.mean()), "ratio": None, "low": None, "high": None}
         found[name] |= ratio or {}
     return found

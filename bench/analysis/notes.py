@@ -43,10 +43,10 @@ def notes(measured: Measured, ledgers: Sequence[Ledger], metrics: dict[str, Metr
         "Times are milliseconds an image, the share of a batch; one throwaway batch a model warms up and is left out. "
         "A chosen image (best_of_n) is charged for all its candidates and their judging, wherever they were made."
     )
-    told = ", ".join(f"{m.title} {m.score_ms:.1f}" for m in metrics.values() if m.score_ms is not None)
-    if told:
+    timed = ", ".join(f"{m.title} {m.score_ms:.1f}" for m in metrics.values() if m.score_ms is not None)
+    if timed:
         yield (
-            f"Scoring took, in milliseconds an image: {told}. "
+            f"Scoring took, in milliseconds an image: {timed}. "
             "It is no part of a method's time unless the method chooses."
         )
     for ledger in ledgers:
@@ -65,7 +65,7 @@ def notes(measured: Measured, ledgers: Sequence[Ledger], metrics: dict[str, Metr
         for name, reasons in failed.unscored(ledger, {name: m.digest for name, m in metrics.items()}).items():
             yield f"{len(reasons)} scores of {metrics[name].title} failed; the first: {reasons[0]}."
     used = np.unique(np.concatenate([a.made() for a in measured.arms])) if measured.arms else np.array([], int)
-    hardware = {images.words["hardware"][i] for i in used}
+    hardware = images.different("hardware", used)
     if len(hardware) > 1:
         yield (
             f"Images come from {len(hardware)} kinds of hardware; "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from bench import stats
 from bench.analysis.arms import POOLED, Floats, Ints
 from bench.metrics.base import MetricEntry
 from bench.stats.intervals import Bounds, Interval, looks_bounded, range_of_deltas
-from bench.stats.resampling import Asked, Batch, Totals, totals
+from bench.stats.resampling import Asked, Batch, Totals, numbered
 from bench.stats.sensitivity import detectable
 
 Row = dict[str, Any]
@@ -26,10 +27,6 @@ def bounds(interval: Interval, *, low: str = "low", high: str = "high") -> Row:
         low: interval.low if math.isfinite(interval.low) else None,
         high: interval.high if math.isfinite(interval.high) else None,
     }
-
-
-def _totals(values: Floats, texts: Ints) -> Totals:
-    return totals(values, np.unique(texts, return_inverse=True)[1])
 
 
 def won(gains: Floats, *, preferences: bool = False) -> Floats:
@@ -47,15 +44,47 @@ def delta_range(kind: str, scores: Bounds | None, treated: Floats, control: Floa
     return (-1.0, 1.0) if looks_bounded(treated - control, treated, control) else None
 
 
+@dataclass(frozen=True, eq=False)
+class _Prompts:
+    """Whose the values of an array are."""
+
+    texts: Ints
+    """(n,), as they were given."""
+    codes: Ints
+    """(n,): the number of each one's prompt."""
+    counts: Floats
+    """(k,): how many each prompt has."""
+
+    @classmethod
+    def of(cls, texts: Ints) -> _Prompts:
+        codes = numbered(texts)
+        return cls(texts, codes, np.bincount(codes).astype(np.float64))
+
+    def totals(self, values: Floats) -> Totals:
+        """The totals of values (n,) by prompt."""
+        return Totals(np.bincount(self.codes, weights=values).astype(np.float64, copy=False), self.counts)
+
+
 class Asking:
     """Rows that are filled in when all of a table's intervals and tests have been answered together.
 
-    `texts` (n,) tells the prompts of values (n,) apart.
+    `texts` (n,) say whose the values (n,) are: a number for each prompt.
     """
 
     def __init__(self) -> None:
         self._batch = Batch()
         self._later: list[Callable[[], None]] = []
+        self._prompts = _Prompts.of(np.empty(0, np.int64))
+
+    def prompts(self, texts: Ints) -> int:
+        """How many prompts the texts (n,) are of."""
+        return len(self._of(texts).counts)
+
+    def _of(self, texts: Ints) -> _Prompts:
+        """The prompts of texts (n,), which must not change: several numbers are asked of one array, counted once."""
+        if texts is not self._prompts.texts:
+            self._prompts = _Prompts.of(texts)
+        return self._prompts
 
     def answer(self) -> None:
         """Find all intervals and tests, and fill in every row."""
@@ -66,7 +95,7 @@ class Asking:
 
     def mean(self, row: Row, name: str, values: Floats, texts: Ints, limits: Bounds | None = None) -> None:
         """`row[name]` becomes the mean of values (n,) of a range, `low` and `high` its interval."""
-        self._fill(row, name, self._batch.interval(*_totals(values, texts), limits), "low", "high")
+        self._fill(row, name, self._batch.interval(*self._of(texts).totals(values), limits), "low", "high")
 
     def delta(self, row: Row, entry: MetricEntry, treated: Floats, control: Floats, texts: Ints) -> None:
         """`delta`, `low` and `high` of paired scores (n,) of a metric."""
@@ -95,12 +124,15 @@ class Asking:
 
         `win_strict`, `win_strict_low` and `win_strict_high` count ties as losses, as the paper's release does.
         """
-        self._rate(row, "win_rate", "win", won(gains, preferences=preferences), texts)
-        self._rate(row, "win_strict", "win_strict", (gains > 0).astype(np.float64), texts)
+        shares, strict = won(gains, preferences=preferences), (gains > 0).astype(np.float64)
+        fair = self._rate(shares, texts)
+        self._fill(row, "win_rate", fair, "win_low", "win_high")
+        # Without a tie the two are one number, asked for once.
+        strictly = fair if np.array_equal(shares, strict) else self._rate(strict, texts)
+        self._fill(row, "win_strict", strictly, "win_strict_low", "win_strict_high")
 
-    def _rate(self, row: Row, name: str, stem: str, shares: Floats, texts: Ints) -> None:
-        asked = self._batch.interval(*_totals(shares, texts), (0.0, 1.0))
-        self._fill(row, name, asked, f"{stem}_low", f"{stem}_high")
+    def _rate(self, shares: Floats, texts: Ints) -> Asked:
+        return self._batch.interval(*self._of(texts).totals(shares), (0.0, 1.0))
 
     def compare(
         self,
@@ -121,7 +153,7 @@ class Asking:
         if not len(treated):
             return row
         deltas = treated - control
-        of_prompts = _totals(deltas, texts)
+        of_prompts = self._of(texts).totals(deltas)
         clusters, error = len(of_prompts.sums), stats.standard_error(*of_prompts)
         sign = float(entry.sign)
         count = stats.outcomes(sign * treated, sign * control)

@@ -7,7 +7,7 @@ of a prompt set means all sets pooled. `bench.records` describes every row.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -47,7 +47,7 @@ from bench.records import (
 )
 from bench.runner.outline import no_collection
 from bench.runner.plan import build_method
-from bench.store import Ledger, columns, write_atomically
+from bench.store import Ledger, write_atomically
 from bench.suite import MethodSpec, Suite
 
 
@@ -68,7 +68,7 @@ class Computed(NamedTuple):
 def compute(*ledgers: Ledger, folder: Path | None = None) -> Results:
     """All results of one run, or of several that are comparable; an unfinished one says so in itself.
 
-    `folder` is where the report will lie (default: the run's own folder); the images' places are told from there.
+    `folder` is where the report will lie (default: the run's own folder); the images' places are given from there.
     Raises NotComparable where runs differ in what a common table must hold fixed.
     """
     return computed(*ledgers, folder=folder).results
@@ -100,7 +100,7 @@ def _computed(ledgers: Sequence[Ledger], folder: Path | None, most: int) -> Comp
         siblings=evidence.siblings(ledgers, entries, optimised),
         plain=plain,
     ).tables()
-    ms = _score_ms(ledgers, scorers)
+    ms = {name: total / timed for name, (total, timed) in measured.ms.items() if timed}
     metrics = {m: _metric(e, scorers[m], ms.get(m)) for m, e in entries.items()}
     finished, here = all(row.complete for row in found.arms), folder or ledgers[0].folder
     runs = tuple(_run(ledger, s, here, finished=finished) for ledger, s in zip(ledgers, suites, strict=True))
@@ -178,13 +178,6 @@ def _optimised(ledgers: Sequence[Ledger], suites: Sequence[Suite]) -> Optimised:
 
 def _says(spec: MethodSpec) -> list[str]:
     return list(Chain(links=tuple(build_method(link.use, link.params) for link in spec.chain)).optimises())
-
-
-def _score_ms(ledgers: Sequence[Ledger], scorers: Mapping[str, str]) -> dict[str, float]:
-    """Mean milliseconds an image, or a pair of images, by metric."""
-    read = [columns.mean_ms(ledger, scorers) for ledger in ledgers]
-    sums = {name: (sum(one[name][0] for one in read), sum(one[name][1] for one in read)) for name in scorers}
-    return {name: ms / timed for name, (ms, timed) in sums.items() if timed}
 
 
 def _metric(entry: MetricEntry, digest: str, score_ms: float | None) -> MetricRow:

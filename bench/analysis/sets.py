@@ -38,7 +38,7 @@ from bench.analysis.judged import Floats, Ints
 from bench.metrics.base import MetricEntry
 from bench.runner.faults import code_of, contained, of_scorer
 from bench.stats.intervals import LEVEL, ROUNDING, Interval
-from bench.stats.resampling import Totals, bootstrap, draws, sign_flips, totals
+from bench.stats.resampling import Totals, bootstrap, draws, numbered, sign_flips, totals
 from bench.stats.sensitivity import detectable
 from bench.store import write_atomically
 from bench.store.cache import default_folder
@@ -247,7 +247,7 @@ def _contained(compute: Callable[[], T]) -> T | str:
 
 def _codes(texts: Ints) -> Ints:
     """Prompts (n,) numbered from 0, none left out."""
-    return np.unique(texts, return_inverse=True)[1]
+    return numbered(texts)
 
 
 def _of_means(estimate: float, of_prompts: Totals) -> Interval:

@@ -11,6 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from bench.stats import intervals
 from bench.stats.intervals import ROUNDING, UNBOUNDED, Bounds, Floats, Interval
+from bench.stats.resampling import numbered
+
+_NAN_LABEL = "clusters has a NaN label; every row needs a cluster"
 
 
 def columns_of(**named: ArrayLike) -> list[Floats]:
@@ -31,9 +34,11 @@ def columns_of(**named: ArrayLike) -> list[Floats]:
 def clustered(clusters: Iterable[Hashable], **named: ArrayLike) -> tuple[list[Floats], NDArray[np.intp]]:
     """`columns_of` and, for each row, the number of its cluster (n,): 0 to k - 1 in the order of the labels."""
     columns = columns_of(**named)
-    if isinstance(clusters, np.ndarray) and clusters.ndim == 1 and clusters.dtype.kind in "iu":
+    if isinstance(clusters, np.ndarray) and clusters.ndim == 1 and clusters.dtype.kind in "iuf":
         check_lengths({next(iter(named)): len(columns[0]), "clusters": len(clusters)})
-        return columns, np.unique(clusters, return_inverse=True)[1]
+        if np.isnan(clusters).any():
+            raise ValueError(_NAN_LABEL)
+        return columns, numbered(clusters)
     labels = clusters.tolist() if isinstance(clusters, np.ndarray) else list(clusters)
     check_lengths({next(iter(named)): len(columns[0]), "clusters": len(labels)})
     try:
@@ -41,7 +46,7 @@ def clustered(clusters: Iterable[Hashable], **named: ArrayLike) -> tuple[list[Fl
     except TypeError as error:
         raise ValueError(f"clusters has a label that cannot be one ({error}); one hashable label a row") from None
     if any(isinstance(label, float) and math.isnan(label) for label in distinct):
-        raise ValueError("clusters has a NaN label; every row needs a cluster")
+        raise ValueError(_NAN_LABEL)
     with contextlib.suppress(TypeError):  # labels of mixed types keep the order they came in
         distinct = sorted(distinct)
     number = {label: index for index, label in enumerate(distinct)}

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bench.stats.checked import check_above_zero, check_fraction, clustered, interval_of
 from bench.stats.intervals import LEVEL, Interval
-from bench.stats.resampling import standard_error, totals
+from bench.stats.resampling import numbered, standard_error, totals
 
 FEWEST_BATCHES = 5
 """Timed batches on a side, below which a ratio of times has no interval: Student's t of two may span a factor of 20."""
@@ -120,6 +120,7 @@ def _same_batches(ours: NDArray[np.generic], theirs: NDArray[np.generic]) -> boo
     """Whether both sides' samples are cut into the same batches: each batch has one counterpart."""
     if not (ours.size and theirs.size):
         return False
-    a, b = (np.unique(side, return_inverse=True)[1] for side in (ours, theirs))
-    many = len(np.unique(a * len(b) + b))
-    return many == int(a.max()) + 1 == int(b.max()) + 1
+    a, b = numbered(ours), numbered(theirs)
+    counterpart = np.empty(int(a.max()) + 1, dtype=np.intp)
+    counterpart[a] = b
+    return len(counterpart) == int(b.max()) + 1 and np.array_equal(counterpart[a], b)

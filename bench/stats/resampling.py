@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,8 @@ One = TypeVar("One")
 
 RESAMPLES = 10_000
 EXACT_CLUSTERS = 13  # 2**13 sign patterns: fewer than the Monte Carlo default
-CHUNK_DRAWS = 2**18  # draws held at once: a few arrays of 2 MiB, which stay in cache
+CHUNK_DRAWS = 2**18  # draws made at once: a few arrays of 2 MiB, which stay in cache
+SPARSE = 8  # times as many numbers as rows, above which labels are sorted rather than counted
 COLUMNS = 256  # columns answered together: a bound on memory, 20 MB at 10,000 permutations
 
 
@@ -34,6 +35,16 @@ class Totals(NamedTuple):
 
     sums: Floats
     counts: Floats
+
+
+def numbered(labels: NDArray[Any]) -> NDArray[np.intp]:
+    """The number (n,) of each row's label, 0 to k - 1 in the labels' order, none left out.
+
+    Whole numbers that are not far more than the rows are counted, which takes a tenth of the time of sorting them.
+    """
+    if labels.dtype.kind == "i" and labels.size and labels.min() >= 0 and labels.max() < SPARSE * labels.size:
+        return (np.cumsum(np.bincount(labels) > 0) - 1)[labels]
+    return np.unique(labels, return_inverse=True)[1]
 
 
 def totals(values: Floats, codes: NDArray[np.intp]) -> Totals:
@@ -102,8 +113,7 @@ def sign_flips(sums: Floats, *, permutations: int = RESAMPLES, seed: int = 0) ->
 
 def _flipped(sums: Floats, flips: NDArray[np.integer]) -> Floats:
     """|sums of the cluster sums (k, c)| with the clusters marked 1 in `flips` (r, k) turned round, (r, c)."""
-    signs = flips.astype(np.float64)
-    signs *= -2
+    signs = np.multiply(flips, -2.0)
     signs += 1
     return np.abs(signs @ sums)
 
@@ -153,18 +163,18 @@ class Batch:
 
     def run(self) -> None:
         """Answer everything that was asked."""
-        for some in _alike(self._intervals, lambda a: a.tops.shape):
+        for some in _of_one_shape(self._intervals, lambda a: a.tops.shape):
             tops, bottoms = np.stack([a.tops for a in some], 1), np.stack([a.bottoms for a in some], 1)
             found = intervals(tops, bottoms, [a.bounds for a in some], level=self.level)
             for asked, answer in zip(some, found, strict=True):
                 asked.answer = answer
-        for tests in _alike(self._tests, lambda t: t.sums.shape):
+        for tests in _of_one_shape(self._tests, lambda t: t.sums.shape):
             for tested, p in zip(tests, sign_flips(np.stack([t.sums for t in tests], 1), seed=self.seed), strict=True):
                 tested.answer = float(p)
         self._intervals, self._tests = [], []
 
 
-def _alike(asked: list[One], shape: Callable[[One], tuple[int, ...]]) -> Iterator[list[One]]:
+def _of_one_shape(asked: list[One], shape: Callable[[One], tuple[int, ...]]) -> Iterator[list[One]]:
     """Those with as many clusters together, `COLUMNS` at most."""
     groups: dict[tuple[int, ...], list[One]] = {}
     for one in asked:

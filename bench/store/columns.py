@@ -1,48 +1,122 @@
-"""Scores of a whole run as columns: a million of them are numbers from SQLite on, and no text of them is read."""
+"""A whole run as columns: a million scores are numbers from SQLite on, and no text of them is read."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from bench.store.reading import SCORE_TABLES
+from bench.store.rows import CALLS, EVALUATIONS, TIMES, ArmKey
 
 if TYPE_CHECKING:
     from bench.store.ledger import Ledger
 
-MANY = 50_000
-"""Rows that are read at once."""
+COSTS = (
+    "job_id", "digest", "file", "hardware", "peak_kind", *TIMES, *CALLS, "peak_bytes", "from_cache"
+)  # fmt: skip
+CELLS = ("prompt_index", "seed", "prompt", "category", "metadata", "job_id")
+_DECIDED = ("noise", "sampling", "select")
+"""The stages that a method decides."""
 
-Column = tuple[float, ...]
+
+def image_costs(ledger: Ledger) -> dict[str, Sequence[Any]]:
+    """Every finished image as columns by name: those of `COSTS`, and `EVALUATIONS` in the stages a method decides."""
+    rows = ledger.db.execute(f"SELECT {', '.join(COSTS)}, cost FROM images").fetchall()
+    *found, costs = zip(*rows, strict=True) if rows else [()] * (len(COSTS) + 1)
+    counts = zip(*map(_evaluations, costs), strict=True) if rows else [()] * len(EVALUATIONS)
+    return dict(zip((*COSTS, *EVALUATIONS), (*found, *counts), strict=True))
 
 
-def image_scores(
-    ledger: Ledger, wanted: Iterable[tuple[str, str]], scorers: Mapping[str, str]
-) -> Iterator[tuple[Column, Column, Column, Column]]:
-    """What metrics of images gave (image digest, prompt key)s, many at once, as columns of one length.
+@lru_cache(maxsize=2**12)
+def _evaluations(cost: str) -> tuple[float, ...]:
+    """The counts of a cost record (`bench.sampling.meter.Cost.record`); images of one batch, side by side, have one."""
+    try:
+        record = json.loads(cost)
+        stages = [record.get(stage) or {} for stage in _DECIDED]
+        return tuple(sum(stage.get(kind) or 0 for stage in stages) for kind in EVALUATIONS)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise sqlite3.DatabaseError(f"an image's cost is not a cost record ({error})") from error
 
-    The number of what is wanted, the number of its metric in `scorers`, whether the score is by that metric's scorer
-    there, and the value.
+
+def arm_cells(ledger: Ledger, of: ArmKey) -> dict[str, Sequence[Any]]:
+    """The cells of one arm as columns by name, those of `CELLS`."""
+    where = "method = ? AND model = ? AND prompts = ? AND sampler = ? AND steps = ? AND guidance = ?"
+    rows = ledger.db.execute(f"SELECT {', '.join(CELLS)} FROM cells WHERE {where}", of).fetchall()
+    return dict(zip(CELLS, zip(*rows, strict=True), strict=True)) if rows else dict.fromkeys(CELLS, ())
+
+
+class Scores(NamedTuple):
+    """Scores of single images as columns, one image's after the other's."""
+
+    images: list[tuple[str, str]]
+    """(image digest, prompt key), each once."""
+    image: NDArray[np.int64]
+    """Whose each score is, (n,), as a number in `images`."""
+    metric: NDArray[np.int16]
+    """The number of its metric among those asked for, (n,); -1 for another one."""
+    ours: NDArray[np.bool_]
+    """Whether it is by that metric's scorer, (n,)."""
+    value: NDArray[np.float64]
+    ms: NDArray[np.float64]
+    """NaN where it was not measured."""
+
+
+_SCORE = np.dtype([("code", np.int16), ("value", np.float64), ("ms", np.float64)])
+
+
+def image_scores(ledger: Ledger, scorers: Mapping[str, str]) -> Scores:
+    """Every score of single images; `scorers` are the metrics asked for, with the digest of each one's scorer.
+
+    A score's metric and scorer are compared in SQLite and come as one small number, and its image is counted along the
+    table's own order: a row without a text takes a third of the time.
     """
-    ledger.look_up((digest, prompt, None) for digest, prompt in wanted)
-    ledger.db.execute("CREATE TEMP TABLE IF NOT EXISTS asked (metric TEXT PRIMARY KEY, number INTEGER, scorer TEXT)")
-    ledger.db.execute("DELETE FROM asked")
-    rows = [(metric, number, scorer) for number, (metric, scorer) in enumerate(scorers.items())]
-    ledger.db.executemany("INSERT INTO asked VALUES (?, ?, ?)", rows)
-    # CROSS JOIN holds SQLite to this order: from what is wanted into the scores, and from them to their metrics.
-    found = ledger.db.execute(
-        "SELECT row, number, scores.scorer = asked.scorer, value "
-        "FROM wanted CROSS JOIN scores USING (digest, prompt) CROSS JOIN asked USING (metric)"
+    codes = " ".join(f"WHEN ? THEN {2 * number} + (scorer = ?)" for number in range(len(scorers)))
+    code = f"CASE metric {codes} ELSE -1 END" if scorers else "-1"
+    # The order is that of the primary key, so that nothing is sorted.
+    counted = "SELECT digest, prompt, COUNT(*) FROM scores GROUP BY digest, prompt ORDER BY digest, prompt"
+    written = f"SELECT {code}, value, ms FROM scores ORDER BY digest, prompt, metric, scorer"
+    with _one_moment(ledger.db) as db:
+        found = db.execute(counted).fetchall()
+        rows = db.execute(written, [*chain.from_iterable(scorers.items())])
+        table = np.fromiter(rows, dtype=_SCORE)
+    counts = np.array([n for _, _, n in found], dtype=np.int64)
+    return Scores(
+        images=[(digest, prompt) for digest, prompt, _ in found],
+        image=np.repeat(np.arange(len(found)), counts),
+        metric=table["code"] >> 1,
+        ours=(table["code"] & 1).astype(bool) & (table["code"] >= 0),
+        value=table["value"],
+        ms=table["ms"],
     )
-    while some := found.fetchmany(MANY):
-        row, metric, ours, value = zip(*some, strict=True)
-        yield row, metric, ours, value
 
 
-def mean_ms(ledger: Ledger, scorers: Mapping[str, str]) -> dict[str, tuple[float, int]]:
-    """(milliseconds of all scores, how many were timed) of scorers by metric, in one pass over the scores."""
+@contextmanager
+def _one_moment(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """Within, all is read as it was at one moment, whatever another process writes meanwhile."""
+    if db.in_transaction:
+        yield db
+        return
+    db.execute("BEGIN")
+    try:
+        yield db
+    finally:
+        db.execute("COMMIT")
+
+
+def milliseconds(
+    ledger: Ledger, scorers: Mapping[str, str], *, tables: Sequence[str] = SCORE_TABLES
+) -> dict[str, tuple[float, int]]:
+    """(milliseconds of all scores, how many were timed) of scorers by metric, in one pass over each table."""
     found: dict[str, tuple[float, int]] = {}
-    for table in SCORE_TABLES:
+    for table in tables:
         for start in range(0, len(scorers), 100):  # SQLite takes 2,000 columns at most
             some = list(scorers.items())[start : start + 100]
             of = "FILTER (WHERE metric = ? AND scorer = ?)"

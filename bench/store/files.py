@@ -171,14 +171,25 @@ def read_json(path: Path) -> Any:
 
 def missing_from(folder: Path, files: list[str]) -> int:
     """How many of these files, given relative to a folder, are not there."""
-    parts = [file.rpartition("/") for file in files]
     # A hundred thousand files are found sooner in one listing of their folder than one by one.
-    there = {name: _names(folder / name) for name in {inner for inner, _, _ in parts}}
-    return sum(name not in there[inner] for inner, _, name in parts)
+    there: set[str] = set()
+    listed: set[str] = set()
+    missing = 0
+    for file in files:
+        if file in there:
+            continue
+        inner = file.rpartition("/")[0]
+        if inner not in listed:
+            listed.add(inner)
+            there.update(_names(folder, inner))
+        missing += file not in there
+    return missing
 
 
-def _names(folder: Path) -> set[str]:
+def _names(folder: Path, inner: str) -> list[str]:
+    """The names in a folder of a folder, as paths in the outer one."""
     try:
-        return {path.name for path in folder.iterdir()}
+        with os.scandir(folder / inner) as found:  # a `Path` for each name takes five times as long
+            return [f"{inner}/{one.name}" if inner else one.name for one in found]
     except OSError:
-        return set()
+        return []

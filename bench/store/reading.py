@@ -74,8 +74,9 @@ class Reader:
         return ((Cell._make(row), file, digest) for *row, file, digest in self.db.execute(query))
 
     def arms(self) -> list[ArmCells]:
-        """Every arm with its number of cells."""
-        return [*map(ArmCells._make, self.db.execute(f"SELECT {_ARM}, COUNT(*) FROM cells GROUP BY {_ARM}"))]
+        """Every arm with its number of cells, in the suite's order."""
+        query = f"SELECT {_ARM}, COUNT(*) FROM cells GROUP BY {_ARM} ORDER BY MIN(rowid)"
+        return [*map(ArmCells._make, self.db.execute(query))]
 
     def arm(self, of: ArmKey) -> list[CellImage]:
         """The cells of one arm with what their images cost, by prompt and seed."""
