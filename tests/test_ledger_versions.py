@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from ledgers import write_ledger
 
-from bench.store import Ledger, schema
+from bench.store import Ledger, columns, schema
 from bench.store.rows import Session
 
 FIRST = """
@@ -81,8 +81,8 @@ def test_a_ledger_of_every_earlier_state_is_read_as_todays(tmp_path: Path, had: 
 def test_the_layout_of_a_ledger_changes_by_additions_only() -> None:
     """Frozen: runs of every version have it. A new column or table is a new last entry of `ADDITIONS`; anything else is
     another SCHEMA, with the way from this one."""
-    told = "\n".join([str(schema.SCHEMA), schema.FIRST, *map(repr, schema.ADDITIONS)])
-    assert hashlib.sha256(told.encode()).hexdigest()[:16] == "146a758070f8b1c8"
+    described = "\n".join([str(schema.SCHEMA), schema.FIRST, *map(repr, schema.ADDITIONS)])
+    assert hashlib.sha256(described.encode()).hexdigest()[:16] == "146a758070f8b1c8"
 
 
 def test_a_run_folder_of_the_first_ledgers_is_opened_by_todays(tmp_path: Path) -> None:
@@ -96,8 +96,9 @@ def test_a_run_folder_of_the_first_ledgers_is_opened_by_todays(tmp_path: Path) -
         assert [cell.job_id for cell in found.cells()] == ["j"]
         image = found.images()["j"]
         assert (image.sampling_ms, image.select_ms, image.cost, image.facts, image.origin) == (8.0, 0.0, "{}", "{}", "")
-        (cost,) = found.image_costs()
-        assert (cost.calls_sampling, cost.backwards, cost.rewards) == (4, 0, 0)
+        costs = columns.image_costs(found)
+        shown = [costs[name] for name in ("calls_sampling", "select_ms", "backwards", "rewards")]
+        assert shown == [(4,), (0,), (0,), (0,)]
         assert [score.value for score in found.scores()] == [0.5]
         assert found.sessions() == [Session("2026-11-22", {"commit": "c0ffee"}, None)]
         found.close()

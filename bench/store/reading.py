@@ -10,7 +10,6 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from bench.store.rows import (
-    EVALUATIONS,
     ArmCells,
     ArmKey,
     Cell,
@@ -18,7 +17,6 @@ from bench.store.rows import (
     Failed,
     Feature,
     Image,
-    ImageCost,
     Memory,
     PairScore,
     Score,
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
 
 IMAGE_COLUMNS = tuple(f.name for f in fields(Image))
 SCORE_TABLES = ("scores", "pair_scores", "features")
-_STAGES = ("noise", "sampling", "select")
 _ARM = "method, model, prompts, sampler, steps, guidance"
 _OF_ARM = "method = ? AND model = ? AND prompts = ? AND sampler = ? AND steps = ? AND guidance = ?"
 _PLACE = "model, sampler, steps, guidance, prompts, prompt_index, seed"
@@ -119,11 +116,6 @@ class Reader:
         """Every finished image by job id."""
         query = self.db.execute(f"SELECT {','.join(IMAGE_COLUMNS)} FROM images")
         return {row[0]: Image(*row) for row in query}
-
-    def image_costs(self) -> list[ImageCost]:
-        """Every finished image with its costs."""
-        asked = [_evaluations(name) if name in EVALUATIONS else name for name in ImageCost._fields]
-        return [*map(ImageCost._make, self.db.execute(f"SELECT {','.join(asked)} FROM images"))]
 
     def memory(self) -> list[Memory]:
         """The memory of every arm that was measured, or of which it was tried, by itself."""
@@ -292,8 +284,3 @@ def _wanted(method: str, prompts: str, setting: Setting | None, text: str) -> tu
         terms.append("prompt LIKE ? ESCAPE '\\'")
         given.append(f"%{escaped}%")
     return " AND ".join(terms), given
-
-
-def _evaluations(kind: str) -> str:
-    """The SQL of a count in an image's cost record, over the stages that a method decides."""
-    return "+".join(f"COALESCE(json_extract(cost, '$.{stage}.{kind}'), 0)" for stage in _STAGES)

@@ -135,29 +135,6 @@ class CellImage(NamedTuple):
     from_cache: int | None
 
 
-class ImageCost(NamedTuple):
-    """A finished image with the numbers that tables are made of."""
-
-    job_id: str
-    digest: str
-    file: str
-    hardware: str
-    peak_kind: str
-    encode_ms: float
-    noise_ms: float
-    sampling_ms: float
-    decode_ms: float
-    select_ms: float
-    calls_noise: int
-    calls_sampling: int
-    peak_bytes: int | None
-    from_cache: int
-    backwards: float
-    """This and the next two over noise, sampling and selection: the stages that a method decides."""
-    networks: float
-    rewards: float
-
-
 class Memory(NamedTuple):
     """Peak memory of one batch of an arm, measured in a process of its own; no prompt set has its own."""
 
