@@ -90,6 +90,7 @@ INTEGRATION = (
     "test_notebooks.py",
     "test_pages.py",
     "test_page.py",
+    "test_paged.py",
     "test_parallel.py",
     "test_plan.py::test_planning_loads_no_network_library",
     "test_plots.py",

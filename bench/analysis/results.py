@@ -62,7 +62,7 @@ class Computed(NamedTuple):
 
     results: Results
     every: EveryPair | None
-    """None where a setting has no more pairs than results carry."""
+    """None where results carry no pair yet, or no setting has more pairs than they carry."""
 
 
 def compute(*ledgers: Ledger, folder: Path | None = None) -> Results:
@@ -138,7 +138,8 @@ def _computed(ledgers: Sequence[Ledger], folder: Path | None, most: int) -> Comp
         pairs=tuple(browsable(measured, settings, suite.baseline, most=most)),
         pairs_total=len(every),
     )
-    return Computed(results, every if largest > share_of(most, len(settings)) else None)
+    partly = len(results.pairs) > 0 and largest > share_of(most, len(settings))
+    return Computed(results, every if partly else None)
 
 
 def write(*ledgers: Ledger, folder: Path | None = None) -> Results:
