@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from handmade import Spot, image, make
+from ledgers import write_ledger
 from suite_texts import TWO_ARMS, suite_text
 
 from bench import records, registry, report
@@ -200,8 +201,14 @@ def test_a_page_that_is_written_again_keeps_the_files_of_its_results(copied: Pat
     report.write(again, copied, formats=["html"])
     assert names(copied) == before
     assert f"all {TOTAL}" in (copied / "report.html").read_text(encoding="utf-8")
-    report.write(again.model_copy(update={"notes": ("another",)}), copied, formats=["html"])
-    assert not (copied / "report_pairs").exists(), "those of other results are removed"
+    assert paged.beside(again.model_copy(update={"notes": ("another",)}), copied) is None, "of other results"
+
+
+def test_a_run_that_has_its_baseline_alone_so_far_writes_none(tmp_path: Path) -> None:
+    """No pair can be shown, so there is no browser that would read them."""
+    ledger = write_ledger(tmp_path, lambda *_: 1.0, prompts=3, missing=lambda method, _: method != "standard")
+    said, all_of_them = results.computed(ledger, most=1)
+    assert (said.pairs, said.pairs_total, all_of_them) == ((), 3, None)
 
 
 def test_a_folder_that_is_a_link_is_not_followed(copied: Path, both: results.Computed, tmp_path: Path) -> None:
