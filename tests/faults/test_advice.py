@@ -1,10 +1,11 @@
-"""What a message about a run advises, such as to run it again, is tried: it must not lead back to the message."""
+"""What a message advises, such as to run a suite again, is tried: it must not lead back to the message."""
 
 from __future__ import annotations
 
 import ast
 import re
 import shutil
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,8 @@ from named_tests import ROOT, functions
 from bench.report.gated import gated
 from bench.store import Ledger
 
-ROOMS = ("store", "job", "runner", "analysis", "gate", "intake")
-"""Where messages are about run folders; of models, hubs, prompts and noise pairs the tests are beside theirs."""
+FILES, RECORDS = "faults/test_advice_on_files.py", "site/test_submission.py"
+PAIRS = "npnet/pairs/test"
 ADVICE = re.compile(r"\b(again|delete|remove|move it away|copy it)\b")
 TRIED = {
     "its run was stopped before it began; run the suite again": "test_a_run_that_never_began_is_run",
@@ -35,23 +36,58 @@ TRIED = {
     "they cannot be kept: give --regenerate": "test_resuming.py::test_images_of_another_precision_are_not_kept",
     "give --regenerate to make them again, or --keep-": "test_resuming.py::test_other_code_alone_can_be_kept",
     "copy it to a folder that can be written to": "test_a_run_on_a_read_only_medium_resumes_in_a_copy",
-    "cannot be written to (); copy it": "test_a_run_on_a_read_only_medium_resumes_in_a_copy",
     "missing; run the suite again": "test_a_lost_image_is_made_by_running_again",
     "its code or files have changed": "test_memory.py::test_what_is_of_this_session_alone_is_refused_with_what_to_do",
     "Ray's head at": "test_executors.py::test_a_killed_head_of_ray_is_one_line_and_the_run_resumes",
     "not what was written: its sha256": "faults/test_broken_ledgers.py::test_verify_drop_heals_an_altered_ledger",
     "--drop` removes what is": "faults/test_broken_scores.py::test_a_broken_row_is_named_dropped_and_scored_again",
     "move it away": "faults/test_broken_ledgers.py::test_an_unreadable_ledger_is_moved_away_and_the_run_made_again",
-    "the upload was cut short, or it is damaged": "test_remote_machines.py",
+    "the upload was cut short": "test_remote_machines.py",
+    # Of files: models, scorers, prompts, networks, noise pairs, records.
+    "could not be made: ; see ; run it again": "test_env.py::test_what_fails_is_one_line_and_is_gone_on_with",
+    "delete it and fetch it again": f"{FILES}::test_the_file_that_is_to_be_deleted_is_the_one_behind_the_hubs_link",
+    "reinstall or train": f"{FILES}::test_a_model_that_is_put_back_is_whole",
+    "removed; fetch again": "test_fetch.py::test_another_digest_than_the_listing_has_is_refused_and_removed",
+    "submit the run again": f"{RECORDS}::test_a_damaged_record_is_written_again_by_submitting_again",
+    "holds another record": f"{RECORDS}::test_another_record_in_a_runs_place_is_removed_and_the_run_submitted",
+    "copy or make it again": f"{FILES}::test_a_network_that_is_copied_or_made_again_is_read",
+    "score it again with npnet score": f"{PAIRS}_collect.py::test_scores_of_another_scorer_are_not_gone_on_with",
+    "give it its own name again": f"{FILES}::test_a_shard_under_another_name_is_given_its_own_again_or_deleted",
+    "put it back as npnet collect": f"{FILES}::test_a_manifest_is_deleted_and_written_again_and_the_shards_are_kept",
+    "keep the one you trust": f"{FILES}::test_of_two_shards_that_differ_one_is_kept",
+    "train with a selection, which drops": f"{FILES}::test_pairs_that_are_not_finite_are_left_out_by_a_selection",
+    "select again": f"{FILES}::test_a_selection_that_does_not_fit_is_made_again",
 }
 """By a part of the message, the test that does what it advises, of this file where none is named."""
+UNTRIED = {
+    "written down as text and numbers and read again": "no advice",
+    "remove it, and it is fetched again": "a file that is not there is fetched, as at first",
+    "download it again": "the published checkpoint is not here",
+    "not a readable archive": "another download of a file that is no archive",
+    "control image  has changed since": "a run whose files changed while it ran is planned anew",
+    "npnet:  has changed since": "the same, of a checkpoint",
+    "save it again": "an image editor",
+    "written by  just now": "another machine in the same moment",
+    "was trained with seed": "the embedded world's own training",
+    "score it again, then submit": "a run of a version that kept no digests of scorers",
+    "it was written by another version: upgrade": "another version",
+    "get it again, or train it again with a lower": "a training that diverged",
+    "do not say what they cost": "a collection of an older version",
+    "was replaced while it was being read": "another process in the same moment",
+    "two shards hold the same pair": "no shard is read under a name that is not its own",
+    "collect again, or install that version": "another version of a model",
+    "the training diverged": "a training that diverged",
+    "which makes what is missing": "as every unfinished run",
+}
+"""What advises something that no test does, with the reason."""
 
 
+@cache
 def advices() -> dict[str, str]:
-    """What is raised in these rooms and advises something: its words, without what is filled in, by its place."""
+    """What is raised and advises something: its words, without what is filled in, by its place."""
     found = {}
-    for room in ROOMS:
-        for file in sorted((ROOT / "bench" / room).rglob("*.py")):
+    for package in ("bench", "npnet"):
+        for file in sorted((ROOT / package).rglob("*.py")):
             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Raise) and node.exc is not None:
                     words = [one.value for one in ast.walk(node.exc) if isinstance(one, ast.Constant)]
@@ -63,9 +99,14 @@ def advices() -> dict[str, str]:
 
 def test_every_advice_has_a_test_that_tries_it() -> None:
     known = advices()
-    assert len(known) > 15
-    without = {place: said for place, said in known.items() if not any(part in said for part in TRIED)}
+    assert len(known) > 60
+    without = {place: said for place, said in known.items() if not any(part in said for part in (*TRIED, *UNTRIED))}
     assert without == {}, "add it to TRIED, with a test that does what it says"
+
+
+@pytest.mark.parametrize("part", [*TRIED, *UNTRIED])
+def test_every_advice_that_is_listed_is_given(part: str) -> None:
+    assert any(part in said for said in advices().values())
 
 
 @pytest.mark.parametrize("named", sorted(set(TRIED.values())))
