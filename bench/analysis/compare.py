@@ -19,7 +19,7 @@ from bench.analysis.costs import costs
 from bench.analysis.differences import differences, labels, near
 from bench.analysis.judged import stacked
 from bench.analysis.paired import Asking, adjust
-from bench.analysis.pairing import Rows, Source, alike, in_common, joined, setting_of
+from bench.analysis.pairing import Rows, Source, in_common, joined, same_texts, setting_of
 from bench.analysis.sets import Sets, refusal
 from bench.errors import NotComparable, UserError
 from bench.metrics.base import MetricEntry
@@ -134,7 +134,7 @@ class _Comparison:
         raise NotComparable(f"{apart}: seeds {seeds[0]} against {seeds[1]}, or other prompts of their sets")
 
     def _choose_metrics(self) -> None:
-        """The metrics that one scorer judged in both runs; the others are told with the reason."""
+        """The metrics that one scorer judged in both runs; the others are listed with the reason."""
         asked = [run.metrics for run in (self.a, self.b)]
         for name in dict.fromkeys((*asked[0], *asked[1])):
             scorer, reason = self._scorer(name)
@@ -191,8 +191,8 @@ class _Comparison:
             "n": len(a),
             "complete": bool(len(a)) and len(a) == len(both.a),
             "changed_prompts": both.changed,
-            "identical": int(alike(a.words["digest"], b.words["digest"]).sum()),
-            "same_noise": int(alike(a.words["latent_digest"], b.words["latent_digest"]).sum()),
+            "identical": int(same_texts(a.words["digest"], b.words["digest"]).sum()),
+            "same_noise": int(same_texts(a.words["latent_digest"], b.words["latent_digest"]).sum()),
             "cost": costs(a, b),
         }
 
@@ -294,5 +294,5 @@ def _about(run: Source) -> Row:
 
 
 def _metric(entry: MetricEntry, scorer: str) -> Row:
-    told = {name: getattr(entry, name) for name in ("title", "kind", "unit", "higher_is_better", "scale")}
-    return told | {"digest": scorer}
+    facts = {name: getattr(entry, name) for name in ("title", "kind", "unit", "higher_is_better", "scale")}
+    return facts | {"digest": scorer}

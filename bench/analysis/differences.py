@@ -21,15 +21,15 @@ _SUITE = ("name", "models", "prompts", "samplers", "steps", "guidance", "images_
 
 def differences(a: Source, b: Source) -> list[Difference]:
     """Rows of `{group, what, a, b}`, only where the two differ; provenance is each run's last session's."""
-    told_a, told_b = dict(_told(a)), dict(_told(b))
+    facts_a, facts_b = dict(_facts(a)), dict(_facts(b))
     return [
-        {"group": group, "what": what, "a": told_a.get((group, what)), "b": told_b.get((group, what))}
-        for group, what in dict.fromkeys((*told_a, *told_b))
-        if told_a.get((group, what)) != told_b.get((group, what))
+        {"group": group, "what": what, "a": facts_a.get((group, what)), "b": facts_b.get((group, what))}
+        for group, what in dict.fromkeys((*facts_a, *facts_b))
+        if facts_a.get((group, what)) != facts_b.get((group, what))
     ]
 
 
-def _told(run: Source) -> Iterator[tuple[tuple[str, str], Any]]:
+def _facts(run: Source) -> Iterator[tuple[tuple[str, str], Any]]:
     """((group, what), value) of all that may differ."""
     yield from _suite(run.suite)
     made = run.provenance

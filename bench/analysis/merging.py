@@ -11,7 +11,7 @@ from bench.suite import Link, Suite
 
 
 def joined(suites: Sequence[Suite]) -> Suite:
-    """The first suite with the methods, prompt sets, controls and names of all; what must agree is held to agree."""
+    """The first suite with the methods, prompt sets, controls and names of all; what must agree is checked."""
     first = suites[0]
     for other in suites[1:]:
         for word, ours, theirs in (
@@ -42,7 +42,7 @@ def joined(suites: Sequence[Suite]) -> Suite:
 
 
 def _methods_of_one_label(first: Suite, other: Suite) -> Iterator[tuple[str, str, str]]:
-    """What two suites call alike, and what each means by it."""
+    """What two suites name the same, and what each means by it."""
     meant = {spec.label: spec.chain for spec in first.methods}
     for spec in other.methods:
         yield f"method {spec.label!r}", _said(meant.get(spec.label, spec.chain)), _said(spec.chain)

@@ -106,11 +106,11 @@ def joined(parts: list[Rows]) -> Rows:
 def in_common(a: Rows, b: Rows) -> tuple[Ints, Ints, int]:
     """Row numbers in a and in b of the same prompt and seed, (n,) each, and how many places hold another prompt."""
     _, left, right = np.intersect1d(a.places, b.places, assume_unique=True, return_indices=True)
-    same = alike(a.keys[left], b.keys[right])
+    same = same_texts(a.keys[left], b.keys[right])
     return left[same], right[same], int((~same).sum())
 
 
-def alike(a: Words, b: Words) -> NDArray[np.bool_]:
+def same_texts(a: Words, b: Words) -> NDArray[np.bool_]:
     """Where two columns of texts are equal, (n,)."""
     return np.asarray(a == b, dtype=bool)
 

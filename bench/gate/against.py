@@ -112,22 +112,22 @@ class _Pairing:
         """One verdict a changed scorer, and one or two an arm and metric."""
         pending: list[Pending] = []
         marked: dict[str, None] = {}
-        for metric, held in self.frozen.metrics.items():
+        for metric, stored in self.frozen.metrics.items():
             now = self.results.metrics.get(metric)
             if now is None and metric not in self.samples.suite.metrics:
                 self.notes.append(f"not compared, because the suite no longer has the metric: {metric}")
                 continue
             digest = now and now.digest
-            if without_code(str(digest)) != without_code(held.digest):
-                said = f"{metric}: its scorer is {digest}, when frozen it was {held.digest}; {MEANT}"
+            if without_code(str(digest)) != without_code(stored.digest):
+                said = f"{metric}: its scorer is {digest}, when frozen it was {stored.digest}; {MEANT}"
                 pending.append(self._cannot(Subject("every method", metric=metric), None, "change", said))
                 continue
-            if digest != held.digest:
+            if digest != stored.digest:
                 self.notes.append(f"the code of the scorer of {metric} has changed: what it gives now is compared")
             for arm in self.common.arms:
                 if metric in (*arm.optimises, *self.marks.get((arm.setting, arm.method), ())):
                     marked[f"{arm.method} on {metric}"] = None
-                elif held.kind == "set":
+                elif stored.kind == "set":
                     pending += self._set(arm, metric)
                 else:
                     pending += self._arm(arm, metric)
@@ -188,8 +188,8 @@ class _Pairing:
             return
         key = *place, metric
         rows = [row for row in self.results.comparisons if (row.setting, row.method, row.prompts, row.metric) == key]
-        held = [row for row in self.frozen.comparisons if (row.setting, row.method, row.prompts, row.metric) == key]
-        deltas = _delta(held[0] if held else None), _delta(rows[0] if rows else None)
+        stored = [row for row in self.frozen.comparisons if (row.setting, row.method, row.prompts, row.metric) == key]
+        deltas = _delta(stored[0] if stored else None), _delta(rows[0] if rows else None)
         yield from self._apart(of, arm, "effect_change", *deltas)
 
     def _apart(
@@ -291,8 +291,8 @@ class _Pairing:
     def _limits(self, metric: str, arm: FrozenArm | None) -> Limits:
         """The limits on a change of an arm, whose frozen mean a relative tolerance is of."""
         column = self.beside.then(arm, metric) if arm else None
-        held = arm.metrics.get(metric) if arm else None
-        mean = held.mean if held else None
+        stored = arm.metrics.get(metric) if arm else None
+        mean = stored.mean if stored else None
         return self.terms.limits(metric, float(np.nanmean(column)) if column is not None else float(mean or 0.0))
 
 

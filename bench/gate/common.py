@@ -82,21 +82,21 @@ def _pairs(frozen: Frozen, samples: Samples) -> tuple[list[int], list[int], list
     now: list[int] = []
     notes = []
     start = 0
-    for name, held in frozen.pairs.items():
+    for name, frozen_pairs in frozen.pairs.items():
         mine = ours.get(name)
         if mine is None:
-            notes.append(f"not compared, because only the baseline has it: {held.n} pairs of {name}")
+            notes.append(f"not compared, because only the baseline has it: {frozen_pairs.n} pairs of {name}")
         else:
-            if mine.digest != held.digest and held.keys is None:
+            if mine.digest != frozen_pairs.digest and frozen_pairs.keys is None:
                 raise NotComparable(f"the prompts or seeds of {name!r} have changed since the baseline was frozen, "
                                     f"which does not say which they were; {MEANT}")  # fmt: skip
-            both = same_pairs(held, start, mine, starts[name])
+            both = same_pairs(frozen_pairs, start, mine, starts[name])
             then += [one for one, _ in both]
             now += [other for _, other in both]
-            for n, whose in ((held.n - len(both), "baseline"), (mine.n - len(both), "run")):
+            for n, whose in ((frozen_pairs.n - len(both), "baseline"), (mine.n - len(both), "run")):
                 if n:
                     notes.append(f"not compared, because only the {whose} has them: {n} pairs of {name}")
-        start += held.n
+        start += frozen_pairs.n
     notes += [f"not compared, because only the run has it: {one.n} pairs of {name}"
               for name, one in ours.items() if name not in frozen.pairs]  # fmt: skip
     if not then:

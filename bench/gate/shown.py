@@ -59,11 +59,11 @@ def _places(one: Frozen, other: Frozen) -> list[tuple[int, int]]:
     found: list[tuple[int, int]] = []
     starts = {name: sum(p.n for p in list(other.pairs.values())[:k]) for k, name in enumerate(other.pairs)}
     start = 0
-    for name, held in one.pairs.items():
+    for name, own in one.pairs.items():
         theirs = other.pairs.get(name)
         if theirs is not None:
-            found += same_pairs(held, start, theirs, starts[name])
-        start += held.n
+            found += same_pairs(own, start, theirs, starts[name])
+        start += own.n
     return found
 
 

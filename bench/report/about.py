@@ -27,12 +27,12 @@ def compared(results: Results, *, escape: Callable[[object], str] = str) -> list
     if not arms:
         return [*said, "No arm was measured."]
     more = f"; and {len(settings) - SETTINGS_NAMED} more" if len(settings) > SETTINGS_NAMED else ""
-    alike, of = "prompts, seeds and starting noise", f"model {escape(', '.join(models))}; "
+    shared, of = "prompts, seeds and starting noise", f"model {escape(', '.join(models))}; "
     if models == [ELSEWHERE]:  # of its images only prompts and seeds are known
-        alike, of = "prompts and seeds", ""
+        shared, of = "prompts and seeds", ""
     said.append(
         f"{escape(', '.join(methods) or 'No method')} against {escape(results.suite.baseline)}, each on the same "
-        f"{alike}; {of}"
+        f"{shared}; {of}"
         f"prompts {escape(', '.join(sets) or 'all sets')}; {escape('; '.join(settings[:SETTINGS_NAMED]))}{more}."
     )
     return said

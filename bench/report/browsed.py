@@ -128,7 +128,7 @@ def _at(
 
 
 def lines(results: Results, known: About, folder: Path) -> tuple[list[Picture], list[Line]]:
-    """(image files, one line a pair). Methods may share a file (a best of n that chose the first), then held once."""
+    """(image files, one line a pair). Methods may share a file (a best of n that chose the first), then stored once."""
     sets, categories = ({name: i for i, name in enumerate(names)} for names in (known.sets, known.categories))
     numbers: dict[tuple[int, str], int] = {}
     found = []

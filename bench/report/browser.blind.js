@@ -13,8 +13,8 @@ let session = 0; // pairs it started with
 // The browser may refuse to keep data of a page from disk, or hold something that is no list of votes.
 function votes() {
   try {
-    const held = JSON.parse(localStorage.getItem(STORE));
-    if (Array.isArray(held)) return [...held.filter((vote) => vote && vote.setting && vote.choice), ...unsaved];
+    const stored = JSON.parse(localStorage.getItem(STORE));
+    if (Array.isArray(stored)) return [...stored.filter((vote) => vote && vote.setting && vote.choice), ...unsaved];
   } catch {
     // counted below
   }

@@ -192,10 +192,10 @@ function tellMarked({ metric, method, setting }) {
   const places = marks.map((_, at) => at).filter((at) => setting === null || at === setting);
   const found = metric === null ? [] : places.map((at) => (marked(at, method, metric) || [""])[0]);
   const name = methods[method], title = metric === null ? "" : metrics[metric].title;
-  const told = found.includes("†") ? `† ${name} was chosen using ${title}, so a gain there does not count.`
+  const note = found.includes("†") ? `† ${name} was chosen using ${title}, so a gain there does not count.`
     : found.includes("‡") ? `‡ ${name} was chosen or tuned by a sibling of ${title}: winning there is no independent evidence.` : "";
-  $("marked").hidden = !told;
-  $("marked").textContent = told;
+  $("marked").hidden = !note;
+  $("marked").textContent = note;
 }
 
 function turn(first) {
@@ -213,8 +213,8 @@ function go(to) {
 }
 
 function step(by) {
-  const held = document.activeElement && document.activeElement.closest(".browser-list > li");
-  const at = held ? start + [...$("list").children].indexOf(held) : cursor;
+  const focused = document.activeElement && document.activeElement.closest(".browser-list > li");
+  const at = focused ? start + [...$("list").children].indexOf(focused) : cursor;
   go(at < 0 ? start : at + by);
 }
 

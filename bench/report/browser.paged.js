@@ -43,8 +43,8 @@ function load(name) {
       const script = make("script", { src: address, nonce: beside.of });
       script.addEventListener("load", () => {
         script.remove();
-        const { of, held } = script.data ? JSON.parse(script.data) : {};
-        if (of === beside.of) resolve(files.set(name, accepted(name, held)));
+        const { of, held: content } = script.data ? JSON.parse(script.data) : {};
+        if (of === beside.of) resolve(files.set(name, accepted(name, content)));
         else reject(`${address} belongs to another report: write this one again (bench report).`);
       });
       script.addEventListener("error", () => {
@@ -58,15 +58,15 @@ function load(name) {
   return coming.get(name);
 }
 
-function accepted(name, held) {
-  if (name === "prompts") held.searched = held.texts.map((text) => text.toLowerCase());
+function accepted(name, content) {
+  if (name === "prompts") content.searched = content.texts.map((text) => text.toLowerCase());
   if (name === "index") {
-    offer("set", sets, held.names.sets);
-    offer("category", categories, held.names.categories);
-    every = held.seeds.map((_, at) => new Paged(at));
+    offer("set", sets, content.names.sets);
+    offer("category", categories, content.names.categories);
+    every = content.seeds.map((_, at) => new Paged(at));
   }
-  if (held.images) held.shown = held.images.map((column) => column.map((image) => (image ? images.push([...image, "", 0]) - 1 : -1)));
-  return held;
+  if (content.images) content.shown = content.images.map((column) => column.map((image) => (image ? images.push([...image, "", 0]) - 1 : -1)));
+  return content;
 }
 
 // Names that none of the pairs in the page has are choices from now on.

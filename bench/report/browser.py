@@ -52,7 +52,7 @@ class Browser:
     options: dict[str, list[tuple[int, str]]]
     window: int
     static: list[dict[str, Any]]
-    held: int
+    in_page: int
     """Pairs in the page."""
     paged: Paged | None
 
@@ -102,7 +102,7 @@ def browser(results: Results, folder: Path, paged: Paged | None = None) -> Brows
         options=_options(known),
         window=WINDOW,
         static=[_static(pair, row, known, images) for pair, row in zip(results.pairs, rows[:STATIC], strict=False)],
-        held=len(rows),
+        in_page=len(rows),
         paged=paged,
     )
 

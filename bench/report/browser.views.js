@@ -46,9 +46,9 @@ function choices(label, options, chosen, choose, able = () => true) {
 function change(set) {
   return (value) => {
     set(value);
-    const held = document.activeElement && document.activeElement.dataset.choice;
+    const focused = document.activeElement && document.activeElement.dataset.choice;
     drawZoom();
-    const same = held && [...$("zoom").querySelectorAll("button")].find((button) => button.dataset.choice === held);
+    const same = focused && [...$("zoom").querySelectorAll("button")].find((button) => button.dataset.choice === focused);
     if (same && !same.disabled) same.focus();
   };
 }
@@ -86,9 +86,9 @@ function drawZoom() {
 }
 
 function pan(inner) {
-  const held = make("div", { class: "browser-held" }, inner);
-  held.style.height = `${100 * scale}%`;
-  return make("div", { class: "browser-pan", tabindex: 0, role: "region", "aria-label": "Image" }, held);
+  const fitted = make("div", { class: "browser-fit" }, inner);
+  fitted.style.height = `${100 * scale}%`;
+  return make("div", { class: "browser-pan", tabindex: 0, role: "region", "aria-label": "Image" }, fitted);
 }
 
 function swap(stack, said) {

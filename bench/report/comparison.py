@@ -14,7 +14,7 @@ from bench.report import pages, tables
 from bench.report.comparison_tables import all_tables, pooled_arms
 from bench.report.markdown import LIMIT, bullets, escape, table_lines
 from bench.report.strongest import most_independent
-from bench.report.verdict import told
+from bench.report.verdict import method_sentences
 from bench.report.words import distinct, interval, number, pooled, setting
 from bench.store import write_atomically
 
@@ -96,7 +96,7 @@ def _deltas(found: TwoRuns) -> list[str]:
         if tables.place(row) in changed
     ]
     of = _Steps(found.metrics, shown)
-    return told(of, shown, first=most_independent(of, pooled(shown)))
+    return method_sentences(of, shown, first=most_independent(of, pooled(shown)))
 
 
 def _speed(found: TwoRuns) -> list[str]:

@@ -61,8 +61,8 @@ def write(results: Results, every: EveryPair, folder: Path) -> Paged:
     target, temporary = folder / FOLDER, folder / f".{FOLDER}.{os.getpid()}.tmp"
     try:
         temporary.mkdir()
-        for name, held in _files(about(results), every):
-            (temporary / f"{name}.js").write_text(_script(made.of, held), encoding="ascii")
+        for name, content in _files(about(results), every):
+            (temporary / f"{name}.js").write_text(_script(made.of, content), encoding="ascii")
         (temporary / _ABOUT).write_text(json.dumps(asdict(made)), encoding="ascii")
         remove(folder)
         temporary.rename(target)
@@ -162,7 +162,7 @@ def _numbers(values: Floats) -> str:
     return f"[{(','.join(['%.9g'] * len(known)) % tuple(known)).replace('nan', 'null')}]"
 
 
-def _script(of: str, held: str) -> str:
+def _script(of: str, content: str) -> str:
     """A script whose one statement is a string: JSON in ASCII, in which nothing ends it."""
-    text = f'{{"of":"{of}","held":{held}}}'.replace("'", "\\u0027").replace("\\", "\\\\")
+    text = f'{{"of":"{of}","held":{content}}}'.replace("'", "\\u0027").replace("\\", "\\\\")
     return f"document.currentScript.data='{text}';\n"

@@ -269,7 +269,7 @@ def _what_differs(rows: Sequence[Labelled], row: Labelled, *, steps: bool = True
 
 
 def _track(row: Labelled) -> tuple[object, ...]:
-    """What is held fixed along a curve over steps."""
+    """What is kept fixed along a curve over steps."""
     return row.model, row.sampler, row.guidance, row.prompts
 
 

@@ -44,10 +44,12 @@ def _win_rate(row: Delta) -> list[str]:
 
 def sentences(results: Results) -> list[str]:
     """The verdict in plain words: one sentence a method on pooled prompts."""
-    return told(results, results.comparisons, first=headline_metric(results), controls=results.controls)
+    return method_sentences(results, results.comparisons, first=headline_metric(results), controls=results.controls)
 
 
-def told(of: Compared, rows: Sequence[Against], *, first: str | None, controls: Iterable[ControlRow] = ()) -> list[str]:
+def method_sentences(
+    of: Compared, rows: Sequence[Against], *, first: str | None, controls: Iterable[ControlRow] = ()
+) -> list[str]:
     """One sentence for each method of some comparisons, by the metric `first` where that judges it."""
     groups = _by_method(of, rows)
     many = len({(setting_key(group[0]), group[0].prompts) for group in groups}) > 1

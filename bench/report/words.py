@@ -83,7 +83,7 @@ def distinct(rows: Iterable[T]) -> list[T]:
 
 
 def setting_key(row: Sampled) -> tuple[str, str, int, float]:
-    """What is held fixed between a method and its baseline, apart from the prompts."""
+    """What is kept fixed between a method and its baseline, apart from the prompts."""
     return row.model, row.sampler, row.steps, row.guidance
 
 
