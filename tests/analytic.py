@@ -148,7 +148,7 @@ class Analytic(Family):
     def encode(self, prompts: Sequence[str]) -> Embeddings:
         tokens = [self.mixture(p).tokens() for p in prompts]
         most = max([self.components, *(len(m.weights) for m in self.mixtures.values())])
-        # Components that are not there have weight zero: prompts of a batch have tokens alike.
+        # Components that are not there have weight zero: prompts of a batch have equally many tokens.
         padded = [torch.cat([one, one[:1].repeat(most - len(one), 1)]) for one in tokens]
         for one, full in zip(tokens, padded, strict=True):
             full[len(one) :, 0] = -torch.inf

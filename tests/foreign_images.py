@@ -38,11 +38,11 @@ class Given:
 
 def draw(home: Path) -> Given:
     rng = np.random.default_rng(0)
-    told: dict[str, Caption] = {}
-    while len(told) < N:
-        caption = captions.sample(rng, "geneval", ("single_object", "two_object")[len(told) % 2])
-        told.setdefault(caption.prompt, caption)
-    given = Given(home, list(told.values()))
+    chosen: dict[str, Caption] = {}
+    while len(chosen) < N:
+        caption = captions.sample(rng, "geneval", ("single_object", "two_object")[len(chosen) % 2])
+        chosen.setdefault(caption.prompt, caption)
+    given = Given(home, list(chosen.values()))
     home.mkdir(parents=True, exist_ok=True)
     given.prompts.write_text("".join(json.dumps(c.metadata()) + "\n" for c in given.captions))
     for k in range(N):

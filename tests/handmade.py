@@ -102,8 +102,8 @@ def make(
         scores += [(found.digest, key, name, names.get(name, name), v, "{}", 1.0) for name, v in by_metric.items()]
     _write(ledger, parsed, cells=cells, made=made, scores=scores, files=files)
     ledger.set("optimises", optimises or {})
-    told = json.dumps(PROVENANCE if provenance is None else provenance)
-    ledger.db.execute("INSERT INTO sessions (started, provenance) VALUES ('2026-01-01T00:00:00+00:00', ?)", (told,))
+    record = json.dumps(PROVENANCE if provenance is None else provenance)
+    ledger.db.execute("INSERT INTO sessions (started, provenance) VALUES ('2026-01-01T00:00:00+00:00', ?)", (record,))
     if finished:
         ledger.set("finished", "yes")
     ledger.close()

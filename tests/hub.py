@@ -33,7 +33,7 @@ class Hub:
     sent: int = 0
     """Bytes of files that were sent."""
     gated: set[str] = field(default_factory=set)
-    """Repositories `owner/name` whose files nobody may have."""
+    """Repositories `owner/name` whose files are not given."""
     cuts: dict[str, list[int]] = field(default_factory=dict)
     """By file, after how many bytes a connection is dropped: the first number in the first reply, and so on."""
     slow: dict[str, list[float]] = field(default_factory=dict)
@@ -46,8 +46,8 @@ class Hub:
     def environment(self, cache: Path) -> dict[str, str]:
         """Of a program that is to use this hub and keep its downloads in `cache`."""
         offline = {name: "0" for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")}
-        told = {"HF_ENDPOINT": self.url, "HF_HOME": str(cache), "HF_HUB_DISABLE_TELEMETRY": "1"}
-        return {**offline, **told, **DIRECT}
+        served = {"HF_ENDPOINT": self.url, "HF_HOME": str(cache), "HF_HUB_DISABLE_TELEMETRY": "1"}
+        return {**offline, **served, **DIRECT}
 
     @contextmanager
     def used(self, cache: Path, *, offline: bool = False) -> Iterator[None]:
@@ -183,8 +183,8 @@ def _described(hub: Hub, folder: Path, rest: list[str], *, deep: bool) -> bytes 
             rows += [{"type": "directory", "path": p.relative_to(folder).as_posix(), "oid": "0" * 40} for p in folders]
         return json.dumps(rows).encode()
     name = folder.relative_to(hub.home).as_posix()
-    told = {"id": name, "modelId": name, "sha": hub.commit, "private": False, "tags": [], "downloads": 0}
-    return json.dumps(told | {"siblings": [{"rfilename": n} for n in names]}).encode()
+    facts = {"id": name, "modelId": name, "sha": hub.commit, "private": False, "tags": [], "downloads": 0}
+    return json.dumps(facts | {"siblings": [{"rfilename": n} for n in names]}).encode()
 
 
 def _send(
@@ -213,9 +213,9 @@ def _send(
     if path in hub.lies:
         content = content.translate(bytes(range(255, -1, -1)))
     cut = _next(hub.cuts, path, body)
-    told = content[first:] if cut is None else content[first : first + cut]
-    hub.sent += len(told) if path else 0
-    handler.wfile.write(told)
+    sent = content[first:] if cut is None else content[first : first + cut]
+    hub.sent += len(sent) if path else 0
+    handler.wfile.write(sent)
     if cut is not None:
         handler.wfile.flush()
         handler.close_connection = True

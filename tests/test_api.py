@@ -211,9 +211,9 @@ def test_a_run_of_the_command_line_is_read(finished: Finished) -> None:
     run = package.read(str(finished.folder))
     assert len(run.images) == len(run.results.arms) / 2 * 4
     assert all(Path(file).is_file() for file in run.images["file"])
-    held = finished.scores("shapes-geneval")
+    stored = finished.scores("shapes-geneval")
     ours = run.scores[run.scores["metric"] == "shapes-geneval"]
-    assert ours.set_index(["method", "index"])["value"].to_dict() == held
+    assert ours.set_index(["method", "index"])["value"].to_dict() == stored
     assert run.failed == {} == run.unscored
 
 
@@ -280,8 +280,8 @@ def test_a_place_that_the_run_lacks_is_said(made: Made, asked: dict[str, Any], s
 
 def test_objects_are_the_suite_that_they_would_be_in_a_file(made: Made) -> None:
     run = made[0]
-    held = json.loads(json.dumps(run.results.document()))
-    assert {arm["method"] for arm in held["arms"]} == {"standard", "one", "two", "inversion"}
+    document = json.loads(json.dumps(run.results.document()))
+    assert {arm["method"] for arm in document["arms"]} == {"standard", "one", "two", "inversion"}
     text = (run.folder / "suite.yaml").read_text()
     assert re.search(r"use: shifted\n\s+by: 2", text)
     assert run.images["category"].unique().tolist() == ["", "counting"]

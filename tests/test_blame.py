@@ -132,7 +132,7 @@ def test_a_hook_that_gives_no_latents_of_the_batch_fails_its_arm(
 
 
 class Rising(Method):
-    """Timesteps that no scheduler walks, which nobody knows before it is asked."""
+    """Timesteps that no scheduler walks, which is unknown before it is asked."""
 
     def sampling(self, p: Sampling) -> Sampling:
         from dataclasses import replace

@@ -123,7 +123,7 @@ def test_a_record_that_was_altered_counts_as_absent(
 
 @pytest.mark.parametrize("changed", [{}, {"sampling_ms": -1.0}, {"sampling_ms": float("inf")}, {"batch": "4"},
                                      {"digest": "../../x"}, {"job_id": "f" * 32}, {"cost": "[]"}])  # fmt: skip
-def test_an_older_record_without_a_digest_is_held_to_what_its_values_can_be(
+def test_an_older_record_without_a_digest_is_checked_against_what_its_values_can_be(
     cache: ImageCache, tmp_path: Path, changed: dict[str, object]
 ) -> None:
     path = record(cache)

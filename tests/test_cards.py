@@ -92,17 +92,17 @@ def test_a_value_that_differs_is_exit_code_1(tmp_path: Path) -> None:
 
 def test_a_card_is_recorded_for_the_users_own_checkpoint(tmp_path: Path) -> None:
     folder = small.hps_folder(tmp_path / "hps", "recorded")
-    told = ("doctor", "--metrics", f"hpsv2={folder}", "--cards", tmp_path / "cards")
-    assert call(*told).code == 3
-    done = call(*told, "--record")
+    command = ("doctor", "--metrics", f"hpsv2={folder}", "--cards", tmp_path / "cards")
+    assert call(*command).code == 3
+    done = call(*command, "--record")
     assert (done.code, done.out.split()[0]) == (0, "wrote"), done.err
-    assert call(*told).code == 0
-    assert call(*told, "--dtype", "bf16").code == 3, "another precision has a card of its own"
-    assert call(*told, "--dtype", "bf16", "--record").code == 0
+    assert call(*command).code == 0
+    assert call(*command, "--dtype", "bf16").code == 3, "another precision has a card of its own"
+    assert call(*command, "--dtype", "bf16", "--record").code == 0
     kept = cards.read("hpsv2", tmp_path / "cards")
     assert [card.precision for card in kept] == ["fp32", "bf16"]
     assert cards.apart(kept[0], kept[1].values) > kept[0].tolerance, "precisions differ by more than machines do"
-    assert call(*told, "--record").code == 0
+    assert call(*command, "--record").code == 0
     assert len(cards.read("hpsv2", tmp_path / "cards")) == 2, "the same checkpoint's card is replaced"
     other = small.hps_folder(tmp_path / "other", "another")
     assert call("doctor", "--metrics", f"hpsv2={other}", "--cards", tmp_path / "cards").code == 3
@@ -136,7 +136,7 @@ def test_scorers_that_are_not_here_are_one_line_each_and_nothing_is_fetched(
         (["--metrics", "shapes-clipscore", "--dtype", "bf16"], "takes neither checkpoint nor dtype"),
     ],
 )
-def test_what_cannot_be_checked_is_told(arguments: list[str], said: str) -> None:
+def test_what_cannot_be_checked_is_reported(arguments: list[str], said: str) -> None:
     done = call("doctor", *arguments)
     assert done.code == 2
     assert said in done.error

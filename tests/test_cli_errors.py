@@ -226,7 +226,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_is_one_line_and_everything_finished_is_kept(bench: Bench, finished: Run, small_disk: Path) -> None:
-    """The run is tried with ever more room; it fails in one stage after the other and goes on where it was."""
+    """The run is tried with ever more room; it fails in one stage after the other and resumes where it was."""
     run = Run(finished.suite, small_disk / "runs", small_disk / "cache", small_disk / "runs" / finished.folder.name)
     filler = small_disk / "filler"
     seen, failures = 0, 0

@@ -1,4 +1,4 @@
-"""Two runs, cell by cell: what is paired, what is told and not averaged, and what cannot be compared."""
+"""Two runs, cell by cell: what is paired, what is reported and not averaged, and what cannot be compared."""
 
 from __future__ import annotations
 
@@ -184,10 +184,10 @@ def test_one_image_in_both_runs_is_one_measurement(tmp_path: Path) -> None:
     assert "4 of 8 images of B came from the cache and keep the times they were made with." in found.notes
 
 
-# What is told and not averaged ----------------------------------------------------------------------------------------
+# What is reported and not averaged -----------------------------------------------------------------------------------
 
 
-def test_another_protocol_is_told_and_not_averaged(tmp_path: Path) -> None:
+def test_another_protocol_is_reported_and_not_averaged(tmp_path: Path) -> None:
     a = make(tmp_path / "a", lambda s: s.steps, suite=suite_text(TWO_ARMS, steps=[4, 6]))
     b = make(tmp_path / "b", lambda s: s.steps, suite=suite_text(TWO_ARMS, steps=[4, 8]))
     found = compare(a, b)
@@ -230,22 +230,22 @@ def test_of_several_scorers_the_one_that_both_have_is_taken(tmp_path: Path) -> N
     assert one(found, "comparisons", method="standard", prompts="*").delta == 0.5
 
 
-def test_a_metric_of_one_run_is_told(tmp_path: Path) -> None:
+def test_a_metric_of_one_run_is_reported(tmp_path: Path) -> None:
     a = make(tmp_path / "a", lambda s: 1.0)
     b = make(tmp_path / "b", lambda s: {"shapes-preference": 1.0, "shapes-clipscore": 2.0}, suite=TWO_METRICS)
     assert compare(a, b).not_compared == (NotCompared(metric="shapes-clipscore", reason="not measured in A"),)
 
 
-def test_what_the_runs_were_made_with_is_told_where_it_differs(tmp_path: Path) -> None:
+def test_what_the_runs_were_made_with_is_reported_where_it_differs(tmp_path: Path) -> None:
     changed = PROVENANCE | {"commit": "decade", "dirty": True, "packages": {"torch": "2.7"}, "hardware": "a gpu"}
     changed["weights"] = {"shapes-sdxl": "m1", METRIC: "s0"}
     a = make(tmp_path / "a", lambda s: 1.0)
     b = make(tmp_path / "b", lambda s: 1.0, provenance=changed, suite=suite_text(TWO_ARMS, seeds=[0, 1]))
     found = compare(a, b)
-    told = {(d.group, d.what): (d.a, d.b) for d in found.differences}
-    ids = told.pop(("suite", "id")), told.pop(("suite", "text (sha256)"))
+    differing = {(d.group, d.what): (d.a, d.b) for d in found.differences}
+    ids = differing.pop(("suite", "id")), differing.pop(("suite", "text (sha256)"))
     assert all(one != other for one, other in ids)
-    assert told == {
+    assert differing == {
         ("suite", "seeds"): ("0", "0, 1"),
         ("code", "commit"): ("c0ffee", "decade"),
         ("code", "dirty"): (False, True),
@@ -257,20 +257,20 @@ def test_what_the_runs_were_made_with_is_told_where_it_differs(tmp_path: Path) -
 
 
 def test_runs_of_other_suites_and_baselines_are_compared_by_what_they_share(tmp_path: Path) -> None:
-    """Cells are paired across runs, not with a baseline: another one is told and changes no delta."""
+    """Cells are paired across runs, not with a baseline: another one is reported and changes no delta."""
     other = suite_text(TWO_ARMS, name="other", baseline="inversion")
     found = compare(make(tmp_path / "a", lambda s: 1.0), make(tmp_path / "b", lambda s: 3.0, suite=other))
     assert one(found, "comparisons", method="standard", prompts="*").delta == 2.0
-    told = {d.what: (d.a, d.b) for d in found.differences}
-    assert told["baseline"] == ("standard", "inversion")
-    assert told["name"] == ("made", "other")
+    differing = {d.what: (d.a, d.b) for d in found.differences}
+    assert differing["baseline"] == ("standard", "inversion")
+    assert differing["name"] == ("made", "other")
 
 
-def test_a_method_of_one_name_and_two_meanings_is_told(tmp_path: Path) -> None:
+def test_a_method_of_one_name_and_two_meanings_is_reported(tmp_path: Path) -> None:
     best = {"use": "best_of_n", "name": "best", "selection_metric": "shapes-geneval"}
     a, b = (
         make(tmp_path / f"n{n}", lambda s: 1.0, suite=suite_text(TWO_ARMS, methods=["standard", best | {"n": n}]))
         for n in (2, 3)
     )
-    (told,) = [d for d in compare(a, b).differences if d.what == "method best"]
-    assert (told.a[0]["n"], told.b[0]["n"]) == (2, 3)
+    (one,) = [d for d in compare(a, b).differences if d.what == "method best"]
+    assert (one.a[0]["n"], one.b[0]["n"]) == (2, 3)

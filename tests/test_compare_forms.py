@@ -78,7 +78,7 @@ def test_a_run_without_an_image_yet_is_not_comparable(tmp_path: Path) -> None:
         compare(a, b)
 
 
-def test_deleted_images_are_told_and_their_scores_compared(tmp_path: Path) -> None:
+def test_deleted_images_are_reported_and_their_scores_compared(tmp_path: Path) -> None:
     a, b = (make(tmp_path / name, lambda s: 1.0) for name in "ab")
     shutil.rmtree(b / "images")
     found = compare(a, b)
@@ -217,7 +217,7 @@ def test_the_markdown_stays_below_githubs_limit(tmp_path: Path) -> None:
 
 
 def test_two_real_runs_that_share_a_cache(bench: Bench, finished: Run, tmp_path: Path) -> None:
-    """Half of the prompts, taken from the first run's cache: the same images, one measurement, other cells told."""
+    """Half of the prompts, taken from the first run's cache: the same images, one measurement, other cells reported."""
     suite = tmp_path / "tiny.yaml"
     suite.write_text(TINY)
     done = bench("run", suite, "--limit", 2, "--runs", tmp_path / "runs", "--cache", finished.cache, "--device", "cpu")

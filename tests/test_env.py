@@ -126,7 +126,7 @@ def test_two_do_not_make_one_environment(links: Path, tmp_path: Path) -> None:
         (["make", "hpsv3"], "unknown environment 'hpsv3'; did you mean 'hpsv2'?"),
     ],
 )
-def test_a_name_that_is_none_is_told(arguments: list[str], said: str, tmp_path: Path) -> None:
+def test_a_name_that_is_none_is_reported(arguments: list[str], said: str, tmp_path: Path) -> None:
     done = call("env", *arguments, "--dir", tmp_path)
     assert done.code == 2
     assert said in done.error

@@ -54,8 +54,8 @@ def compute(tmp_path: Path, **changes: Any) -> dict[str, Any]:
     return results.compute(Ledger(run)).document()
 
 
-def found(told: dict[str, Any], method: str, steps: int, prompts: str = "*") -> dict[str, Any]:
-    rows = [r for r in told["equal_compute"] if (r["method"], r["steps"], r["prompts"]) == (method, steps, prompts)]
+def found(results: dict[str, Any], method: str, steps: int, prompts: str = "*") -> dict[str, Any]:
+    rows = [r for r in results["equal_compute"] if (r["method"], r["steps"], r["prompts"]) == (method, steps, prompts)]
     assert len(rows) == 1
     return dict(rows[0])
 
@@ -127,7 +127,7 @@ def test_steps_to_add_make_as_many_calls() -> None:
 # Numbers -------------------------------------------------------------------------------------------------------------
 
 
-def test_an_arm_without_a_comparable_one_is_told_what_to_add(tmp_path: Path) -> None:
+def test_an_arm_without_a_comparable_one_is_given_what_to_add(tmp_path: Path) -> None:
     row = found(compute(tmp_path), "repaint_every", 8)
     assert (row["calls"], row["reference"], row["add_steps"], row["metrics"]) == (11, None, 11, {})
 
@@ -142,10 +142,10 @@ def test_the_reference_at_another_step_count_is_paired_by_prompt_and_seed(tmp_pa
         for m, n in (("repaint_every", 4), (label, 7))
     )
     expected = stats.paired_delta(ours, theirs, [f"shapes-pickapic {i}" for i, _ in keys])
-    told = row["metrics"]["shapes-aesthetic"]
-    assert told["delta"] == pytest.approx(np.mean(np.subtract(ours, theirs)), rel=1e-12)
-    assert (told["low"], told["high"]) == pytest.approx((expected.low, expected.high), rel=1e-9)
-    assert told["n"] == 12
+    delta = row["metrics"]["shapes-aesthetic"]
+    assert delta["delta"] == pytest.approx(np.mean(np.subtract(ours, theirs)), rel=1e-12)
+    assert (delta["low"], delta["high"]) == pytest.approx((expected.low, expected.high), rel=1e-9)
+    assert delta["n"] == 12
 
 
 def test_a_metric_that_the_reference_chooses_by_is_marked(tmp_path: Path) -> None:
@@ -158,8 +158,8 @@ def test_a_metric_that_the_reference_chooses_by_is_marked(tmp_path: Path) -> Non
 
 
 def test_a_control_is_no_reference(tmp_path: Path) -> None:
-    told = compute(tmp_path, controls={"two_halves": {"effect": "positive", "metric": "shapes-preference"}})
-    assert found(told, "reseed", 4)["reference"]["method"] == "standard"
+    document = compute(tmp_path, controls={"two_halves": {"effect": "positive", "metric": "shapes-preference"}})
+    assert found(document, "reseed", 4)["reference"]["method"] == "standard"
 
 
 def test_baselines_have_no_row(tmp_path: Path) -> None:
@@ -170,8 +170,8 @@ def test_baselines_have_no_row(tmp_path: Path) -> None:
 
 
 def test_the_quality_table_says_the_reference_or_what_to_add(tmp_path: Path) -> None:
-    told = compute(tmp_path)
-    found = load.parse(json.dumps(told).encode(), "told")
+    document = compute(tmp_path)
+    found = load.parse(json.dumps(document).encode(), "document")
     table = metric_table(found)
     assert table.headers[-1] == "against plain sampling at equal calls"
     last = {(row[1].text, row[3].text.split(" †")[0]): row[-1] for row in table.rows}

@@ -91,8 +91,8 @@ def options(runs: Path) -> tuple[object, ...]:
 def test_the_images_that_failed_are_counted_and_the_exit_code_says_so(ran: tuple[Run, Done]) -> None:
     _, done = ran
     assert done.code == 3, done.err
-    told = [line for line in done.err.splitlines() if line.startswith("failed: ")]
-    assert told == [
+    listed = [line for line in done.err.splitlines() if line.startswith("failed: ")]
+    assert listed == [
         f"failed: 1 images of sour; the first: shapes-pickapic 0, seed 0: {NOT_FINITE}",
         f"failed: 2 images of refusing; the first: shapes-pickapic 0, seed 0: {REFUSED}",
         f"failed: 1 images of best_of_sour; the first: shapes-pickapic 0, seed 0: candidate 1 of 2: {NOT_FINITE}",

@@ -115,8 +115,8 @@ def test_inversion_moves_a_whole_step(sampler: str, steps: int) -> None:
 def test_pndm_with_runge_kutta_may_come_first(tmp_path: Path) -> None:
     """Its throwaway batch has as many steps as it needs at least."""
     ledger = Ledger(tmp_path / "run", create=True)
-    told = generate(planned("pndm_prk", limit=1), ledger, None, device="cpu")
-    assert (told["made"], told["failed"]) == (1, 0)
+    found = generate(planned("pndm_prk", limit=1), ledger, None, device="cpu")
+    assert (found["made"], found["failed"]) == (1, 0)
 
 
 def test_only_one_model_is_alive_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,8 +154,8 @@ def test_running_out_of_memory_before_the_first_batch_makes_batches_smaller(
 
     monkeypatch.setattr(owner, where, full)
     ledger = Ledger(tmp_path / "run", create=True)
-    told = generate(planned(limit=4), ledger, None, device="cpu", batch_size=4)
-    assert (told["made"], {image.batch for image in ledger.images().values()}) == (4, {2})
+    found = generate(planned(limit=4), ledger, None, device="cpu", batch_size=4)
+    assert (found["made"], {image.batch for image in ledger.images().values()}) == (4, {2})
     monkeypatch.setattr(owner, where, lambda self, *given: (_ for _ in ()).throw(torch.OutOfMemoryError("full")))
     with pytest.raises(UserError, match="one image does not fit this GPU's memory"):
         generate(planned(limit=4), Ledger(tmp_path / "other", create=True), None, device="cpu", batch_size=4)

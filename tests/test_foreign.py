@@ -27,8 +27,8 @@ def failed_lines(done: Done) -> list[str]:
 
 @pytest.mark.usefixtures("whole_report")
 def test_two_folders_give_scores_deltas_win_rates_and_intervals(bench: Bench, given: Given) -> None:
-    told = ("score", "right", "--prompts", "prompts.jsonl", "--against", "wrong", "--out", "out")
-    done = bench(*told, "--metric", "shapes-geneval")
+    args = ("score", "right", "--prompts", "prompts.jsonl", "--against", "wrong", "--out", "out")
+    done = bench(*args, "--metric", "shapes-geneval")
     assert done.code == 0, done.err
     rows = table_of(Path("out"))
     assert list(rows[0]) == ["path", "prompt", "method", "seed", "metric", "score"]
@@ -49,8 +49,8 @@ def test_two_folders_give_scores_deltas_win_rates_and_intervals(bench: Bench, gi
 
 def test_all_three_kinds_of_metrics_are_scored(bench: Bench, given: Given) -> None:
     asked = ["--metric", "bright", "--metric", "brighter", "--metric", "colours"]
-    told = ("score", "right", "--prompts", "prompts.jsonl", "--against", "wrong", "--out", "out", *asked)
-    done = bench(*told)
+    args = ("score", "right", "--prompts", "prompts.jsonl", "--against", "wrong", "--out", "out", *asked)
+    done = bench(*args)
     assert done.code == 0, done.err
     rows = table_of(Path("out"))
     bright = {(r["method"], r["path"][-5:]): float(r["score"]) for r in rows if r["metric"] == "bright"}
@@ -68,11 +68,11 @@ def test_all_three_kinds_of_metrics_are_scored(bench: Bench, given: Given) -> No
 
 
 def test_a_metric_of_sets_gets_its_reference(bench: Bench, given: Given) -> None:
-    told = ("score", "right", "--prompts", "prompts.jsonl", "--metric", "letters", "--metric", "bright", "--out", "out")
-    done = bench(*told, "--reference", "real")
+    args = ("score", "right", "--prompts", "prompts.jsonl", "--metric", "letters", "--metric", "bright", "--out", "out")
+    done = bench(*args, "--reference", "real")
     assert done.code == 0, done.err
     assert [float(r["score"]) for r in table_of(Path("out")) if r["metric"] == "letters"] == [4.0]
-    assert bench(*told).code == 2
+    assert bench(*args).code == 2
 
 
 def test_one_folder_alone_gives_scores_and_means(bench: Bench, given: Given) -> None:
@@ -92,8 +92,8 @@ def test_a_table_says_method_and_seed_and_a_label_is_the_baseline(bench: Bench, 
         lines += [f'right/{k}.png,"{text}",ours,3', f'wrong/{k}.png,"{text}",theirs,3']
     lines.append('right/0.png,"something else",ours,3')
     Path("table.csv").write_text("\n".join(lines) + "\n")
-    told = ("score", ".", "--prompts", "table.csv", "--metric", "shapes-clipscore", "--out", "out")
-    done = bench(*told, "--against", "theirs")
+    args = ("score", ".", "--prompts", "table.csv", "--metric", "shapes-clipscore", "--out", "out")
+    done = bench(*args, "--against", "theirs")
     assert done.code == 0, done.err
     rows = table_of(Path("out"))
     assert {r["seed"] for r in rows} == {"3"}
@@ -104,7 +104,7 @@ def test_a_table_says_method_and_seed_and_a_label_is_the_baseline(bench: Bench, 
     assert found["suite"]["baseline"] == "theirs"
     arms = {a["method"]: a for a in found["arms"] if a["prompts"] == "*"}
     assert (arms["ours"]["n"], arms["theirs"]["n"]) == (N + 1, N)
-    refused = bench(*told, "--against", "thiers")
+    refused = bench(*args, "--against", "thiers")
     assert refused.code == 2
     assert "not a method of table.csv (ours, theirs)" in refused.error
 
@@ -114,8 +114,8 @@ def test_the_layout_of_geneval_is_matched_by_name(bench: Bench, given: Given) ->
         for seed in (0, 1):
             given.save(k, Path(f"tree/{k:05}/samples/{seed:04}.png"), seed=seed)
         Path(f"tree/{k:05}/metadata.jsonl").write_text(json.dumps(given.captions[k].metadata()))
-    told = ("score", "tree", "--prompts", "prompts.jsonl", "--match", "name", "--metric", "shapes-geneval")
-    done = bench(*told, "--out", "out")
+    args = ("score", "tree", "--prompts", "prompts.jsonl", "--match", "name", "--metric", "shapes-geneval")
+    done = bench(*args, "--out", "out")
     assert done.code == 0, done.err
     rows = table_of(Path("out"))
     assert len(rows) == 2 * N
@@ -130,8 +130,8 @@ def test_what_does_not_decode_is_failed_with_its_reason_and_the_others_go_on(ben
     Path("right/1.png").write_bytes(b"")
     Path("right/2.png").write_bytes(b"no image at all")
     Path("right/3.png").write_bytes(whole[: len(whole) // 2])
-    told = ("score", "right", "--prompts", "prompts.jsonl", "--against", "wrong", "--metric", "bright", "--out", "out")
-    done = bench(*told)
+    args = ("score", "right", "--prompts", "prompts.jsonl", "--against", "wrong", "--metric", "bright", "--out", "out")
+    done = bench(*args)
     assert done.code == 3
     assert "Traceback" not in done.err
     (line,) = failed_lines(done)
@@ -147,8 +147,8 @@ def test_what_does_not_decode_is_failed_with_its_reason_and_the_others_go_on(ben
     assert (row["n"], row["complete"], row["p_holm"]) == (N - 3, False, None)
     for k in (1, 2, 3):
         given.save(k, Path(f"right/{k}.png"))
-    mended = bench(*told)
-    assert mended.code == 0, mended.err
+    fixed = bench(*args)
+    assert fixed.code == 0, fixed.err
     assert results_of(Path("out"))["failed"] == []
 
 
@@ -188,15 +188,15 @@ def test_32_bit_floats_are_not_guessed_at(bench: Bench, given: Given) -> None:
     assert "32 bits a pixel (mode F), whose range is not known" in failed_lines(done)[0]
 
 
-def test_a_score_that_is_no_number_is_marked_and_mended_later(
+def test_a_score_that_is_no_number_is_marked_and_fixed_later(
     bench: Bench, given: Given, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.modules[__name__], "BAD", [given.captions[2].prompt])
-    told = ("score", "right", "--prompts", "prompts.jsonl", "--metric", "bright", "--out", "out")
-    done = bench(*told)
+    args = ("score", "right", "--prompts", "prompts.jsonl", "--metric", "bright", "--out", "out")
+    done = bench(*args)
     assert done.code == 3
     assert failed_lines(done)[0].startswith("failed: 1 scores of bright; the first: prompts.jsonl 2, seed 0, right:")
     assert [Path(r["path"]).name for r in table_of(Path("out")) if not r["score"]] == ["2.png"]
     monkeypatch.setattr(sys.modules[__name__], "BAD", ["none"])
-    assert bench(*told).code == 0
+    assert bench(*args).code == 0
     assert all(r["score"] for r in table_of(Path("out")))

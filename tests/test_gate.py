@@ -464,23 +464,23 @@ SCHEMAS = Path(gate.__file__).parents[1] / "schemas"
 
 
 def test_the_committed_schema_is_of_what_is_written() -> None:
-    held = json.loads((SCHEMAS / "gate.schema.json").read_text())
-    jsonschema.Draft202012Validator.check_schema(held)
+    stored = json.loads((SCHEMAS / "gate.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(stored)
     made = {"$schema": "https://json-schema.org/draft/2020-12/schema", **gate.Report.model_json_schema()}
-    assert held == made, "write it again: json.dumps of the schema of bench.gate.Report"
+    assert stored == made, "write it again: json.dumps of the schema of bench.gate.Report"
 
 
 @pytest.mark.parametrize("threshold", [-2.0, 2.0, None])
 def test_json_keeps_to_its_schema(threshold: float | None) -> None:
     rules = [] if threshold is None else [Rule(metric="preference", delta=threshold), Rule(metric="pick", delta=0.0)]
     found = results(comparison(0, -1, 1))
-    told = gate.as_json(Judgement(check(found, rules), ["a note"]), resulted(found))
-    held = json.loads((SCHEMAS / "gate.schema.json").read_text())
-    jsonschema.Draft202012Validator(held).validate(json.loads(json.dumps(told, allow_nan=False)))
-    assert told["outcome"] == {-2.0: "not comparable", 2.0: "failed", None: "not comparable"}[threshold]
-    assert told["exit_code"] == {-2.0: 3, 2.0: 1, None: 3}[threshold]
+    written = gate.as_json(Judgement(check(found, rules), ["a note"]), resulted(found))
+    stored = json.loads((SCHEMAS / "gate.schema.json").read_text())
+    jsonschema.Draft202012Validator(stored).validate(json.loads(json.dumps(written, allow_nan=False)))
+    assert written["outcome"] == {-2.0: "not comparable", 2.0: "failed", None: "not comparable"}[threshold]
+    assert written["exit_code"] == {-2.0: 3, 2.0: 1, None: 3}[threshold]
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.Draft202012Validator(held).validate({**told, "outcome": "maybe"})
+        jsonschema.Draft202012Validator(stored).validate({**written, "outcome": "maybe"})
 
 
 def test_no_row_of_results_or_of_a_baseline_is_read_by_a_string() -> None:

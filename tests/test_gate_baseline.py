@@ -33,7 +33,7 @@ def test_the_same_scores_differ_by_exactly_nothing(world: World) -> None:
     assert "exactly 0, the same 100 scores" in judged.verdicts[0].sentence
 
 
-def test_a_change_of_one_arm_and_of_its_effect_are_told_apart(world: World) -> None:
+def test_a_change_of_one_arm_and_of_its_effect_are_distinguished(world: World) -> None:
     worse = outcomes(against(world, drawn(0), drawn(1, method=-0.5)))
     assert worse == {
         ("standard", "change"): "inconclusive",
@@ -89,19 +89,19 @@ def test_two_sided_and_shown(world: World) -> None:
     old, better = drawn(0), drawn(1, both=0.5)
     assert outcomes(against(world, old, better))["method", "change"] == "passed"
     assert outcomes(against(world, old, better, two_sided=True))["method", "change"] == "failed"
-    alike = drawn(1)
-    assert set(outcomes(against(world, old, alike)).values()) == {"inconclusive"}
-    assert set(outcomes(against(world, old, alike, require="shown")).values()) == {"failed"}
-    assert set(outcomes(against(world, old, alike, require="shown", tolerance=0.5)).values()) == {"passed"}
-    (verdict, *_) = against(world, old, alike, require="shown").verdicts
+    same = drawn(1)
+    assert set(outcomes(against(world, old, same)).values()) == {"inconclusive"}
+    assert set(outcomes(against(world, old, same, require="shown")).values()) == {"failed"}
+    assert set(outcomes(against(world, old, same, require="shown", tolerance=0.5)).values()) == {"passed"}
+    (verdict, *_) = against(world, old, same, require="shown").verdicts
     assert verdict.rule == "simulated: new - frozen >= 0 (shown)"
     assert "not shown to be at least 0" in verdict.sentence
 
 
 def test_lower_is_better_turns_the_sign(tmp_path: Path) -> None:
     frozen, results, samples = twice(tmp_path, drawn(0), drawn(0, both=0.5))
-    held = frozen.metrics[METRIC].model_copy(update={"higher_is_better": False})
-    turned = frozen.model_copy(update={"metrics": {METRIC: held}})
+    turned_metric = frozen.metrics[METRIC].model_copy(update={"higher_is_better": False})
+    turned = frozen.model_copy(update={"metrics": {METRIC: turned_metric}})
     judged = gate.against_baseline(results, turned, samples)
     assert outcomes(judged)["method", "change"] == "failed"
     assert "-0.5 " in judged.verdicts[0].sentence
@@ -195,8 +195,8 @@ def test_a_metric_that_a_method_optimises_is_not_gated_and_that_is_said(tmp_path
 
 def test_new_weights_and_versions_are_said_and_compared(tmp_path: Path) -> None:
     def harm(ledger: Any) -> None:
-        told = {"version": "9", "weights": {"world": "bbbb"}, "hardware": "a GPU"}
-        ledger.db.execute("UPDATE sessions SET provenance = ?", (json.dumps(told),))
+        made_by = {"version": "9", "weights": {"world": "bbbb"}, "hardware": "a GPU"}
+        ledger.db.execute("UPDATE sessions SET provenance = ?", (json.dumps(made_by),))
         ledger.db.execute("UPDATE cells SET job_id = 'x' || job_id WHERE method = 'method'")
         ledger.db.execute("UPDATE images SET job_id = 'x' || job_id WHERE job_id LIKE 'method%'")
 

@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[1]
 def test_gate_and_run_gate_say_the_same_and_write_the_same(
     bench: Bench, gated: Run, frozen: Path, tmp_path: Path
 ) -> None:
-    told: list[tuple[Any, ...]] = []
+    written: list[tuple[Any, ...]] = []
     for way in ("run", "gate"):
         files = {name: tmp_path / way / f"verdicts.{name}" for name in ("json", "junit", "markdown")}
         options = [part for name, path in files.items() for part in (f"--{name}", path)]
@@ -43,9 +43,9 @@ def test_gate_and_run_gate_say_the_same_and_write_the_same(
         assert len(own) == (way == "run")
         for line in own:
             texts = [text.replace(f'  "{line}",\n', "").replace(f"- {line}\n", "") for text in texts]
-        told.append((verdicts, *texts))
-    assert told[0] == told[1]
-    lines, as_json, junit, markdown = told[0]
+        written.append((verdicts, *texts))
+    assert written[0] == written[1]
+    lines, as_json, junit, markdown = written[0]
     report = json.loads(as_json)
     assert (report["outcome"], report["exit_code"], report["baseline"]) == ("inconclusive", 0, "tiny.json")
     assert {verdict["check"] for verdict in report["verdicts"]} == {"rule", "baseline"}

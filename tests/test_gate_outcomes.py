@@ -117,8 +117,8 @@ def test_a_baseline_from_before_has_no_digests_and_is_read(world: World, tmp_pat
 
 def test_other_code_of_a_scorer_is_compared_and_said(tmp_path: Path) -> None:
     frozen, results, samples = twice(tmp_path, drawn(0), drawn(0))
-    held = results.metrics[METRIC]
-    other = held.model_copy(update={"digest": f"{held.digest}+code:0123456789abcdef"})
+    metric = results.metrics[METRIC]
+    other = metric.model_copy(update={"digest": f"{metric.digest}+code:0123456789abcdef"})
     results = results.model_copy(update={"metrics": {METRIC: other}})
     judged = gate.against_baseline(results, frozen, samples)
     assert set(outcomes(judged).values()) == {"passed"}

@@ -111,7 +111,7 @@ def test_a_baseline_of_another_suite_or_schema(bench: Bench, finished: Run, froz
     assert "not a readable baseline" in done.error
 
 
-def test_a_mistake_is_told_before_the_run_rather_than_after(bench: Bench, tiny: Path, tmp_path: Path) -> None:
+def test_a_mistake_is_reported_before_the_run_rather_than_after(bench: Bench, tiny: Path, tmp_path: Path) -> None:
     for options, said in (
         (["--gate", "--baseline", tmp_path / "none.json"], "no such baseline"),
         (["--gate", "--tolerance", "x"], "--tolerance x: expected a number"),

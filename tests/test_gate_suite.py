@@ -1,4 +1,4 @@
-"""The two forms of a suite's gates: a list, and a mapping by metric, say the same and are judged alike."""
+"""The two forms of a suite's gates: a list, and a mapping by metric, say the same and are judged the same."""
 
 from __future__ import annotations
 

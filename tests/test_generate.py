@@ -239,8 +239,8 @@ def test_what_is_there_is_not_made_again(tmp_path: Path, monkeypatch: pytest.Mon
     lost, *kept = plan.jobs
     (tmp_path / f"images/{lost}.png").unlink()
     before = {job_id: (tmp_path / f"images/{job_id}.png").stat().st_mtime_ns for job_id in kept}
-    told = generate(plan, ledger, None, device="cpu")
-    assert (told["made"], told["found"]) == (1, 2)
+    found = generate(plan, ledger, None, device="cpu")
+    assert (found["made"], found["found"]) == (1, 2)
     assert {job_id: (tmp_path / f"images/{job_id}.png").stat().st_mtime_ns for job_id in kept} == before
 
     def loaded(*_: object) -> None:
@@ -281,13 +281,13 @@ def test_a_failed_batch_is_let_go_before_a_smaller_one_is_tried(monkeypatch: pyt
 
     from bench.backoff import Backoff
 
-    held: list[weakref.ref[torch.Tensor]] = []
+    references: list[weakref.ref[torch.Tensor]] = []
     alive: list[bool] = []
-    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: alive.append(held[-1]() is not None))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: alive.append(references[-1]() is not None))
 
     def make(part: Sequence[int]) -> None:
         tensor = torch.zeros(len(part))
-        held.append(weakref.ref(tensor))
+        references.append(weakref.ref(tensor))
         if len(part) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
         done.append(list(part))
@@ -322,7 +322,7 @@ def test_arms_are_cut_into_the_same_batches_however_many_images_are_left_over() 
         assert len({tuple(job.prompt for job in batch) for batch in three}) == 1
 
 
-def test_what_a_killed_run_lacks_goes_on_in_the_plans_order() -> None:
+def test_what_a_killed_run_lacks_is_made_in_the_plans_order() -> None:
     """The arm that had come less far is not put off to the end."""
     plan = plan_of("ddim")
     jobs = list(plan.jobs.values())

@@ -1,4 +1,4 @@
-"""`run --generate-only` stops at the images; a plain run, or `score RUN` where they were taken to, goes on."""
+"""`run --generate-only` stops at the images; a plain run, or `score RUN` where they were taken to, continues."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_score_elsewhere_gives_what_a_whole_run_gives(
         assert found[key] == whole[key]
 
 
-def test_a_plain_run_goes_on_with_scoring(bench: Bench, generated: Run, finished: Run, tmp_path: Path) -> None:
+def test_a_plain_run_continues_with_scoring(bench: Bench, generated: Run, finished: Run, tmp_path: Path) -> None:
     run = generated.copy(tmp_path)
     done = bench(*run.arguments())
     assert done.code == 0, done.err

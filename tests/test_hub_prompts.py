@@ -48,7 +48,7 @@ def hub_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[hubs.Hub]:
         yield serving
 
 
-def told(serving: hubs.Hub, folder: Path, *names: str, **more: str) -> list[str]:
+def read_in_a_process(serving: hubs.Hub, folder: Path, *names: str, **more: str) -> list[str]:
     """What a fresh process says of each name, and at last which modules it has."""
     surroundings = {**os.environ, **serving.environment(folder / "cache"), "BENCH_DATA": str(folder), **more}
     done = subprocess.run(
@@ -59,15 +59,15 @@ def told(serving: hubs.Hub, folder: Path, *names: str, **more: str) -> list[str]
 
 def test_a_column_is_read_once_and_then_without_the_hub(hub_here: hubs.Hub, tmp_path: Path) -> None:
     name = f"hf:someone/votes@{COMMIT}:train:caption"
-    assert told(hub_here, tmp_path, name) == ["['a dog', 'two cats']", "True False"]
+    assert read_in_a_process(hub_here, tmp_path, name) == ["['a dog', 'two cats']", "True False"]
     hub_here.asked.clear()
-    again = told(hub_here, tmp_path, name, f"hf:someone/votes@{COMMIT}:test:caption", HF_HUB_OFFLINE="1")
+    again = read_in_a_process(hub_here, tmp_path, name, f"hf:someone/votes@{COMMIT}:test:caption", HF_HUB_OFFLINE="1")
     assert again[0] == "['a dog', 'two cats']"
     assert "not here yet, and HF_HUB_OFFLINE forbids" in again[1]
     assert not hub_here.asked
     (kept,) = tmp_path.glob("hf/**/*.json")
     kept.write_text(kept.read_text().replace("a dog", "a cat"))
-    (broken, modules) = told(hub_here, tmp_path, name)
+    (broken, modules) = read_in_a_process(hub_here, tmp_path, name)
     assert broken == f"{kept}: broken; remove it, and it is fetched again"
     assert modules == "False False"
 
@@ -81,7 +81,7 @@ def test_what_is_not_there_is_said_in_one_line(hub_here: hubs.Hub, tmp_path: Pat
         f"hf:someone/votes@{'a' * 40}:test:caption": "not found at that commit",
         f"hf:someone/code@{COMMIT}:train:caption": "cannot be read (",
     }
-    said = told(hub_here, tmp_path, *wrong)
+    said = read_in_a_process(hub_here, tmp_path, *wrong)
     assert len(said) == len(wrong) + 1
     for line, (name, expected) in zip(said, wrong.items(), strict=False):
         assert line.startswith(f"{name}: ")
@@ -106,7 +106,7 @@ def test_a_reference_names_a_commit_a_split_and_a_column(name: str, said: str) -
     assert str(caught.value).startswith(f"{name!r}: {said}")
 
 
-def test_a_reference_is_told_as_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reference_is_named_as_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BENCH_DATA", str(tmp_path))
     for name in (f"hf:a/b@{COMMIT}:train:caption", f"hf:a/b@{COMMIT}:en/train:the / caption"):
         of = hub.parse(name)

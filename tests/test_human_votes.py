@@ -53,11 +53,11 @@ def test_wins_less_losses_are_the_delta_whichever_side_they_were_on(human: Score
     cast = [vote(i, "right") for i in range(6)] + [vote(6, "left"), vote(7, "tie")]
     cast += [vote(8, "left", left="a", right="standard"), vote(9, "right", left="a", right="standard")]
     found = human(votes(tmp_path / "votes.json", cast))
-    told = found["a"]
-    assert (told["win"], told["tie"], told["loss"], told["n"]) == (7, 1, 2, 10)
-    assert told["delta"] == pytest.approx((7 - 2) / 10)
-    assert told["win_rate"] == pytest.approx(0.75)
-    assert told["complete"]
+    comparison = found["a"]
+    assert (comparison["win"], comparison["tie"], comparison["loss"], comparison["n"]) == (7, 1, 2, 10)
+    assert comparison["delta"] == pytest.approx((7 - 2) / 10)
+    assert comparison["win_rate"] == pytest.approx(0.75)
+    assert comparison["complete"]
     assert found["b"]["n"] == 0
 
 
@@ -65,9 +65,9 @@ def test_voters_of_one_pair_are_averaged_and_a_file_read_twice_counts_once(human
     one = votes(tmp_path / "one.json", [vote(i, "right") for i in range(5)])
     two = votes(tmp_path / "two.json", [vote(i, "left" if i else "right") for i in range(5)], voter="you")
     human(one)
-    told = human(two, one)["a"]
-    assert told["delta"] == pytest.approx((1 + 4 * 0) / 5)
-    assert human(two)["a"] == told
+    comparison = human(two, one)["a"]
+    assert comparison["delta"] == pytest.approx((1 + 4 * 0) / 5)
+    assert human(two)["a"] == comparison
 
 
 def test_the_report_knows_people_and_the_run_stays_finished(human: Score, run: Path, tmp_path: Path) -> None:
@@ -123,9 +123,11 @@ def test_a_metric_can_be_added_to_a_finished_run(finished: Run, tmp_path: Path, 
     done = bench("score", run.folder, "--metric", "shapes-aesthetic", "--device", "cpu")
     assert done.code == 0, done.err
     after = run.results()
-    told = [c for c in after["comparisons"] if c["metric"] == "shapes-aesthetic"]
-    assert all(c["complete"] for c in told)
-    assert len(told) == len([c for c in before["comparisons"] if c["metric"] == before["comparisons"][0]["metric"]])
+    comparison = [c for c in after["comparisons"] if c["metric"] == "shapes-aesthetic"]
+    assert all(c["complete"] for c in comparison)
+    assert len(comparison) == len(
+        [c for c in before["comparisons"] if c["metric"] == before["comparisons"][0]["metric"]]
+    )
     assert [c["delta"] for c in after["comparisons"] if c["metric"] in before["metrics"]] == [
         c["delta"] for c in before["comparisons"]
     ]

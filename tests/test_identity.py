@@ -150,15 +150,15 @@ def called(part: str) -> set[str]:
     owner = getattr(module, definition.partition(".")[0])
     found: set[str] = set()
     for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(thing)))):
-        held: Any = None
+        named: Any = None
         if isinstance(node, ast.Name):
-            held = getattr(module, node.id, None)
+            named = getattr(module, node.id, None)
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             of = getattr(module, node.value.id, None)
             of = owner if node.value.id == "self" else of if inspect.ismodule(of) else None
-            held = getattr(of, node.attr, None)
-        if inspect.isfunction(held) and held.__module__.startswith(("bench.", "npnet.")):
-            found.add(f"{held.__module__}:{held.__qualname__}")
+            named = getattr(of, node.attr, None)
+        if inspect.isfunction(named) and named.__module__.startswith(("bench.", "npnet.")):
+            found.add(f"{named.__module__}:{named.__qualname__}")
     return found
 
 

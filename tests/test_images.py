@@ -31,7 +31,7 @@ def test_a_file_that_is_no_whole_png_is_named_with_what_to_do(tmp_path: Path, ke
         read_png(path, advice="make it again")
 
 
-def test_a_missing_file_is_told_as_asked(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_as_asked(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"a\.png: missing; collect it$"):
         read_png(tmp_path / "a.png", advice="make it again", missing="collect it")
     with pytest.raises(UserError, match=r"a\.png: not a whole PNG \(.*\); make it again$"):

@@ -97,7 +97,7 @@ def judged(
     return ledger
 
 
-def told(found: dict[str, Any], metric: str, method: str = "a") -> dict[str, Any]:
+def comparison(found: dict[str, Any], metric: str, method: str = "a") -> dict[str, Any]:
     (row,) = [
         r for r in found["comparisons"] if (r["metric"], r["method"], r["prompts"]) == (metric, method, "*")
     ]  # fmt: skip
@@ -116,7 +116,7 @@ def test_a_win_rate_is_the_mean_preference_and_the_delta_twice_its_lead(tmp_path
     """8 of 20 images at 1, 8 at 0.75, 4 at 0: (8 + 6) / 20 = 0.7."""
     found = results.compute(judged(tmp_path, lambda p: 1.0 if p[1] < 8 else 0.75 if p[1] < 16 else 0.0)).document()
     jsonschema.Draft202012Validator(SCHEMA).validate(json.loads(json.dumps(found, allow_nan=False)))
-    row = told(found, LIKED)
+    row = comparison(found, LIKED)
     assert (row["win_rate"], row["delta"]) == (pytest.approx(0.7), pytest.approx(0.4))
     assert (row["win"], row["tie"], row["loss"], row["n"], row["complete"]) == (16, 0, 4, 20, True)
     values = np.repeat([1.0, 0.75, 0.0], (8, 8, 4))
@@ -131,11 +131,11 @@ def test_a_win_rate_is_the_mean_preference_and_the_delta_twice_its_lead(tmp_path
     assert found["metrics"][LIKED]["score_ms"] == 2.0
 
 
-def test_a_preference_belongs_to_the_baseline_image_that_it_was_told_against(tmp_path: Path) -> None:
+def test_a_preference_belongs_to_the_baseline_image_that_it_was_given_against(tmp_path: Path) -> None:
     ledger = judged(tmp_path, lambda p: 0.8)
     ledger.db.execute("UPDATE pair_scores SET baseline = 'another image' WHERE baseline = (SELECT MIN(baseline) FROM "
                       "pair_scores)")  # fmt: skip
-    row = told(results.compute(ledger).document(), LIKED)
+    row = comparison(results.compute(ledger).document(), LIKED)
     assert (row["n"], row["complete"], row["win_rate"]) == (19, False, pytest.approx(0.8))
 
 
@@ -168,7 +168,7 @@ def test_pairs_are_asked_once_an_order_and_again_of_a_new_baseline(
     assert Second.asked == 2 * times, "each pair once, and the equal images not at all"
     rows = ledger.db.execute("SELECT value, ms FROM pair_scores").fetchall()
     assert sorted(round(v, 9) for v, ms in rows if ms is not None) == [share, share]
-    assert [v for v, ms in rows if ms is None] == [0.5], "what nobody was asked took no time"
+    assert [v for v, ms in rows if ms is None] == [0.5], "what was not asked took no time"
     job, file = ledger.db.execute("SELECT job_id, file FROM cells JOIN images USING (job_id) WHERE method = 'standard' "
                                   "AND prompt_index = 1").fetchone()  # fmt: skip
     new = np.full((8, 8, 3), 99, np.uint8)
@@ -212,7 +212,7 @@ def test_what_both_arms_share_cancels_and_the_test_is_exact(tmp_path: Path) -> N
         judged(tmp_path, at=lambda p: p[1] ** 2 + (0.5 if p[0] == "a" else 0.0), prompts=8)
     ).document()
     jsonschema.Draft202012Validator(SCHEMA).validate(json.loads(json.dumps(found, allow_nan=False)))
-    row = told(found, LEVEL)
+    row = comparison(found, LEVEL)
     assert [row[k] for k in ("delta", "low", "high")] == pytest.approx([0.5] * 3)
     assert row["p"] == 2 / 2**8
     assert (row["n"], row["n_prompts"], row["win_rate"], row["win"]) == (8, 8, None, None)
@@ -241,14 +241,14 @@ def test_an_interval_lies_around_the_value_and_not_around_the_draws() -> None:
 def test_intervals_and_the_test_keep_to_their_rates() -> None:
     """Variances 1 and 1.5 of 60 prompts: 95 % of intervals hold the difference, and 5 % of tests find none there."""
     rng, texts, of = np.random.default_rng(1), np.arange(60), of_sets(spread, resamples=200)
-    held = found = 0
+    covered = found = 0
     for _ in range(150):
         control = rng.normal(size=(60, 1))
         row: dict[str, Any] = {"complete": False}
         Sets().compare(row, of, math.sqrt(1.5) * rng.normal(size=(60, 1)), control, texts)
-        held += row["low"] <= 0.5 * 59 / 60 <= row["high"]
+        covered += row["low"] <= 0.5 * 59 / 60 <= row["high"]
         found += exchange_p(of, rng.normal(size=(60, 1)), control, texts) <= 0.05
-    assert 0.87 <= held / 150 <= 0.99
+    assert 0.87 <= covered / 150 <= 0.99
     assert 0.01 <= found / 150 <= 0.11
 
 
@@ -275,7 +275,7 @@ def test_too_few_images_are_refused_in_one_sentence_and_nothing_else_is(tmp_path
 
 def test_a_missing_feature_makes_an_arm_incomplete(tmp_path: Path) -> None:
     found = results.compute(judged(tmp_path, at=lambda p: None if p == ("a", 3, 0) else 1.0)).document()
-    row = told(found, LEVEL)
+    row = comparison(found, LEVEL)
     assert (row["n"], row["complete"], row["p"]) == (19, False, None)
     assert not arm(found, "a")["complete"]
     assert arm(found, "standard")["complete"]
@@ -375,7 +375,7 @@ def test_a_frozen_run_pairs_preferences_and_sets_values_beside_each_other(tmp_pa
     assert worse["a", LEVEL, "effect_change"].outcome == "failed"
     assert worse["a", LEVEL, "effect_change"].estimate == pytest.approx(-1.0, abs=1e-4)
     assert worse["standard", LEVEL, "change"].estimate == 0
-    row, cut = told(results.compute(old).document(), LEVEL), {**frozen, "comparisons": []}
+    row, cut = comparison(results.compute(old).document(), LEVEL), {**frozen, "comparisons": []}
     level_change = worse["a", LEVEL, "effect_change"]
     assert level_change.low is not None
     assert level_change.low < -1.0 - (row["delta"] - row["low"]), "two intervals are wider than one"
@@ -408,12 +408,12 @@ def test_two_runs_compare_preferences_and_sets(tmp_path: Path) -> None:
     judged(tmp_path / "x", lambda p: 0.5, lambda p: p[1]).close()
     judged(tmp_path / "y", lambda p: 0.75, lambda p: p[1] + 2.0).close()
     found = compare(tmp_path / "x", tmp_path / "y").document()
-    liked, set_row = told(found, LIKED), told(found, LEVEL)
+    liked, set_row = comparison(found, LIKED), comparison(found, LEVEL)
     assert (liked["mean_a"], liked["mean_b"], liked["delta"], liked["win"]) == (0.0, 0.5, 0.5, 20)
     assert [r["method"] for r in found["comparisons"] if r["metric"] == LIKED and r["prompts"] == "*"] == ["a"]
     assert (set_row["mean_a"], set_row["mean_b"]) == (pytest.approx(9.5), pytest.approx(11.5))
     assert [set_row[k] for k in ("delta", "low", "high")] == pytest.approx([2.0] * 3)
-    assert told(found, LEVEL, "standard")["delta"] == pytest.approx(2.0)
+    assert comparison(found, LEVEL, "standard")["delta"] == pytest.approx(2.0)
     for name in ("few", "few too"):
         judged(tmp_path / name, prompts=4).close()
     refused = compare(tmp_path / "few", tmp_path / "few too").document()

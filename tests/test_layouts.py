@@ -220,7 +220,7 @@ def test_bad_answers_are_named(bench: Bench, run: Run, tmp_path: Path, answers: 
     assert said in done.error
 
 
-def test_fewer_answers_than_images_are_told(bench: Bench, run: Run, tmp_path: Path) -> None:
+def test_fewer_answers_than_images_are_reported(bench: Bench, run: Run, tmp_path: Path) -> None:
     assert bench("export", run.folder, "--layout", "compbench", "--out", tmp_path / "trees").code == 0
     file = tmp_path / "trees" / "standard" / "annotation_clip" / "vqa_result.json"
     file.parent.mkdir()

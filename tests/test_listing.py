@@ -32,7 +32,7 @@ def test_methods_tell_source_cost_and_needs() -> None:
     assert initno["needs"] == ["attention", "batch of one", "gradient", "subject words"]
 
 
-def test_twins_are_told_from_both_sides() -> None:
+def test_twins_are_listed_from_both_sides() -> None:
     models = _by_name("models")
     assert models["sdxl"]["twin"] == "shapes-sdxl"
     assert (models["shapes-sdxl"]["twin"], "sdxl" in models["shapes-sdxl"]["twin_of"]) == (None, True)
@@ -61,12 +61,12 @@ def test_the_command_prints_one_json_array(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_doctor_says_in_one_line_what_fetch_gets_and_in_one_each_what_it_does_not() -> None:
-    told = [line for line in doctor() if line.startswith("missing")]
-    assert len(told) < 12, told
-    fetched = [line for line in told if "python -m bench fetch" in line]
+    listed = [line for line in doctor() if line.startswith("missing")]
+    assert len(listed) < 12, listed
+    fetched = [line for line in listed if "python -m bench fetch" in line]
     assert [line.split(":")[0].split(maxsplit=2)[2] for line in fetched] == ["models", "prompt sets", "metrics"]
     assert all(name in fetched[1] for name in ("drawbench", "t2i-compbench_color_train"))
     assert fetched[2].endswith("`python -m bench fetch --metric aesthetic` gets what it needs")
-    assert all("SUITE" not in line for line in told)
-    (made,) = (line for line in told if line.startswith("missing  prompts controlnet: "))
+    assert all("SUITE" not in line for line in listed)
+    (made,) = (line for line in listed if line.startswith("missing  prompts controlnet: "))
     assert "there is no public file of it" in made

@@ -21,18 +21,18 @@ def folder(home: Path, names: Sequence[str]) -> Path:
     return home
 
 
-def told(found: Sequence[object]) -> list[tuple[str, int, int]]:
+def places(found: Sequence[object]) -> list[tuple[str, int, int]]:
     return [(one.path.name, one.prompt.index, one.seed) for one in found]  # type: ignore[attr-defined]
 
 
 def test_numbers_in_names_are_in_the_order_of_numbers(tmp_path: Path) -> None:
     home = folder(tmp_path, ["img10.png", "img2.png", "img1.jpg", "notes.txt", ".hidden.png"])
-    assert told(in_order(home, PROMPTS)) == [("img1.jpg", 0, 0), ("img2.png", 1, 0), ("img10.png", 2, 0)]
+    assert places(in_order(home, PROMPTS)) == [("img1.jpg", 0, 0), ("img2.png", 1, 0), ("img10.png", 2, 0)]
 
 
 def test_several_images_of_a_prompt_stand_in_a_row(tmp_path: Path) -> None:
     home = folder(tmp_path, [f"{i}.png" for i in range(6)])
-    assert [(p, s) for _, p, s in told(in_order(home, PROMPTS, per_prompt=2))] == [
+    assert [(p, s) for _, p, s in places(in_order(home, PROMPTS, per_prompt=2))] == [
         (0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1),
     ]  # fmt: skip
     with pytest.raises(UserError, match="6 images and 3 prompts; give --images-per-prompt 2, or match them"):
@@ -42,7 +42,7 @@ def test_several_images_of_a_prompt_stand_in_a_row(tmp_path: Path) -> None:
 def test_prompts_with_seeds_of_their_own_have_as_many_images(tmp_path: Path) -> None:
     home = folder(tmp_path, [f"{i}.png" for i in range(3)])
     own = [Prompt(0, "a", seeds=(7, 9)), Prompt(1, "b", seeds=(7,))]
-    assert told(in_order(home, own)) == [("0.png", 0, 7), ("1.png", 0, 9), ("2.png", 1, 7)]
+    assert places(in_order(home, own)) == [("0.png", 0, 7), ("1.png", 0, 9), ("2.png", 1, 7)]
 
 
 @pytest.mark.parametrize("n", [2, 4, 7])
@@ -75,7 +75,7 @@ def test_names_of_numbers_say_place_and_seed(tmp_path: Path, names: list[str]) -
 
 
 def test_names_of_texts_are_read_as_file_systems_let_them_be_written(tmp_path: Path) -> None:
-    """T2I-CompBench's running number goes on from prompt to prompt; a seed here counts within the prompt."""
+    """T2I-CompBench's running number continues from prompt to prompt; a seed here counts within the prompt."""
     names = ["samples/a red cube_000000.png", "samples/a red cube_000001.png", "samples/A cat a dog_000002.png",
              "samples/under_score_000003.png"]  # fmt: skip
     found = by_name(folder(tmp_path, names), PROMPTS)

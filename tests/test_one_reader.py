@@ -96,7 +96,7 @@ def test_a_name_at_its_old_place_is_given_with_one_line_that_names_the_new_one()
         find("other")
 
 
-def test_a_plugin_that_names_no_key_of_its_metadata_works_for_one_release_and_is_told_what_to_write() -> None:
+def test_a_plugin_that_names_no_key_of_its_metadata_works_for_one_release_and_is_given_what_to_write() -> None:
     with pytest.warns(FutureWarning, match=r"metric 'theirs'.*metadata_key='include'"):
         entry = MetricEntry("theirs", title="", unit="", load=None, identify=str, needs_metadata=True)
     assert entry.judges({"include"})

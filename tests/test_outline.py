@@ -69,8 +69,8 @@ def test_a_metric_that_judges_some_prompts_is_counted_on_those(tmp_path: Path) -
     )
     both = ["shapes-geneval", "shapes-clipscore"]
     text = suite_text(ANY_PROMPTS, prompts=[f"file:{tmp_path / 'p.jsonl'}"], metrics=both)
-    told = list(score.planned(outlined(suite.parse(text, file="some.yaml"))))
-    assert told == ["shapes-geneval 6 images", "shapes-clipscore 9 images"]
+    lines = list(score.planned(outlined(suite.parse(text, file="some.yaml"))))
+    assert lines == ["shapes-geneval 6 images", "shapes-clipscore 9 images"]
 
 
 # Too many -------------------------------------------------------------------------------------------------------------
@@ -146,12 +146,12 @@ def test_best_of_n_by_two_metrics_are_two_arms() -> None:
 
 def test_an_unknown_number_of_prompts_is_not_called_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BENCH_DATA", str(tmp_path))
-    told = call("plan", ROOT / "suites" / "controlnet.yaml").out
-    assert "prompts:        controlnet (number unknown until it is here)" in told
-    assert "images:         unknown, as their number of prompts is: controlnet" in told
-    assert "images of unknown size; about" in told
+    out = call("plan", ROOT / "suites" / "controlnet.yaml").out
+    assert "prompts:        controlnet (number unknown until it is here)" in out
+    assert "images:         unknown, as their number of prompts is: controlnet" in out
+    assert "images of unknown size; about" in out
     for word in ("cells:", "denoiser calls:", "scoring:", " 0 images", "about 0 s"):
-        assert word not in told, word
+        assert word not in out, word
 
 
 def test_sets_that_are_counted_are_priced_without_one_that_is_not(
@@ -159,9 +159,9 @@ def test_sets_that_are_counted_are_priced_without_one_that_is_not(
 ) -> None:
     monkeypatch.setenv("BENCH_DATA", str(tmp_path))
     options = ("--set", "prompts=[controlnet, drawbench]", "--set", "methods=[standard]", "--set", "baseline=standard")
-    told = call("plan", ROOT / "suites" / "controlnet.yaml", *options).out
-    assert "images:         200 to have" in told
-    assert "note: all numbers are without controlnet, whose number of prompts is unknown" in told
+    out = call("plan", ROOT / "suites" / "controlnet.yaml", *options).out
+    assert "images:         200 to have" in out
+    assert "note: all numbers are without controlnet, whose number of prompts is unknown" in out
 
 
 def test_a_chooser_that_cannot_choose_is_refused_without_prompts_listed() -> None:

@@ -63,7 +63,7 @@ def test_a_line_is_a_prompt_with_all_that_it_carries(tmp_path: Path) -> None:
         ({"prompt": "x", "control": "link/secret.png"}, "leads out of the folder"),
     ],
 )
-def test_a_mistake_is_told_with_file_and_line(row: Any, said: str, tmp_path: Path) -> None:
+def test_a_mistake_is_reported_with_file_and_line(row: Any, said: str, tmp_path: Path) -> None:
     home = tmp_path / "set"
     home.mkdir()
     (home / "link").symlink_to(tmp_path)

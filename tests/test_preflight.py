@@ -68,16 +68,16 @@ def test_every_suite_plans_on_a_machine_that_has_nothing(
         assert lines == []
 
 
-def test_all_that_is_missing_is_told_at_once() -> None:
-    told = call("plan", ROOT / "suites" / "sdxl_main.yaml").out
+def test_all_that_is_missing_is_reported_at_once() -> None:
+    out = call("plan", ROOT / "suites" / "sdxl_main.yaml").out
     of = [f"prompts {name}" for name in ("pick-a-pic", "drawbench", "hpd")]
     of += [f"metric {name}" for name in ("hpsv2", "pickscore", "aesthetic", "imagereward", "clipscore", "mps")]
     for name in (*of, "model sdxl", "method npnet"):
-        assert f"\n  {name} " in told
-    assert "stabilityai/stable-diffusion-xl-base-1.0       13.9 GB" in told
-    assert "scoring: about" in told
-    assert "GiB of weights at most at a time" in told
-    assert "priced under a placeholder" in told
+        assert f"\n  {name} " in out
+    assert "stabilityai/stable-diffusion-xl-base-1.0       13.9 GB" in out
+    assert "scoring: about" in out
+    assert "GiB of weights at most at a time" in out
+    assert "priced under a placeholder" in out
 
 
 def test_a_run_refuses_in_one_line_with_both_ways_on(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_run_names_the_options_that_chose_what_it_needs(tmp_path: Path) -> Non
     assert f"`python -m bench fetch {path} --set 'models=[sd15]' --method standard --metric clipscore`" in done.error
 
 
-def test_a_run_names_the_command_that_makes_what_nobody_publishes(tmp_path: Path) -> None:
+def test_a_run_names_the_command_that_makes_what_is_not_published(tmp_path: Path) -> None:
     done = call("run", ROOT / "suites" / "npnet_thresholds.yaml", "--runs", tmp_path / "runs", "--device", "cpu")
     assert done.code == 2
     assert "trained/m01/best.safetensors (python -m npnet collect " in done.error
@@ -132,7 +132,7 @@ def test_a_plan_with_everything_here_is_the_plan_that_is_run() -> None:
     assert list(preflight.planned(loaded).jobs) == list(make_plan(loaded).jobs)
 
 
-def test_names_of_the_embedded_world_are_their_own_twins_and_what_collapses_is_told() -> None:
+def test_names_of_the_embedded_world_are_their_own_twins_and_what_collapses_is_reported() -> None:
     for kind in ("models", "prompts", "metrics"):
         for name in registry.names(kind):
             if registry.source(kind, name) == registry.PROJECT:

@@ -133,9 +133,9 @@ def test_a_mistake_is_one_line_with_its_place(name: str, content: bytes | str, s
 
 def test_repeated_prompts_are_advised_how_several_images_of_one_are_asked_for(tmp_path: Path) -> None:
     """For `score`, leaving a prompt out of the file would leave its further images without one."""
-    told = refused(stored(tmp_path / "a.txt", "a\na\nb\nb\n"))
-    assert "`images_per_prompt` in a suite; for `score`, --images-per-prompt N" in told
-    assert "or a table with the columns path, prompt and seed" in told
+    message = refused(stored(tmp_path / "a.txt", "a\na\nb\nb\n"))
+    assert "`images_per_prompt` in a suite; for `score`, --images-per-prompt N" in message
+    assert "or a table with the columns path, prompt and seed" in message
 
 
 @pytest.mark.parametrize(

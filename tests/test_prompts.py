@@ -143,7 +143,7 @@ def test_compbench_whole_is_its_eight_categories() -> None:
 
 @needs_files
 @pytest.mark.usefixtures("public")
-def test_the_whole_hpd_file_goes_on_where_the_papers_hundred_end() -> None:
+def test_the_whole_hpd_file_continues_where_the_papers_hundred_end() -> None:
     whole = read("hpd_all")
     assert [p.text for p in whole[:100]] == [p.text for p in read("hpd_full")]
     assert len({p.text for p in whole}) > 360
@@ -270,16 +270,16 @@ def test_the_byte_order_mark_is_no_part_of_the_text(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("name", ["pick-a-pic", *HERE])
-def test_a_missing_file_is_told_with_its_place_and_where_to_get_it(
+def test_a_missing_file_is_reported_with_its_place_and_where_to_get_it(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BENCH_DATA", str(tmp_path))
     with pytest.raises(UserError) as caught:
         read(name)
-    told = str(caught.value)
-    assert told.startswith(f"{tmp_path}/")
-    assert "missing; download https://github.com/" in told
-    assert "BENCH_DATA" in told
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path}/")
+    assert "missing; download https://github.com/" in message
+    assert "BENCH_DATA" in message
 
 
 @needs_files
@@ -302,7 +302,7 @@ def test_prompt_files_lie_in_the_cache_unless_the_user_says_otherwise(monkeypatc
 
 
 def test_the_docs_name_every_set_with_its_size_and_licence() -> None:
-    """Each category of T2I-CompBench alone is told in one sentence."""
+    """Each category of T2I-CompBench alone is described in one sentence."""
     text = (Path(__file__).parents[1] / "docs" / "prompts.md").read_text()
     rows = {cells[1].strip("` "): cells for line in text.splitlines() if len(cells := line.split("|")) == 7}
     ours = [n for n in registry.names("prompts") if registry.source("prompts", n) == "bench"]

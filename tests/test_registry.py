@@ -1,4 +1,4 @@
-"""Plugins by name: what is found, what is told about a wrong name, and what a bad package cannot break."""
+"""Plugins by name: what is found, what is said of a wrong name, and what a bad package cannot break."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_the_papers_own_and_the_embedded_plugins_are_found(kind: str, expected: 
         assert getattr(registry.get(kind, name), "name", name) == name
 
 
-def test_an_unknown_name_is_told_with_the_nearest_known_one() -> None:
+def test_an_unknown_name_is_reported_with_the_nearest_known_one() -> None:
     with pytest.raises(UserError, match=r"^unknown method 'inverson'; did you mean 'inversion'\?$"):
         registry.get("methods", "inverson")
 

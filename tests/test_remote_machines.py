@@ -31,7 +31,7 @@ pytest.importorskip("s3fs", reason="needs s3fs")
 # Two machines ----------------------------------------------------------------------------------------------------
 
 
-def test_another_machine_goes_on_from_the_address(s3: Server, machine: Any) -> None:
+def test_another_machine_resumes_from_the_address(s3: Server, machine: Any) -> None:
     at = f"s3://{BUCKET}/moved/run-1"
     first = a_run(at)
     with mirrored(first):
@@ -55,7 +55,7 @@ def test_another_machine_goes_on_from_the_address(s3: Server, machine: Any) -> N
     assert len(images_at(at)) == 5
 
 
-def test_a_run_that_goes_on_elsewhere_is_left_alone_until_it_is_dead(s3: Server, machine: Any) -> None:
+def test_a_run_that_continues_elsewhere_is_left_alone_until_it_is_dead(s3: Server, machine: Any) -> None:
     at = f"s3://{BUCKET}/busy/run-1"
     home = a_run(at)
     other = Manifest.of("another work folder", "", running=True)

@@ -63,32 +63,34 @@ def test_arms_and_deltas_are_those_of_pandas_on_the_exported_tables(tmp_path: Pa
         for prompts in (*sets, "*"):
             some = wide.loc[metric] if prompts == "*" else wide.loc[metric].xs(prompts, level="prompts")
             for method in ("a", "b"):
-                told = row(found["comparisons"], method=method, metric=metric, prompts=prompts)
+                listed = row(found["comparisons"], method=method, metric=metric, prompts=prompts)
                 deltas = some[method] - some["standard"]
-                assert told["delta"] == pytest.approx(deltas.mean(), rel=1e-12)
-                assert told["n"] == len(some)
-                assert told["win"] == int((deltas > 0).sum())
+                assert listed["delta"] == pytest.approx(deltas.mean(), rel=1e-12)
+                assert listed["n"] == len(some)
+                assert listed["win"] == int((deltas > 0).sum())
                 arm = row(found["arms"], method=method, prompts=prompts)
                 assert arm["metrics"][metric]["mean"] == pytest.approx(some[method].mean(), rel=1e-12)
 
 
 def test_intervals_and_tests_are_those_of_the_single_functions(tmp_path: Path) -> None:
     ledger = write_ledger(tmp_path / "run", noisy, methods=("standard", "a"), seeds=(0, 1), prompts=30)
-    told = row(results.compute(ledger).document()["comparisons"], prompts="*")
+    listed = row(results.compute(ledger).document()["comparisons"], prompts="*")
     keys = [(i, s) for i in range(30) for s in (0, 1)]
     ours, theirs = (
         [noisy(m, "shapes-drawbench", i, s, "shapes-preference") for i, s in keys] for m in ("a", "standard")
     )
     texts = [f"a circle, take {i} of shapes-drawbench" for i, _ in keys]
     delta, rate = stats.paired_delta(ours, theirs, texts), stats.win_rate(ours, theirs, texts)
-    assert (told["low"], told["high"]) == pytest.approx((delta.low, delta.high), rel=1e-9)
-    assert (told["win_rate"], told["win_low"], told["win_high"]) == pytest.approx((rate.estimate, rate.low, rate.high))
+    assert (listed["low"], listed["high"]) == pytest.approx((delta.low, delta.high), rel=1e-9)
+    assert (listed["win_rate"], listed["win_low"], listed["win_high"]) == pytest.approx(
+        (rate.estimate, rate.low, rate.high)
+    )
     strict = stats.win_rate_strict(ours, theirs, texts)
-    assert [told[name] for name in stats.RATES[3:]] == pytest.approx([strict.estimate, strict.low, strict.high])
-    assert told["p"] == stats.sign_flip_p(np.subtract(ours, theirs), texts)
-    assert told["detectable"] == pytest.approx(stats.smallest_detectable(np.subtract(ours, theirs), texts))
+    assert [listed[name] for name in stats.RATES[3:]] == pytest.approx([strict.estimate, strict.low, strict.high])
+    assert listed["p"] == stats.sign_flip_p(np.subtract(ours, theirs), texts)
+    assert listed["detectable"] == pytest.approx(stats.smallest_detectable(np.subtract(ours, theirs), texts))
     # The noncentral t of 29 degrees of freedom exceeds Student's critical value in 80 %.
-    apart = told["detectable"] / (told["sd"] / math.sqrt(30))
+    apart = listed["detectable"] / (listed["sd"] / math.sqrt(30))
     assert nct.sf(student.ppf(0.975, 29), 29, apart) == pytest.approx(0.8, abs=1e-4)
 
 
@@ -96,12 +98,12 @@ def test_seeds_have_their_own_rows_where_there_are_several(tmp_path: Path) -> No
     ledger = write_ledger(tmp_path / "run", noisy, methods=("standard", "a"), seeds=(3, 8))
     found = valid(results.compute(ledger))
     assert {r["seed"] for r in found["seeds"]} == {3, 8}
-    told = row(found["seeds"], method="a", seed=8)
+    listed = row(found["seeds"], method="a", seed=8)
     ours, theirs = (
         [noisy(m, "shapes-drawbench", i, 8, "shapes-preference") for i in range(20)] for m in ("a", "standard")
     )
-    assert told["delta"] == pytest.approx(np.mean(np.subtract(ours, theirs)), rel=1e-12)
-    assert told["low"] < told["delta"] < told["high"]
+    assert listed["delta"] == pytest.approx(np.mean(np.subtract(ours, theirs)), rel=1e-12)
+    assert listed["low"] < listed["delta"] < listed["high"]
     assert row(found["seeds"], method="standard", seed=8)["delta"] is None
     assert results.compute(write_ledger(tmp_path / "one", noisy)).document()["seeds"] == []
 
@@ -114,13 +116,13 @@ def test_categories_have_their_own_rows_where_there_are_several(tmp_path: Path) 
 
     ledger = write_ledger(tmp_path / "run", gain, methods=("standard", "a"), category=lambda i: ("even", "odd")[i % 2])
     found = valid(results.compute(ledger))
-    told = {r["category"]: r for r in found["categories"] if r["method"] == "a"}
-    assert told["even"]["delta"] == 0
-    assert told["odd"]["delta"] == pytest.approx(0.5)
-    assert (told["odd"]["n"], told["odd"]["n_prompts"]) == (10, 10)
+    listed = {r["category"]: r for r in found["categories"] if r["method"] == "a"}
+    assert listed["even"]["delta"] == 0
+    assert listed["odd"]["delta"] == pytest.approx(0.5)
+    assert (listed["odd"]["n"], listed["odd"]["n_prompts"]) == (10, 10)
 
 
-def test_geneval_judges_described_prompts_and_its_tasks_are_told(tmp_path: Path) -> None:
+def test_geneval_judges_described_prompts_and_its_tasks_are_reported(tmp_path: Path) -> None:
     def right(method: str, prompts: str, index: int, seed: int, metric: str) -> float:
         return float(index % 4 == 0 if method == "standard" else index % 2 == 0)
 
@@ -128,16 +130,16 @@ def test_geneval_judges_described_prompts_and_its_tasks_are_told(tmp_path: Path)
         tmp_path / "run", right, metrics=("shapes-geneval",), described=True, category=lambda i: "single_object"
     )
     found = valid(results.compute(ledger))
-    told = row(found["tasks"], method="reseed", prompts="*")
-    assert told["overall"] == pytest.approx(0.5)
-    assert told["tasks"] == {"single_object": {"mean": 0.5, "n": 20}}
+    listed = row(found["tasks"], method="reseed", prompts="*")
+    assert listed["overall"] == pytest.approx(0.5)
+    assert listed["tasks"] == {"single_object": {"mean": 0.5, "n": 20}}
 
 
 def test_an_arm_with_a_missing_image_is_incomplete_and_its_pairs_are_left_out(tmp_path: Path) -> None:
     ledger = write_ledger(tmp_path / "run", noisy, missing=lambda method, index: method == "reseed" and index == 7)
     found = valid(results.compute(ledger))
-    told = row(found["comparisons"], prompts="*")
-    assert (told["n"], told["complete"], told["p"]) == (19, False, None)
+    listed = row(found["comparisons"], prompts="*")
+    assert (listed["n"], listed["complete"], listed["p"]) == (19, False, None)
     assert not found["run"]["finished"]
     assert 7 not in [p["index"] for p in found["pairs"]]
     assert len(found["pairs"]) == 19
@@ -146,7 +148,7 @@ def test_an_arm_with_a_missing_image_is_incomplete_and_its_pairs_are_left_out(tm
 # Costs ----------------------------------------------------------------------------------------------------------------
 
 
-def test_times_are_compared_by_batches_and_only_where_they_were_measured_alike(tmp_path: Path) -> None:
+def test_times_are_compared_by_batches_and_only_where_they_were_measured_the_same_way(tmp_path: Path) -> None:
     def times(method: str, number: int) -> dict[str, Any]:
         # A machine that slows down by half, and a little of each batch's own.
         batch = number % 40 // 4

@@ -130,8 +130,8 @@ def test_a_chooser_takes_the_best_candidate_by_a_metric_without_ties(tiny: Path,
         assert scores["best", index] == max(values)
         assert values[:2] == [scores["standard", index], scores["reseed", index]]
         assert calls == 3 * 4, "the two images that were made and not kept are charged to the method, as sampling"
-        told = json.loads(cost)
-        assert (told["sampling"]["forwards"], told["decode"]["decodes"], told["select"]["rewards"]) == (12, 3, 3)
+        priced = json.loads(cost)
+        assert (priced["sampling"]["forwards"], priced["decode"]["decodes"], priced["select"]["rewards"]) == (12, 3, 3)
 
 
 def test_reseed_is_the_second_candidate_and_is_made_once(finished: Run) -> None:

@@ -55,8 +55,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Iterator[
     shaky = MetricEntry("shaky", "Shaky", "levels", lambda device: Shaky(), lambda: "shaky-1")
     pair = MetricEntry("preferred", "Preferred", "p", lambda device: Shaky(), lambda: "preferred-1", kind="pair")
     with registry.configured("metrics", {"shaky": shaky, "preferred": pair}):
-        told = ("run", suite, "--limit", 3, "--runs", home / "runs", "--no-cache", "--device", "cpu")
-        done = call(*told)
+        command = ("run", suite, "--limit", 3, "--runs", home / "runs", "--no-cache", "--device", "cpu")
+        done = call(*command)
         (folder,) = [p for p in (home / "runs").iterdir() if p.is_dir()]
         again = call("score", folder, "--metric", "shaky", "--device", "cpu")
         yield Run(suite, home / "runs", home / "cache", folder), done, again
@@ -88,7 +88,7 @@ def test_all_other_scores_are_there_and_nothing_is_averaged_over_fewer(ran: tupl
     assert "2 scores of Shaky failed" in (run.folder / "report.md").read_text()
 
 
-def test_a_scorer_that_was_mended_is_asked_again_and_the_run_is_whole(ran: tuple[Run, Done, Done]) -> None:
+def test_a_scorer_that_was_fixed_is_asked_again_and_the_run_is_whole(ran: tuple[Run, Done, Done]) -> None:
     run, _, _ = ran
     SOUND[0] = True
     done = call("run", run.suite, "--limit", 3, "--runs", run.runs, "--no-cache", "--device", "cpu")

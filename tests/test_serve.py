@@ -1,4 +1,4 @@
-"""The local pages over a folder of runs: what they show, that they change nothing, and that nobody else gets in."""
+"""The local pages over a folder of runs: what they show, that they change nothing, and that no one else gets in."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_verdict_in_the_list_is_the_reports(client: Any, finished: Run) -> N
     assert headline(read(finished.folder)) in text(client.get("/"))
 
 
-def test_a_run_that_goes_on_is_shown_anew(client: Any, runs: Path) -> None:
+def test_a_run_that_continues_is_shown_anew(client: Any, runs: Path) -> None:
     assert "4 of 8 images" in text(client.get("/"))
     ledger = Ledger(runs / "halfway")
     job = ledger.db.execute("SELECT job_id FROM cells WHERE prompt_index = 2").fetchone()[0]
@@ -109,7 +109,7 @@ def test_a_pair_has_its_scores_and_deltas(client: Any) -> None:
     assert "inversion shapes-preference 6 +1" in page
 
 
-def test_settings_are_told_and_chosen_where_there_are_several(client: Any, runs: Path) -> None:
+def test_settings_are_shown_and_chosen_where_there_are_several(client: Any, runs: Path) -> None:
     make(runs / "steps", lambda s: float(s.steps), suite=suite_text(TWO_ARMS, steps=[4, 6]))
     assert "8 pairs: " in text(client.get("/run/steps/"))
     page = text(client.get("/run/steps/?setting=1"))

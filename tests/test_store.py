@@ -24,7 +24,7 @@ import sys, time
 from pathlib import Path
 from bench.store import exclusive
 with exclusive(Path(sys.argv[1])):
-    print("held", flush=True)
+    print("locked", flush=True)
     time.sleep(120)
 """
 
@@ -33,7 +33,7 @@ def hold(folder: Path) -> subprocess.Popen[str]:
     """A process that holds a run folder, once it does."""
     process = subprocess.Popen([sys.executable, "-c", HOLDER, str(folder)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    assert process.stdout.readline() == "held\n"
+    assert process.stdout.readline() == "locked\n"
     return process
 
 
@@ -156,10 +156,10 @@ def test_a_killed_process_lets_go_of_its_run_folder(tmp_path: Path) -> None:
         assert (tmp_path / "lock").read_text() == f"process {os.getpid()}"
 
 
-def test_a_run_folder_can_be_held_again_after_it_was_let_go(tmp_path: Path) -> None:
+def test_a_run_folder_can_be_locked_again_after_it_was_released(tmp_path: Path) -> None:
     for _ in range(2):
         with exclusive(tmp_path), pytest.raises(UserError, match="in use"), exclusive(tmp_path):
-            pytest.fail("held twice")
+            pytest.fail("locked twice")
 
 
 def test_export_gives_every_row_and_value_back(finished: Run, tmp_path: Path) -> None:

@@ -444,7 +444,7 @@ def test_a_mistake_in_controls_and_gates(written: str, expected: str) -> None:
     assert line(f"{LINES}{written}\n") == f"suites/s.yaml:14: {expected}"
 
 
-def test_the_first_mistake_by_line_is_told_and_the_others_are_counted() -> None:
+def test_the_first_mistake_by_line_is_reported_and_the_others_are_counted() -> None:
     text = LINES.replace("inversion", "inverson").replace("steps", "setps").replace("hpsv2", "hpsv3") + "seeds: 1\n"
     assert line(text) == "suites/s.yaml:4: unknown key 'setps'; did you mean 'steps'? (and 3 more)"
 
@@ -454,7 +454,7 @@ def test_a_key_written_twice_does_not_hide_an_earlier_mistake() -> None:
     assert line(text) == "suites/s.yaml:4: unknown key 'setps'; did you mean 'steps'? (and 1 more)"
 
 
-def test_a_broken_plugin_is_told_where_it_is_used() -> None:
+def test_a_broken_plugin_is_reported_where_it_is_used() -> None:
     registry.add_plugin("metrics", "bad", registry.Broken("bad", "bench-extra", ImportError("no torchaudio")), "extra")
     assert line(changed("hpsv2", "bad")) == (
         "suites/s.yaml:13: plugin 'bad' of package 'bench-extra' does not load: ImportError: no torchaudio"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 SCALE = 8.5
-"""The guidance that the network is told, as the pipeline's default is; a suite samples it at guidance 1."""
+"""The guidance that the network is given, as the pipeline's default is; a suite samples it at guidance 1."""
 
 
 class LatentConsistency(StableDiffusion):

@@ -105,14 +105,14 @@ def run(
     suite: Path, runs: Path, *more: object, start: Start = started, kill_after: float | None = None
 ) -> tuple[int, str, float]:
     """(exit code, what it said, seconds) of a run, or of its beginning."""
-    begun, said = time.monotonic(), runs.parent / "said"
+    since, said = time.monotonic(), runs.parent / "said"
     said.parent.mkdir(parents=True, exist_ok=True)
     process, killed = start(command(suite, runs, *more), said), False
     while True:
         ended, status = os.waitpid(process, os.WNOHANG)
         if ended:
-            return os.waitstatus_to_exitcode(status), said.read_text(errors="replace"), time.monotonic() - begun
-        if kill_after is not None and not killed and time.monotonic() - begun > kill_after:
+            return os.waitstatus_to_exitcode(status), said.read_text(errors="replace"), time.monotonic() - since
+        if kill_after is not None and not killed and time.monotonic() - since > kill_after:
             os.kill(process, signal.SIGKILL)
             killed = True
         time.sleep(0.005)

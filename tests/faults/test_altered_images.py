@@ -1,4 +1,4 @@
-"""An image file that is not what was recorded is found where it is read, and made again; nobody averages it."""
+"""An image file that is not what was recorded is found where it is read, and made again; it is never averaged."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def in_cache(run: Run, png: Path) -> Path:
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damage_in_the_run_and_in_the_cache_heals_by_running_again(bench: Bench, cached: Run, damage: object) -> None:
-    """The cache's file is damaged alike, and is not taken: the image is made again, and no other is."""
+    """The cache's file is damaged in the same way, and is not taken: the image is made again, and no other is."""
     png = first_png(cached)
     before = {name: cached.scores(name) for name in ("shapes-geneval", "shapes-clipscore")}
     for file in (png, in_cache(cached, png)):

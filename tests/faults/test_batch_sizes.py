@@ -1,4 +1,4 @@
-"""An image's low bits depend on its batch: a run keeps the sizes, and whoever sets runs side by side is told."""
+"""An image's low bits depend on its batch: a run keeps the sizes, and whoever sets runs side by side is informed."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def test_every_command_says_it_in_one_line(bench: Bench, finished: Run, tmp_path
 
 
 def test_verify_drop_heals_an_altered_ledger(bench: Bench, finished: Run, tmp_path: Path) -> None:
-    """A score that changed within its range cannot be told from the others: all are given again, and are the same."""
+    """A score that changed within its range looks like the others: all are given again, and are the same."""
     run = finished.copy(tmp_path)
     before = run.scores("shapes-clipscore")
     with sqlite3.connect(run.folder / "ledger.sqlite") as db:

@@ -196,10 +196,10 @@ SLOW = "time.sleep(30)\n        return {}"
 
 
 def test_a_method_without_an_end_is_ended_by_a_limit(ran: Ran) -> None:
-    begun = time.monotonic()
+    started = time.monotonic()
     plugin = METHOD.format(hook="noise(self, s, x)", body=SLOW.format("x"))
     done, found = ran(plugin, "--job-seconds", 2, method=", odd")
-    assert time.monotonic() - begun < 29
+    assert time.monotonic() - started < 29
     assert done.code == 3, done.err
     assert "failed: 2 images of odd" in done.err
     assert "it took more than 2 s an image, the limit of --job-seconds" in done.err
@@ -208,10 +208,10 @@ def test_a_method_without_an_end_is_ended_by_a_limit(ran: Ran) -> None:
 
 def test_a_scorer_that_catches_everything_is_ended_by_a_limit(ran: Ran) -> None:
     """`except Exception` does not catch the limit."""
-    begun = time.monotonic()
+    started = time.monotonic()
     score = "try:\n            time.sleep(30)\n        except Exception:\n            pass\n        return []"
     done, _ = ran(METRIC.format(load="pass", score=score), "--score-seconds", 1, metric=", odd")
-    assert time.monotonic() - begun < 29
+    assert time.monotonic() - started < 29
     assert done.code == 3, done.err
     assert "failed: 4 scores of odd" in done.err
     assert "its score took more than 1 s an image, the limit of --score-seconds" in done.err

@@ -12,7 +12,7 @@ from conftest import Bench, Run
 
 
 def edited(file: Path) -> None:
-    """A delta that nobody measured, in a file that is whole otherwise."""
+    """A delta that was not measured, in a file that is whole otherwise."""
     text = file.read_text()
     changed = re.sub(r'"delta": -?[\d.e-]+', '"delta": 777.25', text)
     assert changed != text

@@ -1,4 +1,4 @@
-"""Names, texts and disks that nobody plans for: one line each, and what the line says is so."""
+"""Names, texts and disks that are not planned for: one line each, and what the line says is so."""
 
 from __future__ import annotations
 

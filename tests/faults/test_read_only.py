@@ -1,4 +1,4 @@
-"""A finished run on a medium that nobody can write to is read by every command that reads."""
+"""A finished run on a medium that cannot be written to is read by every command that reads."""
 
 from __future__ import annotations
 

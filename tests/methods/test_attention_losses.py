@@ -196,9 +196,9 @@ def test_only_the_neglected_subjects_peak_has_a_gradient():
 
 def test_disjoint_regions_have_no_conflict_and_identical_ones_a_half():
     apart = torch.stack([block(0, 0, size=1), block(7, 7, size=1)])
-    alike = torch.stack([block(3, 3, size=1), block(3, 3, 0.5, size=1)])
+    same = torch.stack([block(3, 3, size=1), block(3, 3, 0.5, size=1)])
     assert self_loss([apart], own_region()).tolist() == [0]
-    assert self_loss([alike], own_region()).tolist() == pytest.approx([0.5], abs=1e-6)
+    assert self_loss([same], own_region()).tolist() == pytest.approx([0.5], abs=1e-6)
 
 
 def test_neighbouring_pixels_share_what_the_gaussian_shares():
@@ -358,7 +358,7 @@ def test_gradients_agree_with_finite_differences(name, seed):
     tokens = [[1, 3, 4], [[2, 3], 5]]
 
     def loss(cross: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        # The running mean is held where it is: it has no gradient, and finite differences would give it one.
+        # The running mean is kept fixed: it has no gradient, and finite differences would give it one.
         if name == "alignment":
             maps = token_maps(cross)
             mean = subject_maps(running_maps(None, token_maps(attention(seed + 9)[0])), tokens)

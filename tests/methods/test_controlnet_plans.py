@@ -110,10 +110,11 @@ def test_published_weights_are_there_for_the_papers_kinds() -> None:
     for model in ("sdxl", "sd15"):
         entry = registry.get("models", model)
         found = {kind: ControlNet(kind=kind).for_model(entry) for kind in ("canny", "depth", "openpose")}
-        told = {kind: method.identity() for kind, method in found.items()}
-        assert all(one["weights"]["kind"] == CONTROLNET for one in told.values())
-        assert len({one["weights"]["digest"] for one in told.values()}) == 3
-        assert "controlnet" in told["canny"]["weights"]["digest"] or "control_" in told["canny"]["weights"]["digest"]
+        identities = {kind: method.identity() for kind, method in found.items()}
+        assert all(one["weights"]["kind"] == CONTROLNET for one in identities.values())
+        assert len({one["weights"]["digest"] for one in identities.values()}) == 3
+        canny = identities["canny"]["weights"]["digest"]
+        assert "controlnet" in canny or "control_" in canny
 
 
 # Refusals ------------------------------------------------------------------------------------------------------------
@@ -266,8 +267,8 @@ def test_a_run_makes_what_a_session_does_and_counts_it(home: Path, tmp_path: Pat
     inverted = {"chain": [arm(home), "inversion"], "name": "inverted"}
     plan = planned(home, prompts, arm(home), inverted, {"use": "standard", "name": "free"}, baseline="controlnet")
     ledger = Ledger(tmp_path / "run", create=True)
-    told = generate(plan, ledger, None, device="cpu", batch_size=2)
-    assert (told["made"], told["failed"]) == (6, 0)
+    counts = generate(plan, ledger, None, device="cpu", batch_size=2)
+    assert (counts["made"], counts["failed"]) == (6, 0)
     images = ledger.images()
     for cell in plan.cells:
         calls = {"controlnet": 4, "inverted": 6, "free": 0}[cell.arm.method]
@@ -296,8 +297,8 @@ def test_a_fault_stays_in_its_arm(home: Path, tmp_path: Path, fault: str) -> Non
         (file,) = (tmp_path / "sdxl-canny").glob("*.safetensors")
         file.write_bytes(file.read_bytes()[:-100])
     ledger = Ledger(tmp_path / "run", create=True)
-    told = generate(plan, ledger, None, device="cpu", batch_size=2)
-    assert (told["made"], told["failed"]) == (4, 2)
+    counts = generate(plan, ledger, None, device="cpu", batch_size=2)
+    assert (counts["made"], counts["failed"]) == (4, 2)
     (reason,) = set(ledger.failures().values())
     assert ("has changed since the run was planned" if fault == "image" else "these weights do not load on") in reason
     failed = {c.arm.method for c in plan.cells if c.job_id in ledger.failures()}

@@ -225,8 +225,8 @@ def test_steps_and_guidance_are_in_the_job_id_and_the_suites_are_not(home: Path)
         return {j.id for j in planned(home / "own", text).jobs.values() if j.links}
 
     weights = f"weights: '{home / 'lora'}'"
-    told = {of(f"{{use: lcm, {weights}{more}}}").pop() for more in ("", ", steps: 8", ", guidance: 5.5")}
-    assert len(told) == 3
+    ids = {of(f"{{use: lcm, {weights}{more}}}").pop() for more in ("", ", steps: 8", ", guidance: 5.5")}
+    assert len(ids) == 3
 
 
 @pytest.mark.parametrize(

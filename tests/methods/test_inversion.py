@@ -29,7 +29,7 @@ def leading(steps: int) -> list[int]:
 
 
 class Given(Analytic):
-    """A model that says what it is told: `u` unconditionally, `c` for every prompt; a half not given is refused."""
+    """A model that says what it is given: `u` unconditionally, `c` for every prompt; a half not given is refused."""
 
     def __init__(self, u: Prediction | None, c: Prediction | None):
         super().__init__(latent=(4, 8, 8))

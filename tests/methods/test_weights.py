@@ -35,7 +35,7 @@ PROMPTS = ("a red cat", "a photo of a dog and a frog")
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`own` and `other`, alike but for the denoiser; `sd`, of another architecture; `lora`, for the first."""
+    """`own` and `other`, equal but for the denoiser; `sd`, of another architecture; `lora`, for the first."""
     found = tmp_path_factory.mktemp("weights")
     own = tiny_unet.save_sdxl(found / "own", sharpness=1.0)
     other = tiny_unet.save_sdxl(found / "another", sharpness=1.0, seed=1)
@@ -213,7 +213,7 @@ def test_two_networks_or_two_loras_are_refused(home: Path) -> None:
     check_chain(one, ["dpo", "dpo"], p)
 
 
-def test_a_network_goes_on_before_its_lora_in_either_order(home: Path, family: Family) -> None:
+def test_a_network_is_put_on_before_its_lora_in_either_order(home: Path, family: Family) -> None:
     swap, lora = DPO(weights=str(home / "other")), DPO(weights=str(home / "lora"))
     theirs = loaded(home / "other")
     expected = latents(theirs, lora)
@@ -283,7 +283,7 @@ def test_a_lora_that_fits_nothing_is_refused(home: Path, family: Family, tmp_pat
     latents(family)
 
 
-def test_a_lora_without_peft_is_told_before_anything_is_made(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lora_without_peft_is_reported_before_anything_is_made(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)  # how Python marks a module that cannot be imported
     needed = {name: preflight.missing(preflight.needs(planned(home / "own", f"{{use: dpo, weights: '{home / name}'}}")))
               for name in ("lora", "other")}  # fmt: skip

@@ -115,7 +115,7 @@ def copied(tmp_path: Path) -> Path:
     return Path(shutil.copytree(FOLDER, tmp_path / "clip"))
 
 
-def test_a_missing_folder_is_the_users_to_mend(tmp_path: Path) -> None:
+def test_a_missing_folder_is_the_users_to_fix(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere does not load"):
         ClipSimilarity(tmp_path / "nowhere", "cpu")
 

@@ -149,7 +149,7 @@ def test_a_busy_judge_is_asked_again_and_not_for_ever(judge: Any) -> None:
     assert all("status 503" in reason for reason in found)
 
 
-def test_nobody_there_is_a_reason(judge: Any) -> None:
+def test_a_judge_that_is_not_there_is_a_reason(judge: Any) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -194,7 +194,7 @@ def test_the_digest_follows_url_and_version(judge: Any) -> None:
         ("use: endpoint, url: 'http://127.0.0.1/', dtype: fp16", "takes url, version and timeout"),
     ],
 )
-def test_a_url_that_is_none_is_told_at_its_line(settings: str, said: str) -> None:
+def test_a_url_that_is_none_is_reported_at_its_line(settings: str, said: str) -> None:
     text = suite_text(TWO_ARMS, metrics=None) + f"metrics:\n  - {{{settings}}}\n"
     with pytest.raises(UserError) as caught:
         suite.parse(text, file="judged.yaml")
@@ -207,10 +207,10 @@ def test_a_run_asks_both_and_tells_of_one_that_needs_a_url(judge: Any, tmp_path:
     pairs_judge, arms = {"use": "endpoint-pairs", "url": url}, {"steps": 2, "methods": ["standard", "reseed"]}
     judges = [{"use": "endpoint", "url": url}, pairs_judge]
     file = write_suite(tmp_path / "judged.yaml", TWO_ARMS, **arms, metrics=judges)
-    told = ("--limit", 2, "--runs", tmp_path / "runs", "--no-cache", "--device", "cpu")
+    options = ("--limit", 2, "--runs", tmp_path / "runs", "--no-cache", "--device", "cpu")
     assert call("plan", file, "--limit", 2).code == 0
-    assert not handler.seen, "a plan asks nobody"
-    done = call("run", file, *told)
+    assert not handler.seen, "a plan asks no judge"
+    done = call("run", file, *options)
     assert done.code == 0, done.err
     (run,) = (p for p in (tmp_path / "runs").iterdir() if p.is_dir())
     ledger = Ledger(run, read_only=True)
@@ -220,7 +220,7 @@ def test_a_run_asks_both_and_tells_of_one_that_needs_a_url(judge: Any, tmp_path:
     assert values == {0.64}, "images of 64 pixels"
     assert pairs == [0.5, 0.5]
     write_suite(file, TWO_ARMS, **arms, metrics=["endpoint", pairs_judge])
-    done = call("run", file, *told)
+    done = call("run", file, *options)
     assert done.code == 2
     assert "needs a judge: {use: endpoint, url: http://127.0.0.1:PORT/...}" in done.error
     done = call("score", run, "--metric", f"endpoint={url}", "--device", "cpu")

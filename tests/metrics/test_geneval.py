@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 SHARED = Path(__file__).parents[3] / "shared" / "prompts" / "geneval_object_names.txt"
 
 
-def settled(folder: Path) -> Any:
+def entry_at(folder: Path) -> Any:
     return registry.get("metrics", "geneval").configured(str(folder), "fp32")
 
 
@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def scorer(folder: Path) -> Any:
-    return settled(folder).scorer("cpu")
+    return entry_at(folder).scorer("cpu")
 
 
 def pictures() -> list[np.ndarray]:
@@ -161,7 +161,7 @@ def test_a_score_is_the_public_rules_on_what_is_seen(scorer: Any) -> None:
 
 
 def test_both_layouts_of_clip_name_the_same_colours(tmp_path: Path, scorer: Any) -> None:
-    other = settled(geneval_folder(tmp_path, "port")).scorer("cpu")
+    other = entry_at(geneval_folder(tmp_path, "port")).scorer("cpu")
     with torch.inference_mode():
         ours, theirs = (one._directions("traffic light") for one in (scorer, other))
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
@@ -186,19 +186,19 @@ def test_prompts_with_metadata_of_another_kind_are_skipped_and_never_a_key_error
 
 def test_a_digest_follows_the_detector_and_a_layout_that_lacks_it_is_refused(folder: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
-    assert settled(copy).digest() == settled(folder).digest()
+    assert entry_at(copy).digest() == entry_at(folder).digest()
     mask2former_folder(copy / "mask2former-swin-small-coco-instance", "another")
-    assert settled(copy).digest() != settled(folder).digest()
+    assert entry_at(copy).digest() != entry_at(folder).digest()
     shutil.rmtree(copy / "mask2former-swin-small-coco-instance")
     with pytest.raises(UserError, match="lacks mask2former-swin-small-coco-instance"):
-        settled(copy)
+        entry_at(copy)
 
 
 def test_a_network_of_other_classes_is_refused(folder: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
     mask2former_folder(copy / "mask2former-swin-small-coco-instance", "panoptic", labels=133)
     with pytest.raises(UserError, match="has 133 classes, expected COCO's 80") as caught:
-        settled(copy).scorer("cpu")
+        entry_at(copy).scorer("cpu")
     assert "\n" not in str(caught.value)
 
 

@@ -263,6 +263,6 @@ def test_the_metric_is_one_for_a_right_image_and_says_what_is_wrong_with_others(
     ]
 
 
-def test_a_prompt_without_metadata_has_no_score_and_the_reason_is_told() -> None:
+def test_a_prompt_without_metadata_has_no_score_and_the_reason_is_reported() -> None:
     (value,) = GenEval(Fixed([])).score([np.zeros((2, 2, 3), np.uint8)], [Prompt(0, "a bench")])
     assert value.reason == "its prompt carries no metadata of GenEval's kind"

@@ -36,29 +36,29 @@ def pictures() -> list[np.ndarray]:
     return small.images("settings")[1:3]
 
 
-def settled(name: str, folder: Path, dtype: str = "fp32") -> MetricEntry:
+def entry_at(name: str, folder: Path, dtype: str = "fp32") -> MetricEntry:
     entry: MetricEntry = registry.get("metrics", name).configured(str(folder), dtype)
     return entry
 
 
 def test_the_digest_follows_content_and_precision_not_place(hps: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(hps, tmp_path / "copy"))
-    first, own = settled("hpsv2", hps).digest(), settled("hpsv2", hps).identify()
-    assert settled("hpsv2", copy).digest() == first
-    assert settled("hpsv2", copy, "bf16").identify() == f"{own}:bf16"
+    first, own = entry_at("hpsv2", hps).digest(), entry_at("hpsv2", hps).identify()
+    assert entry_at("hpsv2", copy).digest() == first
+    assert entry_at("hpsv2", copy, "bf16").identify() == f"{own}:bf16"
     file = copy / "HPS_v2.1_compressed.pt"
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(bytes(data))
-    assert settled("hpsv2", copy).digest() != first
+    assert entry_at("hpsv2", copy).digest() != first
     assert registry.get("metrics", "hpsv2").digest() != first, "the published file is another one"
-    second = settled("hpsv2", copy).digest()
+    second = entry_at("hpsv2", copy).digest()
     config = copy / "open_clip_config.json"
     config.write_text(config.read_text() + "\n")
-    assert settled("hpsv2", copy).digest() != second, "the same weights by another architecture"
+    assert entry_at("hpsv2", copy).digest() != second, "the same weights by another architecture"
 
 
-def test_a_file_that_nobody_publishes_is_known_by_its_content(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_file_that_is_not_published_is_known_by_its_content(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     entry: MetricEntry = registry.get("metrics", "mps")
     digests = [entry.digest()]
     for place, content in (("one", b"a"), ("two", b"b"), ("three", b"a")):
@@ -76,14 +76,14 @@ def test_a_file_that_nobody_publishes_is_known_by_its_content(monkeypatch: pytes
 
 def test_half_precision_is_near_and_is_not_single(hps: Path) -> None:
     exact, half = (
-        np.array([v.value for v in settled("hpsv2", hps, dtype).scorer("cpu").score(pictures(), PROMPTS)])
+        np.array([v.value for v in entry_at("hpsv2", hps, dtype).scorer("cpu").score(pictures(), PROMPTS)])
         for dtype in ("fp32", "bf16")
     )
     assert 1e-6 < np.abs(exact - half).max() < 0.03
 
 
 def test_a_batch_that_does_not_fit_is_halved_until_it_does(hps: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    scorer: Any = settled("hpsv2", hps).scorer("cpu")
+    scorer: Any = entry_at("hpsv2", hps).scorer("cpu")
     expected = [v.value for v in scorer.score(pictures() * 3, PROMPTS * 3)]
     tried: list[int] = []
     judge = scorer.judge
@@ -116,10 +116,10 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does(hps: Path, monkeypatc
 )
 def test_a_folder_without_the_published_names_is_refused(name: str, lacks: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=lacks) as caught:
-        settled(name, tmp_path)
+        entry_at(name, tmp_path)
     assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="no such folder"):
-        settled(name, tmp_path / "nowhere")
+        entry_at(name, tmp_path / "nowhere")
 
 
 class Code:
@@ -157,7 +157,7 @@ def test_a_file_that_is_no_such_checkpoint_is_one_line(content: Any, said: str, 
     else:
         torch.save(content, file)
     with pytest.raises(UserError, match=said) as caught:
-        settled("hpsv2", folder).scorer("cpu")
+        entry_at("hpsv2", folder).scorer("cpu")
     assert "\n" not in str(caught.value)
     assert not ran.exists()
 
@@ -167,8 +167,8 @@ def test_offline_and_absent_is_one_line_with_the_way_on(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(hub, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(hub, "HF_HUB_OFFLINE", True)
-    part = Part("HPS_v2.1_compressed.pt", "nobody/none", "0" * 40)
-    with pytest.raises(UserError, match=r"nobody/none@00000000 .* is not on this machine") as caught:
+    part = Part("HPS_v2.1_compressed.pt", "someone/none", "0" * 40)
+    with pytest.raises(UserError, match=r"someone/none@00000000 .* is not on this machine") as caught:
         _fetched("hpsv2", part, "a folder that holds HPS_v2.1_compressed.pt")
     assert "--metric hpsv2=FOLDER" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -224,7 +224,7 @@ def test_openais_own_file_scores_as_the_folder_does(tmp_path: Path) -> None:
     given = (torch.zeros(1, 3, small.SIDE, small.SIDE), torch.zeros(1, small.LENGTH, dtype=torch.long))
     torch.jit.trace(model, given, check_trace=False).save(tmp_path / "archive" / "ViT-B-32.pt")
     one, *others = (
-        [v.value for v in settled("clipscore", tmp_path / place).scorer("cpu").score(pictures(), PROMPTS)]
+        [v.value for v in entry_at("clipscore", tmp_path / place).scorer("cpu").score(pictures(), PROMPTS)]
         for place in ("folder", "file", "archive")
     )
     assert others[0] == others[1]
@@ -251,7 +251,7 @@ def mps(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_mps_prefers_one_image_as_far_as_it_refuses_the_other(mps: Path) -> None:
-    scorer: Any = settled("mps", mps).loaded("cpu")
+    scorer: Any = entry_at("mps", mps).loaded("cpu")
     ours, theirs = pictures(), small.near("settings")[1:3]
     there = scorer.score_pairs(theirs, ours, PROMPTS)
     back = scorer.score_pairs(ours, theirs, PROMPTS)
@@ -267,7 +267,7 @@ def test_mps_prefers_one_image_as_far_as_it_refuses_the_other(mps: Path) -> None
 def test_mps_leaves_out_the_words_that_the_condition_does_not_ask_for(
     mps: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scorer: Any = settled("mps", mps).loaded("cpu")
+    scorer: Any = entry_at("mps", mps).loaded("cpu")
     found = []
     for threshold in (0.01, -1e9):
         monkeypatch.setattr("bench.metrics.mps.THRESHOLD", threshold)
@@ -287,11 +287,11 @@ def test_a_state_dict_of_mps_without_its_cross_attention_is_refused(mps: Path, t
     state = {n: v for n, v in small.mps_state("pairs").items() if not n.endswith("layers.1.0.fn.to_q.weight")}
     torch.save(state, folder / "MPS_overall_state.pth")
     with pytest.raises(UserError, match=r"another version or architecture: it lacks layers\.1\.0\.fn\.to_q\.weight"):
-        settled("mps", folder).loaded("cpu")
+        entry_at("mps", folder).loaded("cpu")
 
 
 def test_imagereward_cuts_a_prompt_at_35_tokens(tmp_path: Path) -> None:
-    scorer: Any = settled("imagereward", small_blip.reward_folder(tmp_path, "cut")).scorer("cpu")
+    scorer: Any = entry_at("imagereward", small_blip.reward_folder(tmp_path, "cut")).scorer("cpu")
     texts = ["red cat " * n for n in (16, 17, 40)]  # 33 words of a prompt fit between the two tokens at its ends
     first, second, third = (
         scorer.score(pictures()[:1], [Prompt(0, text + end)])[0].value
@@ -313,5 +313,5 @@ def test_what_is_wrong_with_a_folder_of_imagereward_is_one_line(change: Any, sai
     folder = small_blip.reward_folder(tmp_path, "wrong")
     change(folder)
     with pytest.raises(UserError, match=said) as caught:
-        settled("imagereward", folder).scorer("cpu")
+        entry_at("imagereward", folder).scorer("cpu")
     assert "\n" not in str(caught.value)

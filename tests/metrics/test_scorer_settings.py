@@ -18,7 +18,7 @@ from bench.suite.scorers import ScorerSettings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TEXT = """\
-name: settled
+name: configured
 models: [shapes-sdxl]
 prompts: [shapes-pickapic]
 samplers: [ddim]
@@ -46,7 +46,7 @@ def text(folder: Path, *changes: tuple[str, str]) -> str:
 
 
 def parsed(found: str, **given: object) -> suite.Suite:
-    return suite.parse(found, file="settled.yaml", **given)  # type: ignore[arg-type]
+    return suite.parse(found, file="configured.yaml", **given)  # type: ignore[arg-type]
 
 
 def test_a_mapping_keeps_the_name_and_the_settings_apart(hps: Path) -> None:
@@ -91,10 +91,10 @@ def test_a_twin_has_its_own_and_says_so(hps: Path) -> None:
         ("- shapes-clipscore", "- hpsv2", "10: duplicate metric 'hpsv2'"),
     ],
 )
-def test_a_wrong_setting_is_told_at_its_line(old: str, new: str, said: str, hps: Path) -> None:
+def test_a_wrong_setting_is_reported_at_its_line(old: str, new: str, said: str, hps: Path) -> None:
     with pytest.raises(UserError) as caught:
         parsed(TEXT.replace(old, new).replace("FOLDER", str(hps)))
-    assert f"settled.yaml:{said}" in str(caught.value)
+    assert f"configured.yaml:{said}" in str(caught.value)
 
 
 def test_a_checkpoint_enters_the_ids_of_what_it_chooses_and_no_other(hps: Path, tmp_path: Path) -> None:
@@ -105,13 +105,13 @@ def test_a_checkpoint_enters_the_ids_of_what_it_chooses_and_no_other(hps: Path, 
     assert ids[0] == ids[2], "a place is no identity"
     standard = {c.job_id for c in make_plan(parsed(text(hps))).cells if c.arm.method == "standard"}
     assert ids[0] & ids[1] == standard
-    assert registry.get("metrics", "hpsv2").digest().startswith("hpsv2-"), "nothing is settled outside of a plan"
+    assert registry.get("metrics", "hpsv2").digest().startswith("hpsv2-"), "nothing is configured outside of a plan"
     assert registry.get("metrics", "hpsv2") is before
 
 
 def test_a_run_scores_by_it_and_its_report_needs_the_folder_no_more(hps: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(hps, tmp_path / "hps"))
-    file = tmp_path / "settled.yaml"
+    file = tmp_path / "configured.yaml"
     file.write_text(text(folder))
     runs = tmp_path / "runs"
     done = call("run", file, "--limit", 2, "--runs", runs, "--no-cache", "--device", "cpu")
@@ -135,10 +135,10 @@ def test_a_run_scores_by_it_and_its_report_needs_the_folder_no_more(hps: Path, t
 
 
 def test_a_finished_run_is_read_again(hps: Path, tmp_path: Path) -> None:
-    file = tmp_path / "settled.yaml"
+    file = tmp_path / "configured.yaml"
     file.write_text(text(hps, ("[standard, {use: best_of_n, n: 2, selection_metric: hpsv2}]", "[standard, reseed]")))
-    told = ("run", file, "--limit", 1, "--runs", tmp_path / "runs", "--no-cache", "--device", "cpu")
-    assert call(*told).code == 0
-    again = call(*told)
+    command = ("run", file, "--limit", 1, "--runs", tmp_path / "runs", "--no-cache", "--device", "cpu")
+    assert call(*command).code == 0
+    again = call(*command)
     assert again.code == 0
     assert "finished before" in again.err

@@ -165,7 +165,7 @@ def test_spread_is_the_mean_of_all_pairs() -> None:
 
 
 def test_diversity_is_of_each_prompt_and_a_prompt_drawn_twice_counts_twice() -> None:
-    features = np.array([[1.0, 0], [1, 0], [1, 0], [0, 1], [1, 0]])  # alike; at right angles; alone
+    features = np.array([[1.0, 0], [1, 0], [1, 0], [0, 1], [1, 0]])  # equal; at right angles; alone
     groups = np.array([7, 7, 3, 3, 5])
     of = OverPrompts(spread)
     assert of(features, np.ones(5), groups) == pytest.approx(0.5), "a prompt with one image says nothing"
@@ -214,9 +214,9 @@ def test_the_interval_of_a_frechet_distance_holds_its_value_at_this_number_of_im
     found = [Sets().value(DISTANCE, prompts_of_two(80, seed), texts) for seed in range(200)]
     intervals = [f for f in found if f is not None]
     expected = np.mean([f.estimate for f in intervals])
-    held = np.mean([f.low <= expected <= f.high for f in intervals])
+    covered = np.mean([f.low <= expected <= f.high for f in intervals])
     assert len(intervals) == 200
-    assert 0.90 <= held <= 0.99  # 95 % within three errors, and a little for prompts that are few
+    assert 0.90 <= covered <= 0.99  # 95 % within three errors, and a little for prompts that are few
 
 
 def test_arms_that_do_not_differ_are_found_to_differ_5_times_of_100_and_others_mostly() -> None:
@@ -300,11 +300,11 @@ def photographs(tmp_path: Path) -> Path:
 def test_a_metric_with_a_reference_is_refused_without_one_and_takes_it(photographs: Path) -> None:
     with pytest.raises(UserError, match=r"'means' compares with a reference: write \{use: means, reference: FOLDER\}"):
         entry().check_built()
-    held = entry().configured(None, "fp32", reference=str(photographs))
-    held.check_here()
-    rows = held.loaded("cpu").features([np.full((5, 5, 3), 9, np.uint8)], [])  # type: ignore[union-attr]
+    referring = entry().configured(None, "fp32", reference=str(photographs))
+    referring.check_here()
+    rows = referring.loaded("cpu").features([np.full((5, 5, 3), 9, np.uint8)], [])  # type: ignore[union-attr]
     assert rows.shape == (1, 6)
-    assert entry().digest() != held.digest()
+    assert entry().digest() != referring.digest()
 
 
 def test_a_metric_without_a_reference_takes_none() -> None:

@@ -281,7 +281,7 @@ class Killed(KeyboardInterrupt):
     """Stands for a signal, which no plugin's arm or metric holds."""
 
 
-def test_a_run_that_was_killed_between_sharers_goes_on_where_it_was(
+def test_a_run_that_was_killed_between_sharers_resumes_where_it_was(
     dino: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(judging, "BATCH", 2)

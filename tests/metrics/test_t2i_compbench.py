@@ -36,26 +36,26 @@ def scorer(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def test_the_words_are_spacys() -> None:
-    told = rules.words(COLOR, "color")
-    assert told is not None
-    assert told.questions == ("a green bench?", "a blue bowl?")
-    told = rules.words(PLACE, "spatial")
-    assert told is not None
-    assert (told.things, told.place) == (("giraffe", "lamp"), "next to")
-    told = rules.words(DEEP, "3d_spatial")
-    assert told is not None
-    assert (told.things, told.place) == (("dog", "desk"), "in front of")
-    told = rules.words(COMPLEX, "complex")
-    assert told is not None
-    assert told.of == "spatial"
-    assert told.questions == ("the red hat?", "the brown coat rack?")
-    assert told.bare == "The hat was on top of the coat rack."
-    told = rules.words("a girl on the top of a frog", "spatial")
-    assert told is not None
-    assert told.things == ("person", "frog")
-    told = rules.words("six airplanes", "numeracy")
-    assert told is not None
-    assert told.counted == (("airplane", 6),)
+    words = rules.words(COLOR, "color")
+    assert words is not None
+    assert words.questions == ("a green bench?", "a blue bowl?")
+    words = rules.words(PLACE, "spatial")
+    assert words is not None
+    assert (words.things, words.place) == (("giraffe", "lamp"), "next to")
+    words = rules.words(DEEP, "3d_spatial")
+    assert words is not None
+    assert (words.things, words.place) == (("dog", "desk"), "in front of")
+    words = rules.words(COMPLEX, "complex")
+    assert words is not None
+    assert words.of == "spatial"
+    assert words.questions == ("the red hat?", "the brown coat rack?")
+    assert words.bare == "The hat was on top of the coat rack."
+    words = rules.words("a girl on the top of a frog", "spatial")
+    assert words is not None
+    assert words.things == ("person", "frog")
+    words = rules.words("six airplanes", "numeracy")
+    assert words is not None
+    assert words.counted == (("airplane", 6),)
     assert rules.words("a prompt of one's own", "color") is None
 
 
@@ -100,18 +100,18 @@ def test_what_a_relation_is_worth(place: str, one: Any, other: Any, worth: Any) 
 
 
 def test_spatial_scores_below_a_half_are_none() -> None:
-    told = Words(things=("cat", "dog"), place="on the left of")
-    assert rules.spatial(told, {"cat": [(0.8, A)], "dog": [(0.6, B), (0.5, A)]}) == pytest.approx(0.35 + 0.5)
-    assert rules.spatial(told, {"cat": [(0.9, B)], "dog": [(0.9, A)]}) == 0.0
-    assert rules.spatial(told, {"cat": [(1.0, A)], "dog": []}) == 0.0
+    words = Words(things=("cat", "dog"), place="on the left of")
+    assert rules.spatial(words, {"cat": [(0.8, A)], "dog": [(0.6, B), (0.5, A)]}) == pytest.approx(0.35 + 0.5)
+    assert rules.spatial(words, {"cat": [(0.9, B)], "dog": [(0.9, A)]}) == 0.0
+    assert rules.spatial(words, {"cat": [(1.0, A)], "dog": []}) == 0.0
 
 
 def test_counts_are_of_distinct_boxes() -> None:
-    told = Words(counted=(("cat", 2), ("dog", 1)))
+    words = Words(counted=(("cat", 2), ("dog", 1)))
     far: rules.Box = (300.0, 300.0, 340.0, 340.0)
     within: rules.Box = (11.0, 101.0, 59.0, 149.0)
-    assert rules.numeracy(told, {"cat": [(0.9, A), (0.8, within), (0.7, far)], "dog": [(0.9, B)]}) == 1.0
-    assert rules.numeracy(told, {"cat": [(0.9, A)], "dog": []}) == 0.25
+    assert rules.numeracy(words, {"cat": [(0.9, A), (0.8, within), (0.7, far)], "dog": [(0.9, B)]}) == 1.0
+    assert rules.numeracy(words, {"cat": [(0.9, A)], "dog": []}) == 0.25
     assert rules.without_overlaps([(0.3, A), (0.9, within), (0.5, far)]) == [(0.9, within), (0.5, far)]
 
 
@@ -201,7 +201,7 @@ def test_depth_is_transformers_own_on_the_squashed_image(scorer: Any) -> None:
     image = small.images("depth")[1]
     near = scorer.depth.near(image, (48, 64))
     assert (near.shape, near.min() >= 0, near.max() <= 1) == ((48, 64), True, True)
-    assert near.std() > 0.01, "parts are told apart"
+    assert near.std() > 0.01, "parts are distinguished"
     network = scorer.depth.network
     own = np.asarray(Image.fromarray(image).resize((480, 480), Image.Resampling.BILINEAR))
     with torch.inference_mode():
@@ -212,7 +212,7 @@ def test_depth_is_transformers_own_on_the_squashed_image(scorer: Any) -> None:
     assert found.predicted_depth.shape == (1, 480, 480)
 
 
-def test_each_category_is_judged_by_its_own_and_others_are_told_why_not(scorer: Any) -> None:
+def test_each_category_is_judged_by_its_own_and_others_get_the_reason(scorer: Any) -> None:
     action = "A person is looking at a rainbow and marveling at its beauty."
     given = {
         COLOR: "color",

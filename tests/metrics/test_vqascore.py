@@ -71,9 +71,9 @@ def test_the_score_is_p_yes_whatever_the_batch(scorer: Any) -> None:
 
 
 def test_a_prompt_cannot_write_control_tokens(scorer: Any) -> None:
-    plain, told = (scorer._row(QUESTION.format(text=text), 4) for text in ("x", "<|im_end|>"))
+    plain, other = (scorer._row(QUESTION.format(text=text), 4) for text in ("x", "<|im_end|>"))
     end = scorer.tokenizer.convert_tokens_to_ids("<|im_end|>")
-    assert plain.count(end) == told.count(end) == 1
+    assert plain.count(end) == other.count(end) == 1
 
 
 def test_soft_tifa_is_the_geometric_mean_of_the_right_answers(tifa: Any) -> None:

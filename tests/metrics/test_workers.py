@@ -95,13 +95,13 @@ def test_what_the_packages_print_is_no_answer(made: Any, hps: Path) -> None:
 
 
 def test_a_worker_that_breaks_again_and_again_is_not_asked_any_more(made: Any, hps: Path) -> None:
-    begun = time.monotonic()
+    started = time.monotonic()
     found = scored(packaged(hps, 0.3), *["hang"] * 12)
     assert found[:3] == ["the worker of hpsv2: no answer within 0.3 s"] * 3
     assert set(found[3:]) == {
         "not asked: 3 requests broke one after the other; the worker of hpsv2: no answer within 0.3 s"
     }
-    assert time.monotonic() - begun < 30, "not every image waits for its time"
+    assert time.monotonic() - started < 30, "not every image waits for its time"
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_a_worker_that_does_not_load_is_started_once(
     assert starts.read_text() == "*"
 
 
-def test_a_scorer_that_nobody_holds_leaves_no_process(made: Any, hps: Path) -> None:
+def test_a_scorer_that_is_no_longer_referenced_leaves_no_process(made: Any, hps: Path) -> None:
     scorer: Any = packaged(hps).scorer("cpu")
     scorer.score(IMAGES[:1], [Prompt(0, "ok")])
     pid = scorer.process.running.pid
@@ -172,7 +172,7 @@ def test_an_environment_that_is_not_made_is_one_line_before_any_image(
         ("use: hpsv2, implementation: package, timeout: 0", "'timeout' of metric 'hpsv2' should be greater than 0"),
     ],
 )
-def test_a_setting_that_a_metric_does_not_have_is_told(settings: str, said: str) -> None:
+def test_a_setting_that_a_metric_does_not_have_is_reported(settings: str, said: str) -> None:
     text = suite_text(TWO_ARMS, metrics=None) + f"metrics:\n  - {{{settings}}}\n"
     with pytest.raises(UserError) as caught:
         suite.parse(text, file="workers.yaml")
@@ -185,13 +185,13 @@ def written(folder: Path, hps: Path) -> Path:
     return write_suite(folder / "workers.yaml", TWO_ARMS, steps=2, methods=arms, metrics=[own, "shapes-clipscore"])
 
 
-def test_a_run_goes_on_without_the_scores_that_failed(
+def test_a_run_continues_without_the_scores_that_failed(
     made: Any, hps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
 ) -> None:
     bad = registry.get("prompts", "shapes-pickapic").read()[1].text
     monkeypatch.setenv("TEST_WORKER_DIES_AT", bad)
-    told = ("run", written(tmp_path, hps), "--limit", 3, "--runs", tmp_path / "runs", "--no-cache", "--device", "cpu")
-    done = call(*told)
+    args = ("run", written(tmp_path, hps), "--limit", 3, "--runs", tmp_path / "runs", "--no-cache", "--device", "cpu")
+    done = call(*args)
     assert done.code == 3, done.err
     assert "failed: 2 scores of hpsv2; the first: shapes-pickapic 1, seed 0, standard: the worker of hpsv2" in done.err
     (run,) = (p for p in (tmp_path / "runs").iterdir() if p.is_dir())
@@ -200,7 +200,7 @@ def test_a_run_goes_on_without_the_scores_that_failed(
     ledger.close()
     assert scores == {"hpsv2": 4, "shapes-clipscore": 6}
     monkeypatch.delenv("TEST_WORKER_DIES_AT")
-    assert call(*told).code == 0, "what failed is asked again"
+    assert call(*args).code == 0, "what failed is asked again"
 
 
 def test_the_workers_program_needs_no_package_until_it_loads_one() -> None:

@@ -234,9 +234,9 @@ def test_a_folder_whose_parts_do_not_fit_is_refused_at_its_line(
 @pytest.mark.parametrize("change", [{"size": (64, 64)}, {"latent": (4, 8, 8)}, {"size": (33, 32)}])
 def test_a_row_that_contradicts_its_folder_is_refused_when_planned(home: Path, change: dict[str, Any]) -> None:
     entry = replace(entry_of(str(home / "StableDiffusionPipeline")), **change)
-    with pytest.raises(UserError, match=r"size|no multiple of 2") as told:
+    with pytest.raises(UserError, match=r"size|no multiple of 2") as caught:
         check_entry(entry)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
 
 
 # The hub ------------------------------------------------------------------------------------------------------------
@@ -285,7 +285,7 @@ def test_a_hub_model_is_planned_from_its_configs_run_and_there_again_offline(
 
 
 REFUSED = {
-    "small/nobody": "its model_index.json cannot be read from the hub: ",
+    "small/none": "its model_index.json cannot be read from the hub: ",
     "broken/no_pipeline": "its model_index.json cannot be read from the hub: ",
     "broken/no_network": "its unet/config.json cannot be read from the hub: ",
     "broken/unknown_class": "no adapter for pipeline class 'FluxPipeline'",

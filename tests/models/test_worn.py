@@ -136,7 +136,7 @@ def test_a_transformer_takes_a_network_and_says_that_it_takes_no_lora(tmp_path: 
         family.wear([lora])
 
 
-def test_places_are_told_short_of_the_commit(home: Path) -> None:
+def test_places_are_named_short_of_the_commit(home: Path) -> None:
     commit = "0123456789" * 4
     assert place_of(pin(f"a/b@{commit}:deep/x.safetensors", of="test")) == "a/b@01234567:deep/x.safetensors"
     assert place_of(network(home)) == str(home / "other" / "unet")

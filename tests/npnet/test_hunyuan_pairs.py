@@ -66,10 +66,10 @@ def test_the_papers_way_from_pairs_to_a_network_to_images(tmp_path: Path) -> Non
     assert np.isfinite(shard.target).all()
     assert not np.array_equal(shard.source, shard.target)
 
-    begun = network(0, NPNetConfig.small()).save_pretrained(tmp_path / "sdxl.safetensors")
+    base = network(0, NPNetConfig.small()).save_pretrained(tmp_path / "sdxl.safetensors")
     train = tmp_path / "train.yaml"
     train.write_text(f"pairs: {json.dumps(str(pairs))}\nselection: none\nepochs: 1\nbatch: 4\nvalidation: 0.25\n")
-    done = npnet("train", train, "--from", begun, "--out", tmp_path / "tuned", "--device", "cpu", "--threads", 1)
+    done = npnet("train", train, "--from", base, "--out", tmp_path / "tuned", "--device", "cpu", "--threads", 1)
     assert done.code == 0, done.err
     assert f"replaced by fresh weights (prompts are {PROMPT}, (24, 128) there): text.linear.weight" in done.err
     tuned = tmp_path / "tuned" / "last.safetensors"

@@ -63,8 +63,8 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def saved(path: Path, seed: int = 0, selected_by: tuple[str, ...] = ("shapes-aesthetic",), **told: Any) -> Path:
-    return checkpoint.save(network(seed), path, provenance={"selected_by": list(selected_by), **told})
+def saved(path: Path, seed: int = 0, selected_by: tuple[str, ...] = ("shapes-aesthetic",), **more: Any) -> Path:
+    return checkpoint.save(network(seed), path, provenance={"selected_by": list(selected_by), **more})
 
 
 class Silent(Family):
@@ -318,7 +318,7 @@ def test_a_checkpoint_for_other_latents_is_refused_before_anything_is_made(weigh
         planned(f"{{use: npnet, checkpoint: {path}}}")
 
 
-def test_a_checkpoint_that_vanished_or_changed_is_told(weights: Path) -> None:
+def test_a_checkpoint_that_vanished_or_changed_is_reported(weights: Path) -> None:
     path = saved(weights / "mine.safetensors", seed=9)
     made = NPNetMethod(checkpoint=str(path)).for_model(ENTRY)
     saved(path, seed=10)
@@ -329,7 +329,7 @@ def test_a_checkpoint_that_vanished_or_changed_is_told(weights: Path) -> None:
         made.noise(*session_and_noise())
 
 
-def test_a_broken_checkpoint_is_told(weights: Path) -> None:
+def test_a_broken_checkpoint_is_reported(weights: Path) -> None:
     path = saved(weights / "mine.safetensors")
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(UserError, match=r"mine\.safetensors: truncated"):

@@ -39,18 +39,18 @@ class Kind:
         return self.mean + (shared[0] - self.mean + (own - self.mean).mean(axis=0)) * math.sqrt(0.5)
 
 
-def _steps(*told: tuple[float, float]) -> tuple[Callable[[Rng, tuple[int, ...]], np.ndarray], float]:
+def _steps(*given: tuple[float, float]) -> tuple[Callable[[Rng, tuple[int, ...]], np.ndarray], float]:
     """A draw of (value, chance) pairs, and its mean; what is left is no change."""
-    values, chances = np.array([value for value, _ in told] + [0.0]), np.cumsum([chance for _, chance in told])
-    mean = float(sum(value * chance for value, chance in told))
+    values, chances = np.array([value for value, _ in given] + [0.0]), np.cumsum([chance for _, chance in given])
+    mean = float(sum(value * chance for value, chance in given))
     return lambda rng, shape: values[np.searchsorted(chances, rng.random(shape), side="right")], mean
 
 
 HELD = (0.07, 0.06)
 KINDS = (
     *(
-        Kind(name, *_steps(*told), True, HELD)
-        for name, told in (
+        Kind(name, *_steps(*given), True, HELD)
+        for name, given in (
             ("0/1, 3 % lost", [(-1, 0.03)]),
             ("0/1, 5 % lost, 1 % won", [(-1, 0.05), (1, 0.01)]),
             ("0/1, 10 % lost", [(-1, 0.1)]),

@@ -2,7 +2,7 @@
 
 One row a setting: the largest and the mean difference in grey levels of 255 between images made with it and images made
 without, from the same prompts, seeds and latents in fp32, and the seconds of both, in turns in one process. Settings
-that this machine cannot have are told and left out.
+that this machine cannot have are reported and left out.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ def drawn(family: Family, prompts: list[Prompt]) -> tuple[np.ndarray, float]:
     sampling = Sampling("ddim", entry.steps, entry.guidance, entry.size, family.dtype)
     items = [Item(prompt, 7) for prompt in prompts]
     with torch.inference_mode():
-        begun = time.perf_counter()
+        started = time.perf_counter()
         cond = family.encode([prompt.text for prompt in prompts])
         negative = family.encode_negative("")
         uncond = {name: rows.repeat(len(prompts), *[1] * (rows.ndim - 1)) for name, rows in negative.items()}
         session = Session(family, items, sampling, cond=cond, uncond=uncond)
-        return family.decode(session.sample(session.draw())), time.perf_counter() - begun
+        return family.decode(session.sample(session.draw())), time.perf_counter() - started
 
 
 def main() -> None:

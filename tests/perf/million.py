@@ -41,7 +41,7 @@ EACH = 4
 
 
 def peak_mib() -> float:
-    """Most memory that this process has held."""
+    """Most memory that this process has used."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

@@ -78,9 +78,9 @@ class Rates:
 
     @contextmanager
     def of(self, arm: str, pairs: int) -> Iterator[None]:
-        begun = self.now()
+        started = self.now()
         yield
-        self.found.setdefault(arm, []).append(pairs / (self.now() - begun))
+        self.found.setdefault(arm, []).append(pairs / (self.now() - started))
 
     def ratio(self) -> float:
         return float(np.mean(self.found["collect"]) / np.mean(self.found["loop"]))

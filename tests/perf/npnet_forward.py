@@ -41,11 +41,11 @@ def milliseconds(call: Callable[[], object], *, repeats: int) -> float:
 
     times = []
     for _ in range(repeats + 1):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         call()
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        times.append(1000 * (time.perf_counter() - begun))
+        times.append(1000 * (time.perf_counter() - started))
     return sorted(times[1:])[repeats // 2]
 
 
@@ -73,12 +73,12 @@ def measure(batch: int, device: str, repeats: int) -> None:
         "whole": lambda: network(x, prompt),
     }
     with torch.inference_mode():
-        told = {name: milliseconds(call, repeats=repeats) for name, call in parts.items()}
+        parts_ms = {name: milliseconds(call, repeats=repeats) for name, call in parts.items()}
     peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     kind = "process"
     if device != "cpu":
         peak, kind = torch.cuda.max_memory_allocated() / 2**20, "device"
-    shown = ", ".join(f"{name} {ms:.1f} ms" for name, ms in told.items())
+    shown = ", ".join(f"{name} {ms:.1f} ms" for name, ms in parts_ms.items())
     print(f"batch {batch}: {shown}; peak {peak:.0f} MiB above the imports ({kind})")
 
 

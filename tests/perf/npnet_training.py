@@ -195,11 +195,11 @@ def at_sdxl(home: Path, batch: int, steps: int) -> list[str]:
     clock = time.process_time if device == "cpu" else time.perf_counter
 
     def seconds(call: Callable[[], object]) -> float:
-        begun = clock()
+        started = clock()
         call()
         if device != "cpu":
             torch.cuda.synchronize()
-        return clock() - begun
+        return clock() - started
 
     def turn(ids: np.ndarray) -> dict[str, float]:
         """Seconds of a step of every variant on pairs `ids`, and of what the caches spare it."""

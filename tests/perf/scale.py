@@ -85,13 +85,13 @@ methods:
 
 def stage(name: str, folder: Path) -> None:
     """One stage, timed from after its imports; prints JSON."""
-    begun = time.perf_counter()
+    started = time.perf_counter()
     from bench.analysis.results import compute, write
     from bench.store import Ledger
 
     imported = time.perf_counter()
     results = (write if name == "report" else compute)(Ledger(folder))
-    found = {"import": imported - begun, "compute": time.perf_counter() - imported}
+    found = {"import": imported - started, "compute": time.perf_counter() - imported}
     if name == "report":
         from bench import report
 
@@ -105,7 +105,7 @@ def stage(name: str, folder: Path) -> None:
         gate.check(results, [gate.Rule(metric="hpsv2", delta=-0.05), gate.Rule(metric="noise_ms", ratio=20.0)])
         found["check"] = time.perf_counter() - at
     found["cpu"] = time.process_time()
-    found["seconds"] = time.perf_counter() - begun
+    found["seconds"] = time.perf_counter() - started
     found["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     found["torch"] = "torch" in sys.modules
     print(json.dumps({k: round(v, 2) if isinstance(v, float) else v for k, v in found.items()}))
@@ -125,10 +125,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary) / "scale"
         if not (folder / "ledger.sqlite").is_file():
-            begun = time.perf_counter()
+            started = time.perf_counter()
             rows = make(folder, prompts=options.prompts, seeds=options.seeds, methods=options.methods)
             size = (folder / "ledger.sqlite").stat().st_size / 2**20
-            print(f"made {rows:,} score rows in {time.perf_counter() - begun:.0f} s, {size:.0f} MiB")
+            print(f"made {rows:,} score rows in {time.perf_counter() - started:.0f} s, {size:.0f} MiB")
         for name in ("statistics", "report", "gate"):
             done = subprocess.run([sys.executable, __file__, "--stage", name, "--folder", str(folder)],
                                   check=True, capture_output=True, text=True)  # fmt: skip

@@ -78,9 +78,9 @@ def measured(row: Row, images: int) -> dict[str, object]:
         command = [sys.executable, "-m", "bench", "run", str(home / "scaling.yaml"), "--limit", str(PROMPTS),
                    "--no-cache", "--batch-size", str(BATCH), "--device", "cpu", "--runs", str(home / "runs"),
                    *row.options]  # fmt: skip
-        begun = time.monotonic()
+        started = time.monotonic()
         done = subprocess.run(command, capture_output=True, text=True, env={**os.environ})
-        whole = time.monotonic() - begun
+        whole = time.monotonic() - started
         assert done.returncode == 0, done.stderr
         (ledger,) = (home / "runs").glob("*/ledger.sqlite")
         db = sqlite3.connect(ledger)

@@ -174,14 +174,14 @@ def run(suite: Path, *, device: str, threads: int) -> Done:
     options = ["--device", device, "--threads", str(threads), "--batch-size", "1", "--runs", str(runs), "--no-cache"]
     command = [sys.executable, "-m", "bench", "run", str(suite), *options]
     inherited = {**os.environ, "BENCH_CACHE": str(suite.parent / "cache"), "HF_HUB_OFFLINE": "1"}
-    begun = time.perf_counter()
+    started = time.perf_counter()
     with tempfile.TemporaryFile("w+") as said:
         running = subprocess.Popen(command, env=inherited, stdout=said, stderr=subprocess.STDOUT, text=True)
         peak = 0.0
         while running.poll() is None:
             peak = max(peak, high_water(running.pid))
             time.sleep(0.2)
-        seconds = time.perf_counter() - begun
+        seconds = time.perf_counter() - started
         said.seek(0)
         text = said.read()
     folder = max(runs.iterdir(), default=runs) if runs.exists() else runs
@@ -199,10 +199,10 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as own:
-        begun = time.perf_counter()
+        started = time.perf_counter()
         folder = (options.folder or Path(own)).resolve()
         suite = write_suite(folder, options.metric or tuple(FOLDERS), steps=options.steps, size=options.size)
-        print(f"weights written in {time.perf_counter() - begun:.0f} s", flush=True)
+        print(f"weights written in {time.perf_counter() - started:.0f} s", flush=True)
         done = run(suite, device=options.device, threads=options.threads)
         print(done.said)
         print(f"exit code {done.code}, {done.seconds:.0f} s, peak memory {done.gib:.1f} GiB")

@@ -42,9 +42,9 @@ def test_detector_on_a_batch_of_images(benchmark: Any) -> None:
     from bench.shapes import captions, scenes
 
     rng = np.random.default_rng(0)
-    told = [captions.sample(rng, "train") for _ in range(32)]
-    images = [scenes.render(captions.scene(caption, rng)) for caption in told]
-    prompts = [Prompt(i, c.prompt, c.tag, c.metadata()) for i, c in enumerate(told)]
+    drawn = [captions.sample(rng, "train") for _ in range(32)]
+    images = [scenes.render(captions.scene(caption, rng)) for caption in drawn]
+    prompts = [Prompt(i, c.prompt, c.tag, c.metadata()) for i, c in enumerate(drawn)]
     scorer = registry.get("metrics", "shapes-geneval").scorer("cpu")
     values = benchmark(scorer.score, images, prompts)
     assert [v.value for v in values] == [1.0] * 32, "a scene drawn from its caption is right"

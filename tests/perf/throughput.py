@@ -49,7 +49,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             mine = jobs[turn * options.images : (turn + 1) * options.images]
-            begun = time.perf_counter()
+            started = time.perf_counter()
             for job in mine[: options.loop_images]:
                 image = pipeline(
                     prompt=job.prompt,
@@ -58,7 +58,7 @@ def main() -> None:
                     guidance_scale=job.guidance,
                 ).images[0]
                 image.save(folder / f"{job.id}.png")
-            rates["loop"].append(options.loop_images / (time.perf_counter() - begun))
+            rates["loop"].append(options.loop_images / (time.perf_counter() - started))
             plan = make_plan(loaded)
             plan.jobs.clear()
             plan.jobs.update({j.id: j for j in mine})

@@ -105,7 +105,7 @@ def main() -> None:
                 row["adjectives"] = [span(t) for t in doc if t.pos_ == "ADJ"]
                 row["of"] = next((kind for kind, some in parts.items() if named in some), "both")
             rows.setdefault(category, {})[hashlib.sha256(text.encode()).hexdigest()[:12]] = row
-    told = {
+    facts = {
         "about": "spaCy's words in T2I-CompBench's validation prompts, as [start, end) in each text, by sha256",
         "spacy": spacy.__version__,
         "model": f"{nlp.meta['lang']}_{nlp.meta['name']} {nlp.meta['version']}",
@@ -116,7 +116,7 @@ def main() -> None:
         + "\n}"
         for category, some in rows.items()
     )
-    head = json.dumps(told)[:-1]
+    head = json.dumps(facts)[:-1]
     options.out.write_text(f"{head},\n{body}\n}}\n")
 
 

@@ -34,8 +34,8 @@ def main(argv: list[str] | None = None) -> None:
             scorers = (*scorers, which)
         for seed in SEEDS:
             only = [word for scorer in scorers for word in ("--only", scorer)]
-            told = [*only, *more, "--seed", str(seed), "--out", str(given.out)]
-            subprocess.run([str(one.python), str(SCRIPT), *told], check=True)
+            arguments = [*only, *more, "--seed", str(seed), "--out", str(given.out)]
+            subprocess.run([str(one.python), str(SCRIPT), *arguments], check=True)
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ def openai_state(case: str, size: Size = SMALL) -> dict[str, torch.Tensor]:
             for norm in ("ln_1", "ln_2"):
                 shapes |= {f"{at}.{norm}.weight": (width,), f"{at}.{norm}.bias": (width,)}
     state = {name: drawn(case, name, shape) for name, shape in shapes.items()}
-    # Words much alike and a text tower that sees little of them would give every prompt one score.
+    # Very similar words and a text tower that sees little of them would give every prompt one score.
     state["token_embedding.weight"] *= 8
     # A direction that images and texts share: cosines are then mostly positive, as a trained network's are.
     state["text_projection"][0] = state["visual.proj"][0]

@@ -34,7 +34,7 @@ def mask2former_folder(
     swin: dict[str, Any] = SMALL_SWIN,
     shape: dict[str, Any] = SMALL_SHAPE,
 ) -> Path:
-    """A Mask2Former, by default on a Swin with one block a stage, whose classes are told apart by far."""
+    """A Mask2Former, by default on a Swin with one block a stage, whose classes are distinguished by far."""
     from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
 
     stages: list[Any] = ["stage1", "stage2", "stage3", "stage4"]

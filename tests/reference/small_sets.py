@@ -21,7 +21,7 @@ KEPT = slice(None, None, 16)
 
 
 def inception_state(case: str, shapes: dict[str, torch.Size]) -> dict[str, torch.Tensor]:
-    """Values for pytorch-fid's names and shapes, large enough that images are told apart through 94 layers."""
+    """Values for pytorch-fid's names and shapes, large enough that images are distinguished through 94 layers."""
     state = {}
     for name, shape in shapes.items():
         if name.endswith("num_batches_tracked"):

@@ -1,4 +1,4 @@
-"""Reading the stored vectors, for every test that is held against them.
+"""Reading the stored vectors, for every test that is compared with them.
 
 Another folder of them is named by the environment variable NOISEBENCH_VECTORS.
 """

@@ -1,4 +1,4 @@
-"""The method `controlnet` through a session, held against diffusers' ControlNet and pipelines as they were stored."""
+"""The method `controlnet` through a session, compared with diffusers' ControlNet and pipelines as they were stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our methods through a session, held against the intermediate values of the public code."""
+"""Our methods through a session, compared with the intermediate values of the public code."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ def test_a_file_of_any_kind(kind: str, both: tuple[str, Any, Any, float]) -> Non
     if kind in REFUSED[name]:
         assert "channels" in answer["error"]
     elif kind in DIFFER[name]:
-        assert abs(value.value - answer["scores"][0]) > bar, "a kind that is told as different is not"
+        assert abs(value.value - answer["scores"][0]) > bar, "a kind that is reported as different is not"
     else:
         assert answer["scores"] == pytest.approx([value.value], rel=0, abs=bar)
         return
@@ -127,7 +127,7 @@ def asked(worker: Any, data: bytes) -> dict[str, Any]:
     return answer
 
 
-def test_an_image_that_is_none_is_refused_and_the_worker_goes_on(both: tuple[str, Any, Any, float]) -> None:
+def test_an_image_that_is_none_is_refused_and_the_worker_continues(both: tuple[str, Any, Any, float]) -> None:
     _, theirs, _, _ = both
     request = {"protocol": 1, "id": 10_000, "images": ["AAAA"], "prompts": ["x"]}
     assert "UnidentifiedImageError" in theirs.ask(request, 60)["error"]

@@ -43,7 +43,7 @@ def test_a_scorer_gives_what_the_published_package_gives(path: Path, tmp_path: P
     scorer.backoff.first = 1  # the packages take one image at a time, and a batch's size moves the last bits
     values = judged(scorer, case)
     np.testing.assert_allclose(values, v["scores"], rtol=0, atol=BARS[name])
-    # What is compared is told apart: scores of different images differ by far more than the bar.
+    # What is compared is distinguished: scores of different images differ by far more than the bar.
     assert np.ptp(v["scores"]) > 1e4 * BARS[name]
     scorer.backoff.first = 32
     together = judged(scorer, case)

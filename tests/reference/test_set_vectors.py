@@ -47,7 +47,7 @@ def test_a_network_has_the_features_of_the_published_code(name: str, tmp_path: P
     ours = scorer.features(images)
     ours = ours[:, sets.KEPT] if name == "inception" else ours
     spread = theirs.std(axis=0).mean()
-    assert spread > 0.01 * np.abs(theirs).mean(), "images are told apart"
+    assert spread > 0.01 * np.abs(theirs).mean(), "images are distinguished"
     assert np.abs(ours - theirs[some]).max() / spread < bar
     scorer.backoff.first = 3
     together = scorer.features(images)
@@ -140,6 +140,6 @@ def test_a_stored_file_says_where_it_comes_from(path: Path) -> None:
     assert path.stat().st_size < 300_000
 
 
-def test_every_network_and_metric_is_held_against_a_file() -> None:
+def test_every_network_and_metric_is_compared_with_a_file() -> None:
     assert {path.stem.split("-")[1] for path in FILES} >= {*NETWORKS, "distances"}
     assert {"fid", "kid", "fd_dinov2", "cmmd", "diversity", "vendi"} <= set(registry.names("metrics"))

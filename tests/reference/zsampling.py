@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
             _after.append(values["latents"].clone())
             return values
 
-        # The released function returns nothing unless it is told to return a tuple.
+        # The released function returns nothing unless it is asked to return a tuple.
         (final,) = pipe.z_sampling_call(
             **made.arguments(),
             num_inference_steps=steps,

@@ -209,7 +209,7 @@ def test_keys_type_in_fields_and_can_be_switched_off(page: Path, visit: Open) ->
     assert tab.page.locator("dialog:visible").count() == 0
 
 
-def test_j_goes_on_to_the_next_page(page: Path, results: Results, visit: Open) -> None:
+def test_j_moves_on_to_the_next_page(page: Path, results: Results, visit: Open) -> None:
     tab = visit(page)
     tab.page.locator(".browser-row").last.focus()
     tab.page.keyboard.press("j")

@@ -71,11 +71,11 @@ def test_flicker_shows_both_in_turns_and_can_be_paused(near: Path, visit: Open) 
     for name in ("standard", "inversion", "standard"):
         tab.until(f"{said} === '{name}'")
     tab.page.get_by_role("button", name="Pause").click()
-    held = tab.page.evaluate(said)
+    shown = tab.page.evaluate(said)
     tab.page.wait_for_timeout(1500)
-    assert tab.page.evaluate(said) == held
+    assert tab.page.evaluate(said) == shown
     tab.page.get_by_role("button", name="Switch").click()
-    assert tab.page.evaluate(said) != held
+    assert tab.page.evaluate(said) != shown
     tab.page.keyboard.press("Escape")
     assert tab.page.locator("#browser-cards").is_visible()
 

@@ -134,8 +134,8 @@ def test_votes_work_where_the_browser_keeps_nothing(page: Path, chromium: Any, v
 
 def test_damaged_votes_in_the_browser_are_no_votes(page: Path, visit: Open) -> None:
     tab = visit(page)
-    for held in ("not json", '{"a": 1}', '[null, 3, {"setting": 1}]'):
-        tab.page.evaluate("held => localStorage.setItem('noisebench-votes:ab12cd34:many-ab12', held)", held)
+    for stored in ("not json", '{"a": 1}', '[null, 3, {"setting": 1}]'):
+        tab.page.evaluate("stored => localStorage.setItem('noisebench-votes:ab12cd34:many-ab12', stored)", stored)
         tab.page.reload()
         ballot(tab)
         assert "0 votes" in tab.page.inner_text("#browser-kept")

@@ -48,7 +48,7 @@ def test_nothing_is_cut_off_at_any_width(full: Path, visit: Open, width: int, li
     )
     tab.page.wait_for_timeout(100)
     assert hints
-    assert all(cut == told for cut, told in hints), "a table that goes on says so"
+    assert all(cut == said for cut, said in hints), "a table that continues says so"
     tab.page.screenshot(path=artefacts / f"whole-{width}-{light}.png", full_page=True)
 
 
@@ -186,9 +186,9 @@ def test_by_keys_alone(full: Path, visit: Open) -> None:
     for _ in range(80):
         tab.page.keyboard.press("Tab")
         seen.add(tab.page.evaluate(
-            """(() => { const held = document.activeElement; const style = getComputedStyle(held);
-            return [held.closest(".contents") ? "contents" : held.closest(".strip") ? "image" : held.closest(".tools") ?
-            "tools" : held.closest("thead") ? "head" : held.matches(".fold > summary") ? "fold" : held.tagName,
+            """(() => { const on = document.activeElement; const style = getComputedStyle(on);
+            return [on.closest(".contents") ? "contents" : on.closest(".strip") ? "image" : on.closest(".tools") ?
+            "tools" : on.closest("thead") ? "head" : on.matches(".fold > summary") ? "fold" : on.tagName,
             style.outlineStyle !== "none"].join(" "); })()"""
         ))  # fmt: skip
     assert {"contents true", "image true", "tools true", "head true", "fold true"} <= seen

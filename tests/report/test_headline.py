@@ -92,7 +92,7 @@ def test_a_metric_that_mixes_kinds_of_scores_is_the_headlines_last_choice(many: 
     assert headline_metric(of(many)) == "clip"
 
 
-def test_nothing_shown_names_nobody_and_says_what_could_have_been_seen(small: dict[str, Any]) -> None:
+def test_nothing_shown_names_no_method_and_says_what_could_have_been_seen(small: dict[str, Any]) -> None:
     small["comparisons"][1] |= {"delta": 0.001, "low": -0.015, "high": 0.017, "p_holm": 0.9, "detectable": 0.06}
     said = report.headline(of(small))
     assert missing(said, "No method", "Preference", "0.06 or more") == []

@@ -111,7 +111,7 @@ def copied(large: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(large, tmp_path / "both"))
 
 
-def held(file: Path) -> Any:
+def content(file: Path) -> Any:
     """What a data file gives to the page."""
     given = re.fullmatch(r"document\.currentScript\.data='([^'\n]*)';\n", file.read_text(encoding="ascii"))
     assert given
@@ -130,7 +130,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_pages_have_every_pair_of_the_ledgers(large: Path, runs: list[Path]) -> None:
-    index, spots = held(large / "report_pairs" / "index.js"), every()
+    index, spots = content(large / "report_pairs" / "index.js"), every()
     said = zip(index["settings"], index["sets"], index["indices"], index["seeds"], strict=True)
     assert [f"{setting}/{index['names']['sets'][of]}/{at}/{seed}" for setting, of, at, seed in said] == [
         *map(key, spots)
@@ -141,7 +141,7 @@ def test_pages_have_every_pair_of_the_ledgers(large: Path, runs: list[Path]) -> 
     ]
     met = 0
     for number in range(3):
-        page = held(large / "report_pairs" / f"p{number}.js")
+        page = content(large / "report_pairs" / f"p{number}.js")
         for row, text in enumerate(page["prompts"]):
             spot = spots[met]
             assert text == prompt(spot.prompts, spot.index)
@@ -157,13 +157,13 @@ def test_pages_have_every_pair_of_the_ledgers(large: Path, runs: list[Path]) -> 
 
 
 def test_columns_and_texts_are_those_of_the_pages(large: Path) -> None:
-    folder, pages = large / "report_pairs", [held(large / "report_pairs" / f"p{k}.js") for k in range(3)]
+    folder, pages = large / "report_pairs", [content(large / "report_pairs" / f"p{k}.js") for k in range(3)]
     for m in range(len(METHODS)):
         for k in range(len(METRICS)):
-            column = held(folder / f"s{m}-{k}.js")["scores"]
+            column = content(folder / f"s{m}-{k}.js")["scores"]
             assert column == [one for page in pages for one in page["scores"][m][k]]
             assert any(one is not None for one in column) == (METHODS[m] != "reseed" or k == 0)
-    prompts = held(folder / "prompts.js")
+    prompts = content(folder / "prompts.js")
     assert [prompts["texts"][of] for of in prompts["of"]] == [text for page in pages for text in page["prompts"]]
     assert len(prompts["texts"]) == 2 * PROMPTS, "a text is there once"
     columns = {f"s{m}-{k}.js" for m in range(3) for k in range(2)}
@@ -171,13 +171,13 @@ def test_columns_and_texts_are_those_of_the_pages(large: Path) -> None:
 
 
 def test_no_text_can_act_in_a_data_file(large: Path) -> None:
-    """One string in ASCII without a quote in it, whatever a prompt holds; `held` reads it by these rules alone."""
+    """One string in ASCII without a quote in it, whatever a prompt holds; `content` reads it by these rules alone."""
     for file in (large / "report_pairs").glob("*.js"):
         text = file.read_text(encoding="ascii")
         inside = text.removeprefix("document.currentScript.data='").removesuffix("';\n")
         assert not set("<>&'\n\r") & set(inside), file.name
         assert re.fullmatch(r"(?:[^\\]|\\\\)*", inside), "every backslash is one of a pair"
-    assert prompt(SETS[0], 4) in held(large / "report_pairs" / "prompts.js")["texts"]
+    assert prompt(SETS[0], 4) in content(large / "report_pairs" / "prompts.js")["texts"]
 
 
 def test_a_run_writes_them_where_its_results_carry_a_part_of_its_pairs(runs: list[Path]) -> None:

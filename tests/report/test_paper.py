@@ -148,7 +148,7 @@ def test_another_baseline_is_not_the_papers(real: dict[str, Any]) -> None:
     assert paper.paper_table(of(real)) is None
 
 
-def test_settings_of_a_table_are_told_apart(real: dict[str, Any]) -> None:
+def test_settings_of_a_table_are_distinguished(real: dict[str, Any]) -> None:
     real["suite"]["reproduces"] = "anon:T12"
     table = paper.paper_table(of(real))
     assert table is not None

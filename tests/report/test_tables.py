@@ -81,9 +81,9 @@ def test_an_incomplete_arm_has_no_deltas_by_seed_and_a_mark_goes_by_model(small:
     small["arms"].append(arm("npnet", 1.1) | {"model": "other", "optimises": ["preference"]})
     given = part("npnet", 1.384, seed=0, delta=0.1, low=0.07, high=0.13)
     small["seeds"] = [given, given | {"model": "other"}]
-    told = lines(seed_table(of(small))).splitlines()
-    assert told[2].endswith("| npnet | 0 | 1.384 |")
-    assert told[3].endswith("| npnet | 0 | 1.384 †<br>+0.100 [+0.070, +0.130] |")
+    shown = lines(seed_table(of(small))).splitlines()
+    assert shown[2].endswith("| npnet | 0 | 1.384 |")
+    assert shown[3].endswith("| npnet | 0 | 1.384 †<br>+0.100 [+0.070, +0.130] |")
 
 
 def test_many_seeds_are_folded(small: dict[str, Any]) -> None:
@@ -104,7 +104,7 @@ def test_categories(small: dict[str, Any]) -> None:
     assert lines(category_table(of(small))) == CATEGORIES
 
 
-def test_several_settings_are_told_apart(small: dict[str, Any]) -> None:
+def test_several_settings_are_distinguished(small: dict[str, Any]) -> None:
     small["arms"].append(arm("standard", 1.1, steps=10))
     small["seeds"] = [part("standard", 1.1, steps=10, seed=0)]
     assert "| shapes-sdxl | ddim, 10 steps, g 5.5 | standard | 0 | 1.100 |" in lines(seed_table(of(small)))

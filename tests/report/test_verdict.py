@@ -192,6 +192,6 @@ def test_where_all_differences_are_0_no_delta_is_said_to_have_been_findable(smal
     assert "all of its differences are exactly 0, so n and variance give no smallest effect" in report.headline(
         of(small)
     )
-    told = [line for _, line in report.trust(of(small))]
-    assert any(line.endswith("Preference none (all differences are exactly 0).") for line in told)
-    assert "of 0 would" not in " ".join([*report.sentences(of(small)), report.headline(of(small)), *told])
+    trusted = [line for _, line in report.trust(of(small))]
+    assert any(line.endswith("Preference none (all differences are exactly 0).") for line in trusted)
+    assert "of 0 would" not in " ".join([*report.sentences(of(small)), report.headline(of(small)), *trusted])

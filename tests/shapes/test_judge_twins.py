@@ -48,9 +48,9 @@ def test_the_paper_s_main_table_has_a_judge_for_every_column_on_the_twin() -> No
     made = suite.load(SUITE, twin=True, limit=2)
     named = {"shapes-pickscore", "shapes-preference", "shapes-aesthetic", "shapes-imagereward", "shapes-clipscore"}
     assert set(made.metrics) == named | {"shapes-mps", "shapes-geneval"}
-    told = " ".join(planned(make_plan(made)))
-    assert "shapes-mps" in told
-    assert "pairs of images" in told
+    listed = " ".join(planned(make_plan(made)))
+    assert "shapes-mps" in listed
+    assert "pairs of images" in listed
     assert registry.twin("metrics", "t2i_compbench") == "shapes-compbench-score"
 
 

@@ -1,4 +1,4 @@
-"""What the preference model is trained on, and that its training goes on where it was killed."""
+"""What the preference model is trained on, and that its training resumes where it was killed."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_what_a_crowd_feels_is_what_voters_feel_of_the_very_pixels_it_is_shown(d
             assert float(worth[row, 4 * row + k]) == pytest.approx(own, abs=0.05)
 
 
-def test_training_ends_alike_when_it_was_killed_on_the_way(
+def test_training_ends_the_same_when_it_was_killed_on_the_way(
     data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)

@@ -78,7 +78,7 @@ def test_words_after_a_relation_come_apart_along_its_axis_and_others_stay(tmp_pa
     assert (after[4:10] > before[4:10] + 0.1).all()
 
 
-def test_it_goes_on_with_the_same_bits_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_resumes_with_the_same_bits_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(places, "PHASES", (1, 2))
     monkeypatch.setattr(places, "PROBE_CAPTIONS", 6)

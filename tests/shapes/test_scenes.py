@@ -1,4 +1,4 @@
-"""Rendering: exact, the same every time, and laid out so that objects are told apart."""
+"""Rendering: exact, the same every time, and laid out so that objects are distinguished."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from bench.shapes.tasks import to_tensor
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def test_the_smaller_autoencoder_begins_where_the_larger_one_is_alike() -> None:
+def test_the_smaller_autoencoder_begins_where_the_larger_one_is_the_same() -> None:
     large = package.load_pipeline(WEIGHTS / "shapes-sdxl").vae
     small = sd.smaller_vae(large)
     pairs = (
@@ -65,7 +65,7 @@ class Start:
         self.text_encoder = package.text_encoders(networks.clip(), networks.second_text_encoder())[0]
 
 
-def test_it_goes_on_with_the_same_bits_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_resumes_with_the_same_bits_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(places, "PROBE_CAPTIONS", 6)
     monkeypatch.setattr(tasks, "LATENT_STATISTICS", 100)  # of the scale of its latents: thousands, and most of the time

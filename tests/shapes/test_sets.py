@@ -42,9 +42,9 @@ def test_seeds_of_a_caption_differ_and_copies_do_not(scenes: np.ndarray) -> None
 
 @pytest.mark.slow
 def test_the_reference_is_what_is_drawn() -> None:
-    held = np.load(sets.FILE)
+    stored = np.load(sets.FILE)
     for name, array in zip(("mu", "sigma"), sets.draw(WEIGHTS / "shapes-clip"), strict=True):
-        np.testing.assert_allclose(array, held[name], atol=1e-4 * np.abs(held[name]).max())
+        np.testing.assert_allclose(array, stored[name], atol=1e-4 * np.abs(stored[name]).max())
     assert SIZE == 64
 
 

@@ -91,7 +91,7 @@ def test_a_jump_is_a_step_of_the_scheduler() -> None:
         assert torch.allclose(steps.step(noise, t, x).prev_sample, a[i] * x + c[i] * noise, atol=1e-5)
 
 
-def test_the_student_ends_alike_when_it_was_killed_on_the_way(
+def test_the_student_ends_the_same_when_it_was_killed_on_the_way(
     drawings: teacher.Drawings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
@@ -128,12 +128,12 @@ def test_the_students_loss_falls(drawings: teacher.Drawings, tmp_path: Path, mon
     losses: list[float] = []
 
     def spy(name: str, modules: Any, loss: Any, **settings: Any) -> dict[str, float]:
-        def told(rng: np.random.Generator, step: int) -> dict[str, torch.Tensor]:
+        def recorded(rng: np.random.Generator, step: int) -> dict[str, torch.Tensor]:
             values: dict[str, torch.Tensor] = loss(np.random.default_rng(0), step)
             losses.append(float(values["loss"].detach()))
             return values
 
-        return training.train(name, modules, told, **settings)
+        return training.train(name, modules, recorded, **settings)
 
     class Start:
         unet = networks.unet()

@@ -110,7 +110,7 @@ def test_its_shell_steps_run_a_suite_and_show_it(action: dict[str, Any], finishe
     assert said.startswith("# ")
     assert f"![Images of the run](https://example.org/raw/{commit}/7-1-bench.png)" in said
     assert (run / "strip.png").read_bytes().startswith(b"\x89PNG")
-    # A second picture goes on top of the first.
+    # A second picture lies on top of the first.
     runner.values["github.run_attempt"] = "2"
     assert runner.step("picture").returncode == 0
     count = subprocess.run(["git", "-C", str(tmp_path / "me" / "pictures.git"), "rev-list", "--count", "pictures"],

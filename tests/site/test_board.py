@@ -81,7 +81,9 @@ def test_a_metric_that_a_method_optimises_is_marked_and_ranks_nothing(tmp_path: 
 
 def test_two_runs_beside_each_other_have_their_scorers_and_protocols(tmp_path: Path) -> None:
     shown = found([published(tmp_path / "one"), published(tmp_path / "two", n=12)]).runs
-    told = beside(shown)["runs"]
-    assert {run["slug"] for run in told} == {run.slug for run in shown}
-    assert {arm["protocol"]["images"] for run in told for arm in run["arms"]} == {24, 12}
-    assert all(arm["metrics"]["shapes-preference"][1] for run in told for arm in run["arms"]), "each with its scorer"
+    shown_runs = beside(shown)["runs"]
+    assert {run["slug"] for run in shown_runs} == {run.slug for run in shown}
+    assert {arm["protocol"]["images"] for run in shown_runs for arm in run["arms"]} == {24, 12}
+    assert all(arm["metrics"]["shapes-preference"][1] for run in shown_runs for arm in run["arms"]), (
+        "each with its scorer"
+    )

@@ -53,7 +53,7 @@ def test_any_two_runs_stand_side_by_side(client: Any) -> None:
     assert 'id="runs-data"' in page
 
 
-def test_a_run_that_works_one_that_was_stopped_and_one_that_ended_are_told_apart(runs: Path) -> None:
+def test_a_run_that_works_one_that_was_stopped_and_one_that_ended_are_distinguished(runs: Path) -> None:
     folder = Folder(runs)
     states = {run.name: run for run in folder.runs()}
     assert (states["one"].state, states["one"].running) == ("finished", False)

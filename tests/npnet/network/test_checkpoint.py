@@ -61,8 +61,8 @@ def ours(tmp_path: Path) -> Path:
     return trained().save_pretrained(tmp_path / "ours", provenance={"selected_by": ["shapes-preference"], "pairs": 7})
 
 
-def refused(path: Path, told: str, **options: Any) -> None:
-    with pytest.raises(UserError, match=told) as caught:
+def refused(path: Path, said: str, **options: Any) -> None:
+    with pytest.raises(UserError, match=said) as caught:
         NPNet.from_pretrained(path, **options)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -82,12 +82,12 @@ def test_a_published_file_becomes_safetensors_and_answers_the_same(sdxl: Path, t
     latents, prompt = torch.randn(1, 4, 128, 128), torch.randn(1, 77, 2048)
     again = NPNet.from_pretrained(tmp_path / "folder")
     assert torch.equal(again(latents, prompt), published(latents, prompt))
-    told = read_provenance(done.target)
-    assert told["digest"] == done.digest
-    assert told["model"] == "sdxl-base"
-    assert told["selected_by"] == ["hpsv2"]
-    assert told["source"]["sha256"] == read_provenance(sdxl)["digest"]
-    assert told["config"] == json.loads(NPNetConfig.sdxl().model_dump_json())
+    provenance = read_provenance(done.target)
+    assert provenance["digest"] == done.digest
+    assert provenance["model"] == "sdxl-base"
+    assert provenance["selected_by"] == ["hpsv2"]
+    assert provenance["source"]["sha256"] == read_provenance(sdxl)["digest"]
+    assert provenance["config"] == json.loads(NPNetConfig.sdxl().model_dump_json())
     assert f"{done.parameters:,}" in str(done)
 
 
@@ -257,21 +257,21 @@ def test_the_digest_is_over_names_types_shapes_and_bytes(ours: Path) -> None:
 
 def test_provenance_is_read_without_torch(ours: Path) -> None:
     script = (
-        "import json, sys; from npnet.network.checkpoint import read_provenance; told = read_provenance(sys.argv[1]);"
-        "print(json.dumps([told, 'torch' in sys.modules]))"
+        "import json, sys; from npnet.network.checkpoint import read_provenance; found = read_provenance(sys.argv[1]);"
+        "print(json.dumps([found, 'torch' in sys.modules]))"
     )
     done = subprocess.run([sys.executable, "-c", script, str(ours)], capture_output=True, text=True, check=True)
-    told, torch_loaded = json.loads(done.stdout)
+    provenance, torch_loaded = json.loads(done.stdout)
     assert not torch_loaded
-    assert told["selected_by"] == ["shapes-preference"]
-    assert told["pairs"] == 7
-    assert told["format"] == "npnet"
-    assert {"config", "digest", "model", "teacher", "git", "file"} <= told.keys()
+    assert provenance["selected_by"] == ["shapes-preference"]
+    assert provenance["pairs"] == 7
+    assert provenance["format"] == "npnet"
+    assert {"config", "digest", "model", "teacher", "git", "file"} <= provenance.keys()
 
 
 def test_broken_files_are_one_line(ours: Path, sdxl: Path) -> None:
     whole, big = ours.read_bytes(), sdxl.read_bytes()
-    for data, suffix, told in (
+    for data, suffix, said in (
         (whole[:-100], ".safetensors", "truncated"),
         (whole[:300], ".safetensors", "truncated"),
         (whole[:-1] + bytes([whole[-1] ^ 1]), ".safetensors", r"corrupt \(digest"),
@@ -284,16 +284,16 @@ def test_broken_files_are_one_line(ours: Path, sdxl: Path) -> None:
     ):
         file = ours.parent / f"broken{suffix}"
         file.write_bytes(data)
-        refused(file, told)
+        refused(file, said)
         if suffix == ".safetensors" and data:
-            with pytest.raises(UserError, match=told):
+            with pytest.raises(UserError, match=said):
                 read_provenance(file)
 
 
 def test_metadata_of_another_version_is_refused(ours: Path) -> None:
     with safe_open(ours, framework="pt") as opened:
         metadata = dict(opened.metadata())
-    for change, told in (
+    for change, said in (
         ({"npnet": "99"}, "format 99.*reads 1"),
         ({"config": "{}{"}, "metadata cannot be read"),
         ({"config": '{"svd": true, "novel": 1}'}, "metadata cannot be read"),
@@ -301,7 +301,7 @@ def test_metadata_of_another_version_is_refused(ours: Path) -> None:
         ({"digest": "0" * 64}, "corrupt"),
     ):
         save_file(load_file(ours), ours.parent / "other.safetensors", {**metadata, **change})
-        refused(ours.parent / "other.safetensors", told)
+        refused(ours.parent / "other.safetensors", said)
 
 
 def test_a_checkpoint_that_does_not_fit_names_keys_and_shapes(ours: Path) -> None:

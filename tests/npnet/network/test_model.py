@@ -237,7 +237,7 @@ def test_wrong_inputs_are_one_line_that_says_what_to_do() -> None:
     broken = X.clone()
     broken[0, 0, 0, 0] = float("nan")
     u, s, vh = decompose(X)
-    for latents, prompt, svd, told in (
+    for latents, prompt, svd, said in (
         (X[:, :, :4], PROMPT, None, r"latents \(3, 4, 4, 8\).*takes.*\(B, 4, 8, 8\); use"),
         (X[0], PROMPT, None, r"latents \(4, 8, 8\)"),
         (X.long(), PROMPT, None, "floating-point"),
@@ -249,7 +249,7 @@ def test_wrong_inputs_are_one_line_that_says_what_to_do() -> None:
         (X, PROMPT * float("inf"), None, "prompt_embeds hold NaN"),
         (X, PROMPT, (u[:2], s[:2], vh[:2]), "does not belong to latents"),
     ):
-        with pytest.raises(UserError, match=told) as caught:
+        with pytest.raises(UserError, match=said) as caught:
             network(latents, prompt, svd=svd)
         assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="look for NaN"):
@@ -259,7 +259,7 @@ def test_wrong_inputs_are_one_line_that_says_what_to_do() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "said"),
     [
         ({"latent": (4, 96, 128)}, r"\(4, 96, 128\) is not square.*layout='clean'"),
         ({"latent": (16, 128, 128)}, r"\(4, n, n\)"),
@@ -270,8 +270,8 @@ def test_wrong_inputs_are_one_line_that_says_what_to_do() -> None:
         ({"layout": "clean", "backbone": "small", "patch": 3}, "patch=3 does not divide"),
     ],
 )
-def test_what_cannot_be_built_says_so(changes: dict[str, Any], told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_what_cannot_be_built_says_so(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
         NPNetConfig(**changes)
 
 

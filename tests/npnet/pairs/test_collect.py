@@ -338,7 +338,7 @@ def test_a_truncated_shard_is_named_and_made_anew_once_deleted(whole: Path, prom
 
 
 def test_what_another_machine_may_still_be_writing_stays(whole: Path, prompts: Path, tmp_path: Path) -> None:
-    """Its process number means nothing here; only what nobody has touched for a day is removed."""
+    """Its process number means nothing here; only what was not touched for a day is removed."""
     out = copied(whole, tmp_path / "c")
     fresh, old = out / ".pairs-000001.safetensors.4194305.tmp", out / "images" / ".000004-source.png.4194305.tmp"
     for path in (fresh, old):
@@ -519,9 +519,9 @@ def test_a_teacher_that_changes_more_than_the_initial_noise_is_refused(
 ) -> None:
     """A network that sees the noise alone could not learn the rest."""
     plug("methods", other=kind)
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as caught:
         run(settings_of(prompts, teacher=chain), out=tmp_path / "out", device="cpu", say=quiet)
-    assert str(told.value) == f"teacher 'other' changes {what}; expected a method that changes the initial noise"
+    assert str(caught.value) == f"teacher 'other' changes {what}; expected a method that changes the initial noise"
     assert not (tmp_path / "out").exists()
 
 
@@ -542,7 +542,7 @@ class Picky(Method):
         return -x
 
 
-def test_a_prompt_that_a_teacher_cannot_serve_is_told_by_the_plan_or_left_unfinished(
+def test_a_prompt_that_a_teacher_cannot_serve_is_reported_by_the_plan_or_left_unfinished(
     prompts: Path, tmp_path: Path, plug: Plug
 ) -> None:
     """What a method gives up is not finite, so that no selection takes it; a method of one image has batches of one."""
@@ -595,7 +595,7 @@ def test_the_command_prints_why_images_were_given_up_and_how_many(prompts: Path,
     assert "the teacher gave up 3 images: it did not converge\nthe teacher gave up 1 image: it has no subj" in done.err
 
 
-def test_what_a_teacher_needs_of_the_sampler_is_told_by_the_plan(prompts: Path, tmp_path: Path, plug: Plug) -> None:
+def test_what_a_teacher_needs_of_the_sampler_is_reported_by_the_plan(prompts: Path, tmp_path: Path, plug: Plug) -> None:
     class Needy(Method):
         needs: ClassVar[frozenset[str]] = frozenset({MEMORYLESS})
 
@@ -671,8 +671,8 @@ def test_a_plain_teachers_identity_is_what_earlier_collections_hold() -> None:
 
     entry = registry.get("models", "shapes-sdxl")
     plain = Link(use="inversion", params={"guidance": None, "inversion_guidance": 1.0})
-    told = {"use": "inversion", "guidance": None, "inversion_guidance": 1.0, "version": "1"}
-    assert teachers.build([plain], entry)[1] == (told,)
+    inverted = {"use": "inversion", "guidance": None, "inversion_guidance": 1.0, "version": "1"}
+    assert teachers.build([plain], entry)[1] == (inverted,)
 
     class Selected(Method):
         def optimises(self) -> tuple[str, ...]:
@@ -680,7 +680,7 @@ def test_a_plain_teachers_identity_is_what_earlier_collections_hold() -> None:
 
     with registry.configured("methods", {"selected": Selected}):
         identity = teachers.build([plain, Link(use="selected", params={})], entry)[1]
-    assert identity == (told, {"use": "selected", "version": "1", "optimises": ["hpsv2"]})
+    assert identity == (inverted, {"use": "selected", "version": "1", "optimises": ["hpsv2"]})
     assert list(teachers.choosers([list(identity), [{"use": "best_of_n", "chooser": "mps"}]])) == ["hpsv2", "mps"]
     assert list(teachers.choosers("inversion")) == list(teachers.choosers(None)) == []
 
@@ -793,7 +793,7 @@ def test_a_pair_that_is_not_finite_is_kept_counted_and_not_selected(
         ("keep_image: true\n", r"c\.yaml:6: unknown key 'keep_image'; did you mean 'keep_images'\?"),
     ],
 )
-def test_a_mistake_in_a_file_is_told_with_its_line(text: str, said: str) -> None:
+def test_a_mistake_in_a_file_is_reported_with_its_line(text: str, said: str) -> None:
     lines = {"model": "shapes-sdxl", "prompts": "shapes-train", "pairs": "4", "sampler": "ddim", "steps": "3"}
     written = {k: f"{k}: {v}\n" for k, v in lines.items()}
     key = text.partition(":")[0]

@@ -144,7 +144,7 @@ def test_a_prompt_or_a_scorer_that_was_changed_is_noticed(tmp_path: Path, said: 
 
 
 @pytest.mark.parametrize("name", ["pairs-000001.safetensors", "pairs-000009.safetensors", "pairs-0 (copy).safetensors"])
-def test_a_shard_under_another_shards_name_is_told(tmp_path: Path, name: str) -> None:
+def test_a_shard_under_another_shards_name_is_reported(tmp_path: Path, name: str) -> None:
     collection(tmp_path, only=[0])
     dataset.shard_path(tmp_path, 0).rename(tmp_path / name)
     with pytest.raises(UserError, match=r"holds pairs 0 to 15, and its name says (pairs 16 to 31|none of this)"):

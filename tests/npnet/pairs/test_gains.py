@@ -81,7 +81,7 @@ def test_the_metric_that_a_teacher_goes_by_is_marked(tmp_path: Path) -> None:
     assert marked == [True, True, False]
 
 
-def test_a_teacher_is_told_by_what_is_not_its_default() -> None:
+def test_a_teacher_is_described_by_what_is_not_its_default() -> None:
     assert described(INVERSION) == "inversion"
     assert described(NEARBY) == "best_nearby (angle 0.25)"
     assert described([*INVERSION, {"use": "best_of_n", "n": 2, "chooser": "x"}]) == "inversion + best_of_n (n 2)"
@@ -134,7 +134,7 @@ def test_other_settings_and_other_scorers_are_not_compared(tmp_path: Path, chang
         printed(tmp_path / "one", tmp_path / "two")
 
 
-def test_what_cannot_be_told_is_one_line(two: tuple[Path, Path], tmp_path: Path) -> None:
+def test_what_cannot_be_answered_is_one_line(two: tuple[Path, Path], tmp_path: Path) -> None:
     collection(tmp_path / "free")
     for given, said in (
         ({"calls": 2000}, "its pairs cost 1008 denoiser calls, and 2000 are asked for; collect more, or give --calls"),
@@ -163,7 +163,7 @@ def test_the_command_prints_the_table_without_torch(two: tuple[Path, Path]) -> N
 @pytest.mark.parametrize(
     ("option", "value"), [("--middling", "a:1"), ("--middling", "a:x:1"), ("--calls", "0"), ("--calls", "nan")]
 )
-def test_a_slip_in_an_option_is_told(two: tuple[Path, Path], option: str, value: str, capsys: Any) -> None:
+def test_a_slip_in_an_option_is_reported(two: tuple[Path, Path], option: str, value: str, capsys: Any) -> None:
     from npnet.cli import main
 
     with pytest.raises(SystemExit):

@@ -159,9 +159,9 @@ def test_a_metric_of_which_less_is_better_keeps_what_fell(six: Path) -> None:
     assert describe(rules(one=0.5), "all") == "one < -0.5"
     with pytest.raises(UserError, match=r"left after selection by one < -3; a threshold below 1 keeps some"):
         select(six, rules(one=3))
-    told = table(read_scores(six), ["one", "two"], [0])
-    assert "83.33 %" in told.splitlines()[1]
-    assert told.endswith("not installed here: two; more is taken to be better")
+    shown = table(read_scores(six), ["one", "two"], [0])
+    assert "83.33 %" in shown.splitlines()[1]
+    assert shown.endswith("not installed here: two; more is taken to be better")
 
 
 def test_a_rate_in_the_table_is_that_of_the_selection(tmp_path: Path) -> None:

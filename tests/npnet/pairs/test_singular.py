@@ -20,7 +20,7 @@ def test_other_singular_values_leave_the_vectors_alone_and_signs_do_not_count() 
     np.testing.assert_allclose(singular.cosines(x, -(u * (s**2)[..., None, :]) @ vh), 1, atol=1e-9)
 
 
-def test_a_small_change_leaves_them_alike_and_another_noise_does_not() -> None:
+def test_a_small_change_leaves_them_similar_and_another_noise_does_not() -> None:
     rng = np.random.default_rng(1)
     x, y = rng.standard_normal((2, 20, 4, 16, 16))
     near, far = singular.cosines(x, x + 0.02 * y).mean(), singular.cosines(x, y).mean()
