@@ -245,7 +245,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="re
 
 
 def made(folder: Path) -> int:
-    """How many images a run that may not have begun has."""
+    """How many images a run that may not have started has."""
     if not (folder / "ledger.sqlite").exists():
         return 0
     with closing(sqlite3.connect(folder / "ledger.sqlite")) as db:

@@ -222,7 +222,7 @@ def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 MB = 1_000_000
 LARGE = 26 * MB
-"""The library writes ten megabytes at a time, and goes on from what it wrote."""
+"""The library writes ten megabytes at a time, and resumes from what it wrote."""
 
 
 def large(hub: Hub) -> HubFile:
@@ -234,7 +234,7 @@ def large(hub: Hub) -> HubFile:
 
 
 @pytest.mark.usefixtures("no_waits")
-def test_a_dropped_connection_goes_on_where_it_was(hub: Hub, tmp_path: Path) -> None:
+def test_a_dropped_connection_resumes_where_it_was(hub: Hub, tmp_path: Path) -> None:
     """huggingface_hub asks again from the last byte on, and the whole is what the hub's listing says."""
     source = large(hub)
     hub.cuts["small/large/model.bin"] = [12 * MB, 11 * MB]
@@ -244,7 +244,7 @@ def test_a_dropped_connection_goes_on_where_it_was(hub: Hub, tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("no_waits")
-def test_a_download_that_failed_goes_on_with_the_files_that_are_not_here(hub: Hub, tmp_path: Path) -> None:
+def test_a_download_that_failed_continues_with_the_files_that_are_not_here(hub: Hub, tmp_path: Path) -> None:
     """Files that came are kept. Of the one that was cut off nothing is: huggingface_hub keeps no part of a file."""
     large(hub)
     (hub.home / "small" / "large" / "config.json").write_text("{}")
@@ -296,7 +296,7 @@ def test_a_gated_repository_says_which_page_to_accept(hub: Hub, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        (HubPipeline("small/nobody", Hub.commit), "no such repository, or a private one: see {u}/small/nobody"),
+        (HubPipeline("small/none", Hub.commit), "no such repository, or a private one: see {u}/small/none"),
         (HubPipeline("small/model", "f" * 40), "no such commit"),
         (HubFile("small/model", Hub.commit, "absent.bin"), "the files that are needed are not among its"),
         (HubFolder("small/model", Hub.commit, ("*.json",), ("model.safetensors",)), "are not among its"),
@@ -518,7 +518,7 @@ def test_a_scorers_files_go_into_the_cache_or_a_folder_of_its_layout(
     assert json.loads((tmp_path / "mine" / "tower" / "config.json").read_text()) == {}
 
 
-def test_needs_that_nobody_fetches_name_what_brings_them(tmp_path: Path) -> None:
+def test_needs_that_cannot_be_fetched_name_what_brings_them(tmp_path: Path) -> None:
     absent = Made(tmp_path / "x.safetensors", "python -m npnet train ...")
     assert not absent.here()
     assert absent.command == "python -m npnet train ..."

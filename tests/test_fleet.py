@@ -231,7 +231,7 @@ def test_each_worker_has_its_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen(1.0) == ["4", "5", "6", "7"]
 
 
-def test_rays_head_is_gone_when_nobody_listens_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rays_head_is_gone_when_nothing_listens_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     import socket
 
     monkeypatch.setattr(ray, "GONE_SECONDS", -1.0)

@@ -99,16 +99,16 @@ def test_a_run_of_a_suite_is_no_place_for_other_images(bench: Bench, given: Give
 
 
 def test_other_metrics_of_the_same_images_come_beside_the_first(bench: Bench, given: Given) -> None:
-    told = ("score", "right", "--prompts", "prompts.jsonl", "--out", "out")
-    assert bench(*told, "--metric", "bright").code == 0
-    done = bench(*told, "--metric", "shapes-clipscore")
+    args = ("score", "right", "--prompts", "prompts.jsonl", "--out", "out")
+    assert bench(*args, "--metric", "bright").code == 0
+    done = bench(*args, "--metric", "shapes-clipscore")
     assert done.code == 0
     assert "score bright" not in done.err
     assert {r["metric"] for r in table_of(Path("out"))} == {"bright", "shapes-clipscore"}
     assert bench("score", "out", "--metric", "shapes-preference").code == 0, "the folder is a run like any other"
     assert {r["metric"] for r in table_of(Path("out"))} == {"bright", "shapes-clipscore", "shapes-preference"}
     Path("right/0.png").write_bytes(Path("right/2.png").read_bytes())
-    third = bench(*told, "--metric", "bright")
+    third = bench(*args, "--metric", "bright")
     assert third.code == 0, third.err
     assert {r["metric"] for r in table_of(Path("out"))} == {"bright", "shapes-clipscore", "shapes-preference"}
     changed = [r for r in table_of(Path("out")) if Path(r["path"]).name == "0.png" and r["metric"] == "bright"]
@@ -117,26 +117,26 @@ def test_other_metrics_of_the_same_images_come_beside_the_first(bench: Bench, gi
 
 def test_a_metric_keeps_its_checkpoint_until_it_is_asked_for_anew(bench: Bench, given: Given) -> None:
     Path("weights").mkdir()
-    told = ("score", "right", "--prompts", "prompts.jsonl", "--out", "out")
+    args = ("score", "right", "--prompts", "prompts.jsonl", "--out", "out")
     once = [given.pixels(k).mean() for k in range(N)]
 
     def scores() -> list[float]:
         return [float(r["score"]) for r in table_of(Path("out")) if r["metric"] == "tuned"]
 
-    assert bench(*told, "--metric", "tuned=weights").code == 0
+    assert bench(*args, "--metric", "tuned=weights").code == 0
     assert scores() == pytest.approx([2 * v for v in once])
-    assert bench(*told, "--metric", "bright").code == 0
+    assert bench(*args, "--metric", "bright").code == 0
     assert scores() == pytest.approx([2 * v for v in once])
     assert bench("report", "out").code == 0
     assert [a["metrics"]["tuned"]["n"] for a in results_of(Path("out"))["arms"]] == [N, N]
-    assert bench(*told, "--metric", "tuned").code == 0
+    assert bench(*args, "--metric", "tuned").code == 0
     assert scores() == pytest.approx(once)
 
 
 def test_two_folders_of_scores_are_compared_gated_and_powered(bench: Bench, given: Given) -> None:
-    told = ("--prompts", "prompts.jsonl", "--metric", "bright", "--metric", "colours")
+    args = ("--prompts", "prompts.jsonl", "--metric", "bright", "--metric", "colours")
     for out in ("one", "two"):
-        assert bench("score", "right", *told, "--against", "wrong", "--out", out).code == 0
+        assert bench("score", "right", *args, "--against", "wrong", "--out", out).code == 0
         given.save(0, Path("right/0.png"), seed=5)
     done = bench("compare", "one", "two", "--out", "compared")
     assert done.code == 0, done.err
@@ -147,13 +147,13 @@ def test_two_folders_of_scores_are_compared_gated_and_powered(bench: Bench, give
 
 
 @pytest.mark.slow
-def test_a_score_that_was_killed_goes_on_where_it_was(bench: Bench, given: Given, tmp_path: Path) -> None:
+def test_a_score_that_was_killed_resumes_where_it_was(bench: Bench, given: Given, tmp_path: Path) -> None:
     lines = ["path,prompt,method,seed"]
     for k in range(N):
         lines += [f'right/{k}.png,"{given.captions[k].prompt} {i}",m,0' for i in range(40)]
     Path("table.csv").write_text("\n".join(lines) + "\n")
-    told = ["score", ".", "--prompts", "table.csv", "--out", "out", "--metric", "shapes-clipscore", "--device", "cpu"]
-    process = Forked(told, tmp_path / "said")
+    args = ["score", ".", "--prompts", "table.csv", "--out", "out", "--metric", "shapes-clipscore", "--device", "cpu"]
+    process = Forked(args, tmp_path / "said")
     ledger = Path("out/ledger.sqlite")
     until = time.monotonic() + 300
     while time.monotonic() < until and process.poll() is None and _scored(ledger) == 0:
@@ -161,7 +161,7 @@ def test_a_score_that_was_killed_goes_on_where_it_was(bench: Bench, given: Given
     process.kill()
     before = _scored(ledger)
     assert 0 < before < 40 * N, "it was killed in the middle"
-    done = bench(*told)
+    done = bench(*args)
     assert done.code == 0, done.err
     assert f"score shapes-clipscore: {40 * N - before}/{40 * N - before}" in done.err
     assert len([r for r in table_of(Path("out")) if r["score"]]) == 40 * N

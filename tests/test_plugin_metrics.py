@@ -84,11 +84,11 @@ def test_gate_and_frozen_baseline_judge_both(
     for command in (freeze, ("gate", ran.folder, *options)):
         done = bench_forked(*command, env=installed)
         assert done.code == 0, done.out + done.err
-    told = json.loads((tmp_path / "gate.json").read_text())["verdicts"]
-    assert {(v["check"], v["metric"]) for v in told} == {
+    verdicts = json.loads((tmp_path / "gate.json").read_text())["verdicts"]
+    assert {(v["check"], v["metric"]) for v in verdicts} == {
         (check, metric) for check in ("rule", "baseline") for metric in ("brighter", "colours")
     }
-    assert {v["estimate"] for v in told if v["check"] == "baseline"} == {0.0}
+    assert {v["estimate"] for v in verdicts if v["check"] == "baseline"} == {0.0}
 
 
 def test_compare_and_export_have_both(

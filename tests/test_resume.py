@@ -1,4 +1,4 @@
-"""A run that is killed at any moment goes on where it was, to the same images and the same scores."""
+"""A run that is killed at any moment resumes where it was, to the same images and the same scores."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_a_run_killed_again_and_again_ends_as_one_that_was_left_alone(
     assert run.results()["run"]["sessions"] == 4
 
 
-def test_a_run_interrupted_half_way_says_so_in_one_line_and_goes_on(
+def test_a_run_interrupted_half_way_says_so_in_one_line_and_resumes(
     tiny: Path, tmp_path: Path, uninterrupted: Run
 ) -> None:
     process = start(tiny, tmp_path)

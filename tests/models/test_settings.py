@@ -30,11 +30,11 @@ PLAIN = "{use: shapes-sdxl}"
 def text_of(model: str) -> str:
     """A suite whose model is as a user writes it, on line 2: what is tested is the format."""
     plain = {"steps": 2, "guidance": None, "methods": ["standard"], "metrics": ["shapes-clipscore"]}
-    return f"name: settled\nmodels: [{model}]\n" + suite_text(TWO_ARMS, name=None, models=None, **plain)
+    return f"name: configured\nmodels: [{model}]\n" + suite_text(TWO_ARMS, name=None, models=None, **plain)
 
 
 def parsed(model: str, **given: object) -> suite.Suite:
-    return suite.parse(text_of(model), file="settled.yaml", limit=2, **given)  # type: ignore[arg-type]
+    return suite.parse(text_of(model), file="configured.yaml", limit=2, **given)  # type: ignore[arg-type]
 
 
 def ids(model: str) -> set[str]:
@@ -43,7 +43,7 @@ def ids(model: str) -> set[str]:
 
 def run(model: str, tmp_path: Path) -> list[np.ndarray]:
     """The images (H, W, 3) of a run of two prompts, in the order of the plan."""
-    (file := tmp_path / "settled.yaml").write_text(text_of(model))
+    (file := tmp_path / "configured.yaml").write_text(text_of(model))
     shutil.rmtree(runs := tmp_path / "runs", ignore_errors=True)
     assert call("run", str(file), "--limit", "2", "--no-cache", "--runs", str(runs)).code == 0
     (folder,) = (p for p in runs.iterdir() if p.is_dir())
@@ -116,7 +116,7 @@ def test_a_twin_runs_as_it_is_and_says_so() -> None:
 def test_a_setting_that_cannot_be_is_one_line(given: str, said: str) -> None:
     with pytest.raises(UserError) as caught:
         parsed(f"{{use: shapes-sdxl, {given}}}")
-    assert str(caught.value).startswith("settled.yaml:2: ")
+    assert str(caught.value).startswith("configured.yaml:2: ")
     assert said in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
 
@@ -128,7 +128,7 @@ def test_a_transformer_has_whole_patches() -> None:
 
 @pytest.mark.parametrize("given", ["[{size: 64}]", "[3]", "[{use: nothing, size: 64}]"])
 def test_a_model_without_a_name_is_one_line(given: str) -> None:
-    with pytest.raises(UserError, match=r"settled.yaml:2: .*model"):
+    with pytest.raises(UserError, match=r"configured.yaml:2: .*model"):
         parsed(given[1:-1])
 
 

@@ -30,7 +30,7 @@ FAR = 90_000
 
 
 def peak() -> float:
-    """MiB that this process has held at most."""
+    """MiB that this process has used at most."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
@@ -89,11 +89,11 @@ def opened(page_file: Path, times: int) -> dict[str, float]:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"))
         for _ in range(times):
             page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
-            begun = time.perf_counter()
+            started = time.perf_counter()
             page.goto(page_file.absolute().as_uri(), wait_until="load")
-            found.setdefault("to the load event", []).append(time.perf_counter() - begun)
+            found.setdefault("to the load event", []).append(time.perf_counter() - started)
             page.wait_for_selector("#browser-list > li", state="attached")
-            found.setdefault("to the first pair", []).append(time.perf_counter() - begun)
+            found.setdefault("to the first pair", []).append(time.perf_counter() - started)
             for what, seconds in used(page).items():
                 found.setdefault(what, []).append(seconds)
             found.setdefault(f"from asking for the page to pair {FAR:,}, or the last", []).append(
@@ -113,18 +113,18 @@ def used(page: Any) -> dict[str, float]:
         return str(page.evaluate("document.querySelector('#browser-list > li').dataset.key"))
 
     def timed(act: Any) -> float:
-        before, begun = first(), time.perf_counter()
+        before, started = first(), time.perf_counter()
         act()
         while first() == before:
-            assert time.perf_counter() - begun < 60
-        return time.perf_counter() - begun
+            assert time.perf_counter() - started < 60
+        return time.perf_counter() - started
 
     # The first pair is the same, so all is seen by the last page that the pager names.
-    begun = time.perf_counter()
+    started = time.perf_counter()
     page.select_option("#browser-among", "all")
     while not page.inner_text("#browser-page").endswith(f"of {total}"):
-        assert time.perf_counter() - begun < 60
-    found = {"all pairs": time.perf_counter() - begun}
+        assert time.perf_counter() - started < 60
+    found = {"all pairs": time.perf_counter() - started}
     page.fill("#browser-to", str(far))
     found["a jump"] = timed(lambda: page.press("#browser-to", "Enter"))
     found["all by the delta of a metric"] = timed(lambda: page.select_option("#browser-sort", "gain"))
