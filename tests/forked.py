@@ -32,6 +32,15 @@ def killed_while(work: Callable[[], object], reached: Callable[[], bool]) -> int
     return process.pid or 0
 
 
+def done_in_a_fork(work: Callable[[], object], seconds: float = 120) -> None:
+    """Let a fork do some work, such as what is not to change this process; it prints what it raises."""
+    process = FORK.Process(target=work, daemon=True)
+    process.start()
+    process.join(seconds)
+    process.kill()
+    assert process.exitcode == 0
+
+
 class Fork(Process):
     """A worker of `local` in all but its start."""
 

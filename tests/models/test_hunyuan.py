@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(folder: Path) -> Family:
-    return tiny_dit.entry(folder).load("cpu")
+    return loaded(folder)
 
 
 @pytest.fixture(scope="module", params=["1.2", "1.1"])
@@ -106,14 +107,25 @@ def stepped(session: Session, x: torch.Tensor) -> torch.Tensor:
     return x
 
 
-def plain(folder: Path, *, guidance: float, negative: str | None) -> torch.Tensor:
-    """Images (B, 3, H, W) of diffusers' own pipeline, nothing of ours around it."""
+@cache
+def loaded(folder: Path) -> Family:
+    return tiny_dit.entry(folder).load("cpu")
+
+
+@cache
+def pipeline(folder: Path) -> Any:
+    """diffusers' own, nothing of ours around it."""
     from diffusers import DDIMScheduler, HunyuanDiTPipeline
 
     pipe = HunyuanDiTPipeline.from_pretrained(folder, local_files_only=True)
     pipe.set_progress_bar_config(disable=True)
     pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False, set_alpha_to_one=False)
-    found: torch.Tensor = pipe(
+    return pipe
+
+
+def plain(folder: Path, *, guidance: float, negative: str | None) -> torch.Tensor:
+    """Images (B, 3, H, W) of diffusers' own pipeline."""
+    found: torch.Tensor = pipeline(folder)(
         list(PROMPTS),
         negative_prompt=None if negative is None else [negative] * len(PROMPTS),
         latents=latents(),
@@ -134,8 +146,7 @@ def plain(folder: Path, *, guidance: float, negative: str | None) -> torch.Tenso
 def test_steps_by_the_denoiser_end_at_the_plain_pipelines_images(
     version: Path, guidance: float, negative: str | None
 ) -> None:
-    expected = plain(version, guidance=guidance, negative=negative)
-    model = tiny_dit.entry(version).load("cpu")
+    expected, model = plain(version, guidance=guidance, negative=negative), loaded(version)
     session = session_of(model, guidance=guidance, negative=negative or "")
     with torch.no_grad():
         by_hand = model.pixels(stepped(session, latents()))
@@ -155,8 +166,7 @@ def test_guidance_and_the_negative_prompt_decide_the_image(folder: Path) -> None
 
 def test_the_networks_first_inputs_are_the_pipelines_to_the_last_bit(version: Path) -> None:
     """So a collection computes the step that its two arms share once."""
-    model = tiny_dit.entry(version).load("cpu")
-    memory = Memory()
+    model, memory = loaded(version), Memory()
     with torch.no_grad():
         one = session_of(model, memory=memory)
         one.predict(latents(), one.timesteps[0])

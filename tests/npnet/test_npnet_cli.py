@@ -27,13 +27,14 @@ chunk: 2
 """
 
 HEAVY = """
-import runpy, sys
-sys.argv = ["npnet", *sys.argv[1:]]
-try:
-    runpy.run_module("npnet", run_name="__main__", alter_sys=True)
-except SystemExit as stop:
-    code = stop.code
-print([m for m in ("torch", "diffusers", "transformers") if m in sys.modules], code, file=sys.stderr)
+import json, runpy, sys
+for words in json.loads(sys.argv[1]):
+    sys.argv = ["npnet", *words]
+    try:
+        runpy.run_module("npnet", run_name="__main__", alter_sys=True)
+    except SystemExit as stop:
+        code = stop.code
+    print(words, [m for m in ("torch", "diffusers", "transformers") if m in sys.modules], code or 0, file=sys.stderr)
 """
 
 
@@ -58,12 +59,12 @@ def collected(config: Path, tmp_path_factory: pytest.TempPathFactory, one_thread
     return out
 
 
-@pytest.mark.parametrize(
-    "command", ["--help", "--version", *(f"{c} --help" for c in ("collect", "merge", "score", "select", "train"))]
-)
-def test_help_imports_no_torch(command: str) -> None:
-    done = subprocess.run([sys.executable, "-c", HEAVY, *command.split()], capture_output=True, text=True)
-    assert done.stderr.splitlines()[-1] in ("[] 0", "[] None")
+def test_help_imports_no_torch() -> None:
+    named = [[command, "--help"] for command in ("collect", "merge", "score", "select", "train")]
+    commands = [["--help"], ["--version"], *named]
+    asked = [sys.executable, "-W", "ignore", "-c", HEAVY, json.dumps(commands)]
+    done = subprocess.run(asked, capture_output=True, text=True)
+    assert done.stderr.splitlines() == [f"{words} [] 0" for words in commands]
 
 
 def test_shares_merge_from_the_command_line(config: Path, collected: Path, tmp_path: Path) -> None:

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import mmap
 import os
 import pickle
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
 import weakref
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from forked import done_in_a_fork
 from noise_pairs import PROMPTS, collection
 
 from bench.errors import UserError
 from npnet import NPNet, NPNetConfig, config
 from npnet.network import checkpoint
-from npnet.pairs import dataset
+from npnet.pairs import dataset, mapped
 from npnet.pairs.select import Rule, select, write_selection
 from npnet.training import loop, state
 from npnet.training.caches import World, embeddings, singular_values
@@ -136,14 +141,25 @@ def test_parts_of_a_batch_add_up_to_the_batch(pairs: Path, trained: Path, tmp_pa
 # Killed and gone on
 
 
-@pytest.mark.parametrize("more", [{}, {"ema": 0.9, "clip": 1.0}])
-def test_two_epochs_and_two_more_are_four(pairs: Path, tmp_path: Path, more: dict[str, Any]) -> None:
-    train(pairs, tmp_path / "straight", epochs=4, **more)
-    train(pairs, tmp_path / "twice", epochs=2, **more)
-    train(pairs, tmp_path / "twice", epochs=4, **more)
+def same(one: Path, other: Path) -> None:
+    """Two trainings left the same networks and losses."""
     for name in ("last.safetensors", "best.safetensors"):
-        assert farthest(tmp_path / "straight" / name, tmp_path / "twice" / name) == 0
-    assert losses_of(tmp_path / "straight") == losses_of(tmp_path / "twice")
+        assert farthest(one / name, other / name) == 0
+    assert losses_of(one) == losses_of(other)
+
+
+def test_two_epochs_and_two_more_are_four(pairs: Path, trained: Path, tmp_path: Path) -> None:
+    train(pairs, tmp_path, epochs=2)
+    train(pairs, tmp_path, epochs=4)
+    same(trained, tmp_path)
+
+
+def test_an_average_of_weights_resumes_too(pairs: Path, tmp_path: Path) -> None:
+    more: dict[str, Any] = {"ema": 0.9, "clip": 1.0}
+    train(pairs, tmp_path / "straight", epochs=2, **more)
+    train(pairs, tmp_path / "twice", epochs=1, **more)
+    train(pairs, tmp_path / "twice", epochs=2, **more)
+    same(tmp_path / "straight", tmp_path / "twice")
 
 
 def test_a_training_stopped_inside_an_epoch_makes_the_same_steps(
@@ -372,34 +388,25 @@ def test_the_same_pairs_twice_are_refused_and_shares_of_a_collection_are_not(pai
     assert len(gather(choose([tmp_path / "a", tmp_path / "c"], None), limit=None, seed=0)) == 48
 
 
-_MANY_FILES = """\
-import json, resource, sys
-from pathlib import Path
-resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-import numpy as np
-from npnet.training.data import choose, gather
-from npnet.training.caches import World, embeddings, singular_values
-folder = Path(sys.argv[1])
-data = gather(choose([folder], None), limit=None, seed=0)
-world = World(say=lambda _line: None)
-held = [data.source, data.target, *singular_values(data, folder, dtype="float32", world=world)]
-prompts = embeddings(data, folder, cached=True, world=world)
-ids = np.random.default_rng(0).permutation(len(data))
-read = [rows[ids] for rows in held]
-print(len(data), len(list(folder.glob("pairs-*"))), *prompts[data.prompt[ids]].shape)
-"""
+def read_with_few_files(folder: Path) -> None:
+    """Read all of a collection where 60 more files may be opened; `mapped` asks at its import how many may be."""
+    free = os.dup(0)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + 60, free + 60))
+    importlib.reload(mapped)
+    with ExitStack() as stack, pytest.raises(OSError, match="Too many open files"):
+        _ = [stack.enter_context(path.open("rb")) for path in dataset.shards(folder)]
+    data = gather(choose([folder], None), limit=None, seed=0)
+    world = World(say=lambda _line: None)
+    rows = [data.source, data.target, *singular_values(data, folder, dtype="float32", world=world)]
+    prompts = embeddings(data, folder, cached=True, world=world)
+    ids = np.random.default_rng(0).permutation(len(data))
+    assert [len(some[ids]) for some in rows] == [200] * 5
+    assert prompts[data.prompt[ids]].shape == (200, 24, 128)
 
 
 def test_a_collection_may_have_more_shards_than_a_process_may_open(tmp_path: Path) -> None:
     collection(tmp_path, pairs=200, chunk=1)
-    done = subprocess.run(
-        [sys.executable, "-c", _MANY_FILES, str(tmp_path)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[3])},
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["200", "200", "200", "24", "128"]
+    done_in_a_fork(partial(read_with_few_files, tmp_path))
 
 
 def test_a_shard_that_is_replaced_while_it_is_read_is_one_line(tmp_path: Path) -> None:
