@@ -173,13 +173,13 @@ def test_the_last_resort_begins_at_the_best_rounds_own_start(family: Family) -> 
         torch.testing.assert_close(made.noise[i], starts[k][i], rtol=0, atol=1e-6)
 
 
-def test_a_settled_round_is_taken_and_the_released_code_takes_the_best_score() -> None:
+def test_a_converged_round_is_taken_and_the_released_code_takes_the_best_score() -> None:
     nothing = torch.zeros(1)
-    open_, settled = (
+    open_, converged = (
         Tried(nothing, nothing, done, 1, 0.1, 0.1, 0.0, score) for done, score in ((False, 0.2), (True, 1.1))
     )
-    assert InitNO()._best([open_, settled]) is settled
-    assert InitNOAsReleased()._best([open_, settled]) is open_
+    assert InitNO()._best([open_, converged]) is converged
+    assert InitNOAsReleased()._best([open_, converged]) is open_
 
 
 # Batches, chains and costs -------------------------------------------------------------------------------------------

@@ -155,7 +155,7 @@ def test_steps_by_the_denoiser_end_at_the_plain_pipelines_images(
     torch.testing.assert_close(by_loop, expected, rtol=0, atol=1e-5)
     torch.testing.assert_close(by_hand, expected, rtol=0, atol=2e-5)
     assert session.cost.nfe(0).forwards == 2 * STEPS
-    assert expected.std() > 0.05, "images of one colour would all be alike"
+    assert expected.std() > 0.05, "images of one colour would all be equal"
 
 
 def test_guidance_and_the_negative_prompt_decide_the_image(folder: Path) -> None:
@@ -317,9 +317,9 @@ def test_what_predicts_neither_noise_nor_velocity_is_refused_when_planned_and_wh
         parts = json.loads(index.read_text())
         index.write_text(json.dumps({**parts, "scheduler": ["diffusers", change["_class_name"]]}))
     for refusing in (lambda: check_entry(entry), lambda: entry.load("cpu")):
-        with pytest.raises(UserError, match=said) as told:
+        with pytest.raises(UserError, match=said) as caught:
             refusing()
-        assert "\n" not in str(told.value)
+        assert "\n" not in str(caught.value)
     put(plug, copied)
     file = tmp_path / "tiny_dit.yaml"
     file.write_text(SUITE)
@@ -419,7 +419,7 @@ def test_a_folder_that_is_not_there_is_one_line(tmp_path: Path, plug: Plug) -> N
 
 
 @pytest.mark.parametrize("available", ["is_sentencepiece_available", "is_protobuf_available"])
-def test_what_the_published_tokenizer_needs_is_told_before_it_is_downloaded(
+def test_what_the_published_tokenizer_needs_is_reported_before_it_is_downloaded(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, available: str
 ) -> None:
     """It is a SentencePiece file, for which transformers without the packages asks for another one."""

@@ -206,9 +206,9 @@ def test_a_metric_without_a_gradient_is_refused_before_the_model_is_loaded(
     from bench.models.base import ModelEntry
 
     monkeypatch.setattr(ModelEntry, "load", lambda *_: pytest.fail("the model was loaded"))
-    with pytest.raises(UserError, match="climbs by a gradient, and metric 'shapes-geneval' has none") as told:
+    with pytest.raises(UserError, match="climbs by a gradient, and metric 'shapes-geneval' has none") as caught:
         collect.run(settings_of("shapes-train", metric="shapes-geneval"), out=tmp_path, device="cpu", say=quiet)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_more_calls_than_steps_are_refused_by_the_plan(prompts: Path) -> None:

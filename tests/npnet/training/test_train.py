@@ -1,4 +1,4 @@
-"""Training: it learns, it goes on where it was killed, its settings are the paper's ablations, its errors one line."""
+"""Training: it learns, it resumes where it was killed, its settings are the paper's ablations, its errors one line."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four epochs without a break; nobody changes it."""
+    """Four epochs without a break; it is never changed."""
     out = tmp_path_factory.mktemp("trained")
     train(pairs, out, epochs=4)
     return out
@@ -94,12 +94,12 @@ def trained(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_network_learns_what_neither_the_source_nor_its_multiple_predicts(tmp_path: Path) -> None:
     collection(tmp_path / "pairs", pairs=192, chunk=64)
-    told = train(tmp_path / "pairs", tmp_path / "out", epochs=12, network={"residual": False})
+    summary = train(tmp_path / "pairs", tmp_path / "out", epochs=12, network={"residual": False})
     # The move is 0.2^2 from shrinking and 0.3^2 from the prompt's shift; a constant factor explains the first only.
-    assert told["identity_mse"] == pytest.approx(0.04 + 0.09, rel=0.1)
-    assert told["scaled_mse"] == pytest.approx(0.09, rel=0.1)
-    assert told["validation_mse"] < 0.5 * told["scaled_mse"]
-    assert told["explained"] == pytest.approx(1 - told["validation_mse"] / told["identity_mse"])
+    assert summary["identity_mse"] == pytest.approx(0.04 + 0.09, rel=0.1)
+    assert summary["scaled_mse"] == pytest.approx(0.09, rel=0.1)
+    assert summary["validation_mse"] < 0.5 * summary["scaled_mse"]
+    assert summary["explained"] == pytest.approx(1 - summary["validation_mse"] / summary["identity_mse"])
 
 
 def test_the_first_prompt_of_a_batch_is_everybodys_under_the_released_conditioning(pairs: Path) -> None:
@@ -127,10 +127,10 @@ def test_conditioning_changes_what_is_learnt(pairs: Path, trained: Path, tmp_pat
     [{"svd": False}, {"residual": False}, {"text": "none"}, {"text": "cross_attention"}, {"attention": False}],
 )
 def test_every_ablation_is_a_setting(pairs: Path, tmp_path: Path, network: dict[str, Any]) -> None:
-    told = train(pairs, tmp_path, network={**SMALL, **network}, epochs=1)
+    summary = train(pairs, tmp_path, network={**SMALL, **network}, epochs=1)
     made = NPNet.from_pretrained(tmp_path / "best.safetensors")
     assert {name: getattr(made.config, name) for name in network} == network
-    assert told["epochs"] == 1
+    assert summary["epochs"] == 1
 
 
 def test_parts_of_a_batch_add_up_to_the_batch(pairs: Path, trained: Path, tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_a_training_stopped_inside_an_epoch_makes_the_same_steps(
 
 
 @pytest.mark.slow
-def test_kill_9_and_the_same_command_goes_on(pairs: Path, trained: Path, tmp_path: Path) -> None:
+def test_kill_9_and_the_same_command_resumes(pairs: Path, trained: Path, tmp_path: Path) -> None:
     code = (
         "import sys, json; from pathlib import Path; from npnet.training import loop\n"
         "from npnet.training.settings import TrainConfig; from npnet.training.train import run\n"
@@ -446,8 +446,8 @@ def test_a_selection_file_and_several_collections_train(pairs: Path, tmp_path: P
     for name, folder in (("a", pairs), ("b", tmp_path / "more")):
         write_selection(tmp_path / f"{name}.json", select(folder, [Rule(metric="taste")]))
     files = [tmp_path / "b.json", tmp_path / "a.json"]
-    told = train(pairs, tmp_path / "out", pairs=[pairs, tmp_path / "more"], selection=files, epochs=1)
-    assert told["pairs"] == 72
+    summary = train(pairs, tmp_path / "out", pairs=[pairs, tmp_path / "more"], selection=files, epochs=1)
+    assert summary["pairs"] == 72
     with pytest.raises(UserError, match="0 of the selection files"):
         train(pairs, tmp_path / "other", selection=files[:1])
 
