@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import Done, InTurn, Run
+from conftest import Bench, Done, Run
 
 N = 4
 """Prompts, and steps."""
@@ -60,7 +60,7 @@ def save_lora(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def ran(
-    bench_in_turn: InTurn,
+    bench_forked: Bench,
     installed: dict[str, str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Run, Done, Done]:
@@ -71,7 +71,8 @@ def ran(
     suite.write_text(SUITE.format(lora=save_lora(home / "lora")))
     options = ("--limit", N, "--cache", home / "cache")
     more = ("--runs", home / "runs", "--device", "cpu", "--gate")
-    planned, done = bench_in_turn(("plan", suite, *options), ("run", suite, *options, *more), env=installed)
+    planned = bench_forked("plan", suite, *options, env=installed)
+    done = bench_forked("run", suite, *options, *more, env=installed)
     assert done.code == 0, done.err
     (folder,) = [p for p in (home / "runs").iterdir() if p.is_dir()]
     return Run(suite, home / "runs", home / "cache", folder), done, planned
@@ -131,14 +132,14 @@ def test_report_and_gate_have_all_of_them(ran: tuple[Run, Done, Done]) -> None:
 
 def test_compare_and_export_have_all_of_them(
     ran: tuple[Run, Done, Done],
-    bench_in_turn: InTurn,
+    bench_forked: Bench,
     installed: dict[str, str],
     tmp_path: Path,
 ) -> None:
     run, _, _ = ran
     other = run.copy(tmp_path / "again")
     compared = ("compare", run.folder, other.folder, "--out", tmp_path / "compared")
-    done, exported = bench_in_turn(compared, ("export", run.folder), env=installed)
+    done, exported = (bench_forked(*one, env=installed) for one in (compared, ("export", run.folder)))
     assert done.code == 0, done.err
     told = (tmp_path / "compared" / "comparison.md").read_text() if (tmp_path / "compared").is_dir() else done.out
     for method in COSTS:
