@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
@@ -153,17 +153,26 @@ def mute(*, drops: bool) -> Iterator[tuple[str, list[socket.socket]]]:
         connection.close()
 
 
-def dry_run(bench_process: Bench, tmp_path: Path, url: str, **more: str) -> Any:
-    """Of a shipped suite, whose sizes are known as published."""
-    env = {**Hub(tmp_path, url).environment(tmp_path / "hf"), "BENCH_DATA": str(tmp_path), **more}
+DryRun = Callable[..., Done]
+
+
+@pytest.fixture
+def dry_run(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DryRun:
+    """`fetch --dry-run` of a shipped suite, whose sizes are known as published, with a hub at an address."""
+    monkeypatch.setenv("BENCH_DATA", str(tmp_path))
     suite = Path(__file__).parents[1] / "suites" / "sdxl_main.yaml"
-    return bench_process("fetch", suite, "--metric", "hpsv2", "--metric", "clipscore", "--dry-run", env=env)
+
+    def run(url: str, *, offline: bool = False) -> Done:
+        with Hub(tmp_path, url).used(tmp_path / "hf", offline=offline):
+            return bench("fetch", suite, "--metric", "hpsv2", "--metric", "clipscore", "--dry-run")
+
+    return run
 
 
-def test_a_dry_run_without_a_network_says_so_at_its_end_and_is_a_mistake(bench_process: Bench, tmp_path: Path) -> None:
+def test_a_dry_run_without_a_network_says_so_at_its_end_and_is_a_mistake(dry_run: DryRun) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
-    done = dry_run(bench_process, tmp_path, url)
+    done = dry_run(url)
     assert done.code == 2
     assert f"{url} cannot be reached (" in done.error
     assert "check the network or the proxy, set HF_ENDPOINT to a mirror of the hub" in done.error
@@ -172,17 +181,17 @@ def test_a_dry_run_without_a_network_says_so_at_its_end_and_is_a_mistake(bench_p
     assert "fetch again" not in done.out + done.err
 
 
-def test_a_dry_run_that_is_forbidden_to_ask_says_what_forbids_it(bench_process: Bench, tmp_path: Path) -> None:
-    done = dry_run(bench_process, tmp_path, "http://127.0.0.1:9", HF_HUB_OFFLINE="1")
+def test_a_dry_run_that_is_forbidden_to_ask_says_what_forbids_it(dry_run: DryRun) -> None:
+    done = dry_run("http://127.0.0.1:9", offline=True)
     assert done.code == 2
     assert "HF_HUB_OFFLINE forbids to ask the hub; unset it" in done.error
 
 
 @pytest.mark.parametrize("drops", [True, False])
-def test_a_host_that_does_not_answer_is_asked_once(bench_process: Bench, tmp_path: Path, drops: bool) -> None:
+def test_a_host_that_does_not_answer_is_asked_once(dry_run: DryRun, *, drops: bool) -> None:
     """The library would ask again for half a minute, or wait for ever; the command is to end within ten seconds."""
     with mute(drops=drops) as (url, taken):
-        done = dry_run(bench_process, tmp_path, url)
+        done = dry_run(url)
     assert done.code == 2
     assert f"{url} cannot be reached (" in done.error
     assert "metric hpsv2: HPS_v2.1_compressed.pt from xswu/HPSv2@697403c7: about 2.0 GB\n" in done.out
