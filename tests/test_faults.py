@@ -215,43 +215,40 @@ class Misshapen(Method):
         return x[:, :2]
 
 
-@pytest.mark.parametrize(
-    ("method", "lost", "reason"),
-    [
-        (Broken, 1, "its initial noise is not finite"),
-        (Raising, 2, "KeyError: 'lost' (test_faults.py:"),
-        (Inheriting, 2, "KeyError: 'lost' (test_faults.py:"),
-        (Misshapen, 2, "the method made noise of shape torch.Size([2, 2, 8, 8]); expected (2, 4, 8, 8)"),
-    ],
-)
-def test_one_arms_fault_costs_no_other_arm(
-    method: type[Method],
-    lost: int,
-    reason: str,
-    tmp_path: Path,
-    plug: Plug,
-    bench: Bench,
-) -> None:
+ODD: dict[str, tuple[Any, int, str]] = {
+    "broken": (Broken, 1, "its initial noise is not finite"),
+    "raising": (Raising, 2, "KeyError: 'lost' (test_faults.py:"),
+    "inheriting": (Inheriting, 2, "KeyError: 'lost' (test_faults.py:"),
+    "misshapen": (Misshapen, 2, "the method made noise of shape torch.Size([2, 2, 8, 8]); expected (2, 4, 8, 8)"),
+}
+"""By name a method, how many of its two images it costs, and the reason."""
+
+
+def test_one_arms_fault_costs_no_other_arm(tmp_path: Path, plug: Plug, bench: Bench) -> None:
     """The images fail with their reason, all others are made, the exit code says so, and the run is not finished."""
-    plug("methods", odd=method)
+    plug("methods", **{name: method for name, (method, _, _) in ODD.items()})
     suite = tmp_path / "odd.yaml"
-    suite.write_text(text_of("ddim", ["standard", "odd", "inversion"]))
+    suite.write_text(text_of("ddim", ["standard", *ODD, "inversion"]))
     arguments = ("run", suite, "--limit", 2, "--runs", tmp_path / "runs", "--no-cache", "--device", "cpu")
     done = bench(*arguments)
     assert done.code == 3
-    assert f"failed: {lost} images of odd; the first: " in done.err
-    assert reason in done.err
+    for name, (_, lost, reason) in ODD.items():
+        (line,) = [
+            one for one in done.err.splitlines() if one.startswith(f"failed: {lost} images of {name}; the first: ")
+        ]
+        assert reason in line
     (folder,) = [p for p in (tmp_path / "runs").iterdir() if p.is_dir()]
     results = json.loads((folder / "results.json").read_text())
     complete = {a["method"]: (a["complete"], a["n"]) for a in results["arms"] if a["prompts"] == "*"}
-    assert complete == {"standard": (True, 2), "odd": (False, 2 - lost), "inversion": (True, 2)}
+    odd = {name: (False, 2 - lost) for name, (_, lost, _) in ODD.items()}
+    assert complete == {"standard": (True, 2), "inversion": (True, 2), **odd}
     ledger = Ledger(folder)
-    assert len(ledger.failures()) == lost
+    assert len(ledger.failures()) == sum(lost for _, lost, _ in ODD.values())
     ledger.close()
     again = bench(*arguments)
     assert again.code == 3
     assert "finished before" not in again.err
-    plug("methods", odd=type("Sound", (Method,), {}))
+    plug("methods", **{name: type(f"Sound{name}", (Method,), {}) for name in ODD})
     assert bench(*arguments).code == 0, "a plugin that is repaired makes what was lost"
 
 
