@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from bench import identity, registry
@@ -28,6 +28,10 @@ def canonical(record: Any) -> str:
 
 _encoded = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
 """`json.dumps` makes an encoder a call where it has options, which takes longer than a short record."""
+
+
+_written = lru_cache(maxsize=2**10)(canonical)
+"""Of a text that many records have, such as the digest of a metric."""
 
 
 def _hash(text: str) -> str:
@@ -139,7 +143,7 @@ class Choice:
 def choice_id(candidates: Sequence[str], metric: str) -> str:
     """The id of a choice among candidates by the metric of a digest."""
     # The canonical JSON, written out: there may be as many choices as images, and ids need no escapes.
-    return _hash('{"candidates":["' + '","'.join(candidates) + f'"],"metric":{canonical(metric)}}}')
+    return _hash('{"candidates":["' + '","'.join(candidates) + f'"],"metric":{_written(metric)}}}')
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from itertools import chain, repeat
 from typing import Any
 
 from bench import registry
@@ -94,12 +95,8 @@ def listed(outline: Outline) -> Plan:
         cells: list[Cell] = []
         for row, numbers in zip(outline.rows, tally.rows, strict=True):
             of = chosen if row.choosing else ids
-            at = iter(numbers)
-            cells += [
-                Cell(row.arm, prompt, seed, of[next(at)])
-                for prompt, seeds in zip(row.prompts, row.seeds, strict=True)
-                for seed in seeds
-            ]
+            prompts = chain.from_iterable(map(repeat, row.prompts, map(len, row.seeds)))
+            cells += map(Cell, repeat(row.arm), prompts, chain.from_iterable(row.seeds), map(of.__getitem__, numbers))
         jobs = Jobs(tally, {ids[number]: number for number in tally.in_groups()})
         shared = {f.name: getattr(outline, f.name) for f in fields(Outline)}
         plan = Plan(**shared, jobs=jobs, choices=choices, cells=cells)
