@@ -64,7 +64,7 @@ def s3() -> Iterator[Server]:
             "NO_PROXY": "127.0.0.1",
         }.items():
             patch.setenv(name, value)
-        folder(f"s3://{BUCKET}/x").fs.mkdir(BUCKET)
+        folder(f"s3://{BUCKET}/x").fs.makedirs(BUCKET, exist_ok=True)  # what a server holds outlives it
         yield server
         server.stop()
 
