@@ -42,7 +42,7 @@ ALL = {0: 1.0, 10: 1.0, 20: 1.0}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_unet.save_sd(tmp_path_factory.mktemp("tiny") / "sd")
+    return tiny_unet.save_sd(tmp_path_factory.mktemp("tiny") / "sd", levels=1)
 
 
 @pytest.fixture(scope="module")

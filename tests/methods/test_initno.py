@@ -39,7 +39,7 @@ FACTS = {"converged", "rounds", "steps", "cross", "conflict", "kl"}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_unet.save_sd(tmp_path_factory.mktemp("tiny") / "sd")
+    return tiny_unet.save_sd(tmp_path_factory.mktemp("tiny") / "sd", levels=1)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,8 @@ def family(folder: Path) -> Family:
 @pytest.fixture(scope="module")
 def smooth(tmp_path_factory: pytest.TempPathFactory) -> Family:
     """Attention that is less sharp: rounding does not grow along the loop."""
-    return tiny_unet.entry(tiny_unet.save_sd(tmp_path_factory.mktemp("tiny") / "smooth", sharpness=1.0)).load("cpu")
+    saved = tiny_unet.save_sd(tmp_path_factory.mktemp("tiny") / "smooth", sharpness=1.0, levels=1)
+    return tiny_unet.entry(saved).load("cpu")
 
 
 def batch(family: Family, method: object, *, prompts: tuple[str, ...] = PROMPTS, **more: object) -> Session:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from covering import FULL
 
 from bench import registry
 from bench.metrics.distances import spread
@@ -42,9 +43,15 @@ def test_seeds_of_a_caption_differ_and_copies_do_not(scenes: np.ndarray) -> None
 
 @pytest.mark.slow
 def test_the_reference_is_what_is_drawn() -> None:
+    """All of it every week; 400 other scenes have its mean within 5 standard errors in each of 64 features."""
     stored = np.load(sets.FILE)
-    for name, array in zip(("mu", "sigma"), sets.draw(WEIGHTS / "shapes-clip"), strict=True):
-        np.testing.assert_allclose(array, stored[name], atol=1e-4 * np.abs(stored[name]).max())
+    if FULL:
+        for name, array in zip(("mu", "sigma"), sets.draw(WEIGHTS / "shapes-clip"), strict=True):
+            np.testing.assert_allclose(array, stored[name], atol=1e-4 * np.abs(stored[name]).max())
+    _, images = captioned(np.random.default_rng(6), 400, sets.SPLIT)
+    rows = sets.ClipFeatures(WEIGHTS / "shapes-clip", "cpu").features(list(images)).astype(np.float64)
+    apart = (rows.mean(0) - stored["mu"]) / (np.diag(stored["sigma"]) / len(rows)) ** 0.5
+    assert np.abs(apart).max() < 5
     assert SIZE == 64
 
 
