@@ -141,9 +141,9 @@ def test_compare_and_export_have_all_of_them(
     compared = ("compare", run.folder, other.folder, "--out", tmp_path / "compared")
     done, exported = (bench_forked(*one, env=installed) for one in (compared, ("export", run.folder)))
     assert done.code == 0, done.err
-    told = (tmp_path / "compared" / "comparison.md").read_text() if (tmp_path / "compared").is_dir() else done.out
+    page = (tmp_path / "compared" / "comparison.md").read_text() if (tmp_path / "compared").is_dir() else done.out
     for method in COSTS:
-        assert method in told
+        assert method in page
     assert exported.code == 0, exported.err
     files = {Path(line).name: Path(line) for line in exported.out.splitlines()}
     with files["cells.csv"].open() as file:

@@ -46,10 +46,10 @@ def _steps(*given: tuple[float, float]) -> tuple[Callable[[Rng, tuple[int, ...]]
     return lambda rng, shape: values[np.searchsorted(chances, rng.random(shape), side="right")], mean
 
 
-HELD = (0.07, 0.06)
+LIMITS = (0.07, 0.06)
 KINDS = (
     *(
-        Kind(name, *_steps(*given), True, HELD)
+        Kind(name, *_steps(*given), True, LIMITS)
         for name, given in (
             ("0/1, 3 % lost", [(-1, 0.03)]),
             ("0/1, 5 % lost, 1 % won", [(-1, 0.05), (1, 0.01)]),
@@ -60,8 +60,8 @@ KINDS = (
             ("ordinal, rare halves", [(-0.5, 0.04), (0.5, 0.01)]),
         )
     ),
-    Kind("normal", lambda rng, shape: rng.normal(size=shape), 0.0, False, HELD),
-    Kind("t(3)", lambda rng, shape: rng.standard_t(3, shape) / math.sqrt(3), 0.0, False, HELD),
+    Kind("normal", lambda rng, shape: rng.normal(size=shape), 0.0, False, LIMITS),
+    Kind("t(3)", lambda rng, shape: rng.standard_t(3, shape) / math.sqrt(3), 0.0, False, LIMITS),
     Kind("exponential losses", lambda rng, shape: -rng.exponential(size=shape), -1.0, False, (0.10, 0.07)),
     Kind("lognormal losses", lambda rng, shape: -rng.lognormal(size=shape), -math.exp(0.5), False, None),
 )

@@ -30,7 +30,7 @@ METRICS = ["shapes-preference", "shapes-clipscore"]
 METHODS = ["standard", "inversion", "reseed"]
 STEPS = {"first": 8, "second run": 16}
 PROMPTS, SEEDS = 16, (0, 1)
-TOTAL, HELD = 128, 20
+TOTAL, IN_PAGE = 128, 20
 HOSTILE = "</script><script>window.stolen = 1</script> ' \\' \" \\ ` ${1} <!-- \u2028\u2029 \u202e é"
 
 
@@ -94,7 +94,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(scope="module")
 def both(runs: list[Path]) -> results.Computed:
     """Their results, which carry 20 of the pairs, for a report that lies beside the runs."""
-    return results.computed(*map(Ledger, runs), folder=runs[0].parent / "both", most=HELD)
+    return results.computed(*map(Ledger, runs), folder=runs[0].parent / "both", most=IN_PAGE)
 
 
 @pytest.fixture(scope="module")
@@ -266,7 +266,7 @@ def shown(tab: Tab, first: Spot) -> None:
 
 def test_all_pairs_are_listed_sorted_filtered_and_searched(large: Path, visit: Open) -> None:
     tab, spots = visit(large / "report.html"), every()
-    assert tab.count() == f"{HELD} of {HELD} pairs (evenly spaced among {TOTAL} of the run)"
+    assert tab.count() == f"{IN_PAGE} of {IN_PAGE} pairs (evenly spaced among {TOTAL} of the run)"
     loaded = lambda: sorted(Path(url).name for url in tab.requests if url.endswith(".js"))  # noqa: E731
     assert loaded() == [], "nothing is loaded before it is asked for"
 
@@ -310,13 +310,13 @@ def test_all_pairs_are_listed_sorted_filtered_and_searched(large: Path, visit: O
     assert tab.count().startswith(f"{len(kept)} of {TOTAL} pairs")
 
     tab.page.click("#browser-reset")
-    tab.until(f"document.querySelector('#browser-count').textContent.startsWith('{HELD} of {HELD}')")
+    tab.until(f"document.querySelector('#browser-count').textContent.startsWith('{IN_PAGE} of {IN_PAGE}')")
     assert not tab.page.is_disabled("#browser-moved")
 
 
 def test_an_address_opens_a_pair_that_the_page_does_not_hold(large: Path, both: results.Computed, visit: Open) -> None:
     spots, there = every(), {f"{p.setting}/{p.prompts}/{p.index}/{p.seed}" for p in both.results.pairs}
-    assert len(there) == HELD
+    assert len(there) == IN_PAGE
     at = next(i for i, spot in enumerate(spots) if i > 60 and key(spot) not in there)
     tab = visit(large / "report.html", f"#pair={key(spots[at])}")
     tab.until("document.getElementById('browser-pair').open")
@@ -339,8 +339,8 @@ def test_a_page_without_its_folder_says_so_and_has_its_own_pairs(copied: Path, v
         "report_pairs/index.js is not beside this page: keep the folder report_pairs with report.html to see all "
         f"{TOTAL} pairs."
     )
-    assert len(tab.keys()) == HELD
-    assert tab.count().startswith(f"{HELD} of {HELD} pairs (evenly spaced")
+    assert len(tab.keys()) == IN_PAGE
+    assert tab.count().startswith(f"{IN_PAGE} of {IN_PAGE} pairs (evenly spaced")
     assert tab.page.input_value("#browser-among") == ""
     tab.faults.clear()  # Chromium names the missing files
 
@@ -362,7 +362,7 @@ def test_files_that_are_missing_or_of_another_report_are_said_to_be(copied: Path
     tab.choose("method", "inversion")
     tab.choose("sort", "size of delta")
     tab.until("document.getElementById('browser-fault').textContent.includes('belongs to another report')")
-    assert tab.count().startswith(f"{HELD} of {HELD} pairs"), "an order is shown of pairs whose scores are there"
+    assert tab.count().startswith(f"{IN_PAGE} of {IN_PAGE} pairs"), "an order is shown of pairs whose scores are there"
     tab.faults.clear()
     (folder / "p2.js").write_text("window.ran = 1;\n")
     tab.page.evaluate(
