@@ -78,8 +78,9 @@ class Judged:
         known = (unit >= 0) & (found.metric >= 0)
         there = known & found.ours
         self._values.append((rows[found.metric[there]], unit[there], found.value[there]))
-        for number, n in enumerate(np.bincount(found.metric[known & ~found.ours], minlength=len(names)).tolist()):
-            self.unused[names[number]] += n
+        unused = np.bincount(found.metric[known & ~found.ours], minlength=len(names)).tolist()
+        for name, n in sorted(zip(names, unused, strict=True)):
+            self.unused[name] += n
         self._time(ledger, names, found)
 
     def _time(self, ledger: Ledger, names: Sequence[str], found: columns.Scores) -> None:
