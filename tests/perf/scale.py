@@ -52,6 +52,7 @@ methods:
     ledger = Ledger(folder, create=True)
     ledger.set("suite", given.model_dump(mode="json"))
     ledger.set("optimises", {name: {"sdxl": []} for name in labels})
+    ledger.set("scorers", scorers)  # as a run's: a folder that is kept counts under later code too
     ledger.db.execute(
         "INSERT INTO sessions (started, provenance) VALUES (?, ?)", ("2026-01-01T00:00:00", json.dumps(PROVENANCE))
     )
