@@ -73,6 +73,8 @@ INTEGRATION = (
     "test_exporters.py::test_mlflow_has_each_arm_with_its_numbers_once",
     "test_exporters.py::test_weights_and_biases_offline",
     "test_fetch.py",
+    "test_fetch_faults.py",
+    "test_fetch_sources.py",
     "test_figures.py",
     "test_first_screen.py",
     "test_fleet.py::test_a_cpu_takes_workers_for_much_work_and_none_for_little",

@@ -22,7 +22,7 @@ ADVICE = re.compile(r"\b(again|delete|remove|move it away|copy it)\b")
 TRIED = {
     "its run was stopped before it began; run the suite again": "test_a_run_that_never_began_is_run",
     "its suite is not one that this version reads": "test_a_suite_of_another_version_is_run_again",
-    "features of  have different lengths": "test_kinds.py::test_features_of_two_lengths_are_not_one_set",
+    "features of  have different lengths": "test_kinds_stages.py::test_features_of_two_lengths_are_not_one_set",
     "export it from report.html again": "test_human_votes.py::test_what_is_no_vote_on_this_run_is_one_line",
     "was cast on another image of": "test_human_votes.py::test_what_is_no_vote_on_this_run_is_one_line",
     "run the suite again to finish it": "test_an_unfinished_run_is_finished_and_then_frozen",
@@ -47,7 +47,7 @@ TRIED = {
     "could not be made: ; see ; run it again": "test_env.py::test_what_fails_is_one_line_and_is_gone_on_with",
     "delete it and fetch it again": f"{FILES}::test_the_file_that_is_to_be_deleted_is_the_one_behind_the_hubs_link",
     "reinstall or train": f"{FILES}::test_a_model_that_is_put_back_is_whole",
-    "removed; fetch again": "test_fetch.py::test_another_digest_than_the_listing_has_is_refused_and_removed",
+    "removed; fetch again": "test_fetch_faults.py::test_another_digest_than_the_listing_has_is_refused_and_removed",
     "submit the run again": f"{RECORDS}::test_a_damaged_record_is_written_again_by_submitting_again",
     "holds another record": f"{RECORDS}::test_another_record_in_a_runs_place_is_removed_and_the_run_submitted",
     "copy or make it again": f"{FILES}::test_a_network_that_is_copied_or_made_again_is_read",
