@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 IMPORTED = [
@@ -21,20 +22,26 @@ IMPORTED = [
     "bench.job.stages",
     "bench.runner.generator",
     "bench.shapes.plugin",
+    "npnet.training.train",
 ]
-"""What a run of the embedded world imports. Importing starts no thread, and the server runs no network."""
+"""What a run of the embedded world or a training imports. This starts no thread, and the server runs no network."""
+
+
+def server() -> ForkServerContext:
+    """Starts processes by forks of the one that has imported everything; unlike forks of this one they may train."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(IMPORTED)
+    return context
 
 
 class Forked:
     """`bench ARGUMENTS` in a process that has everything imported; what it prints goes to files in an empty folder."""
 
     def __init__(self, arguments: Sequence[object], folder: Path, env: Mapping[str, str] | None = None) -> None:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(IMPORTED)
         folder.mkdir(parents=True, exist_ok=True)
         self._said = folder / "out", folder / "err"
         words = [str(word) for word in arguments]
-        self._process = context.Process(target=_program, args=(words, self._said, {**os.environ, **(env or {})}))
+        self._process = server().Process(target=_program, args=(words, self._said, {**os.environ, **(env or {})}))
         self._process.start()
 
     def poll(self) -> int | None:

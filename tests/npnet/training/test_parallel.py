@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import signal
+import socket
 import subprocess
 import sys
 import time
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from forks import server
 from noise_pairs import collection
 
 from npnet.network import checkpoint
@@ -35,7 +37,6 @@ from npnet.training.train import run
 
 torch.set_num_threads(1)
 rank, out, pause = os.environ["RANK"], Path(sys.argv[2]), float(sys.argv[3])
-(out.parent / f"pid{rank}").write_text(str(os.getpid()))
 trained = []
 finish = loop.Loop.train
 loop.Loop.train = lambda self: (finish(self), trained.append(self))[0]
@@ -78,17 +79,35 @@ def alone(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def torchrun(config: TrainConfig, out: Path, *, pause: float = 0.0) -> subprocess.Popen[str]:
-    """Two processes that train; with a pause before each step they keep their state after each."""
+def torchrun(config: TrainConfig, out: Path) -> subprocess.Popen[str]:
+    """Two processes that train."""
     script = out.parent / "process.py"
     script.write_text(_PROCESS)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     return subprocess.Popen(
-        [*torchrun, str(script), config.model_dump_json(), str(out), str(pause)],
+        [*torchrun, str(script), config.model_dump_json(), str(out), "0.0"],
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[3])},
     )
+
+
+def ranks(config: TrainConfig, out: Path, pause: float) -> list[ForkServerProcess]:
+    """The same two processes without torchrun, which imports torch once more."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    started = [server().Process(target=_rank, args=(rank, port, config, out, pause), daemon=True) for rank in (0, 1)]
+    for process in started:
+        process.start()
+    return started
+
+
+def _rank(rank: int, port: int, config: TrainConfig, out: Path, pause: float) -> None:
+    """What torchrun sets, and the program."""
+    world = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in world.items()}, MASTER_ADDR="127.0.0.1")
+    sys.argv = ["process.py", config.model_dump_json(), str(out), str(pause)]
+    exec(_PROCESS, {"__name__": "__main__"})
 
 
 def difference(a: Path, b: Path) -> float:
@@ -126,11 +145,12 @@ def test_a_training_resumes_after_a_kill_with_another_number_of_processes(
     """One process, then two of which one is killed inside an epoch, then one."""
     out = tmp_path / "out"
     run(settings(pairs, epochs=1), out=out, device="cpu", say=lambda _line: None)
-    child = torchrun(settings(pairs), out, pause=0.1)
-    wait_for(lambda: _state(out)["epoch"] > 0 and _state(out)["step"] > 2, child)
-    os.kill(int((tmp_path / "pid0").read_text()), signal.SIGKILL)
-    child.communicate(timeout=100)  # torchrun ends the other one
-    assert child.returncode != 0
+    first, second = ranks(settings(pairs), out, pause=0.1)
+    wait_for(lambda: _state(out)["epoch"] > 0 and _state(out)["step"] > 2, first)
+    first.kill()
+    first.join(100)
+    second.kill()  # as torchrun ends the other one
+    second.join(100)
     left = _state(out)
     assert left["step"] > 0
     said: list[str] = []
@@ -145,10 +165,10 @@ def _state(out: Path) -> dict[str, Any]:
     return found
 
 
-def wait_for(true: Any, child: subprocess.Popen[str]) -> None:
+def wait_for(true: Any, child: ForkServerProcess) -> None:
     end = time.monotonic() + 200
     while not true():
-        assert child.poll() is None, child.stderr and child.stderr.read()
+        assert child.exitcode is None
         assert time.monotonic() < end
         time.sleep(0.05)
 

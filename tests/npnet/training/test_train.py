@@ -11,8 +11,6 @@ import pickle
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 import time
 import weakref
 from contextlib import ExitStack
@@ -24,6 +22,7 @@ import numpy as np
 import pytest
 import torch
 from forked import done_in_a_fork
+from forks import server
 from noise_pairs import PROMPTS, collection
 
 from bench.errors import UserError
@@ -184,25 +183,25 @@ def test_a_training_stopped_inside_an_epoch_makes_the_same_steps(
     assert losses_of(tmp_path / "straight") == losses_of(tmp_path / "stopped")
 
 
+def train_slowly(chosen: TrainConfig, out: Path) -> None:
+    """In a process of its own, which would otherwise be done before it is noticed."""
+    torch.set_num_threads(1)
+    step = Loop.advance
+    loop.STATE_SECONDS = 0.0
+    Loop.advance = lambda self, ids: (time.sleep(0.2), step(self, ids))[1]  # type: ignore[method-assign]
+    run(chosen, out=out, device="cpu")
+
+
 @pytest.mark.slow
 def test_kill_9_and_the_same_command_resumes(pairs: Path, trained: Path, tmp_path: Path) -> None:
-    code = (
-        "import sys, json; from pathlib import Path; from npnet.training import loop\n"
-        "from npnet.training.settings import TrainConfig; from npnet.training.train import run\n"
-        "loop.STATE_SECONDS = 0.0\n"
-        "run(TrainConfig.model_validate_json(sys.argv[1]), out=Path(sys.argv[2]), device='cpu')\n"
-    )
-    chosen = settings(pairs, epochs=4).model_dump_json()
-    # Without this the child would be done before it is noticed.
-    slowly = "import time; from npnet.training.loop import Loop; step = Loop.advance\n" + (
-        "Loop.advance = lambda self, ids: (time.sleep(0.2), step(self, ids))[1]\n"
-    )
-    child = subprocess.Popen([sys.executable, "-c", slowly + code, chosen, str(tmp_path)], stderr=subprocess.DEVNULL)
+    child = server().Process(target=train_slowly, args=(settings(pairs, epochs=4), tmp_path), daemon=True)
+    child.start()
     until = time.monotonic() + 120
     while not (tmp_path / "best.safetensors").exists() and time.monotonic() < until:
         time.sleep(0.05)
-    os.kill(child.pid, signal.SIGKILL)
-    assert child.wait() == -signal.SIGKILL, "it was killed, and had neither failed nor finished"
+    child.kill()
+    child.join(60)
+    assert child.exitcode == -signal.SIGKILL, "it was killed, and had neither failed nor finished"
     assert (tmp_path / "state.pt").exists()
     assert not (tmp_path / "last.safetensors").exists()
     train(pairs, tmp_path, epochs=4)
