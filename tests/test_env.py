@@ -61,7 +61,7 @@ def test_what_fails_is_one_line_and_is_gone_on_with(links: Path, tmp_path: Path)
     assert done.code == 2
     assert "environment 'small' could not be made: ERROR: " in done.error
     assert "second_part==1.0" in done.error
-    assert "run it again to go on" in done.error
+    assert "run it again to resume" in done.error
     one = environments.find("small", place)
     assert "first_part" in (one.folder / "install.log").read_text()
     assert "incomplete" in call("env", "ls", "--dir", place).out

@@ -49,7 +49,7 @@ def test_a_download_that_failed_continues_with_the_files_that_are_not_here(hub: 
     hub.cuts["small/large/model.bin"] = [12 * MB] + [0] * 20
     *_, error, here = got(hub, source, tmp_path)
     assert here == "here False"
-    assert "fetch again to go on" in error
+    assert "fetch again to resume" in error
     hub.cuts.clear()
     hub.asked.clear()
     assert got(hub, source, tmp_path)[-1] == "here True"

@@ -117,7 +117,7 @@ def test_a_run_interrupted_half_way_says_so_in_one_line_and_resumes(
     assert code == 130
     assert "Traceback" not in err
     said = [line for line in err.splitlines() if not line.startswith("generate: ")]
-    assert said == ["interrupted; what is finished is kept, run the same command again to go on"]
+    assert said == ["interrupted; what is finished is kept, run the same command again to resume"]
     assert 9 <= made < 18
     done = call("run", tiny, "--runs", tmp_path, *OPTIONS)
     assert done.code == 0, done.err

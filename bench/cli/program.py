@@ -123,7 +123,7 @@ def _code(command: Command, options: argparse.Namespace) -> int:
         print(f"error: {masked(plain(error))}", file=sys.stderr)
         return code_of(error)
     except KeyboardInterrupt as stop:
-        print("interrupted; what is finished is kept, run the same command again to go on", file=sys.stderr)
+        print("interrupted; what is finished is kept, run the same command again to resume", file=sys.stderr)
         return code_of(stop)
     except SystemExit as stop:
         # A command returns its exit code. Code of others that ends the program must not pass for a gate that passed.

@@ -172,7 +172,7 @@ def _install(one: Environment, interpreter: str, advance: Advance) -> None:
                 watch.end()
             if code:
                 raise UserError(
-                    f"environment {one.name!r} could not be made: {said}; see {log.name}; run it again to go on"
+                    f"environment {one.name!r} could not be made: {said}; see {log.name}; run it again to resume"
                 )
 
 

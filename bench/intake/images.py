@@ -28,7 +28,7 @@ _BATCH = 64
 def take_in(images: Sequence[Given], ledger: Ledger) -> tuple[list[str], Counter[str]]:
     """Every file as an image of the ledger; returns the job of each, and how often which change was needed.
 
-    A file that does not decode is a failure of its own, and the others go on.
+    A file that does not decode is a failure of its own, and the others continue.
     """
     (ledger.folder / "images").mkdir(exist_ok=True)
     have = {job for job, image in ledger.images().items() if (ledger.folder / image.file).is_file()}

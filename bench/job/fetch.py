@@ -1,4 +1,4 @@
-"""Getting what suites need onto this machine: each source once, the others going on where one cannot be had."""
+"""Getting what suites need onto this machine: each source once, the others continuing where one cannot be had."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Both speak the protocol of `bench/workers/packages.py`. What is answered is distrusted: a score that is no finite
 number, another number of scores than images, silence, a death or anything else that is no answer marks those scores
-failed with the reason, and the others go on.
+failed with the reason, and the others continue.
 """
 
 from __future__ import annotations

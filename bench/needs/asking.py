@@ -103,7 +103,7 @@ def _why(page: str, error: Exception) -> str:
         return "not on this machine, and HF_HUB_OFFLINE forbids to fetch it; unset it"
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return "the disk is full; free some room, or set HF_HOME to another disk, and fetch again"
-    return f"cannot be fetched from {constants.ENDPOINT} ({first_line(error)}); fetch again to go on"
+    return f"cannot be fetched from {constants.ENDPOINT} ({first_line(error)}); fetch again to resume"
 
 
 # How far it is ------------------------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ class Source(ABC):
         return None
 
     def get(self, *, tell: Tell | None = None, to: Path | None = None) -> None:
-        """Bring it here, going on where it was cut off, and check its digest.
+        """Bring it here, resuming where it was cut off, and check its digest.
 
         Into the folder `to` under its published name, or to where it is looked for. UserError where it cannot be had.
         """

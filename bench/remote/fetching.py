@@ -62,7 +62,7 @@ class Manifest:
 
     @property
     def alive(self) -> bool:
-        """Whether the run that wrote it may still go on."""
+        """Whether the run that wrote it may still run."""
         try:
             silent = (now() - datetime.fromisoformat(self.when)).total_seconds()
         except (ValueError, TypeError):
@@ -111,7 +111,7 @@ def pull(remote: Folder, folder: Path, *, images: bool) -> Manifest | None:
     if newer and state.dirty:
         raise UserError(
             f"{remote.url}: written by {manifest.host} since this machine's work there; {folder} has what was not "
-            "uploaded: move that folder away to go on from the address, or give another --runs address"
+            "uploaded: move that folder away to resume from the address, or give another --runs address"
         )
     if not newer and not images:
         return manifest

@@ -19,7 +19,7 @@ _AGAIN = 1.0
 
 
 class OverTime(BaseException):
-    """The limit is reached. Not an Exception, which code under a limit may catch and go on."""
+    """The limit is reached. Not an Exception, which code under a limit may catch and continue."""
 
 
 @contextmanager

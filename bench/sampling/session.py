@@ -107,7 +107,7 @@ class Session:
         self._shared.facts[self.places[i]][name] = value
 
     def fail(self, i: int, reason: str) -> None:
-        """Give image i up for a reason of one line; the others of the batch go on."""
+        """Give image i up for a reason of one line; the others of the batch continue."""
         self._shared.failed.setdefault(self.places[i], reason)
 
     def own(self, method: Any) -> dict[Any, Any]:

@@ -1,7 +1,7 @@
 """`python -m bench.shapes train NAME`: train the embedded networks again, from their seeds.
 
 Names, in the order in which they build on one another: vae, clip, unet, places, preference, aesthetic, dpo, turbo,
-lcm, sd, controlnet; `all` is every one. `places` and what follows it go on from the shipped weights where there is
+lcm, sd, controlnet; `all` is every one. `places` and what follows it continue from the shipped weights where there is
 no checkpoint.
 `captions` writes the shipped prompt sets again, and with `--fresh SEED --out FILE` captions that none of them has.
 

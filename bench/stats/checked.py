@@ -1,4 +1,4 @@
-"""What the public functions of `bench.stats` check of their arguments, and the arrays that they go on with."""
+"""What the public functions of `bench.stats` check of their arguments, and the arrays that they compute with."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from npnet.pairs.scores import Scores, read_scores
 from npnet.pairs.select import Mode, Rule, Selection, describe, read_selection, select
 
 SPLIT = 2
-"""Version of `split`: an unfinished training of another one does not go on, its validation prompts would change."""
+"""Version of `split`: an unfinished training of another one does not resume, its validation prompts would change."""
 
 
 class SelectionSettings(BaseModel):

@@ -75,7 +75,7 @@ class Loop:
         self.provenance: dict[str, Any] = {}
 
     def state(self) -> dict[str, Any] | None:
-        """The state to go on from; None where there is none, UserError where it is another training's or broken."""
+        """The state to resume from; None where there is none, UserError where it is another training's or broken."""
         return state.read(self.out, identity=self.identity, epochs=self.config.epochs)
 
     def complete(self) -> bool:

@@ -33,7 +33,7 @@ _KINDS = {
 def read(out: Path, *, identity: Mapping[str, Any], epochs: int) -> dict[str, Any] | None:
     """The state in `out`; None where there is none, UserError where it is another training's or broken.
 
-    `identity` is what two trainings must have in common for one to go on from the other, `epochs` how many are wanted.
+    `identity` is what two trainings must have in common for one to resume from the other, `epochs` how many are wanted.
     """
     path = out / FILE
     if not path.exists():

@@ -44,9 +44,9 @@ def run(
     device: str | None = None,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Train, or go on where a killed training was; a finished one is left as it is. Returns what the last line says.
+    """Train, or resume a killed training; a finished one is left as it is. Returns what the last line says.
 
-    `out` gets best.safetensors, last.safetensors, losses.csv and losses.png, and holds state.pt to go on from.
+    `out` gets best.safetensors, last.safetensors, losses.csv and losses.png, and holds state.pt to resume from.
     `start` is a checkpoint to fine-tune. Run under torchrun or accelerate launch, all processes share one training.
     Raises UserError for pairs, checkpoints and settings that do not fit.
     """

@@ -190,5 +190,5 @@ def test_an_interrupted_collection_says_what_to_do(
     done = npnet("collect", config, "--out", tmp_path)
     assert (done.code, done.err) == (
         130,
-        "interrupted; what is finished is kept, run the same command again to go on\n",
+        "interrupted; what is finished is kept, run the same command again to resume\n",
     )
