@@ -1,8 +1,9 @@
 """All combinations of some factors, or fewer in which each pair of values still stands.
 
 Families, samplers, guidances and windows of a method's pictures have hundreds of combinations, and a fault is nearly
-always of one value or of two together. The tests take each pair of values once; `NOISEBENCH_FULL=1`, as in the weekly
-workflow, takes all combinations.
+always of one value or of two together. The tests take each pair of values once, or each value where another test has
+the pairs; `NOISEBENCH_FULL=1`, as in the weekly workflow, takes all combinations, and sizes that are too large for each
+push.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from bench import registry
 from bench.errors import UserError
 from npnet import NPNet, NPNetConfig
-from npnet.network.checkpoint import find, read, read_provenance
+from npnet.network.checkpoint import find, load, read, read_provenance
 from npnet.network.convert import convert
 
 SMALL = NPNetConfig.small(width=16, depth=1)
@@ -134,8 +134,9 @@ def test_attention_that_nothing_trained_is_not_silent(sdxl: Path, tmp_path: Path
         assert NPNet.from_pretrained(tmp_path / "sdxl.pth").config.attention
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert not NPNet.from_pretrained(tmp_path / "sdxl.pth", attention=False).config.attention
-        assert NPNet.from_pretrained(tmp_path / "sdxl.pth", attention=True).config.attention
+        untrained = read(tmp_path / "sdxl.pth")
+        assert not load(untrained, attention=False).config.attention
+        assert load(untrained, attention=True).config.attention
         NPNet.from_pretrained(sdxl)
 
 
