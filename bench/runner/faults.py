@@ -1,8 +1,8 @@
 """What goes wrong while a batch is made: which images fail for it, with what words, and who is to blame.
 
 - The images of an arm fail, and the other arms continue, where a method of the arm is to blame: its own code was
-  running, or it handed on something that is no latents of the batch, or it raised a UserError. A step that had handed on
-  to the rest of the step was not running any more.
+  running, or it handed on something that is no latents of the batch, or it raised a UserError. A step that had handed
+  on to the rest of the step was not running any more.
 - They fail too where the arm alone runs what broke, though no line of its method did: it sets how images are sampled,
   puts weights on the denoiser, or adds residuals within it.
 - All else is common to the arms, the baseline among them: an error of ours or of a library, which is raised.
