@@ -72,6 +72,19 @@ class Forked:
         return _text(self._said[1])
 
 
+def commands_with(*words: str) -> list[str]:
+    """Command lines of all processes of this machine that have these words."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = entry.read_bytes().decode(errors="replace").replace("\0", " ")
+        except OSError:
+            continue  # it has ended
+        if all(word in line for word in words):
+            found.append(line)
+    return found
+
+
 def _text(file: Path) -> str:
     return file.read_text(errors="replace") if file.exists() else ""
 

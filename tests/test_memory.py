@@ -11,23 +11,24 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import pytest
+from conftest import Bench, Done
+from forks import Forked, commands_with
+from ledgers import write_ledger
+from suite_texts import BEST_OF_2, TWO_ARMS, write_suite
 
 import bench as package
-import pytest
 from bench import registry
 from bench.analysis import results
 from bench.analysis.costs import LEAST_BYTES
 from bench.errors import UserError
 from bench.runner import memory
-from bench.runner.jobs import Job
 from bench.runner.plan import make_plan
 from bench.sampling.measure import APART
 from bench.store import Ledger, Memory
 from bench.suite import load
-from conftest import Bench, Done
-from ledgers import write_ledger
-from suite_texts import BEST_OF_2, TWO_ARMS, write_suite
 
 MIB = 2**20
 METHODS = """\
@@ -87,17 +88,14 @@ def planned(tmp_path: Path, methods: list[Any], *, limit: int = 3) -> Any:
     return make_plan(load(suite_of(tmp_path / "some.yaml", methods), limit=limit))
 
 
-def ids(jobs: tuple[Job, ...]) -> list[str]:
-    return [job.id for job in jobs]
-
-
 def test_every_arm_has_a_batch_of_one_size_of_its_first_jobs(tmp_path: Path) -> None:
     plan = planned(tmp_path, ["standard", "inversion", BEST_OF_2 | {"name": "best_of_n"}])
     found = {batch.key.method: batch for batch in memory.batches(plan, 50)}
     assert {name: len(batch.jobs) for name, batch in found.items()} == {"standard": 3, "inversion": 3, "best_of_n": 3}
-    assert ids(found["standard"].jobs) == [c.job_id for c in plan.cells if c.arm.method == "standard"]
+    ids = {name: [job.id for job in batch.jobs] for name, batch in found.items()}
+    assert ids["standard"] == [c.job_id for c in plan.cells if c.arm.method == "standard"]
     first = next(c.job_id for c in plan.cells if c.arm.method == "best_of_n")
-    assert ids(found["best_of_n"].jobs)[:2] == [*plan.choices[first].candidates], "candidates are what is made"
+    assert ids["best_of_n"][:2] == [*plan.choices[first].candidates], "candidates are what is made"
     assert {len(batch.jobs) for batch in memory.batches(plan, 2)} == {2}
 
 
@@ -186,10 +184,9 @@ def arguments(home: Path, *more: object) -> list[object]:
             "--runs", home / "runs", "--no-cache", "--memory", *more]  # fmt: skip
 
 
-def written(home: Path) -> Path:
-    suite_of(home / "memory.yaml", ["standard", {"use": "standard", "name": "again"}, "held", "broken"])
-    (home / "memory_methods.py").write_text(METHODS)
-    return home
+def scratch_processes(home: Path) -> list[str]:
+    """Command lines of processes that measure a batch of this run."""
+    return commands_with("bench.runner.memory", str(home))
 
 
 def kept(home: Path) -> dict[str, Memory]:
@@ -205,16 +202,50 @@ def kept(home: Path) -> dict[str, Memory]:
     return {}
 
 
+class Measured(NamedTuple):
+    """A run that was killed while it measured its third arm or a later one, and run again."""
+
+    home: Path
+    killed: dict[str, Memory]
+    """What the ledger held then."""
+    done: Done
+    """How it ended when it was run again."""
+
+
 @pytest.fixture(scope="module")
-def measured(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Done]]:
-    home = written(tmp_path_factory.mktemp("memory"))
-    yield home, bench(*arguments(home))
+def measured(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Measured]:
+    home = tmp_path_factory.mktemp("memory")
+    suite_of(home / "memory.yaml", ["standard", {"use": "standard", "name": "again"}, "held", "broken"])
+    (home / "memory_methods.py").write_text(METHODS)
+    running = Forked(arguments(home), home / "said")
+    deadline = time.monotonic() + 400
+    while not (len(kept(home)) >= 2 and scratch_processes(home)):
+        assert running.poll() is None, running.err
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert running.kill() == -signal.SIGKILL
+    killed = kept(home)
+    while scratch_processes(home):
+        assert time.monotonic() < deadline, "the process of an arm outlived its run"
+        time.sleep(0.05)
+    yield Measured(home, killed, bench(*arguments(home)))
     registry.forget(str((home / "memory_methods.py").resolve()))
 
 
-def test_what_a_method_holds_is_its_own_and_the_same_arm_has_the_same_twice(measured: tuple[Path, Done]) -> None:
-    home, _ = measured
-    found = kept(home)
+@pytest.mark.slow
+def test_a_run_killed_while_it_measures_resumes_at_the_next_arm(measured: Measured) -> None:
+    before, left = measured.killed, 4 - len(measured.killed)
+    assert 2 <= len(before) < 4
+    assert f"memory: {left}/{left} arms" in measured.done.err
+    after = kept(measured.home)
+    assert len(after) == 4
+    assert {name: after[name] for name in before} == before
+    (folder,) = (measured.home / "runs").iterdir()
+    assert not list(folder.glob(f"{memory.SCRATCH}*")), "nothing is left lying about"
+
+
+def test_what_a_method_holds_is_its_own_and_the_same_arm_has_the_same_twice(measured: Measured) -> None:
+    found = kept(measured.home)
     standard, again, held = (found[name] for name in ("standard", "again", "held"))
     assert held.noise_bytes is not None
     assert standard.noise_bytes is not None
@@ -224,18 +255,15 @@ def test_what_a_method_holds_is_its_own_and_the_same_arm_has_the_same_twice(meas
     assert {len(one.ids) for one in found.values()} == {4}
 
 
-def test_a_method_that_fails_costs_its_own_measurement_only(measured: tuple[Path, Done]) -> None:
-    home, done = measured
-    assert kept(home)["broken"].reason == "RuntimeError: it broke (memory_methods.py:13)"
+def test_a_method_that_fails_costs_its_own_measurement_only(measured: Measured) -> None:
+    done = measured.done
+    assert kept(measured.home)["broken"].reason == "RuntimeError: it broke (memory_methods.py:13)"
     assert done.code == 3
     assert "failed: the memory of broken was not measured: RuntimeError: it broke" in done.err
-    assert "memory: 4/4 arms" in done.err
 
 
-def test_results_and_report_compare_what_was_measured_apart_and_never_a_processes_peak(
-    measured: tuple[Path, Done],
-) -> None:
-    home, _ = measured
+def test_results_and_report_compare_what_was_measured_apart_and_never_a_processes_peak(measured: Measured) -> None:
+    home = measured.home
     (folder,) = (home / "runs").iterdir()
     found = json.loads((folder / "results.json").read_text())
     arms = {arm["method"]: arm["cost"] for arm in found["arms"] if arm["prompts"] == "*"}
@@ -245,12 +273,11 @@ def test_results_and_report_compare_what_was_measured_apart_and_never_a_processe
     assert found["run"]["stages"]["memory_seconds"] > 0
     text = (folder / "report.md").read_text()
     assert "for a batch of 4 images in a process of its own" in text
-    assert not list(folder.glob(f"{memory.SCRATCH}*")), "nothing is left lying about"
 
 
-def test_what_was_measured_is_not_measured_again(measured: tuple[Path, Done], bench: Bench) -> None:
+def test_what_was_measured_is_not_measured_again(measured: Measured, bench: Bench) -> None:
     """What failed is tried again, as an image that failed is."""
-    home, _ = measured
+    home = measured.home
     before = kept(home)
     done = bench(*arguments(home))
     assert "memory: 1/1 arms" in done.err
@@ -269,44 +296,3 @@ def test_prompts_of_a_list_are_measured_too(one_thread: None, tmp_path: Path) ->
     assert cost.memory_bytes > 0
     assert cost.memory_batch == 2
     assert found.costs.attrs["units"]["memory_bytes"] == "bytes"
-
-
-@pytest.mark.slow
-def test_a_run_killed_while_it_measures_resumes_at_the_next_arm(bench_process: Bench, tmp_path: Path) -> None:
-    home = written(tmp_path)
-    some = ("--method", "again", "--method", "held")
-    command = [sys.executable, "-m", "bench", *map(str, arguments(home, *some))]
-    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 400
-    while not (kept(home) and scratch_processes(home)):
-        assert running.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    running.send_signal(signal.SIGKILL)
-    running.wait(timeout=60)
-    before = kept(home)
-    assert 1 <= len(before) < 3
-    while scratch_processes(home):
-        assert time.monotonic() < deadline, "the process of an arm outlived its run"
-        time.sleep(0.05)
-    done = bench_process(*arguments(home, *some))
-    assert done.code == 0, done.err
-    assert f"memory: {3 - len(before)}/{3 - len(before)} arms" in done.err
-    after = kept(home)
-    assert len(after) == 3
-    assert {name: after[name] for name in before} == before
-    (folder,) = (home / "runs").iterdir()
-    assert not list(folder.glob(f"{memory.SCRATCH}*"))
-
-
-def scratch_processes(home: Path) -> list[str]:
-    """Command lines of processes that measure a batch of this run."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = entry.read_bytes().decode(errors="replace").replace("\0", " ")
-        except OSError:
-            continue  # it has ended
-        if "bench.runner.memory" in line and str(home) in line:
-            found.append(line)
-    return found
