@@ -85,7 +85,6 @@ INTEGRATION = (
     "test_imports.py",
     "test_kills.py",
     "test_latex.py",
-    "test_listing.py::test_doctor_says_in_one_line_what_fetch_gets",
     "test_memory.py::test_a_stages_peak_is_its_own_or_unknown",
     "test_model.py::test_importing_the_package_loads_no_torch",
     "test_moved.py",
@@ -93,6 +92,7 @@ INTEGRATION = (
     "test_pages.py",
     "test_page.py",
     "test_paged.py",
+    "test_paged_browser.py",
     "test_parallel.py",
     "test_plan.py::test_planning_loads_no_network_library",
     "test_plots.py",
@@ -143,10 +143,16 @@ def as_small_as_a_unit_test(request: pytest.FixtureRequest, monkeypatch: pytest.
         return
     from bench.models.pipeline import PipelineFamily
 
+    start = subprocess.Popen.__init__
+
     def refused(*_: object, **__: object) -> None:
         pytest.fail("a unit test starts no process and loads no pipeline; name it in INTEGRATION of tests/conftest.py")
 
-    monkeypatch.setattr(subprocess.Popen, "__init__", refused)
+    def started(process: subprocess.Popen[Any], words: Any, *more: Any, **given: Any) -> None:
+        # How Python finds a library where torch is first imported; without it torch would stay half imported.
+        (start if str(words[0]).endswith("ldconfig") else refused)(process, words, *more, **given)
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", started)
     monkeypatch.setattr(PipelineFamily, "__init__", refused)
 
 

@@ -15,8 +15,8 @@ from foreign_images import Given, draw
 
 from bench.metrics.base import MetricEntry, Value
 
-BAD = ["none"]
-"""A word of the prompts whose scores are no numbers."""
+BAD = {"word": "none"}
+"""The word of prompts whose scores are no numbers."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Bright:
 
     def score(self, images: Any, prompts: Any) -> list[Value]:
         pairs = zip(images, prompts, strict=True)
-        return [Value(np.nan if BAD[0] in p.text else self.times * float(i.mean())) for i, p in pairs]
+        return [Value(np.nan if BAD["word"] in p.text else self.times * float(i.mean())) for i, p in pairs]
 
     def score_pairs(self, baseline_images: Any, method_images: Any, prompts: Any) -> list[Value]:
         pairs = zip(baseline_images, method_images, strict=True)

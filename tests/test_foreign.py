@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import Bench, Done
 from foreign_images import Given, N
+from foreign_scores import BAD, results_of, spread, table_of
 from foreign_scores import given as given
 from foreign_scores import metrics as metrics
-from foreign_scores import results_of, spread, table_of
 from PIL import Image
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -191,12 +190,12 @@ def test_32_bit_floats_are_not_guessed_at(bench: Bench, given: Given) -> None:
 def test_a_score_that_is_no_number_is_marked_and_fixed_later(
     bench: Bench, given: Given, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.modules[__name__], "BAD", [given.captions[2].prompt])
+    monkeypatch.setitem(BAD, "word", given.captions[2].prompt)
     args = ("score", "right", "--prompts", "prompts.jsonl", "--metric", "bright", "--out", "out")
     done = bench(*args)
     assert done.code == 3
     assert failed_lines(done)[0].startswith("failed: 1 scores of bright; the first: prompts.jsonl 2, seed 0, right:")
     assert [Path(r["path"]).name for r in table_of(Path("out")) if not r["score"]] == ["2.png"]
-    monkeypatch.setattr(sys.modules[__name__], "BAD", ["none"])
+    monkeypatch.setitem(BAD, "word", "none")
     assert bench(*args).code == 0
     assert all(r["score"] for r in table_of(Path("out")))
