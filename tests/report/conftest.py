@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from . import many_pairs, samples
+from bench import report
+from bench.analysis.results import Computed
+
+from . import many_pairs, paged_run, samples
 from .tab import Open, Results, Tab, write
 
 
@@ -41,6 +45,32 @@ def page(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     many_pairs.draw_images(folder, results)
     return write(folder, results)
+
+
+@pytest.fixture(scope="session")
+def paged_runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two runs, whose report has 128 pairs."""
+    return paged_run.make_runs(tmp_path_factory.mktemp("paged"))
+
+
+@pytest.fixture(scope="session")
+def both(paged_runs: list[Path]) -> Computed:
+    """Their results, which carry 20 of the pairs."""
+    return paged_run.computed(paged_runs)
+
+
+@pytest.fixture(scope="session")
+def large(paged_runs: list[Path], both: Computed) -> Path:
+    """The folder of their report."""
+    folder = paged_runs[0].parent / "both"
+    report.write(both.results, folder, formats=["html"], every=both.every)
+    return folder
+
+
+@pytest.fixture
+def copied(large: Path, tmp_path: Path) -> Path:
+    """Their report for a test of one's own to change; its images are gone."""
+    return Path(shutil.copytree(large, tmp_path / "both"))
 
 
 @pytest.fixture(scope="session")
