@@ -44,8 +44,8 @@ from npnet.teachers.base import BestNearby
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 PROMPTS = ("a red circle", "two squares", "a blue star above a ring", "a pink square and an orange star", "a ring")
-STEPS, GUIDANCE, PAIRS = 3, 5.0, 12
-FEW = 4
+STEPS, GUIDANCE, PAIRS = 2, 5.0, 12
+FEW = 6
 """Pairs where each has candidates; with these prompts and seeds the source is the best in some of them only."""
 CONFIGS = Path(configs.__file__).parent / "configs"
 
@@ -418,7 +418,7 @@ def test_best_of_n_teaches_the_noise_of_its_best_candidate(prompts: Path, tmp_pa
     from bench.methods.reseed import other_seed
 
     teacher = {"use": "best_of_n", "n": 3, "chooser": "darkness"}
-    made = settings_of(prompts, teacher=teacher, metrics=["darkness"], pairs=FEW, chunk=2)
+    made = settings_of(prompts, teacher=teacher, metrics=["darkness"], pairs=FEW, chunk=3)
     run(made, out=tmp_path, device="cpu", say=quiet)
     found = together(tmp_path)
     assert [s.calls for s in dataset.read(tmp_path)[1]] == [3 * STEPS] * 2, "the source's image is the first candidate"
@@ -441,10 +441,10 @@ def test_best_of_n_teaches_the_noise_of_its_best_candidate(prompts: Path, tmp_pa
 def test_candidates_of_fewer_steps_only_choose(prompts: Path, tmp_path: Path, pipeline: Any) -> None:
     """The chosen noise is sampled at the collection's own steps."""
     teacher = {"use": "best_of_n", "n": 2, "chooser": "darkness", "steps": 2}
-    run(settings_of(prompts, teacher=teacher, pairs=4), out=tmp_path, device="cpu", say=quiet)
+    run(settings_of(prompts, teacher=teacher, pairs=2, steps=3), out=tmp_path, device="cpu", say=quiet)
     found = together(tmp_path)
     target = torch.from_numpy(found.target[1]).float()
-    difference = picture(tmp_path, 1, "target").astype(int) - sampled(pipeline, found.prompts[1], target)
+    difference = picture(tmp_path, 1, "target").astype(int) - sampled(pipeline, found.prompts[1], target, 3)
     assert np.abs(difference).mean() < 1, "from the noise as stored, in fp16"
 
 
@@ -453,7 +453,7 @@ def test_best_nearby_stays_on_the_sphere_and_keeps_the_source_where_it_is_best(
     prompts: Path, tmp_path: Path, pipeline: Any
 ) -> None:
     teacher = {"use": "best_nearby", "n": 3, "angle": 0.4, "chooser": "darkness"}
-    made = settings_of(prompts, teacher=teacher, metrics=["darkness"], dtype="float32", pairs=FEW, chunk=2)
+    made = settings_of(prompts, teacher=teacher, metrics=["darkness"], dtype="float32", pairs=FEW, chunk=3)
     run(made, out=tmp_path, device="cpu", say=quiet)
     found = together(tmp_path)
     assert [s.calls for s in dataset.read(tmp_path)[1]] == [3 * STEPS] * 2
@@ -723,7 +723,7 @@ def test_what_cannot_be_collected_is_one_line(
 
 
 def test_another_protocol_in_out_is_refused(whole: Path, prompts: Path) -> None:
-    with pytest.raises(UserError, match=r"holds a collection of another protocol \(steps 3 there, 4 here\)"):
+    with pytest.raises(UserError, match=r"holds a collection of another protocol \(steps 2 there, 4 here\)"):
         run(settings_of(prompts, steps=4), out=whole, device="cpu", say=quiet)
 
 
