@@ -278,3 +278,11 @@ def test_a_memoryless_samplers_step_may_be_taken_again(name: str) -> None:
         assert not torch.equal(a, b), "the second step drew other noise than the first"
         return
     torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
+
+
+def test_a_scheduler_whose_betas_are_an_array_is_built_and_each_is_its_own() -> None:
+    config = {"trained_betas": np.linspace(1e-4, 0.02, 1000, dtype=np.float32), "prediction_type": "epsilon"}
+    one, other = (registry.get("samplers", "ddim").build(config) for _ in range(2))
+    np.testing.assert_allclose(one.betas.numpy(), config["trained_betas"])
+    one.set_timesteps(7)
+    assert (len(one.timesteps), other.num_inference_steps) == (7, None)

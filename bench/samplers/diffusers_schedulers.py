@@ -82,7 +82,8 @@ class Sampler:
 
     def build(self, config: Mapping[str, Any]) -> Any:
         """The scheduler, from the model's scheduler config; the sampler's own settings win over the model's."""
-        return deepcopy(_made(self.scheduler, json.dumps({**config, **self.settings})))
+        given = json.dumps({**config, **self.settings}, default=lambda array: array.tolist())  # `trained_betas` of NumPy
+        return deepcopy(_made(self.scheduler, given))
 
     def check_steps(self, steps: int) -> None:
         """UserError for a step count that the scheduler cannot do."""
