@@ -82,7 +82,8 @@ class Sampler:
 
     def build(self, config: Mapping[str, Any]) -> Any:
         """The scheduler, from the model's scheduler config; the sampler's own settings win over the model's."""
-        given = json.dumps({**config, **self.settings}, default=lambda array: array.tolist())  # `trained_betas` of NumPy
+        # `trained_betas` may be an array.
+        given = json.dumps({**config, **self.settings}, default=lambda array: array.tolist())
         return deepcopy(_made(self.scheduler, given))
 
     def check_steps(self, steps: int) -> None:
