@@ -194,11 +194,8 @@ def test_times_and_their_ratio_are_of_the_same_images(tmp_path: Path) -> None:
 # Pairs ----------------------------------------------------------------------------------------------------------------
 
 
-def test_pairs_to_look_at_are_evenly_spaced_and_no_more_than_a_page_can_hold(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("bench.analysis.browsable.BROWSABLE_PAIRS", 5)
-    found = valid(results.compute(write_ledger(tmp_path / "run", noisy, prompts=21)))
+def test_pairs_to_look_at_are_evenly_spaced_and_no_more_than_a_page_can_hold(tmp_path: Path) -> None:
+    found = valid(results.computed(write_ledger(tmp_path / "run", noisy, prompts=21), most=5).results)
     assert [p["index"] for p in found["pairs"]] == [0, 5, 10, 15, 20]
     assert found["pairs_total"] == 21
 
