@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import LIMIT, TINY, Bench, Plug, Run, call
+from facts import missing
 from suite_texts import suite_text
 
 from bench import registry
@@ -89,7 +90,7 @@ def test_a_metric_without_a_scorer_is_refused_before_anything_is_made(bench: Ben
     plug("metrics", **{"shapes-clipscore": replace(entry, load=None)})
     done = bench("run", suite_file(tmp_path), "--runs", tmp_path / "runs")
     assert done.code == 2
-    assert "metric 'shapes-clipscore' is in the catalogue but its scorer is not built yet" in done.error
+    assert missing(done.error, "metric 'shapes-clipscore'", "its scorer is not built yet") == []
     assert not (tmp_path / "runs").exists()
 
 
@@ -117,7 +118,7 @@ def weights(tmp_path: Path, plug: Plug) -> Path:
     return folder
 
 
-def missing(folder: Path) -> str:
+def lost(folder: Path) -> str:
     (folder / "vae" / "diffusion_pytorch_model.safetensors").unlink()
     return "diffusion_pytorch_model.safetensors: missing; shapes-sdxl's card lists it"
 
@@ -148,7 +149,7 @@ def gone(folder: Path) -> str:
     return "no model_index.json there"
 
 
-@pytest.mark.parametrize("harm", [missing, corrupt, cut_short_without_a_card, card_cut_short, gone])
+@pytest.mark.parametrize("harm", [lost, corrupt, cut_short_without_a_card, card_cut_short, gone])
 def test_weights_that_are_not_whole_are_named(
     bench: Bench, tmp_path: Path, weights: Path, harm: Callable[[Path], str]
 ) -> None:

@@ -77,7 +77,7 @@ def test_only_the_same_prompt_and_seed_is_a_pair(tmp_path: Path) -> None:
     assert (arm.n_a, arm.n_b, arm.n_expected, arm.n, arm.changed_prompts) == (9, 6, 2, 2, 2)
     said = comparison.sentences(found)
     assert "Only in A: 10 cells of arms that both have (other prompts or seeds)." in said
-    assert "4 cells have another prompt in B than in A at the same place: not compared." in said
+    assert any(not missing(line, "4 cells", "another prompt in B", "not compared") for line in said), said
 
 
 def test_a_prompt_with_other_metadata_is_another_prompt(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_one_image_in_both_runs_is_one_measurement(tmp_path: Path) -> None:
     cost = one(found, "arms", method="standard", prompts="*").cost
     assert (cost.n_timed, cost.n_shared, cost.from_cache_b) == (2, 2, 2)
     assert cost.times.sampling_ms.a == 12.5
-    assert "4 of 8 images of B came from the cache and keep the times they were made with." in found.notes
+    assert any(not missing(note, "4 of 8 images of B", "the cache", "times") for note in found.notes), found.notes
 
 
 # What is reported and not averaged -----------------------------------------------------------------------------------
@@ -198,7 +198,8 @@ def test_another_protocol_is_reported_and_not_averaged(tmp_path: Path) -> None:
         ("steps", 6, 8),
     ]
     said = "\n".join(comparison.sentences(found))
-    assert "Different protocol, not compared: 2 pairs of arms differ in steps (6 in A, 8 in B)." in said
+    different = ("protocol", "not compared", "2 pairs of arms", "steps (6 in A, 8 in B)")
+    assert any(not missing(line, *different) for line in said.splitlines()), said
     assert "Only in A: 8 cells of 2 arms (standard on shapes-sdxl, ddim, 6 steps, g 5.0; inversion" in said
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import Run
+from facts import missing
 from handmade import image, make
 from served import HOSTILE, text
 from served import client as client
@@ -72,7 +73,7 @@ def test_the_report_is_given_as_it_is(client: Any, runs: Path, finished: Run) ->
 def test_a_missing_report_is_said(client: Any) -> None:
     response = client.get("/run/many/report.html")
     assert response.status_code == 404
-    assert "many has no report.html yet; it is written when the run ends, or by `bench report`" in text(response)
+    assert missing(text(response), "many", "no report.html yet", "`bench report`") == []
 
 
 def test_all_pairs_are_paged_fifty_at_a_time(client: Any) -> None:
