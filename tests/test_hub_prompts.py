@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from bench.catalogue import listing
 from bench.errors import UserError
 from bench.prompts import hub
 
@@ -115,11 +116,13 @@ def test_a_reference_is_named_as_it_is_written(tmp_path: Path, monkeypatch: pyte
         assert hub.set_of(name).size == 0
 
 
-def test_doctor_fetches_nothing(hub_here: hubs.Hub, tmp_path: Path) -> None:
-    script = "from bench import listing; print(*listing.doctor(), sep='\\n')"
-    surroundings = {**os.environ, **hub_here.environment(tmp_path / "cache"), "BENCH_DATA": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=surroundings, check=True)
-    (line,) = (line for line in done.stdout.splitlines() if "pick-a-pic-train" in line)
+def test_doctor_fetches_nothing(hub_here: hubs.Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENCH_DATA", str(tmp_path))
+    hub_here.asked.clear()
+    with hub_here.used(tmp_path / "cache"):
+        said = [*listing.doctor()]
+    (line,) = (line for line in said if "pick-a-pic-train" in line)
     assert re.match(r"missing  \d+ prompt sets: dpg, ", line)
     assert line.endswith("`python -m bench fetch suites/sdxl_main.yaml` gets what that suite needs")
     assert not (tmp_path / "cache").exists()
+    assert not hub_here.asked
