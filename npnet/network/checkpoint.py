@@ -78,7 +78,7 @@ def read_provenance(path: str | Path) -> dict[str, Any]:
     least `selected_by` (metric names), `model`, `teacher`, `pairs` and `git`. Raises UserError on a broken file.
     """
     path = find(path)
-    data = content(path)
+    data = _bytes(path)
     if not is_safetensors(data):
         # Whether a pickle holds a network is not known until it is read; its identity is.
         return _of_published(path, data)
@@ -93,7 +93,7 @@ def read_provenance(path: str | Path) -> dict[str, Any]:
 def read(path: str | Path) -> Checkpoint:
     """A checkpoint's tensors and what is said or inferred of them; UserError on a broken or foreign file."""
     path = find(path)
-    data = content(path)
+    data = _bytes(path)
     if not is_safetensors(data):
         return _from_published(path, data, published.read_pickle(path))
     import safetensors.torch
@@ -202,8 +202,7 @@ def save(network: NPNet, path: str | Path, *, provenance: Mapping[str, Any] | No
     return file
 
 
-def content(path: Path) -> bytes:
-    """A file's bytes; UserError where it cannot be read."""
+def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:

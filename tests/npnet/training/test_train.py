@@ -536,11 +536,11 @@ def test_fine_tuning_replaces_the_text_layer_of_another_width_and_says_so(
     said: list[str] = []
     start = tmp_path / "other.safetensors"
     reads: list[Path] = []
-    read = checkpoint.content
-    monkeypatch.setattr(checkpoint, "content", lambda path: (reads.append(path), read(path))[1])
+    read = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: (reads.append(path), read(path))[1])
     tiny = settings(pairs, network={}, epochs=1, learning_rate=1e-9)
     run(tiny, out=tmp_path / "out", start=start, device="cpu", say=said.append)
-    assert reads == [start], "a file of gigabytes is read and checked once"
+    assert reads.count(start) == 1, "a file of gigabytes is read and checked once"
     line = next(line for line in said if "replaced" in line)
     assert "text.linear.weight" in line
     assert "residual" not in line
