@@ -176,7 +176,7 @@ def test_what_a_metric_says_it_shares_is_what_it_loads(name: str, make: Any, tmp
     entry = registry.get("metrics", name).configured(str(make(tmp_path)), "fp32")
     loaded: Any = entry.loaded("cpu")
     network = loaded.backbone if hasattr(loaded, "backbone") else loaded.towers.backbone
-    keys = [key for key, one in sharing._HELD.items() if one is network]
+    keys = [key for key, one in sharing._LOADED.items() if one is network]
     assert [key[1] for key in keys] == list(entry.networks())
 
 
@@ -311,7 +311,7 @@ def test_a_run_that_was_killed_between_sharers_resumes_where_it_was(
             assert score(work, ledger, device="cpu") == {}
     assert kept(ledger) == whole
     gc.collect()
-    assert not [network for key, network in sharing._HELD.items() if key[0] == "dinov2"]
+    assert not [network for key, network in sharing._LOADED.items() if key[0] == "dinov2"]
 
 
 # What is remembered --------------------------------------------------------------------------------------------------
