@@ -131,9 +131,14 @@ def is_integration(item: pytest.Item) -> bool:
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses among them
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Every test is `unit` or `integration`, and it is said here alone."""
+    """Every test is `unit` or `integration`, and it is said here alone; files with slow tests come first.
+
+    What processes of pytest-xdist are left with at the end is then small (with --no-loadscope-reorder).
+    """
     for item in items:
         item.add_marker("integration" if is_integration(item) else "unit")
+    slow = {item.path for item in items if item.get_closest_marker("integration")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(autouse=True)
