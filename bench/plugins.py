@@ -35,6 +35,8 @@ def load(file: Path | str) -> list[tuple[str, str]]:
     data = _content(path, str(file))
     name = f"plugin_{re.sub(r'[^0-9a-zA-Z_]', '_', path.stem)}"
     before = _loaded.get(name)
+    if before is not None and not _is_registered(before[0]):
+        before = None  # forgotten since: its name is free
     if before == (str(path), data):
         return registry.put_by(str(path))
     if before is not None and before[0] != str(path):
@@ -55,6 +57,10 @@ def load(file: Path | str) -> list[tuple[str, str]]:
         )
     _loaded[name] = (str(path), data)
     return found
+
+
+def _is_registered(path: str) -> bool:
+    return bool(registry.put_by(path)) or path in registry.beside
 
 
 def files() -> list[str]:

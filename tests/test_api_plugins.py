@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Bench
+from facts import missing
 from notebook_cells import BRIGHTER, SHIFTED, SUITE, Notebook
 from notebook_cells import notebook as notebook
 
@@ -142,9 +143,6 @@ def plugin(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 
     yield write
     registry.forget(str(path))
-    from bench import plugins
-
-    plugins._loaded.clear()
     sys.modules.pop("plugin_my_noise", None)
 
 
@@ -185,6 +183,27 @@ def test_an_edited_file_takes_its_own_place(plugin: Callable[[str], Path]) -> No
     assert registry.name_of("methods", registry.get("methods", "other_name")) == "other_name"
     with pytest.raises(UserError, match="unknown method 'shifted'"):
         registry.get("methods", "shifted")
+
+
+def test_two_files_of_one_name_are_one_too_many_until_one_is_forgotten(
+    plugin: Callable[[str], Path], tmp_path: Path
+) -> None:
+    from bench import plugins
+
+    first = plugin(SHIFTED)
+    second = tmp_path / "other" / first.name
+    second.parent.mkdir()
+    second.write_text(SHIFTED)
+    plugins.load(first)
+    with pytest.raises(UserError) as refused:
+        plugins.load(second)
+    assert missing(str(refused.value), str(first), str(second), "rename") == []
+    registry.forget(str(first))
+    try:
+        assert plugins.load(second) == [("methods", "shifted")]
+    finally:
+        registry.forget(str(second))
+    assert plugins.load(first) == [("methods", "shifted")]
 
 
 def test_a_file_registers_entries_of_other_kinds(plugin: Callable[[str], Path]) -> None:

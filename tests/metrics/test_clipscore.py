@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +27,13 @@ FOLDER = WEIGHTS / "shapes-clip"
 def scorer() -> ClipSimilarity:
     found: ClipSimilarity = registry.get("metrics", "shapes-clipscore").scorer("cpu")
     return found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def freed() -> Iterator[None]:
+    """No network outlives these tests: others in the same process look whether one does."""
+    yield
+    scorer.cache_clear()
 
 
 @cache
