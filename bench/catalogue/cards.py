@@ -37,7 +37,7 @@ class Card(BaseModel):
     checkpoint: str
     """The scorer's weights, in words."""
     digest: str | None
-    """Of the metric on that checkpoint; None where the files are made anew from a seed: their bytes may differ."""
+    """Of the metric on that checkpoint; None where the files are drawn again from a seed: their bytes may differ."""
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     """Of the networks."""
     images: str

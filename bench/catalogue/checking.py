@@ -84,7 +84,7 @@ def keep(
 ) -> Checked:
     """Write a scorer's card in the place of the one for the same checkpoint and precision.
 
-    `words` says what the checkpoint is; `seeded` that its files are made anew from a seed.
+    `words` says what the checkpoint is; `seeded` that its files are drawn again from a seed.
     """
     asks, ours = wanted.entries()
     if lacking := _lacking(asks, wanted):

@@ -162,7 +162,7 @@ def choose(plan: Plan, ledger: Ledger) -> int:
             continue
         before = images.get(choice.id)
         if before and before.digest in {images[c].digest for c in choice.candidates}:
-            continue  # made before, and none of its candidates was lost and made anew since
+            continue  # made before, and none of its candidates was lost and made again since
         chosen = _choose(choice, prompts[choice.id], [images[c] for c in choice.candidates], ledger)
         if chosen:
             made.append(chosen)
@@ -198,7 +198,7 @@ def _choose(choice: Choice, prompt: Prompt, candidates: list[Image], ledger: Led
         cost=json.dumps(_summed([json.loads(i.cost) for i in candidates], judging=judging), sort_keys=True),
         **{name: sum(getattr(i, name) for i in candidates) for name in _SUMMED},
         select_ms=judging,
-        # A choice is made anew in every run; what came from the cache is its candidates.
+        # A choice is made again in every run; what came from the cache is its candidates.
         from_cache=max(i.from_cache for i in candidates),
     )
 

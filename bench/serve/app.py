@@ -151,7 +151,7 @@ def _scripted(text: str) -> Response:
 
 
 def _failed(error: Exception) -> tuple[str, int]:
-    """One line, as on the terminal; only a fault of ours leaves a traceback there."""
+    """One line, as on the terminal; only an internal error leaves a traceback there."""
     if isinstance(error, HTTPException):
         code, said = error.code or 500, error.description or error.name
     elif isinstance(error, BenchError):
