@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from covering import FULL
 
 from . import many_pairs
 from .tab import Open, Results, ballot, exported, key, write
@@ -114,12 +115,12 @@ def test_two_thousand_pairs_open(tmp_path: Path, visit: Open, capsys: pytest.Cap
         )
 
 
-@pytest.mark.parametrize(("size", "noise"), [(64, 0.4), (64, 60.0), (1024, 25.0)])
+@pytest.mark.parametrize(("size", "noise"), [(64, 0.4), (64, 60.0), (1024 if FULL else 256, 25.0)])
 @pytest.mark.slow
 def test_page_of_200_prompts_and_4_methods_is_under_5_mb(
     tmp_path: Path, visit: Open, size: int, noise: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """All 800 images differ, as files; those of 1024 pixels are eight pictures under many names."""
+    """All 800 images differ, as files; large ones are eight pictures under many names, of 1024 pixels every week."""
     full = many_pairs.results(200, distinct_images=800)
     if size == 64:
         many_pairs.draw_images(tmp_path, full, size=size, noise=noise)
