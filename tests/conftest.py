@@ -59,8 +59,10 @@ INTEGRATION_FIXTURES = frozenset({"one_thread", "bench_process", "bench_forked",
 INTEGRATION_FOLDERS = frozenset({"perf", "reference"})
 INTEGRATION = (
     "test_action.py",
+    "test_browser.py",
     "test_browser_page.py",
     "test_browser_views.py",
+    "test_browser_votes.py",
     "test_captions.py::test_every_word_of_the_grammar_is_one_token_of_its_own",
     "test_checkpoint.py",
     "test_clipscore.py::test_it_is_two_and_a_half_times_the_cosine_cut_at_zero",
@@ -79,6 +81,7 @@ INTEGRATION = (
     "test_first_screen.py",
     "test_fleet.py::test_a_cpu_takes_workers_for_much_work_and_none_for_little",
     "test_fresh.py",
+    "test_gate_simulation.py",
     "test_gains.py::test_the_command_prints_the_table_without_torch",
     "test_hub_prompts.py",
     "test_identity_packages.py::test_code_that_moves_within_the_project_is_the_same_code",
