@@ -50,7 +50,7 @@ class FleetHere(Fleet):
 
     @classmethod
     def opened(cls, wanted: Wanted, setting: Setting, *, device: str) -> FleetHere:
-        raise NotImplementedError
+        return cls(1)
 
     def start(self, number: int, setting: bytes) -> Hand:
         hand = Here(number, fatal=self.fatal)

@@ -14,9 +14,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped,unused-ignore]
 
 BEST_OF_2: dict[str, Any] = {"use": "best_of_n", "name": "best_of_2", "n": 2, "selection_metric": "shapes-geneval"}
-FOUR_ARMS: dict[str, Any] = {
-    "name": "tiny",
-    "title": "Four arms on the embedded world",
+SETTING: dict[str, Any] = {
     "models": ["shapes-sdxl"],
     "prompts": ["shapes-pickapic"],
     "samplers": ["ddim"],
@@ -24,6 +22,12 @@ FOUR_ARMS: dict[str, Any] = {
     "guidance": 5.0,
     "seeds": [0],
     "baseline": "standard",
+}
+"""How images are made in suites of these tests."""
+FOUR_ARMS: dict[str, Any] = {
+    "name": "tiny",
+    "title": "Four arms on the embedded world",
+    **SETTING,
     "methods": ["standard", "inversion", BEST_OF_2, "reseed"],
     "metrics": ["shapes-geneval", "shapes-clipscore"],
     "controls": {"reseed": "zero"},
@@ -37,13 +41,7 @@ ANY_PROMPTS: dict[str, Any] = {
 """The tiny suite without what needs GenEval's metadata, for prompts that have none."""
 TWO_ARMS: dict[str, Any] = {
     "name": "made",
-    "models": ["shapes-sdxl"],
-    "prompts": ["shapes-pickapic"],
-    "samplers": ["ddim"],
-    "steps": 4,
-    "guidance": 5.0,
-    "seeds": [0],
-    "baseline": "standard",
+    **SETTING,
     "methods": ["standard", "inversion"],
     "metrics": ["shapes-preference"],
 }
