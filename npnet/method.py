@@ -216,7 +216,7 @@ def _provenance(path: Path) -> dict[str, Any]:
 
 @cache
 def _read(path: Path, changed: int, size: int) -> dict[str, Any]:
-    """A checkpoint's provenance, read anew when the file has changed."""
+    """A checkpoint's provenance, read again when the file has changed."""
     from npnet.network.checkpoint import read_provenance
 
     return read_provenance(path)

@@ -115,7 +115,7 @@ def test_other_metrics_of_the_same_images_come_beside_the_first(bench: Bench, gi
     assert float(changed[0]["score"]) == pytest.approx(given.pixels(2).mean())
 
 
-def test_a_metric_keeps_its_checkpoint_until_it_is_asked_for_anew(bench: Bench, given: Given) -> None:
+def test_a_metric_keeps_its_checkpoint_until_it_is_asked_for_again(bench: Bench, given: Given) -> None:
     Path("weights").mkdir()
     args = ("score", "right", "--prompts", "prompts.jsonl", "--out", "out")
     once = [given.pixels(k).mean() for k in range(N)]

@@ -241,7 +241,7 @@ def test_the_ledger_s_images_are_read_as_often_for_many_images_as_for_few(
     assert 0 < read[0] < images
 
 
-def test_a_scorer_of_another_version_judges_anew_and_nothing_is_drawn_anew(
+def test_a_scorer_of_another_version_judges_again_and_nothing_is_drawn_again(
     finished: Run, tmp_path: Path, plug: Plug
 ) -> None:
     from dataclasses import replace

@@ -40,7 +40,7 @@ def test_the_verdict_in_the_list_is_the_reports(client: Any, finished: Run) -> N
     assert headline(read(finished.folder)) in text(client.get("/"))
 
 
-def test_a_run_that_continues_is_shown_anew(client: Any, runs: Path) -> None:
+def test_a_run_that_continues_is_shown_again(client: Any, runs: Path) -> None:
     assert "4 of 8 images" in text(client.get("/"))
     ledger = Ledger(runs / "halfway")
     job = ledger.db.execute("SELECT job_id FROM cells WHERE prompt_index = 2").fetchone()[0]

@@ -27,7 +27,7 @@ Pending = Callable[[], Verdict]
 def check(results: Results, rules: Sequence[Rule], samples: Samples | None = None) -> list[Verdict]:
     """Every rule on every comparison or arm that it names; a rule that finds none is not comparable.
 
-    With `samples` the intervals are taken anew from the pairs, at Bonferroni's level for as many comparisons as there
+    With `samples` the intervals are taken again from the pairs, at Bonferroni's level for as many comparisons as there
     are (a rule that names no method is a comparison for each method and setting); without, and for a metric of sets,
     the 95 % intervals of the results are widened as Student's t is. A cost without an interval is a number, not a
     comparison.

@@ -154,7 +154,7 @@ def _take_over(remote: Folder, folder: Path, journal: Journal) -> None:
         there.unlink(missing_ok=True)
     after = _digests(folder)
     for name in journal.known:
-        # Reports are written anew; an image of the same name may have been made again by other code.
+        # Reports are written again; an image of the same name may have been made again by other code.
         if not name.startswith("images/") or after.get(name) != before.get(name):
             (folder / name).unlink(missing_ok=True)
 

@@ -253,7 +253,7 @@ class Session:
         """Canonical x at place i with fresh noise up to place j <= i: the forward process (2201.09865, eq. 2).
 
         x_j = sqrt(w) x_i + sqrt(1 - w) z with w = (alpha_j / alpha_i)^2; z is the next of the image's own stream, which
-        begins anew with every pass of the loop.
+        begins again with every pass of the loop.
         """
         import torch
 

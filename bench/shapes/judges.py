@@ -64,7 +64,7 @@ class Crowd:
     def gather(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, torch.Tensor]:
         """The images of captions (B,), as (4 B, 64, 64, 3), and what each is worth for every caption, (B, 4 B).
 
-        An image is as often its own mirror image, of which the voters' rule is asked anew: "left of" is "right of".
+        An image is as often its own mirror image, of which the voters' rule is asked again: "left of" is "right of".
         """
         import torch
 

@@ -86,7 +86,7 @@ def _write_run(run: Shown, folder: Path, *, images: bool) -> None:
     folder.mkdir(parents=True)
     results, home = run.results, run.folder or folder
     write_atomically(folder / "record.json", submission(results).text().encode("utf-8", "replace"))
-    # Written anew: a report.html of another's is a page with scripts, which would run where the site is published.
+    # Written again: a report.html of another's is a page with scripts, which would run where the site is published.
     _write(folder / "report.html", html.render(results, home))
     if images:
         _copy_images(run, folder)

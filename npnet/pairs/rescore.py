@@ -25,7 +25,7 @@ BATCH = 64
 def score(folder: Path, *, metrics: Sequence[str], device: str | None = None) -> int:
     """Add scores of further metrics to a collection that kept its images; returns how many images were judged.
 
-    Every shard is written anew in one rename; a shard that has the scores already is left alone. One process at a
+    Every shard is written again in one rename; a shard that has the scores already is left alone. One process at a
     time: of two that read a shard before either has written it, the later one would take away the other's scores.
     """
     protocol = dataset.read_manifest(folder)

@@ -65,7 +65,7 @@ UNTRIED = {
     "remove it, and it is fetched again": "a file that is not there is fetched, as at first",
     "download it again": "the published checkpoint is not here",
     "not a readable archive": "another download of a file that is no archive",
-    "control image  has changed since": "a run whose files changed while it ran is planned anew",
+    "control image  has changed since": "a run whose files changed while it ran is planned again",
     "npnet:  has changed since": "the same, of a checkpoint",
     "save it again": "an image editor",
     "written by  just now": "another machine in the same moment",

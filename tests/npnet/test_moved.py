@@ -64,7 +64,7 @@ def test_the_line_is_that_of_the_import(tmp_path: Path) -> None:
     assert places == [f"{file}:1:", f"{file}:2:"]
 
 
-def import_anew() -> None:
+def import_again() -> None:
     """Import the packages once more, in a process that has what they build on."""
     for name in [name for name in sys.modules if name.partition(".")[0] in ("npnet", "bench")]:
         del sys.modules[name]
@@ -81,4 +81,4 @@ def import_anew() -> None:
 def test_the_public_names_need_no_room() -> None:
     """They warn of nothing; neither does what the package itself imports."""
     importlib.import_module("npnet.training.train")
-    done_in_a_fork(import_anew)
+    done_in_a_fork(import_again)

@@ -191,10 +191,10 @@ def test_the_first_step_is_shared_bit_by_bit(whole: Path, prompts: Path, tmp_pat
         patch.setattr(collector, "Memory", lambda: None)
         run(settings_of(prompts, pairs=4), out=tmp_path, device="cpu", say=quiet)
     assert [s.calls for s in dataset.read(tmp_path)[1]] == [2 * STEPS + 2]
-    shared, anew = next(dataset.read(whole)[1]), together(tmp_path)
+    shared, again = next(dataset.read(whole)[1]), together(tmp_path)
     for name in ("source", "target", "seed"):
-        np.testing.assert_array_equal(getattr(shared, name), getattr(anew, name))
-    np.testing.assert_array_equal(shared.scores["shapes-clipscore"], anew.scores["shapes-clipscore"])
+        np.testing.assert_array_equal(getattr(shared, name), getattr(again, name))
+    np.testing.assert_array_equal(shared.scores["shapes-clipscore"], again.scores["shapes-clipscore"])
     assert images(tmp_path).items() <= images(whole).items()
 
 
@@ -325,7 +325,7 @@ def copied(folder: Path, to: Path) -> Path:
     return Path(shutil.copytree(folder, to))
 
 
-def test_a_truncated_shard_is_named_and_made_anew_once_deleted(whole: Path, prompts: Path, tmp_path: Path) -> None:
+def test_a_truncated_shard_is_named_and_made_again_once_deleted(whole: Path, prompts: Path, tmp_path: Path) -> None:
     out = copied(whole, tmp_path / "c")
     path = dataset.shard_path(out, 1)
     good = path.read_bytes()
@@ -390,7 +390,7 @@ def test_scores_of_another_scorer_are_not_gone_on_with(whole: Path, prompts: Pat
     assert run(settings_of(prompts), out=out, device="cpu", say=quiet) == 4
 
 
-def test_a_lost_image_is_made_anew(whole: Path, prompts: Path, tmp_path: Path) -> None:
+def test_a_lost_image_is_made_again(whole: Path, prompts: Path, tmp_path: Path) -> None:
     out = copied(whole, tmp_path / "c")
     dataset.image_path(out, 5, "target").unlink()
     assert run(settings_of(prompts), out=out, device="cpu", say=quiet) == 4

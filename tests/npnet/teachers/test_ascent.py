@@ -184,7 +184,7 @@ def test_a_gradient_counts_three_calls_for_each_it_goes_through(
     assert [shard.calls for shard in shards] == [2 * STEPS + 3 * rounds * through]
 
 
-def test_a_lost_shard_is_made_anew_to_the_same_bytes(prompts: Path, tmp_path: Path) -> None:
+def test_a_lost_shard_is_made_again_to_the_same_bytes(prompts: Path, tmp_path: Path) -> None:
     config = settings_of(prompts, pairs=4, rounds=1, chunk=2)
     collected(config, tmp_path / "c")
     path = dataset.shard_path(tmp_path / "c", 1)
