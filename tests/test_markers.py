@@ -8,8 +8,8 @@ from pathlib import Path
 
 import execnet
 import pytest
-from conftest import INTEGRATION
 from covering import FULL, chosen
+from markers import INTEGRATION
 
 KINDS = {"unit", "integration"}
 TESTS = Path(__file__).parent
@@ -18,7 +18,7 @@ TESTS = Path(__file__).parent
 def test_every_test_is_of_exactly_one_kind(request: pytest.FixtureRequest) -> None:
     for item in request.session.items:
         kinds = [mark.name for mark in item.iter_markers() if mark.name in KINDS]
-        assert len(kinds) == 1, f"{item.nodeid}: {kinds}; tests/conftest.py alone says the kind"
+        assert len(kinds) == 1, f"{item.nodeid}: {kinds}; tests/markers.py alone says the kind"
 
 
 @pytest.mark.parametrize("name", INTEGRATION)
