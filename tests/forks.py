@@ -44,14 +44,19 @@ class Forked:
         self._process = server().Process(target=_program, args=(words, self._said, {**os.environ, **(env or {})}))
         self._process.start()
 
+    @property
+    def number(self) -> int:
+        """Its process number."""
+        assert self._process.pid is not None
+        return self._process.pid
+
     def poll(self) -> int | None:
         """Its exit code, negative for a signal's number; None while it runs."""
         return self._process.exitcode
 
     def kill(self, with_: signal.Signals = signal.SIGKILL) -> int:
         """Send it a signal; returns its exit code."""
-        assert self._process.pid is not None
-        os.kill(self._process.pid, with_)
+        os.kill(self.number, with_)
         return self.wait()
 
     def wait(self, seconds: float = 300) -> int:
