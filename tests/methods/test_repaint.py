@@ -1,28 +1,22 @@
-"""RePaint without a mask: the forward process, distributions in closed form, the published schedule, costs."""
+"""RePaint without a mask: the forward process, and what the methods make in closed form."""
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from analytic import ALPHAS_CUMPROD, Analytic, Mixture, gaussian, make, paid, priced, session
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from pydantic import ValidationError
+from analytic import ALPHAS_CUMPROD, Analytic, Mixture, gaussian, make, session
+from repainted import walk
 
-from bench.errors import UserError
 from bench.methods.base import Method
-from bench.methods.inversion import Inversion
 from bench.methods.repaint import RepaintEvery, RepaintFirst, RepaintJump
 from bench.sampling import noise
-from bench.sampling.records import Sampling
-from bench.sampling.session import Next, Session, Step
+from bench.sampling.session import Session
 
-MANY = 2000
-GAUSSIAN = {"a": gaussian(0.5, 0.25), "": gaussian(0.0, 1.0)}
+MANY, SIDE = 125, 8
+"""Images, and the side of each: 8,000 independent numbers, of few images, for each draws its noise by itself."""
 
 
 def leading(steps: int) -> list[int]:
@@ -44,18 +38,11 @@ def shrink(steps: int, variance: float) -> np.ndarray:
     return found
 
 
-def batch_of(n: int, methods: object, **more: object) -> Session:
+def batch_of(n: int, methods: object, side: int = 2, **more: object) -> Session:
     """n images of one Gaussian prompt at guidance 1."""
-    family = Analytic(mixtures=GAUSSIAN)
+    mixtures = {"a": gaussian(0.5, 0.25, size=side**2), "": gaussian(0.0, 1.0, size=side**2)}
+    family = Analytic(latent=(1, side, side), mixtures=mixtures)
     return session(methods, prompts=["a"] * n, seeds=range(n), guidance=1, family=family, **more)  # type: ignore[arg-type]
-
-
-class Watch(Method):
-    """Notes at which places the rest of the chain is asked."""
-
-    def step(self, s: Session, x: torch.Tensor, i: int, following: Next) -> Step:
-        s.facts[0].setdefault("places", []).append(i)
-        return following(x)
 
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers")  # __array__ of numpy 2
@@ -77,11 +64,11 @@ def test_the_weights_of_the_first_renoising_are_the_protocols(steps: int, weight
 @pytest.mark.parametrize(("i", "j"), [(1, 0), (5, 4), (9, 2), (10, 0), (7, 7)])
 def test_renoised_samples_of_one_place_are_samples_of_the_other(i: int, j: int) -> None:
     """x_i ~ N(a_i m, S_i) goes to x_j ~ N(a_j m, S_j): mean and variance within 4 standard errors."""
-    s = batch_of(MANY, ())
+    s = batch_of(MANY, (), SIDE)
     (a, sigma), (to_a, to_sigma) = s.schedule.at(i), s.schedule.at(j)
     rng = torch.Generator().manual_seed(i)
-    x0 = 0.5 + 0.5 * torch.randn((MANY, 1, 2, 2), generator=rng)
-    up = s.renoise(a * x0 + sigma * torch.randn((MANY, 1, 2, 2), generator=rng), i, j).flatten().double()
+    x0 = 0.5 + 0.5 * torch.randn((MANY, 1, SIDE, SIDE), generator=rng)
+    up = s.renoise(a * x0 + sigma * torch.randn((MANY, 1, SIDE, SIDE), generator=rng), i, j).flatten().double()
     variance = to_a**2 * 0.25 + to_sigma**2
     assert float(up.mean()) == pytest.approx(to_a * 0.5, abs=4 * (variance / len(up)) ** 0.5)
     assert float(up.var()) == pytest.approx(variance, rel=4 * (2 / len(up)) ** 0.5)
@@ -153,7 +140,7 @@ NAMES = ["standard", "first", "every", "jump"]
 @pytest.mark.parametrize("method", METHODS, ids=NAMES)
 def test_the_images_have_the_moments_of_the_recursion(method: Method | None, steps: int) -> None:
     """Within 4 standard errors."""
-    x = make(batch_of(MANY, method or (), steps=steps)).latents.flatten().double()
+    x = make(batch_of(MANY, method or (), SIDE, steps=steps)).latents.flatten().double()
     mean, variance = moments(method, steps)
     assert float(x.mean()) == pytest.approx(mean, abs=4 * (variance / len(x)) ** 0.5)
     assert float(x.var()) == pytest.approx(variance, rel=4 * (2 / len(x)) ** 0.5)
@@ -171,17 +158,17 @@ def test_the_images_keep_the_datas_distribution_up_to_the_steps_own_error(method
 
 def test_repaint_keeps_a_mixtures_shares() -> None:
     """Two components of weights 0.7 and 0.3 far apart: their shares among the images, within 4 standard errors."""
-    two = Mixture((0.7, 0.3), ((1.0,) * 4, (-1.0,) * 4), (0.05, 0.05))
+    two, many = Mixture((0.7, 0.3), ((1.0,) * 4, (-1.0,) * 4), (0.05, 0.05)), 2000
     s = session(
         RepaintEvery(),
-        prompts=["a"] * MANY,
-        seeds=range(MANY),
+        prompts=["a"] * many,
+        seeds=range(many),
         guidance=1,
         steps=25,
         family=Analytic(mixtures={"a": two}),
     )
     x = make(s).latents.flatten(1).mean(1)
-    assert float((x > 0).double().mean()) == pytest.approx(0.7, abs=4 * (0.7 * 0.3 / MANY) ** 0.5)
+    assert float((x > 0).double().mean()) == pytest.approx(0.7, abs=4 * (0.7 * 0.3 / many) ** 0.5)
     assert float(x[x > 0].mean()) == pytest.approx(1, abs=0.05)
 
 
@@ -207,121 +194,3 @@ def test_the_batch_decides_nothing(method: Method, sampler: str) -> None:
     for i in (0, 3, 7):
         alone = make(session(method, sampler, prompts=[prompts[i]], seeds=[i])).latents
         assert torch.equal(alone[0], whole[i])
-
-
-# The published schedule ----------------------------------------------------------------------------------------------
-
-
-def walk(steps: int, length: int, times: int) -> list[int]:
-    """The levels that the published schedule walks along, enumerated: N - 1 down to 0, then -1, which is the image."""
-    left = {t: times - 1 for t in range(0, steps - length, length)}
-    t, found = steps - 1, [steps - 1]
-    while t >= 0:
-        if left.get(t, 0):
-            left[t] -= 1
-            t += length
-        else:
-            t -= 1
-        found.append(t)
-    return found
-
-
-def calls(levels: list[int]) -> int:
-    return sum(here > following for here, following in pairwise(levels))
-
-
-def test_the_published_setting_costs_2410_calls() -> None:
-    """PROTOCOL 1.3: T = 250, j = 10, r = 10."""
-    assert calls(walk(250, 10, 10)) == 2410
-    assert RepaintJump(j=10, r=10).nfe(Sampling("ddim", 250, 1.0, (16, 16)), 250).forwards == 2410
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(2, 120), st.integers(1, 40), st.integers(2, 12))
-def test_the_closed_form_is_the_enumerations_count(steps: int, length: int, times: int) -> None:
-    closed = steps + (times - 1) * length * (math.ceil(steps / length) - 1)
-    assert calls(walk(steps, length, times)) == closed
-    p = Sampling("ddim", steps, 5.0, (16, 16))
-    found = RepaintJump(j=length, r=times).nfe(p, steps)
-    assert (found.forwards, found.rows, found.decodes) == (closed, 2 * closed, 1)
-
-
-@pytest.mark.parametrize(("steps", "length", "times"), [(10, 2, 2), (10, 3, 4), (10, 9, 2), (12, 4, 3), (25, 10, 3)])
-def test_the_loop_goes_where_the_published_schedule_goes(steps: int, length: int, times: int) -> None:
-    s = session([RepaintJump(j=length, r=times), Watch()], steps=steps)
-    make(s)
-    levels = walk(steps, length, times)
-    down = [steps - 1 - here for here, following in pairwise(levels) if following < here]
-    assert s.facts[0]["places"] == down
-
-
-# Costs, chains, refusals ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("sampler", ["ddim", "euler", "euler_a", "ddpm"])
-@pytest.mark.parametrize("guidance", [1, 5])
-@pytest.mark.parametrize(
-    ("links", "forwards"),
-    [
-        ([RepaintFirst()], 11),
-        ([RepaintEvery()], 19),
-        ([RepaintJump(j=3, r=4)], 10 + 3 * 3 * 3),
-        ([Inversion(), RepaintEvery()], 2 + 19),
-        ([RepaintFirst(), RepaintEvery()], 1 + 19),
-        ([RepaintEvery(), RepaintEvery()], 4 * 9 + 1),
-        ([RepaintJump(j=3, r=4), RepaintEvery()], 2 * (10 + 3 * 3 * 3) - 1),
-        ([RepaintEvery(), RepaintJump(j=3, r=4)], 2 * (10 + 3 * 3 * 3) - 1),
-    ],
-    ids=["first", "every", "jump", "inv+every", "first+every", "every+every", "jump+every", "every+jump"],
-)
-def test_a_chain_costs_what_its_closed_form_says(
-    links: list[Method], forwards: int, guidance: int, sampler: str
-) -> None:
-    s = session(links, sampler, guidance=guidance)
-    make(s)
-    assert paid(s) == priced(s)
-    weak = isinstance(links[0], Inversion)
-    assert priced(s).forwards == forwards
-    assert priced(s).rows == (forwards if guidance == 1 else 2 * forwards - weak)
-
-
-def test_nested_repaints_never_use_a_noise_twice() -> None:
-    drawn: list[bytes] = []
-
-    class Noting(Method):
-        def step(self, s: Session, x: torch.Tensor, i: int, following: Next) -> Step:
-            renoise = s.renoise
-
-            def noted(x: torch.Tensor, i: int, j: int) -> torch.Tensor:
-                z = renoise(torch.zeros_like(x), i, j)
-                drawn.append((z / z.norm()).numpy().tobytes())
-                return z + (s.schedule.at(j)[0] / s.schedule.at(i)[0]) * x
-
-            s.renoise = noted  # type: ignore[method-assign]
-            try:
-                return following(x)
-            finally:
-                del s.renoise
-
-    make(session([RepaintFirst(), Noting(), RepaintEvery(), RepaintEvery()]))
-    assert len(drawn) == 27
-    assert len(set(drawn)) == 27
-
-
-@pytest.mark.parametrize("method", [RepaintEvery(), RepaintJump(j=3, r=3)], ids=["every", "jump"])
-@pytest.mark.parametrize("sampler", ["dpmpp_2m", "unipc", "pndm", "heun"])
-def test_samplers_that_remember_are_refused(method: Method, sampler: str) -> None:
-    with pytest.raises(UserError, match=rf"needs a memoryless sampler, and '{sampler}' is none; give one of ddim"):
-        session(method, sampler)
-    make(session(RepaintFirst(), sampler))
-
-
-def test_settings_that_would_change_nothing_are_refused() -> None:
-    for method in (RepaintFirst(), RepaintEvery()):
-        with pytest.raises(UserError, match="give 2 steps or more, not 1"):
-            session(method, steps=1)
-    with pytest.raises(UserError, match="j = 10 never jumps in 10 steps; give a smaller j"):
-        session(RepaintJump(), steps=10)
-    for wrong in ({"j": 0}, {"r": 1}, {"j": 2.5}):
-        with pytest.raises(ValidationError):
-            RepaintJump(**wrong)
