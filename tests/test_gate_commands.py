@@ -119,6 +119,53 @@ def workflow() -> dict[Any, Any]:
     return read
 
 
+def test_a_line_a_method_and_the_rest_behind_verbose(bench: Bench, finished: Run, frozen: Path) -> None:
+    short = bench("gate", finished.folder, "--baseline", frozen)
+    long = bench("gate", finished.folder, "--baseline", frozen, "--verbose")
+    assert (short.code, long.code) == (0, 0), short.err + long.err
+    assert len(short.out.splitlines()) == 4 + 1, "four methods and the sum"
+    assert "ok: inversion: 4 verdicts, 0 of 4 images changed" in short.out.splitlines()
+    assert len(long.out.splitlines()) > 10
+
+
+@pytest.mark.parametrize("harm", ["suite", "schema"])
+def test_forms_are_written_where_nothing_can_be_compared(
+    bench: Bench, finished: Run, frozen: Path, tmp_path: Path, harm: str
+) -> None:
+    content = json.loads(frozen.read_text())
+    content = {**content, "schema": 1} if harm == "schema" else {**content, "suite": {**content["suite"], "name": "x"}}
+    other = tmp_path / "b.json"
+    other.write_text(json.dumps(content))
+    files = {name: tmp_path / f"g.{name}" for name in ("json", "junit", "markdown")}
+    options = [part for name, path in files.items() for part in (f"--{name}", path)]
+    done = bench("gate", finished.folder, "--baseline", other, *options)
+    assert done.code == 3
+    assert json.loads(files["json"].read_text())["exit_code"] == 3
+    assert ET.fromstring(files["junit"].read_bytes()).get("errors") == "1"
+    assert files["markdown"].read_text().startswith("## Gate: not comparable")
+
+
+def test_show_and_compare_read_baselines(bench: Bench, finished: Run, tmp_path: Path) -> None:
+    one, other = tmp_path / "a.json", tmp_path / "b.json"
+    freeze = ("baseline", "freeze", finished.folder, "--out")
+    assert bench(*freeze, one, "--tolerance", "shapes-clipscore=1%").code == 0
+    shown = bench("baseline", "show", one)
+    assert shown.code == 0
+    assert "tolerances: shapes-clipscore 1%" in shown.out
+    assert "images: digests of every one" in shown.out
+    content = json.loads(one.read_text())
+    content["arms"][1]["images"][0] = "0" * 16
+    content["arms"][1]["scores"]["shapes-clipscore"][0] += 1.0
+    other.write_text(json.dumps(content))
+    found = bench("baseline", "compare", one, other)
+    assert found.code == 0
+    (line,) = [line for line in found.out.splitlines() if line.startswith(content["arms"][1]["method"])]
+    assert "1 of 4 images changed" in line
+    assert "1 scores differ" in line
+    assert bench("baseline", "compare", one).code == 2
+    assert bench("baseline", "freeze", finished.folder, "--out", other, "--tolerance", "none=1").code == 2
+
+
 def test_the_readmes_workflow_gates_the_twin_with_commands_that_exist() -> None:
     read = workflow()
     assert "pull_request" in read[True], "YAML reads the key `on` as true"

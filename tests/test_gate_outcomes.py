@@ -9,15 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Bench, Run
 from facts import missing
 from frozen_worlds import CASE, against, drawn, frozen_of, outcomes, twice
 from frozen_worlds import world as world
 from perf.gate_simulation import METRIC, World, suite_of
-from suite_texts import write_suite
 
 from bench import gate
-from bench.errors import UserError
 from bench.gate import Frozen
 from bench.gate.verdicts import Judgement, span
 from bench.stats.resampling import Interval
@@ -187,70 +184,13 @@ def test_no_delta_is_compared_to_a_baseline_method_of_other_parameters(tmp_path:
     assert {v.images for v in judged.verdicts} == {100}
 
 
-# Tolerances ----------------------------------------------------------------------------------------------------------
-
-
-def test_a_relative_tolerance_is_of_the_frozen_mean(world: World) -> None:
-    old = {arm: values + 10 for arm, values in drawn(0).items()}
-    new = {arm: values - 0.3 for arm, values in old.items()}
-    mean = old["method"].mean()
-    assert outcomes(against(world, old, new, tolerance=gate.tolerances(["4%"])))["method", "change"] == "passed"
-    assert outcomes(against(world, old, new, tolerance=gate.tolerances(["2%"])))["method", "change"] == "failed"
-    assert 0.02 * mean < 0.3 < 0.04 * mean
-
-
-def test_a_baseline_s_own_tolerance_holds_unless_the_command_has_another(world: World) -> None:
-    old, new = drawn(0), drawn(0, both=-0.5)
-    results, samples = world.run(old)
-    frozen = gate.freeze(results, samples, {METRIC: "0.6"})
-    results, samples = world.run(new)
-    assert outcomes(gate.against_baseline(results, frozen, samples))["method", "change"] == "passed"
-    again = gate.against_baseline(results, frozen, samples, tolerance=gate.tolerances([f"{METRIC}=0.1"]))
-    assert outcomes(again)["method", "change"] == "failed"
-
-
-def test_a_command_s_tolerance_for_all_metrics_stands_before_the_baseline_s_own(world: World) -> None:
-    frozen = gate.freeze(*world.run(drawn(0)), {METRIC: "0.6"})
-    results, samples = world.run(drawn(0, both=-0.5))
-    for given in (0, gate.tolerances(["0"])):
-        judged = gate.against_baseline(results, frozen, samples, tolerance=given)
-        assert outcomes(judged)["method", "change"] == "failed"
-        assert judged.verdicts[0].rule == "simulated: new - frozen >= 0"
-
-
-@pytest.mark.parametrize("given", [["0.01", "0.5"], ["x=0.01", "0.5", "x=1%"]])
-def test_two_tolerances_of_one_metric_are_an_error(given: list[str]) -> None:
-    with pytest.raises(UserError, match=r"the second one of (all metrics|x); give one of them"):
-        gate.tolerances(given)
-
-
-def test_a_tolerance_that_nothing_reads_is_an_error(world: World) -> None:
-    with pytest.raises(UserError, match="every metric that is compared has one of its own"):
-        against(world, drawn(0), drawn(0), tolerance=gate.tolerances(["0.1", f"{METRIC}=0.2"]))
-
-
-def test_a_tolerance_that_nothing_will_read_is_found_before_the_run(
-    bench: Bench, finished: Run, tmp_path: Path
-) -> None:
-    """The suite no longer has the metric; one that `bench score` added to the run is read."""
-    frozen, copy = tmp_path / "b.json", finished.copy(tmp_path)
-    assert bench("baseline", "freeze", copy.folder, "--out", frozen).code == 0
-    fewer = write_suite(tmp_path / "fewer.yaml", metrics=["shapes-geneval"])
-    given = ("--limit", 4, "--runs", tmp_path / "new", "--baseline", frozen, "--tolerance", "shapes-clipscore=0.1")
-    done = bench("run", fewer, *given)
-    assert done.code == 2
-    assert "--tolerance shapes-clipscore=...: nothing is compared on shapes-clipscore" in done.error
-    assert not (tmp_path / "new").exists()
-    assert bench(*copy.arguments("--baseline", frozen, "--tolerance", "shapes-clipscore=0.1")).code == 0
+# Words ---------------------------------------------------------------------------------------------------------------
 
 
 def test_a_sentence_says_what_widened_its_interval(world: World) -> None:
     judged = against(world, drawn(0), drawn(1))
     for verdict in judged.verdicts:
         assert " (at 98.33 %, one of 3 comparisons), neither shown" in verdict.sentence
-
-
-# Words ---------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -281,56 +221,6 @@ def test_zeros_and_ones_are_taken_to_have_their_range_as_where_the_metric_states
     )  # fmt: skip
     assert found == known
     assert found["change"][0] == pytest.approx(-0.02)
-
-
-def test_a_line_a_method_and_the_rest_behind_verbose(bench: Bench, finished: Run, tmp_path: Path) -> None:
-    frozen = tmp_path / "b.json"
-    assert bench("baseline", "freeze", finished.folder, "--out", frozen).code == 0
-    short = bench("gate", finished.folder, "--baseline", frozen)
-    long = bench("gate", finished.folder, "--baseline", frozen, "--verbose")
-    assert (short.code, long.code) == (0, 0), short.err + long.err
-    assert len(short.out.splitlines()) == 4 + 1, "four methods and the sum"
-    assert "ok: inversion: 4 verdicts, 0 of 4 images changed" in short.out.splitlines()
-    assert len(long.out.splitlines()) > 10
-
-
-@pytest.mark.parametrize("harm", ["suite", "schema"])
-def test_forms_are_written_where_nothing_can_be_compared(
-    bench: Bench, finished: Run, tmp_path: Path, harm: str
-) -> None:
-    frozen = tmp_path / "b.json"
-    assert bench("baseline", "freeze", finished.folder, "--out", frozen).code == 0
-    content = json.loads(frozen.read_text())
-    content = {**content, "schema": 1} if harm == "schema" else {**content, "suite": {**content["suite"], "name": "x"}}
-    frozen.write_text(json.dumps(content))
-    files = {name: tmp_path / f"g.{name}" for name in ("json", "junit", "markdown")}
-    options = [part for name, path in files.items() for part in (f"--{name}", path)]
-    done = bench("gate", finished.folder, "--baseline", frozen, *options)
-    assert done.code == 3
-    assert json.loads(files["json"].read_text())["exit_code"] == 3
-    assert ET.fromstring(files["junit"].read_bytes()).get("errors") == "1"
-    assert files["markdown"].read_text().startswith("## Gate: not comparable")
-
-
-def test_show_and_compare_read_baselines(bench: Bench, finished: Run, tmp_path: Path) -> None:
-    one, other = tmp_path / "a.json", tmp_path / "b.json"
-    freeze = ("baseline", "freeze", finished.folder, "--out")
-    assert bench(*freeze, one, "--tolerance", "shapes-clipscore=1%").code == 0
-    shown = bench("baseline", "show", one)
-    assert shown.code == 0
-    assert "tolerances: shapes-clipscore 1%" in shown.out
-    assert "images: digests of every one" in shown.out
-    content = json.loads(one.read_text())
-    content["arms"][1]["images"][0] = "0" * 16
-    content["arms"][1]["scores"]["shapes-clipscore"][0] += 1.0
-    other.write_text(json.dumps(content))
-    found = bench("baseline", "compare", one, other)
-    assert found.code == 0
-    (line,) = [line for line in found.out.splitlines() if line.startswith(content["arms"][1]["method"])]
-    assert "1 of 4 images changed" in line
-    assert "1 scores differ" in line
-    assert bench("baseline", "compare", one).code == 2
-    assert bench("baseline", "freeze", finished.folder, "--out", other, "--tolerance", "none=1").code == 2
 
 
 def test_a_judgement_without_verdicts_is_not_comparable() -> None:
