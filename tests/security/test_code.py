@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -41,25 +40,36 @@ def trees() -> dict[str, ast.Module]:
     return {file.relative_to(ROOT).as_posix(): ast.parse(file.read_text(encoding="utf-8")) for file in FILES}
 
 
-def _calls() -> Iterator[tuple[str, ast.Call, str, dict[str, str]]]:
-    """(file, call, function, its keywords) of every call."""
-    for file, tree in trees().items():
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Call):
-                keywords = {word.arg: ast.unparse(word.value) for word in node.keywords if word.arg}
-                yield file, node, ast.unparse(node.func), keywords
+def dotted(function: ast.expr) -> str:
+    """What is called, as `torch.load`; a `?` for what is no name, as in `?.recv` of `opened().recv`."""
+    parts = []
+    while isinstance(function, ast.Attribute):
+        parts.append(function.attr)
+        function = function.value
+    parts.append(function.id if isinstance(function, ast.Name) else "?")
+    return ".".join(reversed(parts))
 
 
 @cache
-def calls() -> list[tuple[str, ast.Call, str, dict[str, str]]]:
-    """As `_calls`, found once."""
-    return list(_calls())
+def calls() -> list[tuple[str, ast.Call, str]]:
+    """(file, call, function) of every call."""
+    return [
+        (file, node, dotted(node.func))
+        for file, tree in trees().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+    ]
+
+
+def keyword(call: ast.Call, name: str, default: str = "") -> str:
+    """What a call gives by this name, as it is written."""
+    return next((ast.unparse(word.value) for word in call.keywords if word.arg == name), default)
 
 
 def test_nothing_that_runs_a_file_is_called() -> None:
-    found = [(file, ast.unparse(call)) for file, call, name, _ in calls() if name in NEVER]
+    found = [(file, ast.unparse(call)) for file, call, name in calls() if name in NEVER]
     assert sorted(found) == MESSAGES
-    assert {(file, name) for file, _, name, _ in calls() if name in ("exec", "compile")} == RUNS
+    assert {(file, name) for file, _, name in calls() if name in ("exec", "compile")} == RUNS
 
 
 def test_no_worker_and_no_driver_listens() -> None:
@@ -72,25 +82,23 @@ def test_no_worker_and_no_driver_listens() -> None:
     ]
     assert {file for file, _, _ in taken} == {f"{_WORKERS}/local.py", f"{_WORKERS}/worker.py"}
     assert all(names <= {"Connection", "Pipe", "wait"} for _, _, names in taken)
-    last = [(file, name.rpartition(".")[2]) for file, _, name, _ in calls()]
+    last = [(file, name.rpartition(".")[2]) for file, _, name in calls()]
     assert [file for file, name in last if name == "recv"] == [], "of a connection it unpickles; recv_bytes does not"
     listening = {file for file, name in last if name in ("bind", "listen", "Listener", "create_server")}
     assert listening == {"bench/serve/__init__.py"}, "which answers GET and HEAD, and unpickles nothing"
 
 
 def test_tensors_are_read_as_tensors_alone() -> None:
-    loads = [(file, call.lineno, words) for file, call, name, words in calls() if name == "torch.load"]
+    loads = [(file, call) for file, call, name in calls() if name == "torch.load"]
     assert len(loads) >= 5
-    assert [(file, line) for file, line, words in loads if words.get("weights_only") != "True"] == []
-    arrays = [(file, call.lineno, words) for file, call, name, words in calls() if name == "np.load"]
+    assert [(file, call.lineno) for file, call in loads if keyword(call, "weights_only") != "True"] == []
+    arrays = [(file, call) for file, call, name in calls() if name == "np.load"]
     assert len(arrays) >= 3
     # NumPy's own default is False.
-    assert [(file, line) for file, line, words in arrays if words.get("allow_pickle", "False") != "False"] == []
+    assert [(file, call.lineno) for file, call in arrays if keyword(call, "allow_pickle", "False") != "False"] == []
 
 
 @pytest.mark.parametrize("word", ["trust_remote_code", "custom_pipeline", "shell"])
 def test_no_repositorys_code_and_no_shell_is_asked_for(word: str) -> None:
-    asked = [
-        (file, call.lineno) for file, call, _, words in calls() if words.get(word, "False") not in ("False", "None")
-    ]
+    asked = [(file, call.lineno) for file, call, _ in calls() if keyword(call, word, "False") not in ("False", "None")]
     assert asked == []

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import LIMIT, TINY, Bench
+from conftest import Bench
+from suite_texts import write_suite
 
 from bench import provenance
 from bench.errors import UserError, first_line, masked, masked_word
@@ -63,13 +64,17 @@ def test_a_word_keeps_its_name_alone() -> None:
     assert masked_word("steps=4") == "steps=4"
 
 
-def test_no_file_of_a_run_holds_the_environments_token(bench_process: Bench, tmp_path: Path) -> None:
+def test_no_file_of_a_run_holds_the_environments_token(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     secret = "hf-token-of-the-test-0123456789"
-    suite = tmp_path / "mine.yaml"
-    suite.write_text(TINY)
+    suite = write_suite(tmp_path / "mine.yaml", methods=["standard", "inversion"], metrics=["shapes-imagereward"],
+                        controls=None, steps=2)  # fmt: skip
     runs = tmp_path / f"runs-{secret}"
-    done = bench_process("run", suite, "--limit", min(LIMIT, 1), "--runs", runs, "--no-cache", "--device", "cpu",
-                         env={"HF_TOKEN": secret})  # fmt: skip
+    words = ["run", suite, "--limit", 1, "--runs", runs, "--no-cache", "--device", "cpu"]
+    monkeypatch.setenv("HF_TOKEN", secret)
+    monkeypatch.setattr(sys, "argv", ["bench", *map(str, words)])
+    done = bench(*words)
     assert done.code == 0, done.err
     (folder,) = [path for path in runs.iterdir() if path.is_dir()]
     ledger = sqlite3.connect(folder / "ledger.sqlite")

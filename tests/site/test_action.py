@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from conftest import Bench, Run
+from suite_texts import write_suite
 
 from bench.records import read
 
@@ -87,7 +88,10 @@ class Runner:
 def test_its_shell_steps_run_a_suite_and_show_it(action: dict[str, Any], finished: Run, tmp_path: Path) -> None:
     git = ["git", "init", "-q", "--bare", str(tmp_path / "me" / "pictures.git")]
     subprocess.run(git, check=True)
-    runner = Runner(action, tmp_path, suite=str(finished.suite), arguments="--limit 2 --device cpu", gate="false",
+    # Images of the shared run, scored without a network: the steps are tried here, and not what they run.
+    suite = write_suite(tmp_path / "seen.yaml", methods=["standard", "inversion"], metrics=["shapes-imagereward"],
+                        controls=None)  # fmt: skip
+    runner = Runner(action, tmp_path, suite=str(suite), arguments="--limit 2 --device cpu", gate="false",
                     image_branch="pictures")  # fmt: skip
     runner.cache = finished.cache
     done = runner.step("run")
