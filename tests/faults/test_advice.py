@@ -52,7 +52,7 @@ TRIED = {
     "submit the run again": f"{RECORDS}::test_a_damaged_record_is_written_again_by_submitting_again",
     "holds another record": f"{RECORDS}::test_another_record_in_a_runs_place_is_removed_and_the_run_submitted",
     "copy or make it again": f"{FILES}::test_a_network_that_is_copied_or_made_again_is_read",
-    "score it again with npnet score": f"{PAIRS}_collect.py::test_scores_of_another_scorer_are_not_gone_on_with",
+    "score it again with npnet score": f"{PAIRS}_collect_resumes.py::test_scores_of_another_scorer_are_not_gone_on_with",
     "give it its own name again": f"{FILES}::test_a_shard_under_another_name_is_given_its_own_again_or_deleted",
     "put it back as npnet collect": f"{FILES}::test_a_manifest_is_deleted_and_written_again_and_the_shards_are_kept",
     "keep the one you trust": f"{FILES}::test_of_two_shards_that_differ_one_is_kept",

@@ -1,0 +1,47 @@
+"""Models and scorers that stay loaded from one test to the next, for tests that are not about loading."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+_KEPT: dict[tuple[Any, ...], Any] = {}
+
+
+@contextmanager
+def kept() -> Iterator[None]:
+    """Within, a model is loaded once in this process for each entry, device and precision, and a scorer likewise.
+
+    A run leaves nothing on a model: what counts its calls is taken off when the run lets it go.
+    """
+    from bench.metrics.base import MetricEntry
+    from bench.models.base import ModelEntry
+
+    load, loaded = ModelEntry.load, MetricEntry.loaded
+
+    def model(self: ModelEntry, device: str, dtype: str | None = None) -> Any:
+        return _once((self, device, dtype), lambda: load(self, device, dtype))
+
+    def scorer(self: MetricEntry, device: str) -> Any:
+        return _once((self.name, self.load, device), lambda: loaded(self, device))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ModelEntry, "load", model)
+        patch.setattr(MetricEntry, "loaded", scorer)
+        yield
+
+
+@pytest.fixture
+def kept_models(one_thread: None) -> Iterator[None]:
+    """Runs of this test find the models and scorers that earlier tests have loaded."""
+    with kept():
+        yield
+
+
+def _once(key: tuple[Any, ...], load: Callable[[], Any]) -> Any:
+    if key not in _KEPT:
+        _KEPT[key] = load()
+    return _KEPT[key]

@@ -1,0 +1,1 @@
+"""Tests of noise pairs: how they are made, kept, selected and read."""
