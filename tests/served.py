@@ -1,8 +1,9 @@
-"""A folder of runs, and a client of the pages over it."""
+"""A folder of runs, and clients of the pages over it: of one that tests only read, and of copies that they change."""
 
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
@@ -18,10 +19,9 @@ from bench.store import SCHEMA, Ledger
 HOSTILE = '<script>alert(1)</script> & "quotes" 100%_\''
 
 
-@pytest.fixture
-def runs(finished: Run, tmp_path: Path) -> Path:
+def made(finished: Run, home: Path) -> Path:
     """A real run, a made one with 120 pairs, an unfinished one, and three that cannot be read."""
-    root = finished.copy(tmp_path).runs
+    root = finished.copy(home).runs
     make(
         root / "many",
         lambda s: float(s.index % 7 + (s.method == "inversion")),
@@ -49,11 +49,33 @@ def runs(finished: Run, tmp_path: Path) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def seen(finished: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs that tests only read."""
+    return made(finished, tmp_path_factory.mktemp("served"))
+
+
+@pytest.fixture
+def runs(seen: Path, tmp_path: Path) -> Path:
+    """The same runs for a test of its own to change."""
+    return Path(shutil.copytree(seen, tmp_path / "runs"))
+
+
 @pytest.fixture
 def client(runs: Path) -> Iterator[Any]:
+    """A client of the pages over `runs`."""
     from bench.serve.app import make_app
 
     with make_app(runs).test_client() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def reader(seen: Path) -> Iterator[Any]:
+    """A client of the pages over `seen`."""
+    from bench.serve.app import make_app
+
+    with make_app(seen).test_client() as found:
         yield found
 
 

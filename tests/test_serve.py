@@ -14,6 +14,7 @@ from handmade import image, make
 from served import HOSTILE, text
 from served import client as client
 from served import runs as runs
+from served import seen as seen
 from suite_texts import TWO_ARMS, suite_text
 
 from bench.store import SCHEMA, Ledger

@@ -20,8 +20,10 @@ from conftest import Bench, Run
 from facts import missing
 from handmade import image
 from served import client as client
+from served import made, text
+from served import reader as reader
 from served import runs as runs
-from served import text
+from served import seen as seen
 
 from bench.store import Ledger
 
@@ -36,13 +38,13 @@ def first_job(run: Run | Path) -> str:
     return job
 
 
-def test_an_image_is_served_by_its_job(client: Any, finished: Run) -> None:
+def test_an_image_is_served_by_its_job(reader: Any, finished: Run) -> None:
     job = first_job(finished)
-    response = client.get(f"/run/{finished.folder.name}/images/{job}.png")
+    response = reader.get(f"/run/{finished.folder.name}/images/{job}.png")
     assert response.status_code == 200
     assert response.mimetype == "image/png"
     assert response.data == (finished.folder / "images" / f"{job}.png").read_bytes()
-    again = client.get(
+    again = reader.get(
         f"/run/{finished.folder.name}/images/{job}.png", headers={"If-None-Match": response.headers["ETag"]}
     )
     assert again.status_code == 304
@@ -57,16 +59,16 @@ def test_a_deleted_image_is_said(client: Any, runs: Path) -> None:
 
 
 @pytest.mark.parametrize("job", ["nothing", "..", "../ledger.sqlite", "%2e%2e%2fledger.sqlite", "' OR 1=1 --", "%00"])
-def test_only_jobs_of_the_ledger_are_images(client: Any, job: str) -> None:
-    response = client.get(f"/run/many/images/{job}.png")
+def test_only_jobs_of_the_ledger_are_images(reader: Any, job: str) -> None:
+    response = reader.get(f"/run/many/images/{job}.png")
     assert response.status_code == 404
     assert b"SQLite" not in response.data
 
 
 @pytest.mark.parametrize("name", ["..", "%2e%2e", ".", "no run", "many%2f..%2f..", "%00"])
-def test_only_runs_of_the_folder_are_shown(client: Any, name: str) -> None:
+def test_only_runs_of_the_folder_are_shown(reader: Any, name: str) -> None:
     for page in ("", "report.html"):
-        assert client.get(f"/run/{name}/{page}").status_code in (308, 404)
+        assert reader.get(f"/run/{name}/{page}").status_code in (308, 404)
 
 
 @pytest.mark.parametrize(
@@ -91,65 +93,70 @@ def test_a_ledger_that_names_a_file_outside_its_folder_is_not_followed(
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80", "10.0.0.1"])
-def test_a_foreign_name_is_refused(client: Any, host: str) -> None:
+def test_a_foreign_name_is_refused(reader: Any, host: str) -> None:
     """DNS rebinding: a page of another site whose name is made to mean this machine."""
     for path in ("/", "/run/many/", "/compare?a=many&b=halfway"):
-        response = client.get(path, headers={"Host": host})
+        response = reader.get(path, headers={"Host": host})
         assert response.status_code == 400
         assert b"many" not in response.data
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8765", "localhost", "localhost:1"])
-def test_names_of_this_machine_are_let_in(client: Any, host: str) -> None:
-    assert client.get("/", headers={"Host": host}).status_code == 200
+def test_names_of_this_machine_are_let_in(reader: Any, host: str) -> None:
+    assert reader.get("/", headers={"Host": host}).status_code == 200
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
-def test_nothing_but_reading_is_allowed(client: Any, method: str) -> None:
+def test_nothing_but_reading_is_allowed(reader: Any, method: str) -> None:
     for path in ("/", "/run/many/", "/compare", "/run/many/report.html"):
-        assert client.open(path, method=method).status_code == 405
-    assert client.head("/").status_code == 200
+        assert reader.open(path, method=method).status_code == 405
+    assert reader.head("/").status_code == 200
 
 
-def test_every_answer_has_the_headers_that_keep_it_to_itself(client: Any, finished: Run) -> None:
+def test_every_answer_has_the_headers_that_keep_it_to_itself(reader: Any, finished: Run) -> None:
     name = finished.folder.name
     for path in ("/", f"/run/{name}/", f"/run/{name}/report.html", "/nowhere", "/compare",
                  f"/run/{name}/images/{first_job(finished)}.png"):  # fmt: skip
-        headers = client.get(path).headers
+        headers = reader.get(path).headers
         assert headers["Content-Security-Policy"].startswith("default-src 'none'")
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["X-Frame-Options"] == "DENY"
         assert headers["Referrer-Policy"] == "no-referrer"
         assert "Access-Control-Allow-Origin" not in headers
-    assert "script-src" not in client.get("/").headers["Content-Security-Policy"]
+    assert "script-src" not in reader.get("/").headers["Content-Security-Policy"]
 
 
 def test_a_fault_of_ours_is_one_line_and_a_traceback_on_the_terminal(
-    client: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    reader: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("with /a/path in it")
 
     monkeypatch.setattr("bench.serve.app.page", broken)
-    response = client.get("/run/many/")
+    response = reader.get("/run/many/")
     assert response.status_code == 500
     assert "internal error (RuntimeError); the terminal has the details" in text(response)
     assert b"/a/path" not in response.data
     assert "with /a/path in it" in capsys.readouterr().err
 
 
-def test_reading_changes_nothing(client: Any, runs: Path, finished: Run) -> None:
+def test_reading_changes_nothing(finished: Run, tmp_path: Path) -> None:
+    from bench.serve.app import make_app
+
+    root = made(finished, tmp_path)  # nothing has read these before
+
     def kept() -> dict[Path, bytes]:
-        return {p: p.read_bytes() for p in runs.rglob("*") if p.is_file() and not p.name.endswith(("-wal", "-shm"))}
+        return {p: p.read_bytes() for p in root.rglob("*") if p.is_file() and not p.name.endswith(("-wal", "-shm"))}
 
     before = kept()
-    for path in ("/", "/run/many/", f"/run/{finished.folder.name}/", "/compare?a=many&b=halfway"):
-        client.get(path)
+    with make_app(root).test_client() as client:
+        for path in ("/", "/run/many/", f"/run/{finished.folder.name}/", "/compare?a=many&b=halfway"):
+            client.get(path)
     assert kept() == before
 
 
-def test_a_ledger_opened_for_reading_refuses_to_be_written(runs: Path) -> None:
-    ledger = Ledger(runs / "many", read_only=True)
+def test_a_ledger_opened_for_reading_refuses_to_be_written(seen: Path) -> None:
+    ledger = Ledger(seen / "many", read_only=True)
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         ledger.set("finished", "no")
     ledger.close()
@@ -159,9 +166,9 @@ def test_a_ledger_opened_for_reading_refuses_to_be_written(runs: Path) -> None:
 
 
 @pytest.fixture
-def server(runs: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def server(seen: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """`bench serve` in a process of its own on a free port, and the address that it prints."""
-    command = [sys.executable, "-m", "bench", "serve", str(runs), "--port", "0"]
+    command = [sys.executable, "-m", "bench", "serve", str(seen), "--port", "0"]
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -178,9 +185,7 @@ def server(runs: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     process.communicate()
 
 
-def test_a_real_server_on_this_machine_alone_until_ctrl_c(
-    server: tuple[subprocess.Popen[str], str], runs: Path
-) -> None:
+def test_a_real_server_on_this_machine_alone_until_ctrl_c(server: tuple[subprocess.Popen[str], str]) -> None:
     process, address = server
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", address)
     with urllib.request.urlopen(address, timeout=60) as response:
@@ -197,12 +202,12 @@ def test_a_real_server_on_this_machine_alone_until_ctrl_c(
     assert err == ""
 
 
-def test_a_port_in_use_is_one_line(bench: Bench, runs: Path) -> None:
+def test_a_port_in_use_is_one_line(bench: Bench, seen: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        done = bench("serve", runs, "--port", port)
+        done = bench("serve", seen, "--port", port)
     assert done.code == 2
     assert missing(done.error, f"--port {port}", "in use", "another port, or 0") == []
 
@@ -231,12 +236,12 @@ def test_there_is_no_way_to_open_it_to_others(bench: Bench, tmp_path: Path) -> N
     assert "--host" not in bench("serve", "--help").out
 
 
-def test_serve_imports_no_torch(runs: Path) -> None:
+def test_serve_imports_no_torch(seen: Path) -> None:
     script = (
         "import sys, json; from pathlib import Path; from bench.serve.app import make_app; "
         "c = make_app(Path(sys.argv[1])).test_client(); "
         "codes = [c.get(p).status_code for p in ('/', '/run/many/', '/compare?a=many&b=halfway')]; "
         "print(json.dumps([codes, [m for m in ('torch', 'diffusers', 'transformers') if m in sys.modules]]))"
     )
-    done = subprocess.run([sys.executable, "-c", script, str(runs)], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", script, str(seen)], capture_output=True, text=True)
     assert json.loads(done.stdout.splitlines()[-1]) == [[200, 200, 200], []], done.stderr

@@ -18,10 +18,25 @@ from bench.serve.app import LONGEST, make_app
 LONG = "9" * 3000
 
 
+def made(home: Path) -> Path:
+    make(home / "runs" / "one", lambda spot: float(spot.index))
+    return home / "runs"
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs that tests only read."""
+    return made(tmp_path_factory.mktemp("asked"))
+
+
+@pytest.fixture(scope="module")
+def reader(seen: Path) -> Any:
+    return make_app(seen).test_client()
+
+
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
-    make(tmp_path / "runs" / "one", lambda spot: float(spot.index))
-    return tmp_path / "runs"
+    return made(tmp_path)
 
 
 @pytest.fixture
@@ -29,11 +44,11 @@ def client(runs: Path) -> Any:
     return make_app(runs).test_client()
 
 
-@pytest.fixture
-def port(runs: Path) -> Iterator[int]:
+@pytest.fixture(scope="module")
+def port(seen: Path) -> Iterator[int]:
     """A real server's."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "bench", "serve", str(runs), "--port", "0"], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "bench", "serve", str(seen), "--port", "0"], stdout=subprocess.PIPE, text=True
     )
     try:
         assert process.stdout is not None
@@ -79,9 +94,9 @@ def test_a_real_server_refuses_what_is_endless(port: int, bench_process: Any) ->
      "text=%ED%A0%80", "text=%FF", f"text={'_' * 4000}", f"text={'%25' * 1300}", "prompts=%00", "method=%3Cscript%3E",
      f"text={LONG * 2}", "&".join(["a=1"] * 900)],
 )  # fmt: skip
-def test_no_query_is_a_fault_of_the_server(client: Any, query: str) -> None:
+def test_no_query_is_a_fault_of_the_server(reader: Any, query: str) -> None:
     for path in ("/run/one/", "/run/one/report.html", "/compare"):
-        assert client.get(f"{path}?{query}").status_code < 500
+        assert reader.get(f"{path}?{query}").status_code < 500
 
 
 @pytest.mark.parametrize(
@@ -90,14 +105,14 @@ def test_no_query_is_a_fault_of_the_server(client: Any, query: str) -> None:
      "/run/one/images/%00.png", "/run/one/images/%ed%a0%80.png", f"/compare?a={'x' * 1000}&b=%00", "/%ff",
      "//evil.example/"],
 )  # fmt: skip
-def test_no_path_is_a_fault_of_the_server(client: Any, path: str) -> None:
-    assert 300 <= client.get(path).status_code < 500
+def test_no_path_is_a_fault_of_the_server(reader: Any, path: str) -> None:
+    assert 300 <= reader.get(path).status_code < 500
 
 
-def test_the_longest_address_is_answered_and_one_character_more_is_not(client: Any) -> None:
+def test_the_longest_address_is_answered_and_one_character_more_is_not(reader: Any) -> None:
     path = "/run/one/?text="
-    assert client.get(path + "a" * (LONGEST - len(path))).status_code == 200
-    assert client.get(path + "a" * (LONGEST - len(path) + 1)).status_code == 414
+    assert reader.get(path + "a" * (LONGEST - len(path))).status_code == 200
+    assert reader.get(path + "a" * (LONGEST - len(path) + 1)).status_code == 414
 
 
 @pytest.mark.parametrize("kind", ["outside", "loop", "gone", "device"])
