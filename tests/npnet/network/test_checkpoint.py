@@ -1,232 +1,32 @@
-"""Checkpoints: the published files and our own, what is refused and with which line, and the three-line use."""
+"""Checkpoints of our own: what is written comes back, what does not fit is named, and the three-line use."""
 
 from __future__ import annotations
 
 import json
-import pickle
 import subprocess
 import sys
-import warnings
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from small_npnets import SMALL, refused, trained
 
 from bench import registry
 from bench.errors import UserError
 from npnet import NPNet, NPNetConfig
-from npnet.network.checkpoint import find, load, read, read_provenance
+from npnet.network.checkpoint import find, read_provenance
 from npnet.network.convert import convert
 
-SMALL = NPNetConfig.small(width=16, depth=1)
 X = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+
 PROMPT = torch.randn(2, 24, 128, generator=torch.Generator().manual_seed(1))
-NAMES = {"svd": "unet_svd", "residual": "unet_embedding", "text": "embeeding"}
-
-
-def trained(config: NPNetConfig = SMALL) -> NPNet:
-    """As after training: every weight is away from its start."""
-    torch.manual_seed(0)
-    network = NPNet(config).eval()
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    return network
-
-
-def released(network: NPNet) -> dict[str, Any]:
-    """The layout of sdxl.pth (PROTOCOL 1.6): state dicts under three names, and two tensors of shape (1) with grad."""
-    content: dict[str, Any] = {name: {} for name in NAMES.values()}
-    for key, value in network.state_dict().items():
-        branch, _, rest = key.partition(".")
-        if rest:
-            content[NAMES[branch]][rest] = value.clone()
-    scalars = {"alpha": torch.tensor([1e-4]), "beta": torch.tensor([-0.0189])}
-    return {**content, **{k: v.requires_grad_() for k, v in scalars.items()}}
-
-
-@pytest.fixture(scope="module")
-def sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("timm", reason="the published backbone is timm's")
-    path = tmp_path_factory.mktemp("published") / "sdxl.pth"
-    torch.save(released(trained(NPNetConfig.sdxl())), path)
-    return path
 
 
 @pytest.fixture
 def ours(tmp_path: Path) -> Path:
     return trained().save_pretrained(tmp_path / "ours", provenance={"selected_by": ["shapes-preference"], "pairs": 7})
-
-
-def refused(path: Path, said: str, **options: Any) -> None:
-    with pytest.raises(UserError, match=said) as caught:
-        NPNet.from_pretrained(path, **options)
-    assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-# The published files.
-
-
-def test_a_published_file_becomes_safetensors_and_answers_the_same(sdxl: Path, tmp_path: Path) -> None:
-    published = NPNet.from_pretrained(sdxl)
-    assert published.config == NPNetConfig.sdxl()
-    assert published.alpha is not None
-    assert published.alpha.item() == pytest.approx(1e-4)
-    done = convert(sdxl, tmp_path / "folder", provenance={"model": "sdxl-base"})
-    assert done.target == tmp_path / "folder" / "npnet.safetensors"
-    assert done.config == NPNetConfig.sdxl()
-    latents, prompt = torch.randn(1, 4, 128, 128), torch.randn(1, 77, 2048)
-    again = NPNet.from_pretrained(tmp_path / "folder")
-    assert torch.equal(again(latents, prompt), published(latents, prompt))
-    provenance = read_provenance(done.target)
-    assert provenance["digest"] == done.digest
-    assert provenance["model"] == "sdxl-base"
-    assert provenance["selected_by"] == ["hpsv2"]
-    assert provenance["source"]["sha256"] == read_provenance(sdxl)["digest"]
-    assert provenance["config"] == json.loads(NPNetConfig.sdxl().model_dump_json())
-    assert f"{done.parameters:,}" in str(done)
-
-
-@pytest.mark.parametrize("text", ["embeeding", "text_embedding"])
-def test_flattened_safetensors_of_published_names_are_read(sdxl: Path, tmp_path: Path, text: str) -> None:
-    flat: dict[str, torch.Tensor] = {}
-    for key, value in torch.load(sdxl, weights_only=True).items():
-        name = text if key == "embeeding" else key
-        flat.update({f"{name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {name: value.detach()})
-    save_file(flat, tmp_path / "SDXL.safetensors")
-    mirrored, direct = read(tmp_path / "SDXL.safetensors"), read(sdxl)
-    assert mirrored.config == direct.config == NPNetConfig.sdxl()
-    assert mirrored.provenance["model"] == "sdxl"
-    assert mirrored.tensors.keys() == direct.tensors.keys()
-    assert all(torch.equal(mirrored.tensors[k], direct.tensors[k]) for k in direct.tensors)
-
-
-def test_the_configuration_follows_from_the_shapes(sdxl: Path, tmp_path: Path) -> None:
-    """PROTOCOL 1.6: the text layer is (8, 157696) for SDXL and (8, 78848) for DiT."""
-    content = torch.load(sdxl, weights_only=True)
-    content["embeeding"]["linear.weight"] = torch.zeros(8, 78848)
-    torch.save(content, tmp_path / "dit.pth")
-    assert read(tmp_path / "dit.pth").config == NPNetConfig.dit()
-    content["unet_svd"] = {k: v for k, v in content["unet_svd"].items() if not k.startswith("attention.")}
-    torch.save(content, tmp_path / "plain.pth")
-    assert read(tmp_path / "plain.pth").config == NPNetConfig.dit(attention=False)
-    refused(tmp_path / "plain.pth", "trained without attention.*asks for a network with it", config=NPNetConfig.dit())
-    assert NPNet.from_pretrained(tmp_path / "plain.pth", config=NPNetConfig.dit(), attention=False).config == (
-        NPNetConfig.dit(attention=False)
-    )
-    content["embeeding"]["linear.weight"] = torch.zeros(8, 1000)
-    torch.save(content, tmp_path / "odd.pth")
-    refused(tmp_path / "odd.pth", "1000 inputs.*expected 77 times")
-
-
-def test_attention_that_nothing_trained_is_not_silent(sdxl: Path, tmp_path: Path) -> None:
-    """The released training solver leaves attention out but saves its initial weights (PROTOCOL "Paper vs code", 2)."""
-    content = torch.load(sdxl, weights_only=True)
-    for part in (torch.nn.Linear(256, 768, bias=False), torch.nn.Linear(256, 256)):
-        name = "qkv" if part.bias is None else "proj"
-        content["unet_svd"].update({f"attention.{name}.{k}": v.detach() for k, v in part.named_parameters()})
-    torch.save(content, tmp_path / "sdxl.pth")
-    with pytest.warns(UserWarning, match="nothing ever trained"):
-        assert NPNet.from_pretrained(tmp_path / "sdxl.pth").config.attention
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        untrained = read(tmp_path / "sdxl.pth")
-        assert not load(untrained, attention=False).config.attention
-        assert load(untrained, attention=True).config.attention
-        NPNet.from_pretrained(sdxl)
-
-
-class Marker:
-    """Unpickled carelessly, it makes a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (Path.touch, (self.path,))
-
-
-def test_a_pickle_with_code_is_refused_and_not_executed(tmp_path: Path) -> None:
-    marker, file = tmp_path / "executed", tmp_path / "sdxl.pth"
-    pickle.loads(pickle.dumps(Marker(marker)))
-    assert marker.exists(), "the trap works where it is let"
-    marker.unlink()
-    torch.save({"unet_svd": {}, "alpha": Marker(marker)}, file)
-    refused(file, "execute code.*nothing was executed")
-    file.write_bytes(pickle.dumps(Marker(marker)))
-    refused(file, "execute code.*nothing was executed")
-    file.write_bytes(b"cos\nsystem\n(S'touch " + str(marker).encode() + b"'\ntR.")
-    refused(file, "nothing was executed|truncated|broken")
-    assert not marker.exists()
-
-
-def test_what_is_said_of_a_pickle_with_code_is_one_line_whatever_its_name(tmp_path: Path) -> None:
-    """torch warns about pickles of other protocols, and takes a file for safetensors by its name."""
-    for name in ("sdxl.pth", "sdxl.safetensors"):
-        file = tmp_path / name
-        file.write_bytes(pickle.dumps(Marker(tmp_path / "executed"), protocol=4))
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            refused(file, "execute code.*nothing was executed")
-        torch.save({"alpha": Marker(tmp_path / "executed")}, file)
-        refused(file, "execute code.*nothing was executed")
-    assert not (tmp_path / "executed").exists()
-
-
-@pytest.mark.parametrize(
-    "content",
-    ["<html>Not found</html>", "Access denied", '{"error": "gone"}', "version https://git-lfs.github.com/spec/v1\n"],
-)
-def test_what_a_failed_download_left_is_not_said_to_hold_code(content: str, tmp_path: Path) -> None:
-    file = tmp_path / "sdxl.pth"
-    file.write_text(content)
-    refused(file, "not a PyTorch file; expected a published NPNet checkpoint: get it again")
-
-
-def test_a_published_file_under_the_mirrors_name_is_read_by_its_content(sdxl: Path, tmp_path: Path) -> None:
-    renamed = tmp_path / "sdxl.safetensors"
-    renamed.write_bytes(sdxl.read_bytes())
-    assert read(renamed).config == read(sdxl).config
-
-
-@pytest.mark.parametrize("shape", [(5,), (64, 0), (64, 250)])
-def test_shapes_of_no_published_network_are_one_line_with_the_file(shape: tuple[int, ...], tmp_path: Path) -> None:
-    file = tmp_path / "odd.safetensors"
-    save_file({"unet_svd.mlp1.0.weight": torch.zeros(shape), "embeeding.linear.weight": torch.zeros(8, 77)}, file)
-    refused(file, "a text layer of 77 inputs and (0|250) singular values belong to no published NPNet")
-    save_file({"unet_svd.mlp1.0.weight": torch.zeros(64, 256), "embeeding.linear.weight": torch.zeros(shape)}, file)
-    refused(file, "a text layer of (0|250) inputs and 256 singular values belong to no published NPNet")
-
-
-def test_weights_that_are_not_finite_are_named(sdxl: Path, tmp_path: Path) -> None:
-    content = torch.load(sdxl, weights_only=True)
-    torch.save({**content, "alpha": torch.tensor([float("nan")])}, tmp_path / "sdxl.pth")
-    refused(tmp_path / "sdxl.pth", "NaN or infinity in alpha, so every answer would be; get it again")
-
-
-def test_convert_does_not_write_safetensors_into_a_folder_that_looks_like_a_pth(ours: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match=r"out\.pth: convert writes safetensors; name a \.safetensors file, or a folder"
-    ):
-        convert(ours, tmp_path / "out.pth")
-    assert not (tmp_path / "out.pth").exists()
-
-
-def test_a_pth_of_something_else_names_the_keys(tmp_path: Path) -> None:
-    file = tmp_path / "other.pth"
-    torch.save({"state_dict": {}, "epoch": 3}, file)
-    refused(file, "expected the keys unet_svd, unet_embedding, embeeding, alpha, beta, found epoch, state_dict")
-    torch.save(torch.zeros(3), file)
-    refused(file, "found Tensor")
-    save_file({"weight": torch.zeros(3)}, tmp_path / "other.safetensors")
-    refused(tmp_path / "other.safetensors", "not a published NPNet")
-
-
-# Our own files.
 
 
 def test_a_saved_network_comes_back_whole(ours: Path) -> None:
@@ -268,27 +68,6 @@ def test_provenance_is_read_without_torch(ours: Path) -> None:
     assert provenance["pairs"] == 7
     assert provenance["format"] == "npnet"
     assert {"config", "digest", "model", "teacher", "git", "file"} <= provenance.keys()
-
-
-def test_broken_files_are_one_line(ours: Path, sdxl: Path) -> None:
-    whole, big = ours.read_bytes(), sdxl.read_bytes()
-    for data, suffix, said in (
-        (whole[:-100], ".safetensors", "truncated"),
-        (whole[:300], ".safetensors", "truncated"),
-        (whole[:-1] + bytes([whole[-1] ^ 1]), ".safetensors", r"corrupt \(digest"),
-        (whole[:8] + b"{" + b"x" * 100, ".safetensors", "truncated"),
-        (b"", ".safetensors", "truncated"),
-        (b"", ".pth", "truncated"),
-        (b"version https://git-lfs.github.com/spec/v1\n", ".pth", "truncated|broken"),
-        (big[:100_000], ".pth", "truncated"),
-        (b"PK\x03\x04" + b"\0" * 200, ".pth", "truncated"),
-    ):
-        file = ours.parent / f"broken{suffix}"
-        file.write_bytes(data)
-        refused(file, said)
-        if suffix == ".safetensors" and data:
-            with pytest.raises(UserError, match=said):
-                read_provenance(file)
 
 
 def test_metadata_of_another_version_is_refused(ours: Path) -> None:
@@ -362,6 +141,14 @@ def test_folders_and_names(ours: Path, tmp_path: Path) -> None:
         trained().save_pretrained(ours / "below" / "a.safetensors")
 
 
+def test_convert_does_not_write_safetensors_into_a_folder_that_looks_like_a_pth(ours: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"out\.pth: convert writes safetensors; name a \.safetensors file, or a folder"
+    ):
+        convert(ours, tmp_path / "out.pth")
+    assert not (tmp_path / "out.pth").exists()
+
+
 def test_a_network_that_diverged_is_not_saved(tmp_path: Path) -> None:
     network = trained()
     assert network.beta is not None
@@ -370,9 +157,6 @@ def test_a_network_that_diverged_is_not_saved(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="beta holds NaN"):
         network.save_pretrained(tmp_path)
     assert not list(tmp_path.iterdir())
-
-
-# Use.
 
 
 def test_a_loaded_network_is_ready_to_use_and_can_be_trained(ours: Path) -> None:
