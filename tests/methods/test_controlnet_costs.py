@@ -35,7 +35,7 @@ def prompts(home: Path) -> list[Prompt]:
 
 
 JUMP = RepaintJump(j=2, r=2)
-AE = AttendAndExcite(words=("cat", "dog"))
+AE = AttendAndExcite(words=("cat", "dog"), iterations=2)
 CHAINS: list[tuple[str, list[Method], dict[str, Any]]] = [
     ("plain", [], {}),
     ("window", [], HALF),
@@ -64,7 +64,7 @@ def test_the_price_is_the_cost(
     family, method = loaded(home / "sd"), control(home, "sd", **window)
     orders = ([method, *chain], [*chain, method])
     for order in chosen(orders, SAMPLERS.index(sampler)):
-        s, _ = ours(family, order, prompts, sampler=sampler, steps=8, guidance=guidance)
+        s, _ = ours(family, order, prompts, sampler=sampler, steps=6, guidance=guidance)
         assert paid(s, 1) == priced(s)
         if not window:
             assert paid(s).networks == paid(s).forwards
