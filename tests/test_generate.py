@@ -2,61 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Plug
+from batch_plans import made, plan_of
+from kept_models import kept
+from kept_models import kept_models as kept_models
 from PIL import Image as Pillow
 
 from bench import registry
-from bench.methods.base import Method
 from bench.models.base import ModelEntry
-from bench.runner.generate import batches, generate
-from bench.runner.plan import Job, Plan, make_plan
+from bench.runner.generate import generate
+from bench.runner.plan import Job, Plan
 from bench.runner.score import arms, score
 from bench.sampling import noise
 from bench.store import Ledger
 from bench.store.images import pixel_digest
-from bench.suite import parse
 
-SUITE = """\
-models: [shapes-sdxl]
-prompts: [shapes-pickapic]
-samplers: [{samplers}]
-steps: 4
-baseline: standard
-methods: [{methods}]
-metrics: [shapes-clipscore, shapes-preference, shapes-aesthetic]
-"""
 CONTINUOUS = ("shapes-clipscore", "shapes-preference", "shapes-aesthetic")
 
-pytestmark = pytest.mark.usefixtures("one_thread", "one_model")
-
-
-BEST_OF_2 = "{use: best_of_n, n: 2, selection_metric: shapes-preference}"
-
-
-@pytest.fixture(scope="module")
-def one_model() -> object:
-    """The embedded model, loaded once for all tests of this file."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ModelEntry, "load", cache(ModelEntry.load))
-        yield
-
-
-def plan_of(*samplers: str, methods: Sequence[str] = ("standard", "inversion"), limit: int = 8) -> Plan:
-    text = SUITE.format(samplers=", ".join(samplers), methods=", ".join(methods))
-    return make_plan(parse(text, file="tiny.yaml", limit=limit))
-
-
-def made(plan: Plan, folder: Path, *, batch_size: int = 8) -> Ledger:
-    ledger = Ledger(folder, create=True)
-    generate(plan, ledger, None, device="cpu", batch_size=batch_size)
-    return ledger
+pytestmark = pytest.mark.usefixtures("kept_models")
 
 
 def pixels(ledger: Ledger, job: Job) -> np.ndarray:
@@ -73,9 +39,10 @@ def scores(plan: Plan, ledger: Ledger) -> dict[tuple[str, str], float]:
 
 @pytest.fixture(scope="module")
 def batched(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> tuple[Plan, dict[int, Ledger]]:
-    """The same jobs in batches of 1, 3 and 8: a deterministic and a stochastic sampler, each with two methods."""
-    plan = plan_of("ddim", "euler_a")
-    return plan, {n: made(plan, tmp_path_factory.mktemp("batch") / "run", batch_size=n) for n in (1, 3, 8)}
+    """The same jobs in batches of 1, 3 and 5: a deterministic and a stochastic sampler, each with two methods."""
+    plan = plan_of("ddim", "euler_a", limit=5)
+    with kept():
+        return plan, {n: made(plan, tmp_path_factory.mktemp("batch") / "run", batch_size=n) for n in (1, 3, 5)}
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "euler_a"])
@@ -84,18 +51,18 @@ def test_the_batch_size_moves_no_pixel_by_more_than_one_grey_level(
 ) -> None:
     plan, ledgers = batched
     jobs = [j for j in plan.jobs.values() if j.sampler == sampler]
-    assert len(jobs) == 16
+    assert len(jobs) == 10
     for job in jobs:
         alone = pixels(ledgers[1], job)
         assert alone.std() > 0, "an image of one colour would compare equal to any"
-        for n in (3, 8):
+        for n in (3, 5):
             assert np.abs(pixels(ledgers[n], job) - alone).max() <= 1, f"{sampler} {job.prompt!r} in a batch of {n}"
 
 
 def test_the_batch_size_is_written_down(batched: tuple[Plan, dict[int, Ledger]]) -> None:
     _, ledgers = batched
     assert {i.batch for i in ledgers[1].images().values()} == {1}
-    assert {i.batch for i in ledgers[3].images().values()} == {3, 2}, "8 prompts make batches of 3, 3 and 2"
+    assert {i.batch for i in ledgers[3].images().values()} == {3, 2}, "5 prompts make batches of 3 and 2"
 
 
 def test_the_batch_size_moves_no_score(batched: tuple[Plan, dict[int, Ledger]]) -> None:
@@ -106,7 +73,7 @@ def test_the_batch_size_moves_no_score(batched: tuple[Plan, dict[int, Ledger]]) 
     assert len(alone) == len(plan.jobs) * len(CONTINUOUS)
     spread = {name: np.std([v for (_, m), v in alone.items() if m == name]) for name in CONTINUOUS}
     assert min(spread.values()) > 0, "a metric tells no image from another"
-    for n in (3, 8):
+    for n in (3, 5):
         found = scores(plan, ledgers[n])
         for key, value in alone.items():
             assert found[key] == pytest.approx(value, abs=0.02 * spread[key[1]]), key
@@ -120,7 +87,7 @@ def test_a_score_does_not_depend_on_the_images_beside_it(batched: tuple[Plan, di
     plan, ledgers = batched
     scorer = registry.get("metrics", metric).scorer("cpu")
     cells = plan.cells[:5]
-    images = [pixels(ledgers[8], plan.jobs[c.job_id]).astype(np.uint8) for c in cells]
+    images = [pixels(ledgers[5], plan.jobs[c.job_id]).astype(np.uint8) for c in cells]
     together = [v.value for v in scorer.score(images, [c.prompt for c in cells])]
     alone = [scorer.score([i], [c.prompt])[0].value for i, c in zip(images, cells, strict=True)]
     assert together == pytest.approx(alone, abs=1e-5)
@@ -131,7 +98,7 @@ def test_an_image_is_the_one_that_a_plain_diffusers_call_makes(tmp_path: Path, s
     import diffusers
     import torch
 
-    plan = plan_of(sampler, methods=["standard"], limit=3)
+    plan = plan_of(sampler, methods=["standard"], limit=2)
     ledger = made(plan, tmp_path)
     entry = registry.get("models", "shapes-sdxl")
     pipe = diffusers.DiffusionPipeline.from_pretrained(entry.source, dtype=torch.float32)
@@ -148,8 +115,8 @@ def test_an_image_is_the_one_that_a_plain_diffusers_call_makes(tmp_path: Path, s
 
 
 def test_an_image_does_not_depend_on_the_sampler_used_before_it(tmp_path: Path) -> None:
-    alone = plan_of("dpmpp_2m", methods=["standard"], limit=2)
-    after = plan_of("dpmpp_2m_karras", "dpmpp_2m", methods=["standard"], limit=2)
+    alone = plan_of("dpmpp_2m", methods=["standard"], limit=1)
+    after = plan_of("dpmpp_2m_karras", "dpmpp_2m", methods=["standard"], limit=1)
     first, second = made(alone, tmp_path / "alone"), made(after, tmp_path / "after")
     for job in alone.jobs.values():
         assert first.images()[job.id].digest == second.images()[job.id].digest
@@ -158,24 +125,23 @@ def test_an_image_does_not_depend_on_the_sampler_used_before_it(tmp_path: Path) 
 
 
 def test_stochastic_samplers_make_the_same_image_twice_and_another_for_another_seed(tmp_path: Path) -> None:
-    plan = plan_of("ddpm", methods=["standard", "reseed"], limit=2)
+    plan = plan_of("ddpm", methods=["standard", "reseed"], steps=2, limit=2)
     first, second = (made(plan, tmp_path / name).images() for name in ("first", "second"))
     assert {i: image.digest for i, image in first.items()} == {i: image.digest for i, image in second.items()}
     assert len({image.digest for image in first.values()}) == 4
 
 
 @pytest.mark.parametrize(
-    ("sampler", "methods", "calls"),
+    ("sampler", "methods", "steps", "calls"),
     [
-        ("ddim", ["standard"], (0, 4)),
-        ("ddim", ["standard", "inversion"], (2, 4)),
-        ("heun", ["standard", "inversion"], (2, 7)),
-        ("pndm", ["standard"], (0, 5)),
-        ("euler_a", ["standard"], (0, 4)),
+        ("ddim", ["standard", "inversion"], 3, (2, 3)),
+        ("heun", ["standard", "inversion"], 2, (2, 3)),
+        ("pndm", ["standard"], 4, (0, 5)),
+        ("euler_a", ["standard"], 2, (0, 2)),
     ],
 )
 def test_the_network_is_called_as_often_as_the_plan_and_the_ledger_say(
-    tmp_path: Path, sampler: str, methods: list[str], calls: tuple[int, int]
+    tmp_path: Path, sampler: str, methods: list[str], steps: int, calls: tuple[int, int]
 ) -> None:
     """Calls are counted inside the network; one job more, each in a batch of its own, takes the warm-up out."""
     unet = registry.get("models", "shapes-sdxl").load("cpu", "fp32").pipeline.unet
@@ -189,7 +155,7 @@ def test_the_network_is_called_as_often_as_the_plan_and_the_ledger_say(
     counted = []
     try:
         for limit in (1, 2):
-            plan, before = plan_of(sampler, methods=methods, limit=limit), seen
+            plan, before = plan_of(sampler, methods=methods, steps=steps, limit=limit), seen
             ledger = made(plan, tmp_path / str(limit), batch_size=1)
             counted.append(seen - before)
     finally:
@@ -215,9 +181,9 @@ def test_the_baseline_samples_from_the_latent_as_it_was_drawn(batched: tuple[Pla
 
 def test_every_file_holds_the_pixels_that_its_digest_names(batched: tuple[Plan, dict[int, Ledger]]) -> None:
     plan, ledgers = batched
-    for job_id, image in ledgers[8].images().items():
+    for job_id, image in ledgers[5].images().items():
         assert image.file == f"images/{job_id}.png"
-        shown = pixels(ledgers[8], plan.jobs[job_id]).astype(np.uint8)
+        shown = pixels(ledgers[5], plan.jobs[job_id]).astype(np.uint8)
         assert shown.shape == (64, 64, 3)
         assert pixel_digest(shown) == image.digest
 
@@ -226,7 +192,7 @@ def test_stage_times_are_there_and_noise_is_charged_to_the_method_that_makes_it(
     batched: tuple[Plan, dict[int, Ledger]],
 ) -> None:
     plan, ledgers = batched
-    images = ledgers[8].images()
+    images = ledgers[5].images()
     for image in images.values():
         assert min(image.encode_ms, image.noise_ms, image.sampling_ms, image.decode_ms) > 0
     for job in plan.jobs.values():
@@ -234,7 +200,7 @@ def test_stage_times_are_there_and_noise_is_charged_to_the_method_that_makes_it(
 
 
 def test_what_is_there_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = plan_of("ddim", methods=["standard"], limit=3)
+    plan = plan_of("ddim", methods=["standard"], steps=2, limit=3)
     ledger = made(plan, tmp_path)
     lost, *kept = plan.jobs
     (tmp_path / f"images/{lost}.png").unlink()
@@ -248,85 +214,3 @@ def test_what_is_there_is_not_made_again(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(ModelEntry, "load", loaded)
     assert generate(plan, ledger, None, device="cpu") == {"made": 0, "found": 3}
-
-
-def test_a_batch_that_does_not_fit_a_gpus_memory_is_halved(tmp_path: Path, plug: Plug) -> None:
-    import torch
-
-    from bench.errors import UserError
-
-    room, tried = 2, []
-
-    class Large(Method):
-        def noise(self, s: Any, x: Any) -> Any:
-            tried.append(len(x))
-            if len(x) > room:
-                raise torch.OutOfMemoryError("CUDA out of memory")
-            return x
-
-    plug("methods", large=Large)
-    plan = plan_of("ddim", methods=["standard", "large"], limit=5)
-    assert len(made(plan, tmp_path / "run", batch_size=5).images()) == 10
-    assert tried == [5, 2, 2, 1]
-    room = 0
-    with pytest.raises(UserError, match="one image does not fit this GPU's memory"):
-        made(plan, tmp_path / "other", batch_size=5)
-
-
-def test_a_failed_batch_is_let_go_before_a_smaller_one_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its tensors hang on the exception's traceback; while they do, emptying the cache frees nothing."""
-    import weakref
-
-    import torch
-
-    from bench.backoff import Backoff
-
-    references: list[weakref.ref[torch.Tensor]] = []
-    alive: list[bool] = []
-    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: alive.append(references[-1]() is not None))
-
-    def make(part: Sequence[int]) -> None:
-        tensor = torch.zeros(len(part))
-        references.append(weakref.ref(tensor))
-        if len(part) > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        done.append(list(part))
-
-    done: list[list[int]] = []
-    backoff = Backoff()
-    backoff.each(range(8), make, model="large", one="image")
-    assert done == [[0, 1], [2, 3], [4, 5], [6, 7]]
-    assert alive == [False, False]
-    backoff.each(range(8, 11), make, model="large", one="image")
-    assert (done[4:], len(alive)) == ([[8, 9], [10]], 2), "the smaller size is remembered"
-
-
-def test_arms_are_made_in_turns_so_that_a_slower_hour_is_no_methods_cost() -> None:
-    plan = plan_of("ddim", methods=("standard", "inversion", BEST_OF_2))
-    turns = batches(list(plan.jobs.values()), 4, prompts=(j.prompt for j in plan.jobs.values()))
-    assert sorted(job.id for batch in turns for job in batch) == sorted(plan.jobs)
-    assert all(len({job.group for job in batch}) == 1 for batch in turns)
-    # Best of 2 is made of standard's images and as many again, which share a group; all arms see a prompt together.
-    kinds = ["inversion" if batch[0].links else "plain" for batch in turns]
-    assert kinds == ["plain", "plain", "inversion"] * 2
-    assert len({job.prompt for batch in turns[:3] for job in batch}) == 4
-
-
-def test_arms_are_cut_into_the_same_batches_however_many_images_are_left_over() -> None:
-    """Standard's images and those that best of 2 adds share a group, inversion's are alone."""
-    plan = plan_of("ddim", methods=("standard", "inversion", BEST_OF_2))
-    prompts = [job.prompt for job in plan.jobs.values()]
-    turns = batches(list(plan.jobs.values()), 3, prompts=prompts)
-    assert [len(batch) for batch in turns] == [3, 3, 3] * 2 + [2, 2, 2]
-    for three in zip(turns[::3], turns[1::3], turns[2::3], strict=True):
-        assert len({tuple(job.prompt for job in batch) for batch in three}) == 1
-
-
-def test_what_a_killed_run_lacks_is_made_in_the_plans_order() -> None:
-    """The arm that had come less far is not put off to the end."""
-    plan = plan_of("ddim")
-    jobs = list(plan.jobs.values())
-    prompts = [job.prompt for job in jobs]
-    turns = batches(jobs, 2, prompts=prompts)
-    done = {job.id for batch in turns[:3] for job in batch}
-    assert batches([job for job in jobs if job.id not in done], 2, prompts=prompts) == turns[3:]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TINY, Bench, Run
+from conftest import TINY, Bench, Run, forms
 
 from bench import gate, report
 from bench.gate import Judgement, Verdict
@@ -28,6 +29,13 @@ def judged(folder: Path, *verdicts: Verdict, notes: list[str] | None = None) -> 
     (folder / "results.json").write_text(found.text())
     gate.keep(Judgement(list(verdicts), notes or [], "frozen.json"), found, folder)
     return found
+
+
+@pytest.fixture
+def page() -> Iterator[None]:
+    """Runs of this test write report.html, and none of the other forms."""
+    with forms("html"):
+        yield
 
 
 def chips(page: str) -> list[tuple[str, str]]:
@@ -98,7 +106,7 @@ def test_words_of_others_are_shown_as_text(tmp_path: Path) -> None:
     assert read.text.count(HOSTILE) == 2
 
 
-@pytest.mark.usefixtures("whole_report")
+@pytest.mark.usefixtures("page")
 def test_run_gate_shows_its_verdicts_in_the_report_and_a_report_made_again_keeps_them(
     bench: Bench, finished: Run, tmp_path: Path
 ) -> None:
@@ -120,7 +128,7 @@ def test_run_gate_shows_its_verdicts_in_the_report_and_a_report_made_again_keeps
     assert (run.folder / "gate.json").read_bytes() == before, "`gate` only reads the run"
 
 
-@pytest.mark.usefixtures("whole_report")
+@pytest.mark.usefixtures("page")
 def test_what_cannot_be_compared_at_all_is_grey(bench: Bench, finished: Run, tmp_path: Path) -> None:
     copy, frozen = finished.copy(tmp_path), tmp_path / "b.json"
     assert bench("baseline", "freeze", copy.folder, "--out", frozen).code == 0
