@@ -1,4 +1,4 @@
-"""What several tests of methods share: tiny networks, made once a session."""
+"""What several tests of methods share: tiny networks, made once a session, that no test changes."""
 
 from __future__ import annotations
 
@@ -26,3 +26,11 @@ def smooth(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Family
     """Attention that is less sharp: rounding does not grow along the loop."""
     folder = tiny_unet.save_sd(tmp_path_factory.mktemp("tiny") / "smooth", sharpness=2.0, seed=2, levels=1)
     return tiny_unet.entry(folder).load("cpu")
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pipelines with ControlNets: `controlled.home`."""
+    import controlled  # which imports torch, for which no unit test should wait
+
+    return controlled.home(tmp_path_factory.mktemp("controlled"))

@@ -1,23 +1,28 @@
-"""What the tests of ControlNet share: small pipelines with random ControlNets, and prompts with control images."""
+"""What the tests of ControlNet share: small pipelines with random ControlNets, prompts with control images, plans."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import tiny_unet
 import torch
 from analytic import make, session
 from PIL import Image
+from suite_texts import TWO_ARMS, suite_text
 
+from bench import suite
+from bench.errors import UserError
 from bench.methods.controlnet import ControlNet
 from bench.models.base import Family
 from bench.prompts import own
 from bench.prompts.base import Prompt
+from bench.runner.plan import Plan, make_plan
 from bench.sampling.session import Session
 
 TEXTS = ("a red cat", "a photo of a dog and a frog")
@@ -82,3 +87,32 @@ def ours(family: Family, methods: Any, prompts: Sequence[Prompt], **more: Any) -
         return s, make(s).latents
     finally:
         s.meter.close()
+
+
+def arm(home: Path, name: str = "sdxl", kind: str = "canny", **more: Any) -> dict[str, Any]:
+    """A ControlNet's arm as a suite has it."""
+    return {"use": "controlnet", "kind": kind, "weights": str(home / f"{name}-{kind}"), **more}
+
+
+def planned(home: Path, prompts: Path, *methods: Any, model: str = "sdxl", baseline: str = "standard") -> Plan:
+    """The plan of a suite of a prompt file."""
+    text = suite_text(
+        TWO_ARMS,
+        name="control",
+        models=[str(home / model)],
+        prompts=[str(prompts)],
+        guidance=None,
+        baseline=baseline,
+        methods=[*methods],
+        metrics=["shapes-clipscore"],
+    )
+    return make_plan(suite.parse(text, file="suites/control.yaml"))
+
+
+def refused(act: Callable[[], object], *facts: str) -> None:
+    """It ends in one line that has these facts."""
+    with pytest.raises(UserError) as error:
+        act()
+    assert "\n" not in str(error.value)
+    for fact in facts:
+        assert fact in str(error.value)

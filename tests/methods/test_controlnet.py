@@ -43,11 +43,6 @@ CASES = [
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return controlled.home(tmp_path_factory.mktemp("controlled"))
-
-
-@pytest.fixture(scope="module")
 def prompts(home: Path) -> list[Prompt]:
     return controlled.prompts(home)
 

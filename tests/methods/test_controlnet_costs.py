@@ -25,11 +25,6 @@ HALF = {"scale": 0.7, "start": 0.25, "end": 0.75}
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return controlled.home(tmp_path_factory.mktemp("controlled"))
-
-
-@pytest.fixture(scope="module")
 def prompts(home: Path) -> list[Prompt]:
     return controlled.prompts(home)
 

@@ -1,24 +1,20 @@
-"""ControlNet in suites: what enters the job id, what is refused before an image is made, and a whole run of it."""
+"""ControlNet in suites: what enters the job id, the paper's suites, and a whole run of it."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import controlled
 import pytest
-import tiny_dit
-import tiny_unet
 import torch
 from analytic import session
-from controlled import KINDS, control, loaded, ours
-from suite_texts import TWO_ARMS, suite_text
+from controlled import KINDS, arm, control, loaded, ours, planned, refused
+from PIL import Image
 
 from bench import registry, suite
-from bench.errors import UserError
 from bench.methods.base import Chain
 from bench.methods.controlnet import ControlNet
 from bench.models.base import to_uint8
@@ -29,37 +25,12 @@ from bench.runner.plan import Job, Plan, make_plan
 from bench.sampling.records import CONTROLNET
 from bench.store import Ledger
 from bench.store.images import pixel_digest
-from bench.weights.files import pin
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers", "ignore::DeprecationWarning:numpy"),
 ]
 SUITES = Path(__file__).parents[2] / "suites"
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return controlled.home(tmp_path_factory.mktemp("controlled"))
-
-
-def arm(home: Path, name: str = "sdxl", kind: str = "canny", **more: Any) -> dict[str, Any]:
-    """A ControlNet's arm as a suite has it."""
-    return {"use": "controlnet", "kind": kind, "weights": str(home / f"{name}-{kind}"), **more}
-
-
-def planned(home: Path, prompts: Path, *methods: Any, model: str = "sdxl", baseline: str = "standard") -> Plan:
-    text = suite_text(
-        TWO_ARMS,
-        name="control",
-        models=[str(home / model)],
-        prompts=[str(prompts)],
-        guidance=None,
-        baseline=baseline,
-        methods=[*methods],
-        metrics=["shapes-clipscore"],
-    )
-    return make_plan(suite.parse(text, file="suites/control.yaml"))
 
 
 def controlled_jobs(plan: Plan) -> dict[str, Job]:
@@ -117,97 +88,7 @@ def test_published_weights_are_there_for_the_papers_kinds() -> None:
         assert "controlnet" in canny or "control_" in canny
 
 
-# Refusals ------------------------------------------------------------------------------------------------------------
-
-
-def refused(act: Callable[[], object], *facts: str) -> None:
-    with pytest.raises(UserError) as error:
-        act()
-    assert "\n" not in str(error.value)
-    for fact in facts:
-        assert fact in str(error.value)
-
-
-def test_a_prompt_without_its_image_is_refused_when_planned(home: Path, tmp_path: Path) -> None:
-    prompts = controlled.written(tmp_path)
-    where = f"method 'controlnet': prompt 1 of {prompts}: "
-    pose = arm(home) | {"kind": "pose"}
-    refused(
-        lambda: planned(home, prompts, "standard", pose), "prompt 0", "no control image of kind 'pose'", "canny, depth"
-    )
-    controlled.picture(tmp_path / "canny" / "1.png", 1, side=64)
-    refused(lambda: planned(home, prompts, "standard", arm(home)), where, "1.png is 64x64", "makes 32x32; give one")
-    (tmp_path / "canny" / "1.png").write_bytes(b"no image")
-    refused(lambda: planned(home, prompts, "standard", arm(home)), where, "1.png: not readable")
-    (tmp_path / "canny" / "1.png").unlink()
-    refused(lambda: planned(home, prompts, "standard", arm(home)), where, "1.png: no such file")
-    planned(home, prompts, "standard", arm(home, kind="depth"))
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"cross_attention_dim": 32}, "cross_attention_dim: 32 there, 64 here"),
-        ({"in_channels": 9}, "in_channels: 9 there, 4 here"),
-        ({"block_out_channels": (32,)}, "block_out_channels: [32] there, [16] here"),
-        ({"conditioning_channels": 1}, "it reads control images of 1 channels"),
-        ({"conditioning_embedding_out_channels": (8, 16, 16)}, "it brings control images to 1/4 of their size"),
-        ({"global_pool_conditions": True}, "pools its residuals"),
-    ],
-)
-def test_weights_of_another_architecture_are_refused(
-    home: Path, tmp_path: Path, changes: dict[str, Any], said: str
-) -> None:
-    """When planned, by the config files; and when loaded, where they lie on the hub."""
-    tiny_unet.save_controlnet(home / "sdxl", tmp_path / "sdxl-canny", **changes)
-    prompts = controlled.written(tmp_path)
-    refused(lambda: planned(home, prompts, "standard", arm(tmp_path)), str(tmp_path / "sdxl-canny"), said)
-    method = control(home, "sdxl").for_model(tiny_unet.entry(home / "sdxl"))
-    family: Any = loaded(home / "sdxl")
-    refused(lambda: family.control(pin(str(tmp_path / "sdxl-canny"), of="test", kind=CONTROLNET)), said)
-    assert family.control(method._weights()) is family.control(method._weights())
-
-
-def test_what_is_no_controlnet_is_refused(home: Path, tmp_path: Path) -> None:
-    entry = tiny_unet.entry(home / "sdxl")
-    (tmp_path / "empty").mkdir()
-    wrong = {
-        str(home / "sdxl"): "it is a UNet2DConditionModel; expected a ControlNetModel",
-        str(tmp_path / "empty"): "no weights there",
-        str(home / "sdxl-canny" / "diffusion_pytorch_model.safetensors"): "give a folder with config.json",
-        "someone/net@main": "'main' is no commit of 40 hex digits",
-    }
-    for reference, said in wrong.items():
-        refused(lambda given=reference: ControlNet(weights=given).for_model(entry), said)  # type: ignore[misc]
-    unknown = tiny_unet.entry(home / "velocity")
-    refused(lambda: ControlNet().for_model(unknown), "no canny weights are known for model 'velocity'; give weights")
-    refused(lambda: control(home, "sd").for_model(entry), "cross_attention_dim: 32 there, 64 here")
-    dit = tiny_dit.entry(tiny_dit.save(tmp_path / "dit"))
-    refused(lambda: control(home, "sd").for_model(dit), "(family HunyuanDiT); give a model with a UNet")
-
-
-@pytest.mark.parametrize(
-    ("parameters", "said"),
-    [
-        ("start: 0.5, end: 0.5", "'start' should be below 'end', got 0.5 and 0.5"),
-        ("scale: -1", "'scale'"),
-        ("end: 2", "'end'"),
-        ("kind: ../secret", "'kind'"),
-    ],
-)
-def test_parameters_that_make_no_sense_are_refused_at_their_line(parameters: str, said: str) -> None:
-    text = f"""\
-name: control
-models: [sdxl]
-prompts: [controlnet]
-samplers: [ddim]
-baseline: standard
-methods:
-  - standard
-  - {{use: controlnet, {parameters}}}
-metrics: [clipscore]
-"""
-    refused(lambda: suite.parse(text, file="s.yaml"), "s.yaml:8: ", said)
+# The suites of the paper ---------------------------------------------------------------------------------------------
 
 
 def _suite(kind: str) -> Path:
@@ -221,7 +102,8 @@ def test_the_papers_suites_plan_with_a_set_of_ones_own(
     monkeypatch.setenv("BENCH_DATA", str(tmp_path))
     monkeypatch.setenv("NPNET_WEIGHTS", str(tmp_path))
     place = tmp_path / "controlnet"
-    controlled.picture(place / "1.png", 0, side=1024)
+    place.mkdir()
+    Image.new("RGB", (1024, 1024)).save(place / "1.png")
     (place / "prompts.jsonl").write_text(json.dumps({"prompt": "a dancer", "control": {kind: "1.png"}}) + "\n")
     found = suite.load(_suite(kind), methods=["controlnet+inversion"])
     plan = make_plan(found)
