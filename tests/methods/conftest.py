@@ -34,3 +34,17 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import controlled  # which imports torch, for which no unit test should wait
 
     return controlled.home(tmp_path_factory.mktemp("controlled"))
+
+
+@pytest.fixture(scope="session")
+def worn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pipelines and weights to put on them: `wearing.save`."""
+    import wearing
+
+    return wearing.save(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(scope="session")
+def own(worn: Path, one_thread: None) -> Family:
+    """A pipeline that tests put weights on, each its own."""
+    return tiny_unet.entry(worn / "own").load("cpu")

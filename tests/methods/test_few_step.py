@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,9 @@ import pytest
 import tiny_unet
 import torch
 from analytic import session
+from wearing import PROMPTS, planned, refused
 
-from bench import registry, suite
-from bench.errors import UserError
+from bench import registry
 from bench.methods.base import Method, check_chain
 from bench.methods.few_step import FewStep
 from bench.methods.lcm import LCM
@@ -22,8 +21,6 @@ from bench.methods.lightning import Lightning
 from bench.methods.pcm import PCM
 from bench.methods.turbo import Turbo
 from bench.models.base import Family, ModelEntry
-from bench.prompts.base import Prompt
-from bench.runner.plan import Plan, make_plan
 from bench.sampling import noise
 from bench.sampling.records import LORA, NETWORK, Sampling
 
@@ -31,31 +28,8 @@ pytestmark = [
     pytest.mark.usefixtures("one_thread"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers", "ignore::DeprecationWarning:numpy"),
 ]
-PROMPTS = ("a red cat", "a photo of a dog and a frog")
 P = Sampling("dpmpp_2m", 50, 5.5, (1024, 1024))
 TRAILING = (("timestep_spacing", "trailing"),)
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`own`, `other` of the same architecture, and `lora` for them."""
-    from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
-
-    peft = pytest.importorskip("peft")
-    found = tmp_path_factory.mktemp("few")
-    tiny_unet.save_sdxl(found / "own", sharpness=1.0)
-    tiny_unet.save_sdxl(found / "other", sharpness=1.0, seed=1)
-    unet = UNet2DConditionModel.from_pretrained(found / "own" / "unet")
-    torch.manual_seed(3)
-    unet.add_adapter(peft.LoraConfig(r=2, lora_alpha=4, target_modules=["to_q", "to_v"], init_lora_weights=False))
-    layers = peft.utils.get_peft_model_state_dict(unet)
-    StableDiffusionXLPipeline.save_lora_weights(found / "lora", unet_lora_layers=layers)
-    return found
-
-
-@pytest.fixture(scope="module")
-def family(home: Path) -> Family:
-    return tiny_unet.entry(home / "own").load("cpu")
 
 
 def sdxl() -> ModelEntry:
@@ -134,26 +108,20 @@ def ours(family: Family, method: Method, *, links: tuple[Method, ...] = ()) -> t
         family.wear(())
 
 
-@pytest.mark.parametrize("guidance", [1.0, 5.5])
 @pytest.mark.parametrize("kind", ["lcm", "pcm", "lightning", "turbo"])
-def test_images_are_the_pipelines_with_those_weights_and_that_scheduler(
-    home: Path, family: Family, kind: str, guidance: float
-) -> None:
+def test_images_are_the_pipelines_with_those_weights_and_that_scheduler(worn: Path, own: Family, kind: str) -> None:
     """Networks bit for bit; a LoRA, which the pipeline computes beside its layers, to 2e-5, which guidance multiplies.
 
     Fresh noise comes from the images' own generators.
     """
     import diffusers
 
-    weights = str(home / ("lora" if kind in ("lcm", "pcm") else "other/unet"))
-    method = registry.get("methods", kind)(weights=weights, guidance=guidance, steps=4)
-    found = ours(family, method)
-    theirs = tiny_unet.entry(home / "own").load("cpu")
+    theirs = tiny_unet.entry(worn / "own").load("cpu")
     pipeline: Any = theirs.pipeline  # type: ignore[attr-defined]
     if kind in ("lcm", "pcm"):
-        pipeline.load_lora_weights(home / "lora")
+        pipeline.load_lora_weights(worn / "lora")
     else:
-        pipeline.unet = diffusers.UNet2DConditionModel.from_pretrained(home / "other" / "unet").eval()
+        pipeline.unet = diffusers.UNet2DConditionModel.from_pretrained(worn / "other" / "unet").eval()
     schedulers: dict[str, tuple[Any, dict[str, Any]]] = {
         "lcm": (diffusers.LCMScheduler, {}),
         "pcm": (
@@ -167,64 +135,47 @@ def test_images_are_the_pipelines_with_those_weights_and_that_scheduler(
     pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config, **settings)
     cond = theirs.encode(PROMPTS)
     negative = {f"negative_{k}": v.expand_as(cond[k]).contiguous() for k, v in theirs.encode_negative("").items()}
-    with torch.no_grad():
-        expected = pipeline(
-            **cond,
-            **negative,
-            latents=noise.draw_batch(PROMPTS, range(2), theirs.entry.latent),
-            generator=[noise.generator(text, seed, "sampler") for seed, text in enumerate(PROMPTS)],
-            num_inference_steps=4,
-            guidance_scale=guidance,
-            height=32,
-            width=32,
-            output_type="latent",
-            return_dict=False,
-        )[0]
-    if kind in ("lcm", "pcm"):
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=2e-5 * guidance)
-    else:
-        assert torch.equal(found, expected)
+    weights = str(worn / ("lora" if kind in ("lcm", "pcm") else "other/unet"))
+    for guidance in (1.0, 5.5):
+        found = ours(own, registry.get("methods", kind)(weights=weights, guidance=guidance, steps=4))
+        with torch.no_grad():
+            expected = pipeline(
+                **cond,
+                **negative,
+                latents=noise.draw_batch(PROMPTS, range(2), theirs.entry.latent),
+                generator=[noise.generator(text, seed, "sampler") for seed, text in enumerate(PROMPTS)],
+                num_inference_steps=4,
+                guidance_scale=guidance,
+                height=32,
+                width=32,
+                output_type="latent",
+                return_dict=False,
+            )[0]
+        if kind in ("lcm", "pcm"):
+            torch.testing.assert_close(found, expected, rtol=1e-5, atol=2e-5 * guidance)
+        else:
+            assert torch.equal(found, expected)
 
 
 # Plans ---------------------------------------------------------------------------------------------------------------
 
 
-def planned(model: Path | str, *methods: str) -> Plan:
-    text = f"""\
-name: few
-models: ['{model}']
-prompts: [shapes-pickapic]
-samplers: [ddim]
-steps: 10
-baseline: standard
-methods: [standard, {", ".join(methods)}]
-metrics: [shapes-clipscore]
-"""
-    return make_plan(suite.parse(text, file="suites/few.yaml"), read=lambda name: [Prompt(0, "a cat and a dog")])
-
-
-def refused(act: Callable[[], object], match: str) -> None:
-    with pytest.raises(UserError, match=match) as error:
-        act()
-    assert "\n" not in str(error.value)
-
-
-def test_chains_with_methods_of_the_noise_are_planned_and_priced_by_its_steps(home: Path, family: Family) -> None:
-    lcm = f"{{use: lcm, weights: '{home / 'lora'}'}}"
-    plan = planned(home / "own", lcm, f"{{chain: [{lcm}, inversion], name: a}}")
+def test_chains_with_methods_of_the_noise_are_planned_and_priced_by_its_steps(worn: Path, own: Family) -> None:
+    lcm = f"{{use: lcm, weights: '{worn / 'lora'}'}}"
+    plan = planned(worn / "own", lcm, f"{{chain: [{lcm}, inversion], name: a}}")
     few = [j for j in plan.jobs.values() if j.links]
     assert [(j.sampler, j.steps, j.guidance, plan.calls(j)) for j in few] == [("lcm", 4, 1.0, 4), ("lcm", 4, 1.0, 6)]
     from bench.methods.inversion import Inversion
 
-    method = LCM(weights=str(home / "lora"), guidance=5.5)
-    assert not torch.equal(ours(family, method, links=(Inversion(),)), ours(family, method))
+    method = LCM(weights=str(worn / "lora"), guidance=5.5)
+    assert not torch.equal(ours(own, method, links=(Inversion(),)), ours(own, method))
 
 
-def test_steps_and_guidance_are_in_the_job_id_and_the_suites_are_not(home: Path) -> None:
+def test_steps_and_guidance_are_in_the_job_id_and_the_suites_are_not(worn: Path) -> None:
     def of(text: str) -> set[str]:
-        return {j.id for j in planned(home / "own", text).jobs.values() if j.links}
+        return {j.id for j in planned(worn / "own", text).jobs.values() if j.links}
 
-    weights = f"weights: '{home / 'lora'}'"
+    weights = f"weights: '{worn / 'lora'}'"
     ids = {of(f"{{use: lcm, {weights}{more}}}").pop() for more in ("", ", steps: 8", ", guidance: 5.5")}
     assert len(ids) == 3
 
@@ -239,9 +190,9 @@ def test_steps_and_guidance_are_in_the_job_id_and_the_suites_are_not(home: Path)
         (["lcm", "dpo-lora"], "both add a LoRA to the denoiser"),
     ],
 )
-def test_what_cannot_stand_in_one_chain_is_refused_with_the_reason(home: Path, links: list[str], reason: str) -> None:
-    entry = tiny_unet.entry(home / "own")
-    lora, network = str(home / "lora"), str(home / "other")
+def test_what_cannot_stand_in_one_chain_is_refused_with_the_reason(worn: Path, links: list[str], reason: str) -> None:
+    entry = tiny_unet.entry(worn / "own")
+    lora, network = str(worn / "lora"), str(worn / "other")
     fields: dict[str, dict[str, Any]] = {
         "lcm": {"weights": lora},
         "dpo-lora": {"weights": lora},
@@ -256,22 +207,21 @@ def test_what_cannot_stand_in_one_chain_is_refused_with_the_reason(home: Path, l
         check_chain(made, links, Sampling("euler", 10, 5.0, (32, 32)))
 
 
-def test_a_preference_tuned_network_stands_with_a_few_step_lora(home: Path, family: Family) -> None:
+def test_a_preference_tuned_network_stands_with_a_few_step_lora(worn: Path, own: Family) -> None:
     """[dpo, lcm]: the LoRA is added to the tuned network."""
     from bench.methods.dpo import DPO
 
-    lcm, dpo = LCM(weights=str(home / "lora")), DPO(weights=str(home / "other"))
-    tuned = tiny_unet.entry(home / "other").load("cpu")
-    chained, expected = ours(family, dpo, links=(lcm,)), ours(tuned, lcm)
-    assert not torch.equal(chained, ours(family, lcm))
-    # The pipelines' text encoders differ too, so their images do; the networks are what must agree.
-    assert chained.shape == expected.shape
-    (swap,), (lora,) = dpo.for_model(family.entry).adapters(), lcm.for_model(family.entry).adapters()
-    family.wear((swap, lora))
+    lcm, dpo = LCM(weights=str(worn / "lora")), DPO(weights=str(worn / "other"))
+    tuned = tiny_unet.entry(worn / "other").load("cpu")
+    chained, expected = ours(own, dpo, links=(lcm,)), ours(tuned, lcm)
+    assert not torch.equal(chained, ours(own, lcm))
+    assert torch.equal(chained, expected)
+    (swap,), (lora,) = dpo.for_model(own.entry).adapters(), lcm.for_model(own.entry).adapters()
+    own.wear((swap, lora))
     tuned.wear((lora,))
-    state, other = (f.modules()["denoiser"].state_dict() for f in (family, tuned))
+    state, other = (f.modules()["denoiser"].state_dict() for f in (own, tuned))
     assert all(torch.equal(v, other[k]) for k, v in state.items())
-    family.wear(())
+    own.wear(())
 
 
 @pytest.mark.parametrize(
