@@ -44,10 +44,11 @@ def entry(folder: Path, **changes: Any) -> ModelEntry:
 def save_sd(
     folder: Path, *, prediction: str = "epsilon", sharpness: float = 6.0, seed: int = 0, levels: int = 2
 ) -> Path:
-    """Write a `StableDiffusionPipeline`: one text encoder, a UNet of 1 or 2 levels, a VAE.
+    """Write a `StableDiffusionPipeline`: one text encoder, a UNet of 1 or 2 levels, or of one without attention, a VAE.
 
     `sharpness` is the scale put on the projections to queries and keys: at 1 random maps are flat.
-    A forward of one level takes half the time of one of two.
+    A forward of one level takes half the time of one of two; with `levels=0`, where the one level's blocks are without
+    attention and only the middle reads the prompt, a quarter.
     """
     import torch
     from diffusers import StableDiffusionPipeline
@@ -181,9 +182,9 @@ def _unet(width: int, sharpness: float, levels: int, **more: Any) -> Any:
 
     unet = UNet2DConditionModel(
         sample_size=SIDE,
-        block_out_channels=(16,) * levels,
-        down_block_types=("CrossAttnDownBlock2D",) * levels,
-        up_block_types=("CrossAttnUpBlock2D",) * levels,
+        block_out_channels=(16,) * (levels or 1),
+        down_block_types=("CrossAttnDownBlock2D",) * levels or ("DownBlock2D",),
+        up_block_types=("CrossAttnUpBlock2D",) * levels or ("UpBlock2D",),
         layers_per_block=1,
         attention_head_dim=2,
         norm_num_groups=4,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import zlib
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,7 @@ class Size:
 
 SMALL = Size()
 EMBED, PATCH, SIDE, LAYERS = SMALL.embed, SMALL.patch, SMALL.side, SMALL.layers
-VISION, TEXT = SMALL.vision, SMALL.text
-OPEN_CLIP = SMALL.open_clip()
+VISION, TEXT, OPEN_CLIP = SMALL.vision, SMALL.text, SMALL.open_clip()
 SIZES = ((512, 512), (257, 333), (333, 258), (97, 151), (224, 224), (224, 227), (640, 223), (96, 400))
 """Heights and widths: even and odd margins, enlarged and reduced, at CLIP's own size, long and flat."""
 PROMPTS = (
@@ -94,7 +93,6 @@ def openai_state(case: str, size: Size = SMALL) -> dict[str, torch.Tensor]:
         "visual.conv1.weight": (vision, 3, patch, patch),
         "positional_embedding": (LENGTH, text),
         "text_projection": (text, size.embed),
-        "token_embedding.weight": (WORDS, text),
     }
     for norm, width in (("visual.ln_pre", vision), ("visual.ln_post", vision), ("ln_final", text)):
         shapes |= {f"{norm}.weight": (width,), f"{norm}.bias": (width,)}
@@ -102,22 +100,24 @@ def openai_state(case: str, size: Size = SMALL) -> dict[str, torch.Tensor]:
         for i in range(layers):
             at = f"{tower}.resblocks.{i}"
             shapes |= {f"{at}.attn.in_proj_weight": (3 * width, width), f"{at}.attn.in_proj_bias": (3 * width,)}
-            for name, rows, columns in (
-                ("attn.out_proj", width, width),
-                ("mlp.c_fc", 4 * width, width),
-                ("mlp.c_proj", width, 4 * width),
-            ):
+            matrices = {"attn.out_proj": (1, 1), "mlp.c_fc": (4, 1), "mlp.c_proj": (1, 4)}
+            for name, (rows, columns) in ((n, (r * width, c * width)) for n, (r, c) in matrices.items()):
                 shapes |= {f"{at}.{name}.weight": (rows, columns), f"{at}.{name}.bias": (rows,)}
             for norm in ("ln_1", "ln_2"):
                 shapes |= {f"{at}.{norm}.weight": (width,), f"{at}.{norm}.bias": (width,)}
     state = {name: drawn(case, name, shape) for name, shape in shapes.items()}
     # Very similar words and a text tower that sees little of them would give every prompt one score.
-    state["token_embedding.weight"] *= 8
+    state["token_embedding.weight"] = 8 * _embeddings(case, text)
     # A direction that images and texts share: cosines are then mostly positive, as a trained network's are.
     state["text_projection"][0] = state["visual.proj"][0]
     state["ln_final.bias"][0] = state["visual.ln_post.bias"][0] = 8
     state["logit_scale"] = torch.tensor(4.5)
     return {name: value.half() for name, value in state.items()} if size.half else state
+
+
+@lru_cache(maxsize=2)
+def _embeddings(case: str, width: int) -> torch.Tensor:
+    return drawn(case, "token_embedding.weight", (WORDS, width))
 
 
 def transformers_state(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -132,11 +132,8 @@ def transformers_state(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor
         "text_model.embeddings.token_embedding.weight": state["token_embedding.weight"],
         "text_model.embeddings.position_embedding.weight": state["positional_embedding"],
     }
-    for ours, theirs in (
-        ("vision_model.pre_layrnorm", "visual.ln_pre"),
-        ("vision_model.post_layernorm", "visual.ln_post"),
-        ("text_model.final_layer_norm", "ln_final"),
-    ):
+    norms = {"vision_model.pre_layrnorm": "visual.ln_pre", "vision_model.post_layernorm": "visual.ln_post"}
+    for ours, theirs in (norms | {"text_model.final_layer_norm": "ln_final"}).items():
         found |= {f"{ours}.{kind}": state[f"{theirs}.{kind}"] for kind in ("weight", "bias")}
     parts = {"self_attn.out_proj": "attn.out_proj", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj"}
     parts |= {"layer_norm1": "ln_1", "layer_norm2": "ln_2"}
@@ -182,18 +179,24 @@ def in_folder(name: str, folder: Path, case: str, *, act: str, size: Size = SMAL
 
 def write_tokenizer(folder: Path) -> None:
     """OpenAI's vocabulary in the files of transformers, from the copy that open_clip has."""
+    vocabulary, merges = _words()
+    (folder / "vocab.json").write_text(vocabulary, encoding="utf-8")
+    (folder / "merges.txt").write_text(merges, encoding="utf-8")
+    end = "<|endoftext|>"
+    special = {"bos_token": "<|startoftext|>", "eos_token": end, "unk_token": end, "pad_token": end}
+    settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": LENGTH, "do_lower_case": True, **special}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+
+
+@cache
+def _words() -> tuple[str, str]:
     from open_clip.tokenizer import SimpleTokenizer
 
     known = SimpleTokenizer()
     names = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
     vocabulary = {names.get(word, word): i for word, i in known.encoder.items()}
     merges = [" ".join(pair) for pair in sorted(known.bpe_ranks, key=known.bpe_ranks.__getitem__)]
-    (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), encoding="utf-8")
-    end = "<|endoftext|>"
-    special = {"bos_token": "<|startoftext|>", "eos_token": end, "unk_token": end, "pad_token": end}
-    settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": LENGTH, "do_lower_case": True, **special}
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return json.dumps(vocabulary, ensure_ascii=False), "\n".join(["#version: 0.2", *merges, ""])
 
 
 def hps_folder(folder: Path, case: str, size: Size = SMALL) -> Path:
@@ -283,6 +286,7 @@ def near(case: str) -> list[np.ndarray]:
     return found
 
 
+@cache
 def images(case: str) -> list[np.ndarray]:
     """One (H, W, 3) uint8 image a prompt: patches of colour with grain, from flat to sharp."""
     found = []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,7 @@ def inception_state(case: str, shapes: dict[str, torch.Size]) -> dict[str, torch
     return state
 
 
+@cache
 def inception_shapes() -> dict[str, torch.Size]:
     """Names and shapes of pytorch-fid's file, by torchvision's own class, which has all of them."""
     from torchvision.models.inception import Inception3

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,21 +27,38 @@ from bench.metrics.networks.inception import Inception, translated
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-NETWORKS: dict[str, tuple[Callable[[Path, str], Path], Callable[[str], Checkpoint], type[FeatureScorer], float]] = {
-    "inception": (sets.converted_folder, inception, InceptionFeatures, 1e-4),
+NETWORKS: dict[
+    str, tuple[Callable[[Path, str], Path] | None, Callable[[str], Checkpoint], type[FeatureScorer], float]
+] = {
+    "inception": (None, inception, InceptionFeatures, 1e-4),
     "dino": (sets.dino_folder, dino, DinoFeatures, 1e-5),
     "clip": (sets.clip_folder, clip, ClipFeatures, 1e-5),
 }
-"""By name: who makes the folder, the checkpoint, the scorer, and the largest difference in deviations of features."""
+"""By name: who makes the folder, if not `converted`, the checkpoint, the scorer, and the largest difference in deviations of features."""
 FILES = found("sets")
+(INCEPTION,) = (path for path in FILES if path.stem.startswith("sets-inception-"))
+
+
+@cache
+def state() -> dict[str, torch.Tensor]:
+    """Inception's tensors, 95 MB, by pytorch-fid's names."""
+    return sets.inception_state(str(Vectors(INCEPTION)["case"]), sets.inception_shapes())
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with pytorch-fid's file."""
+    folder = tmp_path_factory.mktemp("converted")
+    torch.save(state(), folder / sets.CONVERTED)
+    return folder
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_network_has_the_features_of_the_published_code(name: str, tmp_path: Path) -> None:
+def test_a_network_has_the_features_of_the_published_code(name: str, converted: Path, tmp_path: Path) -> None:
     (path,) = (p for p in FILES if p.stem.startswith(f"sets-{name}-"))
     v = Vectors(path)
     make, checkpoint, build, bar = NETWORKS[name]
-    place = checkpoint(name).at(str(make(tmp_path, str(v["case"]))))
+    place = checkpoint(name).at(str(make(tmp_path, str(v["case"])) if make else converted))
     scorer = build(place, "cpu", "fp32")
     scorer.backoff.first = 1  # the published code is given one image at a time
     some = slice(0, 3) if name == "inception" else slice(None)  # it is of true size
@@ -55,24 +74,23 @@ def test_a_network_has_the_features_of_the_published_code(name: str, tmp_path: P
     assert np.abs(together - ours).max() / spread < bar, "a row does not depend on its batch"
 
 
-def test_nvidias_archive_is_read_without_running_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    state = translated(sets.inception_state("archive", sets.inception_shapes()), of=tmp_path)
-    kept = {name: value for name, value in state.items() if not name.endswith(".gamma")}
+def test_nvidias_archive_is_read_without_running_it(
+    converted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = {name: value for name, value in translated(state(), of=tmp_path).items() if not name.endswith(".gamma")}
     sets.archive({**kept, "output.weight": torch.zeros(1008, 2048)}, tmp_path / sets.NVIDIA)
-    sets.converted_folder(tmp_path / "converted", "archive")
     monkeypatch.setattr(torch.jit, "load", None)
     image = [small.images("archive")[0]]
     read = [
-        InceptionFeatures(inception("fid").at(str(folder)), "cpu").features(image)
-        for folder in (tmp_path, tmp_path / "converted")
+        InceptionFeatures(inception("fid").at(str(folder)), "cpu").features(image) for folder in (tmp_path, converted)
     ]
     np.testing.assert_array_equal(*read)
 
 
-def published(folder: Path, case: str) -> Path:
+def published(folder: Path) -> Path:
     """A TorchScript file as NVIDIA's: traced layers, of random weights."""
     network = Inception()
-    network.load_state_dict(translated(sets.inception_state(case, sets.inception_shapes()), of=folder))
+    network.load_state_dict(translated(state(), of=folder))
 
     class Whole(torch.nn.Module):
         def __init__(self) -> None:
@@ -82,15 +100,16 @@ def published(folder: Path, case: str) -> Path:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.layers(x)
 
-    torch.jit.trace(Whole().eval().requires_grad_(False), torch.zeros(1, 3, 299, 299)).save(str(folder / sets.NVIDIA))  # type: ignore[no-untyped-call]
+    whole = Whole().eval().requires_grad_(False)
+    traced: Any = torch.jit.trace(whole, torch.zeros(1, 3, 299, 299), check_trace=False)
+    traced.save(str(folder / sets.NVIDIA))
     return folder / sets.NVIDIA
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.jit, as a whole
 def test_clean_fid_itself_runs_the_published_file_and_no_other(tmp_path: Path) -> None:
-    (path,) = (p for p in FILES if p.stem.startswith("sets-inception-"))
-    v = Vectors(path)
-    file = published(tmp_path, str(v["case"]))
+    v = Vectors(INCEPTION)
+    file = published(tmp_path)
     given = inception("fid").at(str(tmp_path))
     pinned = replace(given, parts=(replace(given.parts[0], sha256=file_digest(file)),))
     scorer = InceptionFeatures(pinned, "cpu")
