@@ -16,7 +16,6 @@ import pytest
 import torch
 from covering import FULL
 from forks import server
-from noise_pairs import collection
 
 from npnet.network import checkpoint
 from npnet.training import loop
@@ -55,14 +54,6 @@ for value in trained[0].raw.state_dict().values():
 counted = {"weights": h.hexdigest(), "written": len(written), "said": len(said)}
 (out.parent / f"rank{rank}.json").write_text(json.dumps(counted))
 """
-
-
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """48 pairs of 24 prompts."""
-    folder = tmp_path_factory.mktemp("pairs")
-    collection(folder)
-    return folder
 
 
 def settings(pairs: Path, **changes: Any) -> TrainConfig:
