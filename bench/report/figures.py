@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -34,17 +34,19 @@ def drawn(panels: Iterable[Panel], *, wide: bool = False) -> list[str]:
     if not given or not drawing.available():
         return []
     with drawing.styled(outlines=False):
-        return [_panel(panel, drawing.WIDE if wide else drawing.WIDTH) for panel in given]
+        return [figure_of(panel, drawing.WIDE if wide else drawing.WIDTH, says(panel)) for panel in given]
 
 
-def _panel(panel: Panel, width: float) -> str:
+@lru_cache(maxsize=256)  # a page is often written again with a few numbers changed, or none: by a gate, by new scores
+def figure_of(panel: Panel, width: float, said: str) -> str:
+    """A panel as an SVG element this many points wide; `said` is what it says to who does not see it."""
     from matplotlib.figure import Figure
 
     height = drawing.frame(panel).height
     figure = Figure(figsize=(width / 72, height / 72))
     drawing.draw(figure, panel, left=0, top=0, width=width)
     look = "figure broad" if width == drawing.WIDE else "figure"
-    return _element(figure, f'class="{look}" role="img" aria-label="{escape(says(panel))}"')
+    return _element(figure, f'class="{look}" role="img" aria-label="{escape(said)}"')
 
 
 def keys(indices: Sequence[int]) -> list[str]:

@@ -1,6 +1,7 @@
 """What the figures show, as numbers: win rates, quality against cost, curves over steps, the split of time and memory.
 
 `drawing` draws a panel; `figures` puts it into the page and `plots` into files, so both show the same.
+Panels of the same numbers are equal and have one hash.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class WinPanel:
     """Win rates of all methods on one metric in one setting."""
 
     title: str
-    bars: list[Bar]
+    bars: tuple[Bar, ...]
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class CostPanel:
 
     title: str
     axis: str
-    points: list[Point]
+    points: tuple[Point, ...]
     metric: str
     head: tuple[object, ...]
     """Setting and prompts."""
@@ -103,7 +104,7 @@ class StepPanel:
 
     title: str
     axis: str
-    lines: list[Line]
+    lines: tuple[Line, ...]
     delta: bool
 
 
@@ -112,7 +113,7 @@ class StagePanel:
     """The time of all methods in one setting, stage by stage."""
 
     title: str
-    splits: list[Split]
+    splits: tuple[Split, ...]
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ class MemoryPanel:
     """Peak memory in MiB of the methods for which it is known, in one setting."""
 
     title: str
-    peaks: list[tuple[str, float]]
+    peaks: tuple[tuple[str, float], ...]
 
 
 Panel: TypeAlias = WinPanel | CostPanel | StepPanel | StagePanel | MemoryPanel
@@ -144,7 +145,7 @@ def win_panels(results: Results) -> list[WinPanel]:
             if (known := all_known(row.win_rate, row.win_low, row.win_high))
         ]
         if bars:
-            panels.append(WinPanel(title, bars))
+            panels.append(WinPanel(title, tuple(bars)))
     return panels
 
 
@@ -169,7 +170,7 @@ def cost_panels(results: Results) -> list[CostPanel]:
         ]
         if len(points) > 1:
             axis = "ms per image" if timed else "denoiser calls per image"
-            panels.append(CostPanel(title, axis, points, rows[0].metric, head))
+            panels.append(CostPanel(title, axis, tuple(points), rows[0].metric, head))
     return panels
 
 
@@ -192,7 +193,7 @@ def step_panels(results: Results) -> list[StepPanel]:
             of_deltas = [_Spot(row.method, row.steps, row.delta, row.low, row.high) for row in deltas]
             of_means = [_Spot(arm.method, arm.steps, one.mean, one.low, one.high) for arm, one in means if one]
             panels += [
-                StepPanel(title, axis + arrow, drawn, paired)
+                StepPanel(title, axis + arrow, tuple(drawn), paired)
                 for axis, drawn, paired in (
                     (f"paired delta{unit}", _curves(results, of_deltas, marked), True),
                     (f"mean{unit}", _curves(results, of_means, marked), False),
@@ -216,7 +217,7 @@ def stage_panels(results: Results) -> list[StagePanel]:
             if sum(times) > 0:
                 splits.append(Split(arm.method, index[arm.method], times, peak / MEBIBYTE if peak else None))
         if splits:
-            panels.append(StagePanel(", ".join(_what_differs(arms, mine[0])), splits))
+            panels.append(StagePanel(", ".join(_what_differs(arms, mine[0])), tuple(splits)))
     return panels
 
 
@@ -224,7 +225,7 @@ def memory_panels(stages: Sequence[StagePanel]) -> list[MemoryPanel]:
     """Peak memory, of the same settings as these."""
     panels = []
     for panel in stages:
-        peaks = [(split.method, split.peak) for split in panel.splits if split.peak is not None]
+        peaks = tuple((split.method, split.peak) for split in panel.splits if split.peak is not None)
         where = f", {panel.title}" if panel.title else ""
         panels += [MemoryPanel(f"Peak memory{where}", peaks)] if peaks else []
     return panels
