@@ -13,6 +13,7 @@ import pytest
 import torch
 from conftest import Bench, Plug, make_run
 from facts import missing
+from kept_models import kept_models as kept_models
 from suite_texts import TWO_ARMS, suite_text, write_suite
 
 from bench import registry
@@ -87,12 +88,14 @@ def test_precision_is_in_the_id_of_an_image() -> None:
     assert stages.likely_device() in ("cpu", "cuda")
 
 
+@pytest.mark.usefixtures("kept_models")
 def test_a_suite_may_ask_for_bf16(tiny: Path, tmp_path: Path) -> None:
-    made, done = make_run(tiny, tmp_path, "--set", "dtype=bf16", "--method", "standard")
+    made, done = make_run(tiny, tmp_path, "--set", "dtype=bf16", "--method", "standard", "--limit", 1)
     assert done.code == 0, done.err
-    assert len(made.rows("SELECT * FROM images")) == 4
+    assert len(made.rows("SELECT * FROM images")) == 1
 
 
+@pytest.mark.usefixtures("kept_models")
 def test_guidance_below_one_is_none_wherever_it_is_applied(tmp_path: Path) -> None:
     below, one = (planned(methods=("standard", "inversion"), guidance=g) for g in (0.5, 1.0))
     assert set(below.jobs) == set(one.jobs), "the same images, made once"
@@ -113,6 +116,7 @@ def test_inversion_moves_a_whole_step(sampler: str, steps: int) -> None:
     assert first_two(schedule(sampler, steps)) == first_two(schedule("ddim", steps))
 
 
+@pytest.mark.usefixtures("kept_models")
 def test_pndm_with_runge_kutta_may_come_first(tmp_path: Path) -> None:
     """Its throwaway batch has as many steps as it needs at least."""
     ledger = Ledger(tmp_path / "run", create=True)
@@ -133,13 +137,14 @@ def test_only_one_model_is_alive_at_a_time(tmp_path: Path, monkeypatch: pytest.M
         return family
 
     monkeypatch.setattr(ModelEntry, "load", loading)
-    plan = planned(models=["shapes-sdxl", "shapes-turbo"], limit=1)
+    plan = planned(models=["shapes-sdxl", "shapes-turbo"], limit=1, steps=1)
     generate(plan, Ledger(tmp_path / "run", create=True), None, device="cpu")
     assert most == [0, 0], "the first model was still there when the second was loaded"
     gc.collect()
     assert not any(one() is not None for one in alive)
 
 
+@pytest.mark.usefixtures("kept_models")
 @pytest.mark.parametrize(("owner", "where"), [(ModelEntry, "load"), (Session, "decode")], ids=["load", "warm-up"])
 def test_running_out_of_memory_before_the_first_batch_makes_batches_smaller(
     owner: Any, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -155,11 +160,12 @@ def test_running_out_of_memory_before_the_first_batch_makes_batches_smaller(
 
     monkeypatch.setattr(owner, where, full)
     ledger = Ledger(tmp_path / "run", create=True)
-    found = generate(planned(limit=4), ledger, None, device="cpu", batch_size=4)
+    plan = planned(limit=4, steps=2)
+    found = generate(plan, ledger, None, device="cpu", batch_size=4)
     assert (found["made"], {image.batch for image in ledger.images().values()}) == (4, {2})
     monkeypatch.setattr(owner, where, lambda self, *given: (_ for _ in ()).throw(torch.OutOfMemoryError("full")))
     with pytest.raises(UserError, match="one image does not fit this GPU's memory"):
-        generate(planned(limit=4), Ledger(tmp_path / "other", create=True), None, device="cpu", batch_size=4)
+        generate(plan, Ledger(tmp_path / "other", create=True), None, device="cpu", batch_size=4)
 
 
 def test_the_second_gpu_is_measured_on_the_second_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,11 +231,12 @@ ODD: dict[str, tuple[Any, int, str]] = {
 """By name a method, how many of its two images it costs, and the reason."""
 
 
+@pytest.mark.usefixtures("kept_models")
 def test_one_arms_fault_costs_no_other_arm(tmp_path: Path, plug: Plug, bench: Bench) -> None:
     """The images fail with their reason, all others are made, the exit code says so, and the run is not finished."""
     plug("methods", **{name: method for name, (method, _, _) in ODD.items()})
     suite = tmp_path / "odd.yaml"
-    suite.write_text(text_of("ddim", ["standard", *ODD, "inversion"]))
+    suite.write_text(text_of("ddim", ["standard", *ODD, "inversion"], steps=2))
     arguments = ("run", suite, "--limit", 2, "--runs", tmp_path / "runs", "--no-cache", "--device", "cpu")
     done = bench(*arguments)
     assert done.code == 3
@@ -253,6 +260,7 @@ def test_one_arms_fault_costs_no_other_arm(tmp_path: Path, plug: Plug, bench: Be
     assert bench(*arguments).code == 0, "a plugin that is repaired makes what was lost"
 
 
+@pytest.mark.usefixtures("kept_models")
 def test_what_a_network_of_the_methods_own_does_is_counted_without_its_saying_so(tmp_path: Path) -> None:
     network = torch.nn.Sequential(torch.nn.Conv2d(4, 4, 1), torch.nn.Conv2d(4, 4, 1))
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import LIMIT, TINY, call
+from conftest import LIMIT, call
+from kept_models import kept
 from suite_texts import suite_text
 
 from bench import suite
@@ -27,11 +28,14 @@ BATCH = 2
 def folders(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> dict[str, Path]:
     """One run of four prompts, and the same in two shards."""
     root = tmp_path_factory.mktemp("shards")
-    (root / "tiny.yaml").write_text(TINY + "gates:\n  - {metric: shapes-clipscore, method: inversion, delta: -9}\n")
+    (root / "tiny.yaml").write_text(
+        suite_text(steps=2) + "gates:\n  - {metric: shapes-clipscore, method: inversion, delta: -9}\n"
+    )
     command = ("run", root / "tiny.yaml", "--limit", LIMIT, "--no-cache", "--batch-size", BATCH, "--device", "cpu")
     found = {}
     for name, options in {"whole": (), "1": ("--shard", "1/2"), "2": ("--shard", "2/2")}.items():
-        done = call(*command, "--runs", root / name, *options)
+        with kept():
+            done = call(*command, "--runs", root / name, *options)
         assert done.code == 0, done.err
         (found[name],) = (root / name).glob("tiny-*")
     return found

@@ -12,13 +12,14 @@ import pytest
 from conftest import Bench, Run
 from damaged import first_png, swap
 from facts import missing
+from kept_models import kept_models as kept_models
 from named_tests import ROOT, functions
 
 from bench.report.gated import gated
 from bench.store import Ledger
 
 FILES, RECORDS = "faults/test_advice_on_files.py", "site/test_submission.py"
-PAIRS = "npnet/pairs/test"
+PAIRS = "npnet/pairs/test_collect_resumes.py"
 ADVICE = re.compile(r"\b(again|delete|remove|move it away|copy it)\b")
 TRIED = {
     "its run was stopped before it began; run the suite again": "test_a_run_that_never_began_is_run",
@@ -52,7 +53,7 @@ TRIED = {
     "submit the run again": f"{RECORDS}::test_a_damaged_record_is_written_again_by_submitting_again",
     "holds another record": f"{RECORDS}::test_another_record_in_a_runs_place_is_removed_and_the_run_submitted",
     "copy or make it again": f"{FILES}::test_a_network_that_is_copied_or_made_again_is_read",
-    "score it again with npnet score": f"{PAIRS}_collect_resumes.py::test_scores_of_another_scorer_are_not_gone_on_with",
+    "score it again with npnet score": f"{PAIRS}::test_scores_of_another_scorer_are_not_gone_on_with",
     "give it its own name again": f"{FILES}::test_a_shard_under_another_name_is_given_its_own_again_or_deleted",
     "put it back as npnet collect": f"{FILES}::test_a_manifest_is_deleted_and_written_again_and_the_shards_are_kept",
     "keep the one you trust": f"{FILES}::test_of_two_shards_that_differ_one_is_kept",
@@ -89,7 +90,10 @@ def advices() -> dict[str, str]:
     found = {}
     for package in ("bench", "npnet"):
         for file in sorted((ROOT / package).rglob("*.py")):
-            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            text = file.read_text(encoding="utf-8")
+            if not ADVICE.search(text):
+                continue
+            for node in ast.walk(ast.parse(text)):
                 if isinstance(node, ast.Raise) and node.exc is not None:
                     words = [one.value for one in ast.walk(node.exc) if isinstance(one, ast.Constant)]
                     said = "".join(word for word in words if isinstance(word, str))
@@ -125,7 +129,7 @@ def test_a_run_that_never_began_is_run(bench: Bench, finished: Run, tmp_path: Pa
     shutil.rmtree(run.folder)
     Ledger(run.folder, create=True).close()
     assert "its run was stopped before it began; run the suite again" in bench("report", run.folder).error
-    done = bench(*run.arguments())
+    done = bench(*run.arguments("--cache", finished.cache))
     assert done.code == 0, done.err
 
 
@@ -141,6 +145,7 @@ def test_a_suite_of_another_version_is_run_again(bench: Bench, finished: Run, tm
     assert bench("report", run.folder).code == 0
 
 
+@pytest.mark.usefixtures("kept_models")
 def test_an_unfinished_run_is_finished_and_then_frozen(bench: Bench, finished: Run, tmp_path: Path) -> None:
     run = finished.copy(tmp_path)
     ledger = Ledger(run.folder)
@@ -184,6 +189,7 @@ def test_a_run_on_a_read_only_medium_resumes_in_a_copy(bench: Bench, finished: R
     assert bench("score", run.folder, "--metric", "shapes-preference", "--device", "cpu").code == 0
 
 
+@pytest.mark.usefixtures("kept_models")
 def test_a_lost_image_is_made_by_running_again(bench: Bench, finished: Run, tmp_path: Path) -> None:
     run = finished.copy(tmp_path)
     first_png(run).unlink()
@@ -195,6 +201,7 @@ def test_a_lost_image_is_made_by_running_again(bench: Bench, finished: Run, tmp_
     assert bench(*score).code == 0
 
 
+@pytest.mark.usefixtures("kept_models")
 def test_a_damaged_image_is_exported_after_running_again(bench: Bench, finished: Run, tmp_path: Path) -> None:
     run = finished.copy(tmp_path)
     swap(first_png(run))

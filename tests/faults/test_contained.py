@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 from conftest import Bench, Done
+from kept_models import kept
+from kept_models import kept_models as kept_models
 
 from bench import registry
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("kept_models")
 SUITE = """\
 name: contained
 models: [shapes-sdxl]
@@ -104,8 +106,9 @@ def ran_together(bench: Bench, home: Path, kind: str, template: str, faults: Seq
     names = "".join(f", odd{k}" for k in range(len(faults)))
     (home / "contained.yaml").write_text(SUITE.format(**{"method": "", "metric": "", kind: names}))
     try:
-        done = bench("run", home / "contained.yaml", "--limit", 2, "--runs", home / "runs", "--no-cache",
-                     "--device", "cpu", "--plugin", file)  # fmt: skip
+        with kept():
+            done = bench("run", home / "contained.yaml", "--limit", 2, "--runs", home / "runs", "--no-cache",
+                         "--device", "cpu", "--plugin", file)  # fmt: skip
     finally:
         registry.forget(str(file))
     assert done.code == 3, done.err
