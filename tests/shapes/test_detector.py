@@ -26,9 +26,9 @@ def scenes(n: int, seed: int) -> list[Scene]:
 
 
 @pytest.mark.slow
-def test_ten_thousand_scenes_or_two_thousand(capsys: pytest.CaptureFixture[str]) -> None:
+def test_ten_thousand_scenes_or_nine_hundred(capsys: pytest.CaptureFixture[str]) -> None:
     """SHAPES.md: right at least 99.5 % of the time, here in every task; objects all seen, and nothing else."""
-    n = 10_000 if FULL else 2000
+    n = 10_000 if FULL else 900
     accuracy = detector_accuracy(n, seed=2026)
     with capsys.disabled():
         print(f"\ndetector, {n:,} scenes: " + ", ".join(f"{k} {100 * v:.2f} %" for k, v in accuracy.items()))
@@ -40,7 +40,7 @@ def test_ten_thousand_scenes_or_two_thousand(capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize("color", COLORS)
 def test_every_shape_color_and_background(ground: str, color: str) -> None:
     for shape in SHAPES:
-        for size in (12, 15, 18, 22, 26):
+        for size in (12, 15, 18, 22, 26) if FULL else (12, 18, 26):
             image = render(Scene(ground, (Object(shape, color, size, 9, 30),)))
             (only,) = detect(image)
             assert (only.class_name, only.color) == (shape, color), size
@@ -50,7 +50,7 @@ def test_every_shape_color_and_background(ground: str, color: str) -> None:
 
 def test_boxes_and_masks_are_the_objects() -> None:
     """A star's tips are thinner than half a pixel, so its box may be two pixels smaller."""
-    for drawn in scenes(200, 12):
+    for drawn in scenes(120, 12):
         boxes = sorted((o.x, o.y, o.x + o.size, o.y + o.size) for o in drawn.objects)
         detections = sorted(detect(render(drawn)), key=lambda d: d.box)
         assert np.abs(np.subtract(boxes, [d.box for d in detections])).max() <= 2
@@ -93,7 +93,7 @@ def test_touching_objects_of_two_colors_come_apart(ground: str) -> None:
 def test_most_touching_shapes_come_apart() -> None:
     """Any two shapes box to box: their seams are mixed pixels, so a thin one may be lost, but few are."""
     rng = np.random.default_rng(19)
-    right, n = 0, 300
+    right, n = 0, 200
     for _ in range(n):
         shapes, colors = rng.choice(SHAPES, 2), rng.choice(list(COLORS), 2, replace=False)
         a, b = (int(s) for s in rng.integers(14, 25, 2))
@@ -111,7 +111,7 @@ def test_touching_objects_of_one_color_are_one_blob() -> None:
 
 def test_noise_of_three_grey_levels_changes_nothing() -> None:
     rng = np.random.default_rng(13)
-    drawn = scenes(500, 14)
+    drawn = scenes(200, 14)
     right = 0
     for one in drawn:
         image = render(one).astype(int)
@@ -143,7 +143,7 @@ def test_detections_fall_in_confidence() -> None:
 
 def test_with_the_rules_it_judges_true_scenes_right() -> None:
     rng = np.random.default_rng(17)
-    captions = [sample(rng, "geneval", task) for task in TASKS for _ in range(50)]
+    captions = [sample(rng, "geneval", task) for task in TASKS for _ in range(30)]
     images = [render(scene(c, rng)) for c in captions]
     values = GenEval(ShapesDetector()).score(
         images, [Prompt(i, c.prompt, c.tag, c.metadata()) for i, c in enumerate(captions)]
