@@ -16,7 +16,7 @@ INTEGRATION = (
     "test_browser_page.py",
     "test_browser_views.py",
     "test_browser_votes.py",
-    "test_captions.py::test_every_word_of_the_grammar_is_one_token_of_its_own",
+    "test_caption_tokens.py::test_every_word_of_the_grammar_is_one_token_of_its_own",
     "test_checkpoint.py::test_provenance_is_read_without_torch",
     "test_checkpoint.py::test_three_lines_with_a_plain_diffusers_pipeline",
     "test_clipscore.py::test_it_is_two_and_a_half_times_the_cosine_cut_at_zero",
