@@ -67,7 +67,7 @@ INTEGRATION = (
     "test_select.py::test_selecting_starts_without_torch",
     "test_site.py",
     "test_site_in_browser.py",
-    "test_set_metrics.py::test_the_interval_of_a_frechet_distance_holds",
+    "test_set_intervals.py::test_the_interval_of_a_frechet_distance_holds",
     "test_shards.py::test_the_slurm_script",
     "test_store.py::test_a_killed_process_lets_go_of_its_run_folder",
     "test_store.py::test_a_second_process_on_a_run_folder",

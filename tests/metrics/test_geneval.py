@@ -40,9 +40,17 @@ def scorer(folder: Path) -> Any:
 
 
 def pictures() -> list[np.ndarray]:
-    """Two of one size, and a flat one whose network input is padded."""
+    """Two flat ones of one size, whose network input is padded, and a square one."""
     one, two = small.images("geneval")[:2]
-    return [one[:160, :160], two[:160, :160], small.images("geneval")[3][:90, :150]]
+    return [one[60:100, :200], two[60:100, :200], small.images("geneval")[3][:90, :90]]
+
+
+@pytest.fixture(scope="module")
+def seen(scorer: Any) -> list[list[Detection]]:
+    """What is seen in the pictures."""
+    with torch.inference_mode():
+        found: list[list[Detection]] = scorer.detect(pictures())
+    return found
 
 
 def by_mmdet(network: Any, image: np.ndarray) -> list[tuple[str, float, tuple[float, ...], np.ndarray]]:
@@ -66,12 +74,9 @@ def by_mmdet(network: Any, image: np.ndarray) -> list[tuple[str, float, tuple[fl
     return found
 
 
-def test_objects_are_those_of_mmdets_formulas(scorer: Any) -> None:
-    images = pictures()
-    with torch.inference_mode():
-        found = scorer.detect(images)
-    assert sum(map(len, found)) > 10
-    for image, ours in zip(images, found, strict=True):
+def test_objects_are_those_of_mmdets_formulas(scorer: Any, seen: list[list[Detection]]) -> None:
+    assert sum(map(len, seen)) > 10
+    for image, ours in zip(pictures(), seen, strict=True):
         theirs = [d for d in by_mmdet(scorer.detector.network, image) if d[1] > 0.3]
         theirs.sort(key=lambda d: -d[1])
         assert [d.class_name for d in ours] == [d[0] for d in theirs]
@@ -145,10 +150,8 @@ def _clip_pixels(image: np.ndarray) -> torch.Tensor:
     )[None]
 
 
-def test_a_score_is_the_public_rules_on_what_is_seen(scorer: Any) -> None:
+def test_a_score_is_the_public_rules_on_what_is_seen(scorer: Any, seen: list[list[Detection]]) -> None:
     images = pictures()
-    with torch.inference_mode():
-        seen = scorer.detect(images)
     first = seen[0][0].class_name
     there = {"tag": "single_object", "include": [{"class": first, "count": 1}], "prompt": f"a photo of a {first}"}
     absent = next(name for name in NAMES if all(name != d.class_name for d in seen[0]))

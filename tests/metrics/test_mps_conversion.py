@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import runpy
 import subprocess
 import sys
 import types
@@ -83,9 +84,21 @@ def test_the_converted_file_scores_as_the_state_dict_does(tmp_path: Path, monkey
     assert one == other
 
 
+def run_here(words: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+    """A module's program in this process: the one above has imported torch in its own."""
+    python, flag, module, *arguments = words
+    assert (python, flag) == (sys.executable, "-m")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [module, *arguments])
+        patch.delitem(sys.modules, module)
+        runpy.run_module(module, run_name="__main__")
+    return subprocess.CompletedProcess(words, 0, "", "")
+
+
 def test_without_a_target_it_lies_where_scorers_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = pickled(tmp_path / "MPS_overall_checkpoint.pth", monkeypatch)
     monkeypatch.setenv("BENCH_SCORERS", str(tmp_path / "kept"))
+    monkeypatch.setattr(subprocess, "run", run_here)
     assert convert_mps(source) == tmp_path / "kept" / STATE
     assert (tmp_path / "kept" / STATE).is_file()
 

@@ -27,14 +27,13 @@ from bench.metrics.networks.inception import Inception, translated
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-NETWORKS: dict[
-    str, tuple[Callable[[Path, str], Path] | None, Callable[[str], Checkpoint], type[FeatureScorer], float]
-] = {
+Maker = Callable[[Path, str], Path]
+NETWORKS: dict[str, tuple[Maker | None, Callable[[str], Checkpoint], type[FeatureScorer], float]] = {
     "inception": (None, inception, InceptionFeatures, 1e-4),
     "dino": (sets.dino_folder, dino, DinoFeatures, 1e-5),
     "clip": (sets.clip_folder, clip, ClipFeatures, 1e-5),
 }
-"""By name: who makes the folder, if not `converted`, the checkpoint, the scorer, and the largest difference in deviations of features."""
+"""By name: who makes the folder (None: `converted`), checkpoint, scorer, largest difference in features' deviations."""
 FILES = found("sets")
 (INCEPTION,) = (path for path in FILES if path.stem.startswith("sets-inception-"))
 
