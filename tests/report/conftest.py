@@ -14,7 +14,9 @@ from bench import report
 from bench.analysis.results import Computed
 
 from . import many_pairs, paged_run, samples
-from .tab import Open, Results, Tab, write
+from .tab import Open, Results, Shoot, Tab, used, write
+
+FEW = 24
 
 
 @pytest.fixture
@@ -28,10 +30,21 @@ def visit(chromium: Any) -> Iterator[Open]:
 
     yield go
     for tab in tabs:
-        assert tab.faults == []
-        assert tab.requests
-        assert [url for url in tab.requests if not url.startswith(("file:", "data:"))] == []
+        tab.checked()
         tab.context.close()
+
+
+@pytest.fixture(scope="session")
+def opened(page: Path, chromium: Any) -> Iterator[Tab]:
+    tab = Tab(chromium, page.as_uri())
+    yield tab
+    tab.context.close()
+
+
+@pytest.fixture
+def tab(opened: Tab) -> Iterator[Tab]:
+    """The report of 130 pairs in a tab that all tests use which do not reload it."""
+    yield from used(opened)
 
 
 @pytest.fixture(scope="session")
@@ -74,12 +87,25 @@ def copied(large: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def artefacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where screenshots are kept."""
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of 24 of these pairs, for tests that open it again and again."""
+    folder, found = tmp_path_factory.mktemp("few"), many_pairs.results(FEW)
+    many_pairs.draw_images(folder, found)
+    return write(folder, found)
+
+
+@pytest.fixture(scope="session")
+def shoot() -> Shoot:
+    """Keeps a screenshot in BENCH_ARTIFACTS, where that is set."""
     given = os.environ.get("BENCH_ARTIFACTS")
-    folder = Path(given) / "report" if given else tmp_path_factory.mktemp("screenshots")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    folder = Path(given) / "report" if given else None
+
+    def keep(tab: Tab, name: str, **how: Any) -> None:
+        if folder:
+            folder.mkdir(parents=True, exist_ok=True)
+            tab.page.screenshot(path=folder / f"{name}.png", **how)
+
+    return keep
 
 
 @pytest.fixture

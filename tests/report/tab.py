@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,35 @@ from .samples import of
 Results = dict[str, Any]
 
 
+VIEW = {"width": 1280, "height": 900}
+FRESH = """() => {
+  for (const open of document.querySelectorAll("dialog[open]")) open.close();
+  const form = document.getElementById("browser-controls"), focus = document.activeElement;
+  const chosen = (field) => field.matches("select") ? field.selectedIndex > 0 : field.matches("input") && field.value;
+  const turned = !document.getElementById("browser-back").disabled || focus.closest(".browser-list > li");
+  const changed = Boolean(turned || location.hash || [...form.elements].some(chosen));
+  focus.blur();
+  history.replaceState(null, "", location.pathname);
+  if (changed) form.reset();
+  scrollTo(0, 0);
+  return changed;
+}"""
+SET = """(labels) => {
+  for (const [name, label] of Object.entries(labels)) {
+    const field = document.getElementById(`browser-${name}`);
+    field.value = [...field.options].find((option) => option.label === label).value;
+  }
+  document.getElementById("browser-controls").dispatchEvent(new Event("input", { bubbles: true }));
+}"""
+
+
 class Tab:
     """A page that remembers what it asked for and what went wrong in it."""
 
-    def __init__(self, chromium: Any, address: str, **given: Any) -> None:
-        self.context = chromium.new_context(**({"viewport": {"width": 1280, "height": 900}} | given))
+    def __init__(self, chromium: Any, address: str, *, before: str = "", **given: Any) -> None:
+        """`before` is a script that runs before those of the page; `given` is what Playwright takes for a context."""
+        self.context = chromium.new_context(**({"viewport": VIEW} | given))
+        self.looked = False
         self.page = self.context.new_page()
         self.page.set_default_timeout(60_000)
         self.requests: list[str] = []
@@ -28,7 +52,32 @@ class Tab:
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.on("console", lambda message: self.faults.append(message.text))
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
+        if before:
+            self.page.add_init_script(before)
         self.page.goto(address)
+        self.all = self.page.text_content("#browser-count") if self.page.query_selector("#browser-count") else ""
+
+    def fresh(self) -> None:
+        """The report's page as it was opened: nothing lies over it, nothing is chosen, and nothing has the focus."""
+        if self.looked:
+            self.look(**VIEW, media="null", color_scheme="null")
+            self.looked = False
+        if self.page.evaluate(FRESH):
+            self.until("document.getElementById('browser-back').disabled")
+            self.until(f"document.getElementById('browser-count').textContent === {json.dumps(self.all)}")
+
+    def look(self, width: int, height: int, **media: Any) -> None:
+        """Another size of the window, and what Playwright's `emulate_media` takes; until `fresh`."""
+        self.looked = True
+        self.page.set_viewport_size({"width": width, "height": height})
+        self.page.emulate_media(**media)
+
+    def checked(self) -> None:
+        """Nothing was logged or thrown since the last check, and nothing but files was ever asked for."""
+        faults, self.faults[:] = self.faults[:], []
+        assert faults == []
+        assert self.requests
+        assert [url for url in self.requests if not url.startswith(("file:", "data:"))] == []
 
     def keys(self) -> list[str]:
         """The pairs that the list shows, in order."""
@@ -36,6 +85,10 @@ class Tab:
 
     def choose(self, control: str, label: str) -> None:
         self.page.select_option(f"#browser-{control}", label=label)
+
+    def set(self, **labels: str) -> None:
+        """Chooses in several controls together, so that the list is made once."""
+        self.page.evaluate(SET, labels)
 
     def until(self, expression: str) -> None:
         """Waits until JavaScript is true; Playwright's own waiting evaluates strings in the page, which it forbids."""
@@ -52,6 +105,14 @@ class Tab:
 
 
 Open = Callable[..., Tab]
+Shoot = Callable[..., None]
+
+
+def used(tab: Tab) -> Iterator[Tab]:
+    """A tab that several tests use, for one of them."""
+    tab.fresh()
+    yield tab
+    tab.checked()
 
 
 def write(folder: Path, results: Results) -> Path:

@@ -9,13 +9,12 @@ import pytest
 from conftest import Run
 
 from . import many_pairs
-from .tab import Open, Results, ballot, delta, key, write
+from .tab import Open, Results, Tab, ballot, delta, key, write
 
 # The list ------------------------------------------------------------------------------------------------------------
 
 
-def test_tables_and_first_pairs_are_there(page: Path, results: Results, visit: Open) -> None:
-    tab = visit(page)
+def test_tables_and_first_pairs_are_there(tab: Tab, results: Results) -> None:
     assert tab.page.locator("table").count() >= 2
     assert tab.keys() == [key(pair) for pair in results["pairs"][:50]]
     assert tab.count() == "130 of 130 pairs (evenly spaced among 1300 of the run)"
@@ -26,8 +25,8 @@ def test_tables_and_first_pairs_are_there(page: Path, results: Results, visit: O
     assert sizes == [64, 64, 64, 64]
 
 
-def test_scores_stand_beside_their_deltas(page: Path, results: Results, visit: Open) -> None:
-    cards = visit(page).page.locator("#browser-list > li").first.locator("figure")
+def test_scores_stand_beside_their_deltas(tab: Tab, results: Results) -> None:
+    cards = tab.page.locator("#browser-list > li").first.locator("figure")
     scores = results["pairs"][0]["scores"]
     texts = cards.nth(2).locator("dd").all_inner_texts()
     expected = [
@@ -66,61 +65,60 @@ FILTERS: dict[str, tuple[dict[str, str], Callable[[Results], bool]]] = {
 
 
 @pytest.mark.parametrize("name", FILTERS)
-def test_filter_leaves_what_it_says(page: Path, results: Results, visit: Open, name: str) -> None:
+def test_filter_leaves_what_it_says(tab: Tab, results: Results, name: str) -> None:
     chosen, keeps = FILTERS[name]
-    tab = visit(page)
-    for control, label in chosen.items():
-        tab.choose(control, label)
+    *others, (control, label) = chosen.items()
+    if others:
+        tab.set(**dict(others))
+    tab.choose(control, label)
     expected = [key(pair) for pair in results["pairs"] if keeps(pair)]
     assert 0 < len(expected) < len(results["pairs"])
     assert tab.keys() == expected[:50]
     assert tab.count().startswith(f"{len(expected)} of 130 pairs")
+
+
+def test_reset_brings_all_pairs_back(tab: Tab) -> None:
+    tab.choose("category", "colours")
+    assert not tab.count().startswith("130 of 130 pairs")
     tab.page.click("#browser-reset")
     tab.until("document.querySelector('#browser-count').textContent.startsWith('130 of 130 pairs')")
     assert len(tab.keys()) == 50
 
 
-def test_size_of_delta_and_search(page: Path, results: Results, visit: Open) -> None:
-    tab = visit(page)
-    tab.choose("metric", "Preference")
-    tab.choose("method", "inversion")
+def test_size_of_delta_and_search(tab: Tab, results: Results) -> None:
+    tab.set(metric="Preference", method="inversion")
     tab.page.fill("#browser-least", "0.75")
     expected = [key(pair) for pair in results["pairs"] if abs(delta(pair, "inversion", "preference")) >= 0.75]
-    assert 0 < len(expected) < 50
-    assert tab.keys() == expected
-    tab.page.fill("#browser-least", "")
-    tab.page.fill("#browser-search", "  Triangle GREEN ")
-    expected = [key(p) for p in results["pairs"] if "triangle" in p["prompt"] and "green" in p["prompt"]]
     assert 0 < len(expected) < 50
     assert tab.keys() == expected
     tab.page.fill("#browser-search", "no such words")
     assert tab.keys() == []
     assert tab.count().startswith("0 of 130 pairs")
+    tab.page.fill("#browser-least", "")
+    tab.page.fill("#browser-search", "  Triangle GREEN ")
+    expected = [key(p) for p in results["pairs"] if "triangle" in p["prompt"] and "green" in p["prompt"]]
+    assert 0 < len(expected) < 50
+    assert tab.keys() == expected
 
 
-@pytest.mark.parametrize(
-    ("label", "value"),
-    [
-        ("delta: method's gains first", lambda change: change),  # artefacts: lower is better
-        ("delta: method's losses first", lambda change: -change),
-        ("size of delta", lambda change: -abs(change)),
-    ],
-)
-def test_sorting(page: Path, results: Results, visit: Open, label: str, value: Callable[[float], float]) -> None:
-    tab = visit(page)
-    tab.choose("metric", "Artefacts (lower is better)")
-    tab.choose("method", "npnet")
-    tab.choose("sort", label)
-    expected = sorted(results["pairs"], key=lambda pair: value(delta(pair, "npnet", "artefacts")))
-    assert tab.keys() == [key(pair) for pair in expected[:50]]
-    tab.choose("sort", "prompt order")
-    assert tab.keys() == [key(pair) for pair in results["pairs"][:50]]
+SORTED: dict[str, Callable[[float], float]] = {
+    "delta: method's gains first": lambda change: change,  # artefacts: lower is better
+    "delta: method's losses first": lambda change: -change,
+    "size of delta": lambda change: -abs(change),
+    "prompt order": lambda change: 0,
+}
 
 
-def test_pairs_that_the_metric_did_not_score_come_last(page: Path, results: Results, visit: Open) -> None:
-    tab = visit(page)
-    tab.choose("metric", "GenEval")
-    tab.choose("sort", "size of delta")
+def test_sorting(tab: Tab, results: Results) -> None:
+    tab.set(metric="Artefacts (lower is better)", method="npnet")
+    for label, value in SORTED.items():
+        tab.choose("sort", label)
+        expected = sorted(results["pairs"], key=lambda pair, of=value: of(delta(pair, "npnet", "artefacts")))
+        assert tab.keys() == [key(pair) for pair in expected[:50]], label
+
+
+def test_pairs_that_the_metric_did_not_score_come_last(tab: Tab, results: Results) -> None:
+    tab.set(metric="GenEval", sort="size of delta")
     tab.page.click("#browser-forward")
     assert tab.keys()[-1] == [key(p) for p in results["pairs"] if p["prompts"] == "shapes-drawbench"][34]
     assert tab.page.locator("#browser-page").inner_text() == "51 to 100 of 130"
@@ -129,10 +127,9 @@ def test_pairs_that_the_metric_did_not_score_come_last(page: Path, results: Resu
     assert tab.page.locator("#browser-forward").is_disabled()
 
 
-def test_a_metric_that_the_method_optimises_is_called_no_evidence(page: Path, visit: Open) -> None:
-    tab = visit(page)
-    tab.choose("metric", "GenEval")
-    tab.choose("method", "npnet")
+def test_a_metric_that_the_method_optimises_is_called_no_evidence(few: Path, visit: Open) -> None:
+    tab = visit(few)
+    tab.set(metric="GenEval", method="npnet")
     assert not tab.page.locator("#browser-marked").is_visible()
     tab.choose("method", "best_of_4")
     assert (
@@ -150,8 +147,7 @@ def test_a_metric_that_the_method_optimises_is_called_no_evidence(page: Path, vi
 # One pair ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_pair_opens_by_click_and_an_image_large(page: Path, results: Results, visit: Open) -> None:
-    tab = visit(page)
+def test_a_pair_opens_by_click_and_an_image_large(tab: Tab, results: Results) -> None:
     tab.page.locator(".browser-row").nth(3).locator(".browser-shot").nth(1).click()
     dialog = tab.page.locator("#browser-pair")
     assert dialog.is_visible()
@@ -172,8 +168,7 @@ def test_a_pair_opens_by_click_and_an_image_large(page: Path, results: Results, 
     assert "#" not in tab.page.url
 
 
-def test_a_pair_opens_by_keys(page: Path, results: Results, visit: Open) -> None:
-    tab = visit(page)
+def test_a_pair_opens_by_keys(tab: Tab, results: Results) -> None:
     for _ in range(3):
         tab.page.keyboard.press("j")
     tab.page.keyboard.press("k")
@@ -194,8 +189,7 @@ def test_a_pair_opens_by_keys(page: Path, results: Results, visit: Open) -> None
     assert "vote left, right, tie" in tab.page.inner_text("#browser-keys")
 
 
-def test_keys_type_in_fields_and_can_be_switched_off(page: Path, visit: Open) -> None:
-    tab = visit(page)
+def test_keys_type_in_fields_and_can_be_switched_off(tab: Tab) -> None:
     tab.page.keyboard.press("/")
     tab.page.keyboard.type("b?jk")
     assert tab.page.input_value("#browser-search") == "b?jk"
@@ -207,10 +201,14 @@ def test_keys_type_in_fields_and_can_be_switched_off(page: Path, visit: Open) ->
     tab.page.keyboard.press("b")
     tab.page.keyboard.press("?")
     assert tab.page.locator("dialog:visible").count() == 0
+    tab.page.click("#browser-help")
+    tab.page.check("#browser-letters")
+    tab.page.keyboard.press("Escape")
+    tab.page.keyboard.press("b")
+    assert tab.page.locator("#browser-blind").is_visible()
 
 
-def test_j_moves_on_to_the_next_page(page: Path, results: Results, visit: Open) -> None:
-    tab = visit(page)
+def test_j_moves_on_to_the_next_page(tab: Tab, results: Results) -> None:
     tab.page.locator(".browser-row").last.focus()
     tab.page.keyboard.press("j")
     assert tab.keys()[0] == key(results["pairs"][50])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -11,7 +13,7 @@ from PIL import Image
 from bench.report.thumbnails import changes_of, thumbnails
 
 from . import many_pairs
-from .tab import Open, Tab, write
+from .tab import Open, Tab, used, write
 
 METHODS = ["standard", "inversion", "npnet"]
 
@@ -32,6 +34,18 @@ def near(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(folder, found)
 
 
+@pytest.fixture(scope="module")
+def opened(near: Path, chromium: Any) -> Iterator[Tab]:
+    tab = Tab(chromium, near.as_uri())
+    yield tab
+    tab.context.close()
+
+
+@pytest.fixture
+def tab(opened: Tab) -> Iterator[Tab]:
+    yield from used(opened)
+
+
 def large(tab: Tab, pair: int, method: str) -> None:
     tab.page.locator("#browser-list > li").nth(pair).locator(".browser-shot").first.click()
     tab.page.locator(f'#browser-pair figure[data-method="{METHODS.index(method)}"] .browser-shot').click()
@@ -45,8 +59,7 @@ def brightest(tab: Tab) -> int:
         return int(inside.getextrema()[1])  # type: ignore[arg-type]
 
 
-def test_equal_images_have_a_black_difference_and_others_not(near: Path, visit: Open) -> None:
-    tab = visit(near)
+def test_equal_images_have_a_black_difference_and_others_not(tab: Tab) -> None:
     large(tab, 3, "npnet")
     tab.page.get_by_role("button", name="Difference to baseline").click()
     assert "Black: the same in npnet and standard" in tab.page.inner_text("#browser-zoom .browser-said")
@@ -63,8 +76,7 @@ def test_equal_images_have_a_black_difference_and_others_not(near: Path, visit: 
     )
 
 
-def test_flicker_shows_both_in_turns_and_can_be_paused(near: Path, visit: Open) -> None:
-    tab = visit(near)
+def test_flicker_shows_both_in_turns_and_can_be_paused(tab: Tab) -> None:
     large(tab, 3, "inversion")
     tab.page.keyboard.press("f")
     said = "document.querySelector('#browser-zoom .browser-said').textContent"
@@ -72,7 +84,7 @@ def test_flicker_shows_both_in_turns_and_can_be_paused(near: Path, visit: Open) 
         tab.until(f"{said} === '{name}'")
     tab.page.get_by_role("button", name="Pause").click()
     shown = tab.page.evaluate(said)
-    tab.page.wait_for_timeout(1500)
+    tab.page.wait_for_timeout(1000)  # more than one turn
     assert tab.page.evaluate(said) == shown
     tab.page.get_by_role("button", name="Switch").click()
     assert tab.page.evaluate(said) != shown
@@ -87,8 +99,7 @@ def test_flicker_waits_to_be_asked_where_motion_is_reduced(near: Path, visit: Op
     assert tab.page.get_by_role("button", name="Play").is_visible()
 
 
-def test_zoom_by_keys_and_buttons(near: Path, visit: Open) -> None:
-    tab = visit(near)
+def test_zoom_by_keys_and_buttons(tab: Tab) -> None:
     large(tab, 1, "inversion")
     image = tab.page.locator("#browser-zoom img").first
     before = image.bounding_box()["width"]
@@ -102,8 +113,7 @@ def test_zoom_by_keys_and_buttons(near: Path, visit: Open) -> None:
     assert tab.width() == 1280
 
 
-def test_pairs_are_filtered_and_sorted_by_how_far_the_picture_changed(near: Path, visit: Open) -> None:
-    tab = visit(near)
+def test_pairs_are_filtered_and_sorted_by_how_far_the_picture_changed(tab: Tab) -> None:
     tab.choose("method", "inversion")
     every = tab.keys()
     tab.choose("sort", "picture: most changed first")
@@ -114,8 +124,7 @@ def test_pairs_are_filtered_and_sorted_by_how_far_the_picture_changed(near: Path
     assert tab.count().startswith("0 of 4 pairs")
 
 
-def test_what_is_printed_as_zero_has_no_colour(near: Path, visit: Open) -> None:
-    tab = visit(near)
+def test_what_is_printed_as_zero_has_no_colour(tab: Tab) -> None:
     spans = tab.page.locator("#browser-list dd span")
     assert set(spans.all_inner_texts()) <= {"0.00", "0.000", "0.0"}
     assert tab.page.locator("#browser-list dd :is(.better, .worse)").count() == 0

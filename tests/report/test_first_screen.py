@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,7 @@ import pytest
 
 from . import many_pairs, samples
 from .samples import part
-from .tab import Open, Results, Tab, write
-
-WIDTHS = (1300, 800, 400)
+from .tab import Open, Results, Shoot, Tab, used, write
 
 
 @pytest.fixture(scope="module")
@@ -30,30 +29,40 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(folder, found)
 
 
-def at(visit: Open, file: Path, width: int, **given: Any) -> Tab:
-    return visit(file, viewport={"width": width, "height": 900}, **given)
+@pytest.fixture(scope="module")
+def opened(full: Path, chromium: Any) -> Iterator[Tab]:
+    tab = Tab(chromium, full.as_uri())
+    yield tab
+    tab.context.close()
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("light", ["light", "dark"])
-def test_nothing_is_cut_off_at_any_width(full: Path, visit: Open, width: int, light: str, artefacts: Path) -> None:
-    tab = at(visit, full, width, color_scheme=light)
+@pytest.fixture
+def tab(opened: Tab) -> Iterator[Tab]:
+    """That page, with its folds closed."""
+    opened.look(1300, 900)
+    opened.page.evaluate("for (const fold of document.querySelectorAll('details')) fold.open = false")
+    yield from used(opened)
+
+
+@pytest.mark.parametrize(("width", "light"), [(1300, "light"), (800, "dark"), (400, "light")])
+def test_nothing_is_cut_off_at_any_width(tab: Tab, width: int, light: str, shoot: Shoot) -> None:
+    tab.look(width, 900, color_scheme=light)
     assert tab.width() == width, "the page itself never scrolls sideways"
-    tab.page.screenshot(path=artefacts / f"first-{width}-{light}.png")
+    shoot(tab, f"first-{width}-{light}")
     tab.page.evaluate("for (const fold of document.querySelectorAll('details')) fold.open = true")
     assert tab.width() == width
+    tab.page.wait_for_timeout(100)
     hints = tab.page.evaluate(
         """[...document.querySelectorAll(".scroll")].map((box) => [box.scrollWidth - box.clientWidth > 1,
         !box.previousElementSibling.querySelector(".more").hidden])"""
     )
-    tab.page.wait_for_timeout(100)
     assert hints
     assert all(cut == said for cut, said in hints), "a table that continues says so"
-    tab.page.screenshot(path=artefacts / f"whole-{width}-{light}.png", full_page=True)
+    shoot(tab, f"whole-{width}-{light}", full_page=True)
 
 
-def test_names_break_at_underscores_only(full: Path, visit: Open) -> None:
-    tab = at(visit, full, 400)
+def test_names_break_at_underscores_only(tab: Tab) -> None:
+    tab.look(400, 900)
     pieces = tab.page.evaluate(
         """[...document.querySelectorAll("#summary tbody tr:not(.group) th > span")].map((name) => {
           const lines = new Map();
@@ -70,8 +79,7 @@ def test_names_break_at_underscores_only(full: Path, visit: Open) -> None:
     assert all(count == 1 for name in pieces for _, count in name), pieces
 
 
-def test_the_first_screen_has_the_headline_images_the_scatter_and_one_table_in_order(full: Path, visit: Open) -> None:
-    tab = at(visit, full, 1300)
+def test_the_first_screen_has_the_headline_images_the_scatter_and_one_table_in_order(tab: Tab) -> None:
     tops = tab.page.evaluate(
         """[".headline", "#strip img", "#tradeoff svg:not(.broad)", "#summary table", ".fold"].map((part) =>
         document.querySelector(part).getBoundingClientRect().top)"""
@@ -89,8 +97,7 @@ def test_the_first_screen_has_the_headline_images_the_scatter_and_one_table_in_o
     assert tab.page.locator("#browser-pair").is_visible()
 
 
-def test_contents_open_what_they_lead_to(full: Path, visit: Open) -> None:
-    tab = at(visit, full, 1300)
+def test_contents_open_what_they_lead_to(tab: Tab) -> None:
     assert not tab.page.locator("#provenance").is_visible()
     for name in ("Provenance", "Seeds"):
         tab.page.locator(".contents").get_by_role("link", name=name).click()
@@ -108,8 +115,7 @@ def column(tab: Tab, table: str, number: int) -> list[str]:
     return found
 
 
-def test_tables_sort_within_their_groups(full: Path, visit: Open) -> None:
-    tab = at(visit, full, 1300)
+def test_tables_sort_within_their_groups(tab: Tab) -> None:
     before = column(tab, "#summary", 1)
     head = tab.page.locator("#summary thead th").nth(1)
     head.get_by_role("button").click()
@@ -181,7 +187,7 @@ def test_a_number_says_what_it_means(visit: Open, tmp_path: Path) -> None:
 
 def test_by_keys_alone(full: Path, visit: Open) -> None:
     """Tab reaches the contents, the strip, the table's tools, its heads and the folds; Enter works on each."""
-    tab = at(visit, full, 1300)
+    tab = visit(full)  # what was last clicked is where Tab starts
     seen = set()
     for _ in range(80):
         tab.page.keyboard.press("Tab")
@@ -214,7 +220,7 @@ def test_axe_finds_no_violation(full: Path, visit: Open, light: str, opened: str
     script = axe()
     if script is None:
         pytest.skip("needs axe-core: set BENCH_AXE to its axe.min.js (npm pack axe-core)")
-    tab = at(visit, full, 1300, color_scheme=light)
+    tab = visit(full, viewport={"width": 1300, "height": 900}, color_scheme=light)
     tab.page.evaluate("for (const fold of document.querySelectorAll('details')) fold.open = true")
     if opened != "page":
         tab.page.locator("#browser-list .browser-shot").first.click()
