@@ -29,6 +29,15 @@ def pipeline() -> Any:
     return package.load_pipeline(WEIGHTS / "shapes-sdxl")
 
 
+@pytest.fixture(scope="module")
+def work(pipeline: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of a training that was killed when it had encoded its first scenes, which the next one reads."""
+    folder = tmp_path_factory.mktemp("work")
+    of: dict[str, Any] = {"seed": control.SEED, "chunks": 1, "say": lambda line: None}
+    latent_chunks(folder / "latents-mixed", pipeline.vae, mixed, **of)
+    return folder
+
+
 # Edges ---------------------------------------------------------------------------------------------------------------
 
 
@@ -52,9 +61,10 @@ def test_agreement_is_f1_with_a_pixel_of_slack() -> None:
     assert control.agreement(np.eye(8, dtype=bool) & (np.arange(8) > 5), wanted) == 0
 
 
-def test_edges_are_those_of_the_scenes_that_the_denoiser_learns_from(pipeline: Any, tmp_path: Path) -> None:
+def test_edges_are_those_of_the_scenes_that_the_denoiser_learns_from(pipeline: Any, work: Path) -> None:
     """Decoded latents have the edges of the scene of the same row, and not those of the next one's."""
-    latents, _ = latent_chunks(tmp_path, pipeline.vae, mixed, seed=control.SEED, chunks=1, say=lambda line: None)
+    (chunk,) = (work / "latents-mixed").iterdir()
+    latents = torch.load(chunk, weights_only=True)
     with torch.no_grad():
         images = to_images(pipeline.vae.decode(latents[:40] / pipeline.vae.config.scaling_factor).sample)
     drawn, wanted = [control.edges(image) for image in images], control.scene_edges(1)
@@ -85,12 +95,12 @@ def test_the_prompt_set_holds_what_is_drawn(tmp_path: Path) -> None:
 # The network ---------------------------------------------------------------------------------------------------------
 
 
-def test_training_moves_the_controlnet_and_not_the_denoiser(pipeline: Any, tmp_path: Path) -> None:
+def test_training_moves_the_controlnet_and_not_the_denoiser(pipeline: Any, work: Path) -> None:
     before = {k: v.clone() for k, v in pipeline.unet.state_dict().items()}
     network, totals = control.train_controlnet(
-        tmp_path, pipeline, steps=3, batch=4, scenes=500, say=lambda line: None, seed=0
+        work, pipeline, steps=2, batch=4, scenes=500, say=lambda line: None, seed=0
     )
-    assert totals["steps"] == 3
+    assert totals["steps"] == 2
     assert all(torch.equal(v, before[k]) for k, v in pipeline.unet.state_dict().items())
     ends = [p for part in (network.controlnet_down_blocks, network.controlnet_mid_block) for p in part.parameters()]
     assert all(float(p.detach().abs().max()) > 0 for p in ends), "they begin at zero"

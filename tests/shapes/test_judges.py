@@ -25,10 +25,10 @@ Data = tuple[list, np.ndarray, np.ndarray, None]  # type: ignore[type-arg]
 
 @pytest.fixture(scope="module")
 def data() -> Data:
-    """24 captions, every fourth one of places, with a true scene of each and three scenes of others."""
+    """A dozen captions, every fourth one of places, with a true scene of each and three scenes of others."""
     rng = np.random.default_rng(30)
-    captions = [sample(rng, "train", "position" if i % 4 == 0 else None) for i in range(24)]
-    images = np.stack([[render(scene(captions[(i + k) % 24], rng)) for k in range(4)] for i in range(len(captions))])
+    captions = [sample(rng, "train", "position" if i % 4 == 0 else None) for i in range(12)]
+    images = np.stack([[render(scene(captions[(i + k) % 12], rng)) for k in range(4)] for i in range(len(captions))])
     utilities = np.array([[utility(c, i) for i in four] for c, four in zip(captions, images, strict=True)])
     return captions, images, utilities, None
 
@@ -50,7 +50,7 @@ def test_of_the_scenes_of_all_relations_one_shows_it_and_the_opposite_lacks_it()
 def test_what_a_crowd_feels_is_what_voters_feel_of_the_very_pixels_it_is_shown(data: Data) -> None:
     """Mirrored or not, for a caption's own images: the mirror image's detections are not taken from its pixels."""
     crowd = Crowd(*data[:3], say=lambda text: None)
-    assert len(crowd.captions) == 24 + len([c for c in data[0] if c.tag == "position"])
+    assert len(crowd.captions) == 12 + len([c for c in data[0] if c.tag == "position"])
     rows = np.arange(len(crowd.captions))
     pixels, worth = crowd.gather(rows, np.random.default_rng(32))
     assert not (pixels.reshape(crowd.images.shape) == crowd.images).all(axis=(2, 3, 4)).all()
@@ -63,27 +63,28 @@ def test_what_a_crowd_feels_is_what_voters_feel_of_the_very_pixels_it_is_shown(d
 def test_training_ends_the_same_when_it_was_killed_on_the_way(
     data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
     said: list[str] = []
 
     def trained(out: Path) -> dict[str, torch.Tensor]:
-        model, totals = train_preference(out, data, steps=4, batch=8, say=said.append)
-        assert totals["steps"] == 4
+        model, totals = train_preference(out, data, steps=2, batch=6, say=said.append)
+        assert totals["steps"] == 2
         return dict(model.state_dict())
 
     whole, gather, calls = trained(tmp_path / "whole"), Crowd.gather, []
 
     def dying(self: Crowd, *args: Any) -> Any:
         calls.append(args)
-        if len(calls) == 3:
+        if len(calls) == 2:
             raise KeyboardInterrupt
         return gather(self, *args)
 
-    monkeypatch.setattr(Crowd, "gather", dying)
-    with pytest.raises(KeyboardInterrupt):
-        trained(tmp_path / "parts")
+    with monkeypatch.context() as killed:
+        killed.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+        killed.setattr(Crowd, "gather", dying)
+        with pytest.raises(KeyboardInterrupt):
+            trained(tmp_path / "parts")
     parts = trained(tmp_path / "parts")
-    assert "preference: resuming at step 2" in said
+    assert "preference: resuming at step 1" in said
     assert all(torch.equal(whole[k], parts[k]) for k in whole)
 
 

@@ -79,7 +79,6 @@ def test_words_after_a_relation_come_apart_along_its_axis_and_others_stay(tmp_pa
 
 
 def test_it_resumes_with_the_same_bits_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(places, "PHASES", (1, 2))
     monkeypatch.setattr(places, "PROBE_CAPTIONS", 6)
     monkeypatch.setattr(places, "part_words", lambda *args, **kwargs: None)
@@ -104,10 +103,11 @@ def test_it_resumes_with_the_same_bits_after_a_kill(tmp_path: Path, monkeypatch:
             raise KeyboardInterrupt
         return draw(data, rng, step, batch)
 
-    monkeypatch.setattr(places, "draw_batch", dying)
-    with pytest.raises(KeyboardInterrupt):
-        trained(tmp_path / "parts")
-    monkeypatch.setattr(places, "draw_batch", draw)
+    with monkeypatch.context() as killed:
+        killed.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+        killed.setattr(places, "draw_batch", dying)
+        with pytest.raises(KeyboardInterrupt):
+            trained(tmp_path / "parts")
     parts = trained(tmp_path / "parts")
     assert "places: resuming at step 2" in said
     assert all(torch.equal(whole[k], parts[k]) for k in whole)

@@ -66,15 +66,14 @@ class Start:
 
 
 def test_it_resumes_with_the_same_bits_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(places, "PROBE_CAPTIONS", 6)
     monkeypatch.setattr(tasks, "LATENT_STATISTICS", 8)  # of the scale of its latents: thousands, and most of the time
     monkeypatch.setattr(places.Data, "__init__", few_scenes.dozen(networks.SD_LATENT))
 
     def trained(out: Path) -> dict[str, torch.Tensor]:
-        found = sd.train_sd(out, Start(), steps=3, vae_steps=2, batch=4, say=said.append)
+        found = sd.train_sd(out, Start(), steps=2, vae_steps=1, batch=4, say=said.append)
         *modules, totals = found
-        assert totals["vae"]["steps"] == 2
+        assert totals["vae"]["steps"] == 1
         assert set(totals["unet_and_text_encoder"]["reversed_loss_rise"]) == {"clear", "colored", "plain"}
         return {f"{i}.{k}": v for i, m in enumerate(modules) for k, v in m.state_dict().items()}
 
@@ -82,16 +81,17 @@ def test_it_resumes_with_the_same_bits_after_a_kill(tmp_path: Path, monkeypatch:
     whole, draw = trained(tmp_path / "whole"), sd.draw_batch
 
     def dying(data: Any, rng: np.random.Generator, step: int, steps: int, batch: int) -> Any:
-        if step == 2:
+        if step == 1:
             raise KeyboardInterrupt
         return draw(data, rng, step, steps, batch)
 
-    monkeypatch.setattr(sd, "draw_batch", dying)
-    with pytest.raises(KeyboardInterrupt):
-        trained(tmp_path / "parts")
-    monkeypatch.setattr(sd, "draw_batch", draw)
+    with monkeypatch.context() as killed:
+        killed.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+        killed.setattr(sd, "draw_batch", dying)
+        with pytest.raises(KeyboardInterrupt):
+            trained(tmp_path / "parts")
     parts = trained(tmp_path / "parts")
-    assert "sd: resuming at step 2" in said
+    assert "sd: resuming at step 1" in said
     assert all(torch.equal(whole[k], parts[k]) for k in whole)
     assert any(not torch.equal(v, w) for v, w in zip(whole.values(), _untrained(), strict=True))
 

@@ -18,9 +18,9 @@ from bench.shapes.plugin import WEIGHTS
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def pipeline() -> Any:
-    """A fresh copy of the shipped pipeline."""
+    """The shipped pipeline, of which no test changes a weight."""
     return package.load_pipeline(WEIGHTS / "shapes-sdxl")
 
 
@@ -94,7 +94,6 @@ def test_a_jump_is_a_step_of_the_scheduler() -> None:
 def test_the_student_ends_the_same_when_it_was_killed_on_the_way(
     drawings: teacher.Drawings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
     words, calls = teacher.Drawings.words, 0
 
     class Start:
@@ -103,24 +102,26 @@ def test_the_student_ends_the_same_when_it_was_killed_on_the_way(
             self.unet = networks.unet()
 
     def trained(out: Path) -> dict[str, torch.Tensor]:
-        unet, totals = turbo.train_turbo(out, Start(), drawings, steps=4, batch=2, say=said.append)
-        assert totals["steps"] == 4
+        unet, totals = turbo.train_turbo(out, Start(), drawings, steps=2, batch=2, say=said.append)
+        assert totals["steps"] == 2
         return dict(unet.state_dict())
 
     def dying(self: teacher.Drawings, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         nonlocal calls
         calls += 1
-        if calls == 4:
+        if calls == 2:
             raise KeyboardInterrupt
         return words(self, rows)
 
     said: list[str] = []
     whole = trained(tmp_path / "whole")
-    monkeypatch.setattr(teacher.Drawings, "words", dying)
-    with pytest.raises(KeyboardInterrupt):
-        trained(tmp_path / "parts")
+    with monkeypatch.context() as killed:
+        killed.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+        killed.setattr(teacher.Drawings, "words", dying)
+        with pytest.raises(KeyboardInterrupt):
+            trained(tmp_path / "parts")
     parts = trained(tmp_path / "parts")
-    assert "turbo: resuming at step 3" in said
+    assert "turbo: resuming at step 1" in said
     assert all(torch.equal(whole[k], parts[k]) for k in whole)
 
 
@@ -203,8 +204,9 @@ def test_the_answer_at_timestep_0_is_the_latent_and_elsewhere_the_schedulers() -
         assert (float(skip[i]), float(out[i])) == pytest.approx(tuple(float(v) for v in theirs))
 
 
-def test_a_saved_adapter_is_what_a_pipeline_loads(pipeline: Any, drawings: teacher.Drawings, tmp_path: Path) -> None:
+def test_a_saved_adapter_is_what_a_pipeline_loads(drawings: teacher.Drawings, tmp_path: Path) -> None:
     pytest.importorskip("peft")
+    pipeline = package.load_pipeline(WEIGHTS / "shapes-sdxl")
     given = drawings.states[:2, 0], torch.tensor([999, 400]), *drawings.words(torch.tensor([0, 2]))
     with torch.no_grad():
         plain = teacher.denoise(pipeline.unet, *given)
