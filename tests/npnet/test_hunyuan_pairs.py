@@ -11,7 +11,9 @@ import pytest
 import tiny_dit
 import torch
 from conftest import Done, Plug, call_main, make_run
+from kept_models import kept_models as kept_models
 from PIL import Image
+from small_npnets import trained
 from suite_texts import TWO_ARMS, write_suite
 
 from bench import registry
@@ -21,7 +23,7 @@ from npnet.method import NPNetMethod
 from npnet.network import checkpoint
 from npnet.pairs import dataset
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("kept_models")
 
 PRESET = Path(method.__file__).parent / "configs" / "hunyuan-dit.yaml"
 PROMPT = (77, tiny_dit.WIDTH)
@@ -42,33 +44,23 @@ def npnet(*arguments: object) -> Done:
     return call_main(main, *arguments)
 
 
-def network(seed: int, config: NPNetConfig) -> NPNet:
-    """A network that moves its input: untrained ones do not, for alpha and beta start at zero."""
-    torch.manual_seed(seed)
-    made = NPNet(config).eval()
-    with torch.no_grad():
-        for parameter in made.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    return made
-
-
 def test_the_papers_way_from_pairs_to_a_network_to_images(tmp_path: Path) -> None:
     """PROTOCOL 1.6: SDXL's weights, fine-tuned on the pairs of Hunyuan-DiT, with a new text layer."""
     words, pairs = tmp_path / "words.txt", tmp_path / "pairs"
     words.write_text("a red circle\ntwo squares\na blue star\na ring\n")
-    fewer = ("pairs=4", f"prompts={words}", "metrics=[shapes-clipscore]")
+    fewer = ("pairs=2", f"prompts={words}", "metrics=[shapes-clipscore]")
     done = npnet("collect", PRESET, "--out", pairs, "--device", "cpu", *(w for f in fewer for w in ("--set", f)))
     assert done.code == 0, done.err
-    assert "4 pairs made, 21 denoiser calls a pair" in done.err, "two arms of 10 steps that share one, and one more"
+    assert "2 pairs made, 21 denoiser calls a pair" in done.err, "two arms of 10 steps that share one, and one more"
     protocol = dataset.read_manifest(pairs)
     assert (protocol.model, protocol.steps, protocol.guidance) == ("hunyuan-dit", 10, 5.0)
     (shard,) = dataset.read(pairs)[1]
     assert np.isfinite(shard.target).all()
     assert not np.array_equal(shard.source, shard.target)
 
-    base = network(0, NPNetConfig.small()).save_pretrained(tmp_path / "sdxl.safetensors")
+    base = trained(NPNetConfig.small()).save_pretrained(tmp_path / "sdxl.safetensors")
     train = tmp_path / "train.yaml"
-    train.write_text(f"pairs: {json.dumps(str(pairs))}\nselection: none\nepochs: 1\nbatch: 2\nvalidation: 0.25\n")
+    train.write_text(f"pairs: {json.dumps(str(pairs))}\nselection: none\nepochs: 1\nbatch: 2\nvalidation: 0.5\n")
     done = npnet("train", train, "--from", base, "--out", tmp_path / "tuned", "--device", "cpu", "--threads", 1)
     assert done.code == 0, done.err
     assert f"replaced by fresh weights (prompts are {PROMPT}, (24, 128) there): text.linear.weight" in done.err
@@ -81,6 +73,7 @@ def test_the_papers_way_from_pairs_to_a_network_to_images(tmp_path: Path) -> Non
         name="dit_with_npnet",
         models=["hunyuan-dit"],
         guidance=None,
+        steps=2,
         methods=["standard", {"use": "npnet", "checkpoint": str(tuned)}],
         metrics=["shapes-clipscore"],
     )
@@ -96,7 +89,7 @@ def test_the_network_reads_the_first_encoders_embedding(tmp_path: Path) -> None:
     assert NPNetConfig.dit().prompt == (77, 1024)
     model = registry.get("models", "hunyuan-dit").load("cpu")
     cond = model.encode(["a ring"])
-    made = network(1, NPNetConfig.small(prompt=PROMPT))
+    made = trained(NPNetConfig.small(prompt=PROMPT), 1)
     x = torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(2))
     embeds, _, _, _ = model.pipeline.encode_prompt("a ring", do_classifier_free_guidance=False, text_encoder_index=0)
     with torch.no_grad():
@@ -112,14 +105,14 @@ def test_the_published_file_is_found_though_it_is_named_otherwise(
     monkeypatch.setenv("NPNET_WEIGHTS", str(tmp_path))
     entry = registry.get("models", "hunyuan-dit")
     for seed, name in enumerate(("dit", "hunyuan-dit")):
-        path = network(seed, NPNetConfig.small(prompt=PROMPT)).save_pretrained(tmp_path / f"{name}.safetensors")
+        path = trained(NPNetConfig.small(prompt=PROMPT), seed).save_pretrained(tmp_path / f"{name}.safetensors")
         assert NPNetMethod().for_model(entry).digest == checkpoint.read_provenance(path)["digest"]
 
 
 def test_a_network_of_other_latents_is_refused(tmp_path: Path) -> None:
     from bench.errors import UserError
 
-    path = network(0, NPNetConfig.small(prompt=PROMPT)).save_pretrained(tmp_path / "small.safetensors")
+    path = trained(NPNetConfig.small(prompt=PROMPT)).save_pretrained(tmp_path / "small.safetensors")
     large = replace(registry.get("models", "hunyuan-dit"), size=(128, 128), latent=(4, 16, 16))
     with pytest.raises(UserError, match=r"takes latents \(4, 8, 8\), and model 'hunyuan-dit' has \(4, 16, 16\)"):
         NPNetMethod(checkpoint=str(path)).for_model(large)

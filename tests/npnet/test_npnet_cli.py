@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 from conftest import Done, call_main
+from kept_models import kept
+from kept_models import kept_models as kept_models
 
 from npnet import NPNetConfig, method
 from npnet.cli import main
 from npnet.pairs import dataset
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("kept_models")
 
 CONFIG = """\
 model: shapes-sdxl
@@ -53,7 +55,8 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def collected(config: Path, tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Path:
     out = tmp_path_factory.mktemp("pairs")
-    done = npnet("collect", config, "--out", out, "--device", "cpu")
+    with kept():
+        done = npnet("collect", config, "--out", out, "--device", "cpu")
     assert (done.code, done.out) == (0, f"{out}\n"), done.err
     assert "6 pairs made, 5 denoiser calls a pair" in done.err
     return out
@@ -81,11 +84,11 @@ def test_shares_merge_from_the_command_line(config: Path, collected: Path, tmp_p
 
 
 def test_set_and_score_and_select(config: Path, tmp_path: Path) -> None:
-    done = npnet("collect", config, "--out", tmp_path, "--set", "pairs=4", "--set", "steps=3", "--device", "cpu")
+    done = npnet("collect", config, "--out", tmp_path, "--set", "pairs=2", "--set", "steps=3", "--device", "cpu")
     assert done.code == 0, done.err
-    assert (dataset.read_manifest(tmp_path).pairs, dataset.read_manifest(tmp_path).steps) == (4, 3)
+    assert (dataset.read_manifest(tmp_path).pairs, dataset.read_manifest(tmp_path).steps) == (2, 3)
     scored = npnet("score", tmp_path, "--metric", "shapes-geneval", "--metric", "shapes-aesthetic", "--device", "cpu")
-    assert (scored.code, scored.out) == (0, "16 scores added\n"), scored.err
+    assert (scored.code, scored.out) == (0, "8 scores added\n"), scored.err
     selected = npnet("select", tmp_path, "--threshold", "0", "--threshold", "0.1")
     assert selected.code == 0, selected.err
     for metric in ("shapes-clipscore", "shapes-geneval", "shapes-aesthetic"):

@@ -25,13 +25,15 @@ def score(method: str, prompts: str, index: int, seed: int, metric: str) -> floa
     return 1 + GAIN[method] + SPREAD[method, index, seed]
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    ledger = write_ledger(tmp_path / "run", score, methods=tuple(GAIN), prompts=40, seeds=(0, 1),
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that is read and never changed."""
+    folder = tmp_path_factory.mktemp("networks") / "run"
+    ledger = write_ledger(folder, score, methods=tuple(GAIN), prompts=40, seeds=(0, 1),
                           metrics=("shapes-clipscore",))  # fmt: skip
     results.write(ledger)
     ledger.close()
-    return tmp_path / "run"
+    return folder
 
 
 def table(method: str) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import Plug
+from kept_models import kept_models as kept_models
 
 from bench import registry
 from bench.errors import UserError
@@ -22,10 +24,10 @@ from npnet.teachers import base as teachers
 from npnet.teachers.ascent import Ascent, sampled
 from npnet.teachers.work import BACKWARD_CALLS, Work
 
-pytestmark = pytest.mark.usefixtures("one_thread", "metrics")
+pytestmark = pytest.mark.usefixtures("kept_models", "metrics")
 
 PROMPTS = ("a red circle", "two squares", "a blue star above a ring", "a pink square and an orange star", "a ring")
-STEPS, PAIRS = 3, 8
+STEPS, PAIRS = 3, 4
 
 
 def quiet(_: str) -> None:
@@ -100,31 +102,37 @@ def gathered(shards: list[dataset.Shard]) -> tuple[np.ndarray, np.ndarray, np.nd
     )
 
 
-def work_of(config: CollectConfig, tmp_path: Path) -> tuple[Ascent, Work]:
-    """The teacher of a collection, and its first batch."""
-    planned = plan(config)
-    collector = Collector(planned, "cpu", {})
-    with torch.no_grad():
-        work = collector.work([planned.pair(k) for k in range(4)])
-    assert isinstance(planned.teacher, Ascent)
-    return planned.teacher, work
+@pytest.fixture
+def work_of() -> Iterator[Callable[[CollectConfig], tuple[Ascent, Work]]]:
+    """Gives the teacher of a collection, and its first batch."""
+    with ExitStack() as stack:
+
+        def work_of(config: CollectConfig) -> tuple[Ascent, Work]:
+            planned = plan(config)
+            collector = stack.enter_context(closing(Collector(planned, "cpu", {})))
+            with torch.no_grad():
+                work = collector.work([planned.pair(k) for k in range(PAIRS)])
+            assert isinstance(planned.teacher, Ascent)
+            return planned.teacher, work
+
+        yield work_of
 
 
 @pytest.mark.parametrize(("metric", "sign"), [("warmth", 1), ("chill", -1)])
 def test_pairs_go_uphill_on_their_spheres(prompts: Path, tmp_path: Path, metric: str, sign: int) -> None:
     """Also where uphill is down; by at most the angle of all steps, at the source's length.
 
-    Three sampling steps make a rough slope: a step may overshoot for a pair or two.
+    Three sampling steps make a rough slope: a step may overshoot for a pair.
     """
-    config = settings_of(prompts, metric=metric, rounds=3, size=0.01)
+    config = settings_of(prompts, metric=metric, rounds=2, size=0.003)
     source, target, scores = gathered(collected(config, tmp_path / "c"))
     gains = sign * (scores[:, 1] - scores[:, 0])
-    assert (gains > 0).sum() >= PAIRS - 2
+    assert (gains > 0).sum() >= PAIRS - 1
     assert np.median(gains) > 0.001
     lengths = np.linalg.norm(source, axis=1), np.linalg.norm(target, axis=1)
     np.testing.assert_allclose(lengths[0], lengths[1], rtol=1e-6)
     angles = np.arccos((source * target).sum(1) / lengths[0] / lengths[1])
-    assert (angles <= 3 * 0.01 + 1e-4).all()
+    assert (angles <= 2 * 0.003 + 1e-4).all()
     assert (angles > 1e-3).all()
 
 
@@ -132,13 +140,13 @@ def test_the_preference_model_is_climbed(prompts: Path, tmp_path: Path) -> None:
     """A small step along the gradient raises utility nearly everywhere; rounding to grey levels may spoil a little."""
     config = settings_of(prompts, metric="shapes-preference", rounds=1, size=0.02)
     _, _, scores = gathered(collected(config, tmp_path / "c"))
-    assert (scores[:, 1] > scores[:, 0]).sum() >= PAIRS - 2
+    assert (scores[:, 1] > scores[:, 0]).sum() >= PAIRS - 1
     assert (scores[:, 1] - scores[:, 0]).mean() > 0
 
 
-def test_the_gradient_is_that_of_the_sampled_image(prompts: Path, tmp_path: Path) -> None:
+def test_the_gradient_is_that_of_the_sampled_image(prompts: Path, work_of: Any) -> None:
     """Against central differences, through all of sampling, decoder and scorer."""
-    teacher, work = work_of(settings_of(prompts, metric="shapes-preference"), tmp_path)
+    teacher, work = work_of(settings_of(prompts, metric="shapes-preference"))
     session = work.session()
     scorer: Any = work.engine.scorers["shapes-preference"]
 
@@ -156,12 +164,12 @@ def test_the_gradient_is_that_of_the_sampled_image(prompts: Path, tmp_path: Path
     np.testing.assert_allclose(measured.numpy(), slope.numpy(), rtol=0.1)
 
 
-def test_sampling_for_the_gradient_is_ddim(prompts: Path, tmp_path: Path) -> None:
+def test_sampling_for_the_gradient_is_ddim(prompts: Path, work_of: Any) -> None:
     """Through as many calls as the collection has steps it ends near the loop's own image: by two grey levels at most.
 
     The pipeline stops at the noise of timestep 0 and this at none.
     """
-    _, work = work_of(settings_of(prompts), tmp_path)
+    _, work = work_of(settings_of(prompts))
     with torch.no_grad():
         made = work.engine.family.decode(sampled(work.session(), work.source, STEPS))
     real = work.images(work.source, work.seeds, STEPS)
@@ -185,17 +193,17 @@ def test_a_gradient_counts_three_calls_for_each_it_goes_through(
 
 
 def test_a_lost_shard_is_made_again_to_the_same_bytes(prompts: Path, tmp_path: Path) -> None:
-    config = settings_of(prompts, pairs=4, rounds=1, chunk=2)
+    config = settings_of(prompts, pairs=2, rounds=1, chunk=1)
     collected(config, tmp_path / "c")
     path = dataset.shard_path(tmp_path / "c", 1)
     before = path.read_bytes()
     path.unlink()
-    assert collect.run(config, out=tmp_path / "c", device="cpu", say=quiet) == 2
+    assert collect.run(config, out=tmp_path / "c", device="cpu", say=quiet) == 1
     assert path.read_bytes() == before
 
 
 def test_where_there_is_no_direction_the_noise_stays(prompts: Path, tmp_path: Path) -> None:
-    source, target, scores = gathered(collected(settings_of(prompts, pairs=2, metric="nothing"), tmp_path / "c"))
+    source, target, scores = gathered(collected(settings_of(prompts, pairs=1, metric="nothing"), tmp_path / "c"))
     np.testing.assert_array_equal(source, target)
     np.testing.assert_array_equal(scores[:, 0], scores[:, 1])
 
@@ -207,7 +215,7 @@ def test_a_metric_without_a_gradient_is_refused_before_the_model_is_loaded(
 
     monkeypatch.setattr(ModelEntry, "load", lambda *_: pytest.fail("the model was loaded"))
     with pytest.raises(UserError, match="climbs by a gradient, and metric 'shapes-geneval' has none") as caught:
-        collect.run(settings_of("shapes-train", metric="shapes-geneval"), out=tmp_path, device="cpu", say=quiet)
+        collect.run(settings_of("shapes-pickapic", metric="shapes-geneval"), out=tmp_path, device="cpu", say=quiet)
     assert "\n" not in str(caught.value)
 
 
@@ -240,9 +248,9 @@ def test_reports_and_twins_know_what_is_climbed(prompts: Path) -> None:
     assert made.teacher[0].params["metric"] == "shapes-preference"
 
 
-def test_the_first_step_of_an_arm_is_still_shared_where_no_gradient_is_asked(prompts: Path, tmp_path: Path) -> None:
+def test_the_first_step_of_an_arm_is_still_shared_where_no_gradient_is_asked(prompts: Path, work_of: Any) -> None:
     """The same noise asked for with and without a gradient is computed twice, and without one only once."""
-    _, work = work_of(settings_of(prompts), tmp_path)
+    _, work = work_of(settings_of(prompts))
     memory, first = work.memory, work.session()
     assert memory is not None
     with torch.no_grad():
