@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from conftest import Bench, call
 from conftest import Run as Finished
+from kept_models import kept
+from kept_models import kept_models as kept_models
 from notebook_cells import BRIGHTER, SHIFTED, SUITE, Notebook
 from notebook_cells import notebook as notebook
 
@@ -32,7 +34,7 @@ Made = tuple[Run, Notebook]
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Iterator[Made]:
     """One run of objects of a notebook: a method twice, a chain, prompts in a list, a metric of pairs."""
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, kept():
         book = Notebook(patch)
         book.cell("import bench")
         book.cell(SHIFTED)
@@ -150,7 +152,8 @@ def test_a_report_of_several_runs_is_read_through_all_of_them(
     made: Made, finished: Finished, bench: Bench, tmp_path: Path
 ) -> None:
     copy = finished.copy(tmp_path)
-    other = bench("run", copy.suite, "--limit", 2, "--runs", copy.runs, "--device", "cpu", "--method", "inversion")
+    few = ("--limit", 2, "--method", "inversion", "--cache", finished.cache)
+    other = bench(*copy.arguments(*few))
     assert other.code == 0, other.err
     done = bench("report", *sorted(copy.runs.glob("tiny-*")), "--out", tmp_path / "merged")
     assert done.code == 0, done.err
@@ -236,7 +239,8 @@ def test_what_is_there_is_not_made_again(made: Made, capfd: pytest.CaptureFixtur
     assert "generate:" not in capfd.readouterr().err
 
 
-def test_a_part_of_a_run_is_made_in_a_folder_of_its_own(tmp_path: Path, one_thread: None) -> None:
+@pytest.mark.usefixtures("kept_models")
+def test_a_part_of_a_run_is_made_in_a_folder_of_its_own(tmp_path: Path) -> None:
     given = {**SUITE, "methods": ["standard"], "controls": {}, "gates": []}
     part = package.run(given, limit=2, shard=(2, 2), batch_size=1, runs=tmp_path, cache=False, device="cpu")
     assert part.id.endswith("-shard-2-of-2")
@@ -248,9 +252,8 @@ def test_a_part_of_a_run_is_made_in_a_folder_of_its_own(tmp_path: Path, one_thre
 # The page -------------------------------------------------------------------------------------------------------------
 
 
-def test_the_examples_of_the_page_run(
-    notebook: Notebook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
-) -> None:
+@pytest.mark.usefixtures("kept_models")
+def test_the_examples_of_the_page_run(notebook: Notebook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "suites").symlink_to(ROOT / "suites")
     blocks = re.findall(r"^```python\n(.*?)^```", DOCS, re.S | re.M)

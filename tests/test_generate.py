@@ -40,7 +40,7 @@ def scores(plan: Plan, ledger: Ledger) -> dict[tuple[str, str], float]:
 @pytest.fixture(scope="module")
 def batched(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> tuple[Plan, dict[int, Ledger]]:
     """The same jobs in batches of 1, 3 and 5: a deterministic and a stochastic sampler, each with two methods."""
-    plan = plan_of("ddim", "euler_a", limit=5)
+    plan = plan_of("ddim", "euler_a", steps=3, limit=5)
     with kept():
         return plan, {n: made(plan, tmp_path_factory.mktemp("batch") / "run", batch_size=n) for n in (1, 3, 5)}
 
