@@ -29,12 +29,12 @@ PLAIN = "{use: shapes-sdxl}"
 
 def text_of(model: str) -> str:
     """A suite whose model is as a user writes it, on line 2: what is tested is the format."""
-    plain = {"steps": 2, "guidance": None, "methods": ["standard"], "metrics": ["shapes-clipscore"]}
+    plain = {"steps": 2, "guidance": None, "methods": ["standard"], "metrics": ["shapes-imagereward"]}
     return f"name: configured\nmodels: [{model}]\n" + suite_text(TWO_ARMS, name=None, models=None, **plain)
 
 
 def parsed(model: str, **given: object) -> suite.Suite:
-    return suite.parse(text_of(model), file="configured.yaml", limit=2, **given)  # type: ignore[arg-type]
+    return suite.parse(text_of(model), file="configured.yaml", limit=1, **given)  # type: ignore[arg-type]
 
 
 def ids(model: str) -> set[str]:
@@ -42,10 +42,10 @@ def ids(model: str) -> set[str]:
 
 
 def run(model: str, tmp_path: Path) -> list[np.ndarray]:
-    """The images (H, W, 3) of a run of two prompts, in the order of the plan."""
+    """The image (H, W, 3) of a run of one prompt."""
     (file := tmp_path / "configured.yaml").write_text(text_of(model))
     shutil.rmtree(runs := tmp_path / "runs", ignore_errors=True)
-    assert call("run", str(file), "--limit", "2", "--no-cache", "--runs", str(runs)).code == 0
+    assert call("run", str(file), "--limit", "1", "--no-cache", "--runs", str(runs)).code == 0
     (folder,) = (p for p in runs.iterdir() if p.is_dir())
     images = Ledger(folder).images()
     return [
@@ -133,12 +133,12 @@ def test_a_model_without_a_name_is_one_line(given: str) -> None:
 
 
 def test_another_size_makes_images_of_that_size(tmp_path: Path) -> None:
-    assert [image.shape for image in run("{use: shapes-sdxl, size: [64, 96]}", tmp_path)] == [(64, 96, 3)] * 2
+    assert [image.shape for image in run("{use: shapes-sdxl, size: [64, 96]}", tmp_path)] == [(64, 96, 3)]
 
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
-    """The two images without any setting."""
+    """The image without any setting."""
     return np.stack(run("shapes-sdxl", tmp_path_factory.mktemp("plain")))
 
 
@@ -148,8 +148,14 @@ def test_what_saves_memory_or_time_makes_the_same_picture(given: str, plain: np.
     assert abs(plain - np.stack(run(f"{{use: shapes-sdxl, {given}}}", tmp_path))).max() <= 1
 
 
-def test_options_reach_the_networks(tmp_path: Path) -> None:
-    entry = tiny_unet.entry(tiny_unet.save_sdxl(tmp_path / "tiny"))
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small SDXL's folder."""
+    return tiny_unet.save_sdxl(tmp_path_factory.mktemp("settings") / "tiny")
+
+
+def test_options_reach_the_networks(tiny: Path) -> None:
+    entry = tiny_unet.entry(tiny)
     family = entry.configured(vae_tiling=True, attention_slicing=True, channels_last=True).load("cpu")
     parts = family.modules()
     assert parts["vae"].use_tiling
@@ -160,10 +166,10 @@ def test_options_reach_the_networks(tmp_path: Path) -> None:
     assert not plain["vae"].use_tiling
 
 
-def test_a_compiled_denoiser_is_counted_as_before_and_its_copies_are_their_own(tmp_path: Path) -> None:
+def test_a_compiled_denoiser_is_counted_as_before_and_its_copies_are_their_own(tiny: Path) -> None:
     from bench.models.worn import _copied
 
-    own = tiny_unet.entry(tiny_unet.save_sdxl(tmp_path / "tiny")).configured(compile=True).load("cpu").modules()
+    own = tiny_unet.entry(tiny).configured(compile=True).load("cpu").modules()
     network = own["denoiser"]
     assert "forward" in vars(network)
     copied = _copied(network)
@@ -171,9 +177,9 @@ def test_a_compiled_denoiser_is_counted_as_before_and_its_copies_are_their_own(t
     assert copied.forward.__self__ is copied
 
 
-def test_a_variant_reads_its_files(tmp_path: Path) -> None:
+def test_a_variant_reads_its_files(tiny: Path, tmp_path: Path) -> None:
     """Only files of the variant are there, so that reading any other would fail."""
-    folder = tiny_unet.save_sdxl(tmp_path / "tiny")
+    folder = shutil.copytree(tiny, tmp_path / "tiny")
     for path in list(folder.rglob("*.safetensors")):
         path.rename(path.with_name(path.name.replace(".safetensors", ".fp16.safetensors")))
     entry = tiny_unet.entry(folder)
@@ -182,8 +188,8 @@ def test_a_variant_reads_its_files(tmp_path: Path) -> None:
         entry.load("cpu")
 
 
-def test_offload_without_a_gpu_is_one_line(tmp_path: Path) -> None:
-    entry = tiny_unet.entry(tiny_unet.save_sdxl(tmp_path / "tiny")).configured(offload="model")
+def test_offload_without_a_gpu_is_one_line(tiny: Path) -> None:
+    entry = tiny_unet.entry(tiny).configured(offload="model")
     with pytest.raises(UserError, match=r"^model 'tiny': offload model moves .* device is cpu; leave it out"):
         entry.load("cpu")
 
