@@ -2,7 +2,7 @@
 
 Scores are simulated, everything else is the real path: ledger, results, frozen baseline, verdicts. Seeds are fixed, and
 each count must lie where 99.9 % of binomial trials of the stated rate do. `NOISEBENCH_FULL=1`, as in the weekly
-workflow, takes twice as many runs; more, and harder ones: `python tests/perf/gate_simulation.py --runs 2000`.
+workflow, takes over three times as many; more, and harder ones: `python tests/perf/gate_simulation.py --runs 2000`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from covering import FULL
 from perf import gate_simulation as simulation
-from perf.gate_simulation import CASES, Case, World
 from perf.interval_table import KINDS, PROMPTS, SEEDS, Kind, cell
+from perf.simulated_runs import CASES, Case, World
 
 from bench.gate.comparisons import Comparisons
 from bench.stats import intervals
 
-RUNS = 200 if FULL else 100
+RUNS = 200 if FULL else 60
 
 
 @pytest.mark.slow
@@ -39,15 +39,15 @@ def test_a_gate_that_claims_too_much_would_be_seen(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(intervals, "reaches", one_error)
     world = World(CASES[0], tmp_path)
-    fired = simulation.rule_outcomes(world, runs=100, seed=0, delta=0.0).count("failed")
-    low, high = simulation.likely(100, 0.159)
+    fired = simulation.rule_outcomes(world, runs=RUNS, seed=0, delta=0.0).count("failed")
+    low, high = simulation.likely(RUNS, 0.159)
     assert low <= fired <= high
-    assert not simulation.Answer("", simulation.RATE, "<=", fired, 100).ok
+    assert not simulation.Answer("", simulation.RATE, "<=", fired, RUNS).ok
 
 
 def test_scores_put_in_the_place_of_a_ledgers_are_judged_as_a_ledgers_own(tmp_path: Path) -> None:
     worlds = [World(CASES[2], tmp_path / str(whole), whole=whole) for whole in (False, True)]
-    rules = [simulation.rule_outcomes(world, runs=5, seed=1, delta=0.1) for world in worlds]
+    rules = [simulation.rule_outcomes(world, runs=4, seed=1, delta=0.1) for world in worlds]
     frozen = [simulation.baseline_outcomes(world, runs=3, seed=1, loss=0.4) for world in worlds]
     assert rules[0] == rules[1]
     assert frozen[0] == frozen[1]
@@ -55,10 +55,10 @@ def test_scores_put_in_the_place_of_a_ledgers_are_judged_as_a_ledgers_own(tmp_pa
 
 
 def test_the_simulated_deltas_scatter_as_stated() -> None:
-    """The standard error of the mean, of which the stated power is made, from 20,000 means."""
+    """The standard error of the mean, of which the stated power is made, from 5,000 means."""
     rng = np.random.default_rng(0)
     for case in CASES:
-        means = [case.deltas(rng, 1.0).mean() for _ in range(20_000)]
+        means = [case.deltas(rng, 1.0).mean() for _ in range(5_000)]
         assert np.mean(means) == pytest.approx(1.0, abs=5 * case.error / np.sqrt(len(means)))
         assert np.std(means) == pytest.approx(case.error, rel=0.05)
 

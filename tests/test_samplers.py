@@ -56,16 +56,28 @@ def config() -> dict[str, Any]:
     return found
 
 
-def build(name: str, **change: Any) -> Any:
+def build(name: str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return registry.get("samplers", name).build({**config(), **change})
+        return registry.get("samplers", name).build(config())
 
 
 @cache
 def built(name: str) -> Any:
     """A scheduler for a test that sets its timesteps: those of kdpm2 take a quarter of a second to build."""
     return build(name)
+
+
+@cache
+def asked(name: str) -> Any:
+    """A scheduler of a model's config that asks for velocity, Karras and beta sigmas, and leaves `clip_sample` out."""
+    given = {k: v for k, v in config().items() if k != "clip_sample"}
+    given |= {"prediction_type": "v_prediction", "use_karras_sigmas": True, "use_beta_sigmas": True}
+    if name.startswith("dpmpp"):
+        given["algorithm_type"] = "dpmsolver"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return registry.get("samplers", name).build(given)
 
 
 @cache
@@ -134,10 +146,9 @@ def test_a_step_count_that_a_scheduler_cannot_do_is_refused_at_once(name: str, s
 @pytest.mark.parametrize("name", BUILT)
 def test_no_scheduler_clamps_latents(name: str) -> None:
     """The class default clip_sample=True of DDIM and DDPM clamps latents, even where the config leaves it out."""
-    for given in (config(), {k: v for k, v in config().items() if k != "clip_sample"}):
-        found = registry.get("samplers", name).build(given).config
-        assert not found.get("clip_sample", False)
-        assert not found.get("thresholding", False)
+    for scheduler in (built(name), asked(name)):
+        assert not scheduler.config.get("clip_sample", False)
+        assert not scheduler.config.get("thresholding", False)
 
 
 @pytest.mark.parametrize("name", BUILT)
@@ -146,7 +157,7 @@ def test_schedulers_keep_the_models_betas_and_prediction_type(name: str) -> None
     expected = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
     np.testing.assert_allclose(scheduler.alphas_cumprod.numpy(), expected, rtol=1e-4)
     assert scheduler.config.prediction_type == "epsilon"
-    assert build(name, prediction_type="v_prediction").config.prediction_type == "v_prediction"
+    assert asked(name).config.prediction_type == "v_prediction"
 
 
 @pytest.mark.parametrize("name", BUILT)
@@ -167,7 +178,7 @@ def test_the_tables_scale_of_eulers_latent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "steps", "calls"), [("ddim", 5, 5), ("heun", 4, 7), ("pndm", 6, 7), ("pndm_prk", 4, 13), ("euler_a", 5, 5)]
+    ("name", "steps", "calls"), [("ddim", 3, 3), ("heun", 3, 5), ("pndm", 3, 4), ("pndm_prk", 4, 13), ("euler_a", 3, 3)]
 )
 def test_the_real_pipeline_calls_its_denoiser_that_often(name: str, steps: int, calls: int) -> None:
     """Guidance doubles the batch, not the calls."""
@@ -178,7 +189,7 @@ def test_the_real_pipeline_calls_its_denoiser_that_often(name: str, steps: int, 
     assert torch.isfinite(made).all()
 
 
-@pytest.mark.parametrize("steps", [5, 20])
+@pytest.mark.parametrize("steps", [5, 10])
 def test_euler_is_ddim_on_the_same_timesteps(steps: int) -> None:
     """Euler's step on x / alpha is DDIM's, so with the right initial scale both end at nearly the same latents.
 
@@ -191,8 +202,8 @@ def test_euler_is_ddim_on_the_same_timesteps(steps: int) -> None:
 
 @pytest.mark.parametrize("name", ["ddim", "euler_a"])
 def test_neither_the_batch_nor_the_order_changes_an_image(name: str) -> None:
-    together, _ = sample(name, steps=4, seeds=(0, 1, 2))
-    turned, _ = sample(name, steps=4, seeds=(2, 0))
+    together, _ = sample(name, steps=3, seeds=(0, 1, 2))
+    turned, _ = sample(name, steps=3, seeds=(2, 0))
     torch.testing.assert_close(turned, together[[2, 0]], rtol=0, atol=1e-4)
     assert not torch.allclose(together[0], together[1], atol=0.1)
 
@@ -202,7 +213,7 @@ def test_a_sampler_says_whether_its_steps_draw_noise(name: str) -> None:
     """Another generator changes the image of a stochastic sampler, and of no other."""
     sampler = registry.get("samplers", name)
     steps = max(2, sampler.fewest_steps)
-    first, again = (sample(name, steps=steps, seeds=(0,), sampler_seed=s)[0] for s in (0, 1))
+    first, again = (sample(name, steps=steps, guidance=1.0, seeds=(0,), sampler_seed=s)[0] for s in (0, 1))
     assert torch.equal(first, again) == (not sampler.stochastic)
 
 
@@ -215,8 +226,7 @@ def test_a_latent_of_another_shape_is_refused() -> None:
 @pytest.mark.parametrize("name", BUILT)
 def test_a_samplers_name_says_which_sigmas_it_has(name: str) -> None:
     """A model whose own config asks for Karras sigmas does not turn dpmpp_2m into dpmpp_2m_karras."""
-    asked = {"algorithm_type": "dpmsolver"} if name.startswith("dpmpp") else {}
-    scheduler = build(name, use_karras_sigmas=True, use_beta_sigmas=True, **asked)
+    scheduler = asked(name)
     read = inspect.signature(type(scheduler).__init__).parameters
     for setting in ("use_karras_sigmas", "use_beta_sigmas"):
         if setting in read:
