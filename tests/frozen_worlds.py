@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from perf.gate_simulation import CASES, Case, World, register, write_run
+from perf.simulated_runs import CASES, Case, World, register, write_run
 
 from bench import gate
 from bench.analysis.results import compute

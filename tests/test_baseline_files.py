@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from frozen_worlds import CASE, drawn
 from frozen_worlds import world as world
-from perf.gate_simulation import METRIC, Case, World, register, write_run
+from perf.simulated_runs import METRIC, Case, World, register, write_run
 
 from bench import gate
 from bench.analysis.results import compute

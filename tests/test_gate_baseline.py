@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from frozen_worlds import CASE, against, drawn, outcomes, twice
 from frozen_worlds import world as world
-from perf.gate_simulation import METRIC, World, register, suite_of, write_run
+from perf.simulated_runs import METRIC, World, register, suite_of, write_run
 
 from bench import gate, registry
 from bench.analysis.results import compute

@@ -12,7 +12,7 @@ import pytest
 from facts import missing
 from frozen_worlds import CASE, against, drawn, frozen_of, outcomes, twice
 from frozen_worlds import world as world
-from perf.gate_simulation import METRIC, World, suite_of
+from perf.simulated_runs import METRIC, World, suite_of
 
 from bench import gate
 from bench.gate import Frozen

@@ -8,7 +8,7 @@ import pytest
 from conftest import Bench, Run
 from frozen_worlds import against, drawn, outcomes
 from frozen_worlds import world as world
-from perf.gate_simulation import METRIC, World
+from perf.simulated_runs import METRIC, World
 from suite_texts import write_suite
 
 from bench import gate
