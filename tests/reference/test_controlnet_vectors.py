@@ -72,10 +72,11 @@ def written(v: Vectors, folder: Path) -> tuple[Stored, list[Prompt]]:
     return family, own.read(folder / "set.jsonl")
 
 
-def opened(v: Vectors, folder: Path, **window: float) -> Session:
+def opened(family: Stored, prompts: list[Prompt], **window: float) -> Session:
     """A session of the file's batch with a ControlNet on, or without one where there is no scale."""
-    family, prompts = written(v, folder)
-    methods: Methods = ControlNet(weights=str(folder / "controlnet"), **window) if window else ()
+    v = family.v
+    controlnet = Path(family.entry.source).parent / "controlnet"
+    methods: Methods = ControlNet(weights=str(controlnet), **window) if window else ()
     s = session(methods, "ddim", 4, float(v.get("guidance", np.array(1.0))), prompts, family=family)
     s.uncond = family.against()
     return s
@@ -95,8 +96,9 @@ PIPELINE = [p for p in found("controlnet") if "pipeline" in p.stem]
 def test_the_residuals_and_what_the_unet_makes_of_them(path: Path, tmp_path: Path) -> None:
     v = Vectors(path)
     x, t = torch.from_numpy(v["latents"]), float(v["timestep"])
+    stored = written(v, tmp_path)
     for scale, expected in zip(v["scales"].tolist(), v["controlled"], strict=True):
-        s = opened(v, tmp_path / str(scale), scale=scale)
+        s = opened(*stored, scale=scale)
         given = s.method.residuals(s, x, t, s.cond, 0)
         if scale == 0:
             assert given is None, "a ControlNet that adds nothing is not asked"
@@ -107,7 +109,7 @@ def test_the_residuals_and_what_the_unet_makes_of_them(path: Path, tmp_path: Pat
             assert len(given.down) == sum(k.startswith("down_") for k in v)
         close(s.predict(x, t).cond, expected)
         s.meter.close()
-    s = opened(v, tmp_path / "plain")
+    s = opened(*stored)
     close(s.predict(x, t).cond, v["plain"])
     s.meter.close()
 
@@ -118,8 +120,9 @@ def test_the_loop_is_the_pipelines(path: Path, tmp_path: Path) -> None:
     v = Vectors(path)
     cases: list[tuple[dict[str, float], np.ndarray]] = [({}, v["plain"]), ({"end": 0.5}, v["controlled_first_half"])]
     cases += [({"scale": scale}, after) for scale, after in zip(v["scales"].tolist(), v["controlled"], strict=True)]
-    for k, (window, after) in enumerate(cases):
-        s = opened(v, tmp_path / str(k), **window)
+    stored = written(v, tmp_path)
+    for window, after in cases:
+        s = opened(*stored, **window)
         assert s.timesteps == v["timesteps"].tolist()
         close(s.sample(torch.from_numpy(v["latents"])), after[-1], 10)
         s.meter.close()
