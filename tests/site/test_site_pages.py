@@ -37,9 +37,18 @@ class Page(HTMLParser):
                 self.links.append(value)
 
 
-def test_a_real_run_its_record_and_another_run_make_a_site(finished: Run, tmp_path: Path, bench: Bench) -> None:
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two runs of one protocol, which sites are made of and which stay as they are."""
+    home = tmp_path_factory.mktemp("two")
+    return [published(home / "one"), published(home / "two", gain=1.0)]
+
+
+def test_a_real_run_its_record_and_another_run_make_a_site(
+    finished: Run, two: list[Path], tmp_path: Path, bench: Bench
+) -> None:
     run = finished.copy(tmp_path).folder
-    submit(published(tmp_path / "other"), tmp_path / "repo")
+    submit(two[0], tmp_path / "repo")
     out = tmp_path / "site"
     done = bench("site", run, tmp_path / "repo", "--out", out)
     assert done.code == 0, done.err
@@ -56,8 +65,8 @@ def test_a_real_run_its_record_and_another_run_make_a_site(finished: Run, tmp_pa
             assert (file.parent / unquote(link.partition("#")[0])).is_file(), f"{file.name}: {link}"
 
 
-def test_no_number_is_without_its_run_and_digest(tmp_path: Path) -> None:
-    sources = found([published(tmp_path / "one"), published(tmp_path / "two", gain=1.0)])
+def test_no_number_is_without_its_run_and_digest(two: list[Path], tmp_path: Path) -> None:
+    sources = found(two)
     built = build(sources, tmp_path / "site")
     text = (built.folder / "index.html").read_text()
     rows = re.findall(r"<tr data-text=.*?</tr>", text, flags=re.S)
@@ -66,13 +75,13 @@ def test_no_number_is_without_its_run_and_digest(tmp_path: Path) -> None:
         assert any(one.short in row and f"run/{one.slug}/index.html" in row for one in sources.runs)
 
 
-def test_runs_that_lie_here_are_compared_pair_by_pair(tmp_path: Path) -> None:
-    built = build(found([published(tmp_path / "one"), published(tmp_path / "two", gain=1.0)]), tmp_path / "site")
+def test_runs_that_lie_here_are_compared_pair_by_pair(two: list[Path], tmp_path: Path) -> None:
+    built = build(found(two), tmp_path / "site")
     assert built.comparisons == 1
     (page,) = (tmp_path / "site" / "compare").iterdir()
     assert page.name in (tmp_path / "site" / "compare.html").read_text()
     other = published(tmp_path / "three", changes={"steps": 8})
-    built = build(found([tmp_path / "one", other]), tmp_path / "site")
+    built = build(found([two[0], other]), tmp_path / "site")
     assert built.comparisons == 0
     assert any("not compared pair by pair" in line for line in built.faults)
     assert not list((tmp_path / "site" / "compare").glob("*")), "pages of the site before are gone"
