@@ -17,6 +17,21 @@ def kept() -> Iterator[None]:
 
     A run leaves nothing on a model: what counts its calls is taken off when the run lets it go.
     """
+    with pytest.MonkeyPatch.context() as patch:
+        _keep(patch)
+        yield
+
+
+@pytest.fixture
+def kept_models(one_thread: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of this test find the models and scorers that earlier tests have loaded.
+
+    By the test's own `monkeypatch`, so that what the test puts over it is undone first.
+    """
+    _keep(monkeypatch)
+
+
+def _keep(patch: pytest.MonkeyPatch) -> None:
     from bench.metrics.base import MetricEntry
     from bench.models.base import ModelEntry
 
@@ -28,17 +43,8 @@ def kept() -> Iterator[None]:
     def scorer(self: MetricEntry, device: str) -> Any:
         return _once((self.name, self.load, device), lambda: loaded(self, device))
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ModelEntry, "load", model)
-        patch.setattr(MetricEntry, "loaded", scorer)
-        yield
-
-
-@pytest.fixture
-def kept_models(one_thread: None) -> Iterator[None]:
-    """Runs of this test find the models and scorers that earlier tests have loaded."""
-    with kept():
-        yield
+    patch.setattr(ModelEntry, "load", model)
+    patch.setattr(MetricEntry, "loaded", scorer)
 
 
 def _once(key: tuple[Any, ...], load: Callable[[], Any]) -> Any:
