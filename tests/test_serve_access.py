@@ -188,7 +188,7 @@ def server(seen: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], 
     process.communicate()
 
 
-def test_a_real_server_on_this_machine_alone_until_ctrl_c_without_torch(
+def test_a_real_server_on_this_machine_alone_until_ctrl_c(
     server: tuple[subprocess.Popen[str], str, Path],
 ) -> None:
     process, address, said = server
