@@ -31,7 +31,7 @@ def smooth(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Family
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pipelines with ControlNets: `controlled.home`."""
-    import controlled  # which imports torch, for which no unit test should wait
+    from . import controlled  # which imports torch, for which no unit test should wait
 
     return controlled.home(tmp_path_factory.mktemp("controlled"))
 
@@ -39,7 +39,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def worn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pipelines and weights to put on them: `wearing.save`."""
-    import wearing
+    from . import wearing
 
     return wearing.save(tmp_path_factory.mktemp("weights"))
 

@@ -7,12 +7,10 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import attended
 import pytest
 import tiny_unet
 import torch
 from analytic import paid
-from attended import PROMPTS, make
 from covering import FULL
 
 from bench import registry
@@ -21,6 +19,9 @@ from bench.methods.attend_and_excite import AttendAndExcite, gradient, look
 from bench.methods.base import Method
 from bench.models.base import Family
 from bench.sampling.session import Next, Session, Step
+
+from . import attended
+from .attended import PROMPTS, make
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),

@@ -6,11 +6,9 @@ import json
 from functools import partial
 from pathlib import Path
 
-import attended
 import pytest
 import torch
 from analytic import paid, priced, session
-from attended import PROMPTS, make, planned
 from covering import met
 from pydantic import ValidationError
 
@@ -23,6 +21,9 @@ from bench.runner.generate import batches, generate
 from bench.sampling.records import COUNTS, Sampling
 from bench.sampling.session import Session
 from bench.store import Ledger
+
+from . import attended
+from .attended import PROMPTS, make, planned
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hand_maps import attention
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +18,8 @@ from bench.methods.attention_losses import (
     subject_maps,
     token_maps,
 )
+
+from .hand_maps import attention
 
 
 def all_losses(cross: torch.Tensor, rows: torch.Tensor, tokens: list[list[int | list[int]]]) -> dict[str, torch.Tensor]:

@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from hand_maps import attention, block, flat_map, own_region
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +23,8 @@ from bench.methods.attention_losses import (
     step_sizes,
     token_maps,
 )
+
+from .hand_maps import attention, block, flat_map, own_region
 
 # Cross loss
 

@@ -6,11 +6,12 @@ import math
 
 import pytest
 import torch
-from hand_maps import TOKENS, attention, block
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.methods.attention_losses import smooth, subject_maps, token_maps
+
+from .hand_maps import TOKENS, attention, block
 
 # Token maps
 

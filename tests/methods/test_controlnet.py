@@ -7,11 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import controlled
 import pytest
 import torch
 from analytic import make, paid, priced, session
-from controlled import control, loaded, ours
 from covering import FULL
 
 from bench import registry
@@ -23,6 +21,9 @@ from bench.sampling import noise
 from bench.sampling.schedule import move
 from bench.sampling.session import Memory, Session
 
+from . import controlled
+from .controlled import control, loaded, ours
+
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers", "ignore::DeprecationWarning:numpy"),
@@ -33,7 +34,7 @@ HALF = {"scale": 0.7, "start": 0.25, "end": 0.75}
 SETTINGS: tuple[tuple[float, dict[str, float]], ...] = ((1.0, {}), (6.0, HALF), (6.0, {}), (1.0, HALF))
 """Guidance, and the control's scale and window."""
 CASES = [
-    (sampler, name, settings)
+    pytest.param(sampler, name, *settings, id=f"{sampler}-{name}-{settings[0]}-{'window' if settings[1] else 'whole'}")
     for i, sampler in enumerate(SAMPLERS)
     for j, name in enumerate(FAMILIES)
     for settings in (SETTINGS if FULL else [SETTINGS[i // len(FAMILIES) % len(SETTINGS)]])
@@ -104,13 +105,12 @@ def theirs(
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("sampler", "name", "settings"), CASES)
+@pytest.mark.parametrize(("sampler", "name", "guidance", "more"), CASES)
 def test_it_is_diffusers_pipeline_bit_for_bit(
-    home: Path, prompts: list[Prompt], name: str, sampler: str, settings: tuple[float, dict[str, float]]
+    home: Path, prompts: list[Prompt], name: str, sampler: str, guidance: float, more: dict[str, float]
 ) -> None:
     """In fp32, without guidance and with it, at the full scale, and at another within a window of the calls."""
     family, steps = loaded(home / name), max(4, registry.get("samplers", sampler).fewest_steps)
-    guidance, more = settings
     of: dict[str, Any] = {"sampler": sampler, "guidance": guidance, "steps": steps}
     mine = ours(family, control(home, name, **more), prompts, **of)[1]
     given = {

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import controlled
 import pytest
 from analytic import paid, priced
-from controlled import control, loaded, ours
 from covering import chosen, met
 
 from bench.methods.attend_and_excite import AttendAndExcite
@@ -16,6 +14,9 @@ from bench.methods.base import Method
 from bench.methods.inversion import Inversion
 from bench.methods.repaint import RepaintEvery, RepaintFirst, RepaintJump
 from bench.prompts.base import Prompt
+
+from . import controlled
+from .controlled import control, loaded, ours
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),

@@ -7,11 +7,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import controlled
 import pytest
 import torch
 from analytic import session
-from controlled import KINDS, arm, control, loaded, ours, planned, refused
 from PIL import Image
 
 from bench import registry, suite
@@ -25,6 +23,9 @@ from bench.runner.plan import Job, Plan, make_plan
 from bench.sampling.records import CONTROLNET
 from bench.store import Ledger
 from bench.store.images import pixel_digest
+
+from . import controlled
+from .controlled import KINDS, arm, control, loaded, ours, planned, refused
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),

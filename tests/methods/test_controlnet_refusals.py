@@ -5,16 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import controlled
 import pytest
 import tiny_dit
 import tiny_unet
-from controlled import arm, control, loaded, planned, refused
 
 from bench import suite
 from bench.methods.controlnet import ControlNet
 from bench.sampling.records import CONTROLNET
 from bench.weights.files import pin
+
+from . import controlled
+from .controlled import arm, control, loaded, planned, refused
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),

@@ -11,7 +11,6 @@ import pytest
 import tiny_unet
 import torch
 from analytic import session
-from wearing import PROMPTS, planned, refused
 
 from bench import registry
 from bench.methods.base import Method, check_chain
@@ -23,6 +22,8 @@ from bench.methods.turbo import Turbo
 from bench.models.base import Family, ModelEntry
 from bench.sampling import noise
 from bench.sampling.records import LORA, NETWORK, Sampling
+
+from .wearing import PROMPTS, planned, refused
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),

@@ -6,12 +6,10 @@ import json
 from functools import partial
 from pathlib import Path
 
-import attended
 import pytest
 import tiny_unet
 import torch
 from analytic import paid, priced
-from attended import PROMPTS, make, planned
 from covering import met
 
 from bench.errors import UserError
@@ -24,6 +22,9 @@ from bench.models.base import Family
 from bench.runner.generate import batches, generate
 from bench.sampling.records import COUNTS, Sampling
 from bench.store import Ledger
+
+from . import attended
+from .attended import PROMPTS, make, planned
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 from analytic import ALPHAS_CUMPROD, Analytic, Mixture, gaussian, make, session
-from repainted import walk
 
 from bench.methods.base import Method
 from bench.methods.repaint import RepaintEvery, RepaintFirst, RepaintJump
 from bench.sampling import noise
 from bench.sampling.session import Session
+
+from .repainted import walk
 
 MANY, SIDE = 125, 8
 """Images, and the side of each: 8,000 independent numbers, of few images, for each draws its noise by itself."""

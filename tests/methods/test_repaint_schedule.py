@@ -12,7 +12,6 @@ from covering import met
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from repainted import calls, walk
 
 from bench.errors import UserError
 from bench.methods.base import Method
@@ -20,6 +19,8 @@ from bench.methods.inversion import Inversion
 from bench.methods.repaint import RepaintEvery, RepaintFirst, RepaintJump
 from bench.sampling.records import Sampling
 from bench.sampling.session import Next, Session, Step
+
+from .repainted import calls, walk
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers")  # __array__ of numpy 2
 

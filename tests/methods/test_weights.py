@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import tiny_unet
 import torch
-from wearing import latents, loaded, planned
 
 from bench import registry
 from bench.methods.base import Method, check_chain
@@ -19,6 +18,8 @@ from bench.models.base import Family
 from bench.runner.plan import Plan
 from bench.sampling.records import LORA, NETWORK, Sampling
 from bench.weights.files import COMMIT, pin
+
+from .wearing import latents, loaded, planned
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import tiny_unet
 import torch
-from wearing import latents, planned, refused, save_lora
 
 from bench import registry
 from bench.errors import UserError
 from bench.job import preflight
 from bench.methods.dpo import DPO
 from bench.models.base import Family
+
+from .wearing import latents, planned, refused, save_lora
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),

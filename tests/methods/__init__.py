@@ -1,0 +1,1 @@
+"""Tests of noise methods; a package, so that it has a conftest of its own."""
