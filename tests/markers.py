@@ -52,7 +52,6 @@ INTEGRATION = (
     "test_paged.py",
     "test_paged_browser.py",
     "test_parallel.py",
-    "test_plan.py::test_planning_loads_no_network_library",
     "test_plots.py",
     "test_plugin.py",
     "test_plugin_kinds.py",

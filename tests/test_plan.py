@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -200,31 +198,6 @@ def test_the_parameters_of_a_method_decide_its_images() -> None:
 def test_a_limit_takes_the_first_prompts_of_each_set() -> None:
     plan = planned(HEAD + "methods: [standard]\n", limit=4)
     assert [c.prompt for c in plan.cells] == read_prompts("shapes-pickapic")[:4]
-
-
-COMMANDS = ("--help", "run --help", "ls", "plan suites/sdxl_main.yaml --twin")
-LOADED = """
-import sys
-from bench.cli import main
-
-for command in sys.argv[2:]:
-    try:
-        code = main([*command.split(), *(["--cache", sys.argv[1]] if command.startswith("plan") else [])])
-    except SystemExit as end:
-        code = end.code
-    print("code", code, {"torch", "diffusers", "transformers"} & set(sys.modules), file=sys.stderr)
-    print("end of", command)
-"""
-
-
-def test_planning_loads_no_network_library(tmp_path: Path) -> None:
-    words = [sys.executable, "-c", LOADED, str(tmp_path), *COMMANDS]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
-    assert [line for line in done.stderr.splitlines() if line.startswith("code ")] == ["code 0 set()"] * len(COMMANDS)
-    said = done.stdout
-    for command in COMMANDS:
-        printed, _, said = said.partition(f"end of {command}\n")
-        assert len(printed.splitlines()) > 5, command
 
 
 def test_what_is_kin_to_an_optimised_metric_is_no_evidence_either() -> None:

@@ -6,7 +6,6 @@ import json
 import sqlite3
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,36 +22,12 @@ from bench.store import Image, Ledger
 
 pytestmark = pytest.mark.usefixtures("kept_models")
 TORCHLESS = """
-import json, sys
+import sys
 from bench.cli import main
-for arguments in json.loads(sys.argv[1]):
-    code = main(arguments)
-    print("code", code, "torch" if "torch" in sys.modules else "no torch", file=sys.stderr)
+code = main(sys.argv[1:])
+print("torch" if "torch" in sys.modules else "no torch", file=sys.stderr)
+sys.exit(code)
 """
-DERIVED = ("results.json", "report.md", "report.html", "suite.yaml")
-
-
-@dataclass(frozen=True)
-class Torchless:
-    """What a process says that runs a finished suite, and then makes a report from what is left of a run."""
-
-    out: str
-    err: list[str]
-    reported: Run
-
-
-@pytest.fixture(scope="module")
-def torchless(finished: Run, tmp_path_factory: pytest.TempPathFactory) -> Torchless:
-    """Two commands in a process of their own; after each it says whether torch was imported."""
-    run, bare = (finished.copy(tmp_path_factory.mktemp(name)) for name in ("finished", "bare"))
-    for name in DERIVED:
-        (bare.folder / name).unlink()
-    commands = [[str(word) for word in command] for command in (run.arguments(), ("report", bare.folder))]
-    words = [sys.executable, "-c", TORCHLESS, json.dumps(commands)]
-    with forms("md,html"):
-        done = subprocess.run(words, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return Torchless(done.stdout, done.stderr.splitlines(), bare)
 
 
 def times(run: Run) -> dict[str, int]:
@@ -100,17 +75,26 @@ def test_a_finished_run_is_only_read(finished: Run, tmp_path: Path) -> None:
     assert len(copy.rows("SELECT id FROM sessions")) == 1
 
 
-def test_a_finished_run_needs_no_torch(torchless: Torchless) -> None:
-    end = torchless.err.index("code 0 no torch")
-    assert any("finished before; nothing to do" in line for line in torchless.err[:end])
-    assert "inversion" in torchless.out
+def test_a_finished_run_needs_no_torch(finished: Run, tmp_path: Path) -> None:
+    words = [sys.executable, "-c", TORCHLESS, *map(str, finished.copy(tmp_path).arguments())]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "finished before; nothing to do" in done.stderr
+    assert done.stderr.endswith("no torch\n")
+    assert "inversion" in done.stdout
 
 
-def test_reports_are_made_from_the_ledger_alone(finished: Run, torchless: Torchless) -> None:
-    assert torchless.err[-1] == "code 0 no torch"
-    made, expected = (run.folder / "results.json" for run in (torchless.reported, finished))
-    assert made.read_bytes() == expected.read_bytes()
-    assert all((torchless.reported.folder / name).stat().st_size > 1000 for name in ("report.md", "report.html"))
+def test_reports_are_made_from_the_ledger_alone(finished: Run, tmp_path: Path) -> None:
+    """And without torch: test_imports.py."""
+    copy = finished.copy(tmp_path)
+    expected = (copy.folder / "results.json").read_bytes()
+    for name in ("results.json", "report.md", "report.html", "suite.yaml"):
+        (copy.folder / name).unlink()
+    with forms("md,html"):
+        done = call("report", copy.folder)
+    assert done.code == 0, done.err
+    assert (copy.folder / "results.json").read_bytes() == expected
+    assert all((copy.folder / name).stat().st_size > 1000 for name in ("report.md", "report.html"))
 
 
 # Methods --------------------------------------------------------------------------------------------------------------
