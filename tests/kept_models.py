@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -50,4 +51,7 @@ def _keep(patch: pytest.MonkeyPatch) -> None:
 def _once(key: tuple[Any, ...], load: Callable[[], Any]) -> Any:
     if key not in _KEPT:
         _KEPT[key] = load()
+        # It stays, so that no garbage collection needs to look through it: `pytest_runtest_setup` of conftest.
+        gc.collect()
+        gc.freeze()
     return _KEPT[key]

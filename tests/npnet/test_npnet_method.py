@@ -22,6 +22,7 @@ from npnet.method import NPNetMethod
 
 pytestmark = pytest.mark.usefixtures("kept_models")
 
+FEW = ("--limit", 2)
 SLOW = 2.0
 """Seconds that reading a network takes where it is timed."""
 
@@ -90,7 +91,7 @@ def test_its_loading_is_in_no_timed_stage_and_its_network_is_counted(
         "models: [shapes-sdxl]\nprompts: [shapes-pickapic]\nsamplers: [ddim]\nbaseline: standard\nsteps: 2\n"
         f"methods: [standard, {{use: npnet, checkpoint: {path}}}]\nmetrics: [shapes-clipscore]\n"
     )
-    run, done = make_run(file, weights)
+    run, done = make_run(file, weights, *FEW)
     assert done.code == 0, done.err
     assert len(loads) == 1
     query = "SELECT method, cost, noise_ms, batch FROM cells JOIN images USING (job_id) WHERE method = ?"
@@ -114,7 +115,7 @@ def test_a_suite_runs_it_and_its_report_marks_the_metric(weights: Path) -> None:
         "methods: [standard, npnet, {use: npnet, name: still, scale: 0}, {name: both, chain: [npnet, inversion]}]\n"
         "metrics: [shapes-clipscore, shapes-aesthetic]\n"
     )
-    run, done = make_run(file, weights)
+    run, done = make_run(file, weights, *FEW)
     assert done.code == 0, done.err
     files = dict(run.rows("SELECT method || prompt_index, file FROM cells JOIN images USING (job_id)"))
     pictures = {k: np.asarray(Image.open(run.folder / v)).astype(int) for k, v in files.items()}
@@ -124,6 +125,6 @@ def test_a_suite_runs_it_and_its_report_marks_the_metric(weights: Path) -> None:
     assert calls == {"standard": 0, "npnet": 0, "still": 0, "both": 2}
     arms = {a["method"]: a["optimises"] for a in run.results()["arms"]}
     assert arms == {m: [] if m == "standard" else ["shapes-clipscore"] for m in calls}
-    again = call(*run.arguments())
+    again = call(*run.arguments(*FEW))
     assert "finished before" in again.err
     assert json.dumps(str(weights)) not in json.dumps(run.results())

@@ -139,7 +139,7 @@ def test_a_fresh_network_learns_from_its_start() -> None:
         network = NPNet(small(text=text)).train()
         optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2)
         errors = []
-        for _ in range(40):
+        for _ in range(30):
             error = ((network(X, PROMPT) - target) ** 2).mean()
             optimizer.zero_grad()
             error.backward()

@@ -18,7 +18,7 @@ from npnet.pairs import dataset
 from npnet.pairs.collection import CollectConfig
 
 PROMPTS = ("a red circle", "two squares", "a blue star above a ring", "a pink square and an orange star", "a ring")
-STEPS, GUIDANCE, PAIRS = 2, 5.0, 12
+STEPS, GUIDANCE, PAIRS = 2, 5.0, 6
 CONFIGS = Path(configs.__file__).parent / "configs"
 
 
@@ -27,7 +27,7 @@ def quiet(_: str) -> None:
 
 
 def settings_of(prompts: Path | str, **change: Any) -> CollectConfig:
-    """Twelve pairs in three shards, scored by one metric, with their images."""
+    """Six pairs in three shards, scored by one metric, with their images."""
     given = {
         "model": "shapes-sdxl",
         "prompts": str(prompts),
@@ -37,7 +37,7 @@ def settings_of(prompts: Path | str, **change: Any) -> CollectConfig:
         "guidance": GUIDANCE,
         "metrics": ["shapes-clipscore"],
         "keep_images": True,
-        "chunk": 4,
+        "chunk": 2,
     }
     return CollectConfig.model_validate({**given, **change})
 

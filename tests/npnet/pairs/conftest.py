@@ -22,7 +22,7 @@ def prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def whole(prompts: Path, tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Path:
-    """A finished collection of twelve pairs, which tests read and never change."""
+    """A finished collection of six pairs, which tests read and never change."""
     from npnet.pairs.collect import run
 
     from .collecting import PAIRS, quiet, settings_of

@@ -42,7 +42,7 @@ def test_pairs_are_what_a_one_by_one_reference_computes(whole: Path, pipeline: A
     found = together(whole)
     assert found.index.tolist() == list(range(PAIRS))
     assert found.prompts == tuple(PROMPTS[k % len(PROMPTS)] for k in range(PAIRS))
-    for k in (0, 5, 10):
+    for k in (0, 3, 5):
         prompt, seed = found.prompts[k], int(found.seed[k])
         x = noise.draw(prompt, seed, (4, 8, 8))
         target = redenoised(pipeline, prompt, x)
@@ -82,7 +82,7 @@ def test_the_first_step_is_shared_bit_by_bit(whole: Path, prompts: Path, tmp_pat
     assert [s.calls for s in dataset.read(whole)[1]] == [2 * STEPS + 1] * 3
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(collector, "Memory", lambda: None)
-        run(settings_of(prompts, pairs=4), out=tmp_path, device="cpu", say=quiet)
+        run(settings_of(prompts, pairs=2), out=tmp_path, device="cpu", say=quiet)
     assert [s.calls for s in dataset.read(tmp_path)[1]] == [2 * STEPS + 2]
     shared, again = next(dataset.read(whole)[1]), together(tmp_path)
     for name in ("source", "target", "seed"):
@@ -131,11 +131,11 @@ def test_shares_merge_to_the_same_bytes(whole: Path, prompts: Path, tmp_path: Pa
 def test_a_share_without_a_shard_says_so(prompts: Path, tmp_path: Path) -> None:
     said: list[str] = []
     assert run(settings_of(prompts), out=tmp_path, shard=(4, 4), device="cpu", say=said.append) == 0
-    assert said == ["shard 4/4 is empty: the collection has 3 shards of 4 pairs"]
+    assert said == ["shard 4/4 is empty: the collection has 3 shards of 2 pairs"]
 
 
 def test_another_batch_size_changes_the_last_bits_at_most(whole: Path, prompts: Path, tmp_path: Path) -> None:
-    run(settings_of(prompts, pairs=4), out=tmp_path, device="cpu", batch_size=3, say=quiet)
+    run(settings_of(prompts, pairs=2), out=tmp_path, device="cpu", batch_size=1, say=quiet)
     one, other = next(dataset.read(whole)[1]), together(tmp_path)
     np.testing.assert_array_equal(one.source, other.source)
     np.testing.assert_allclose(one.target.astype(float), other.target.astype(float), atol=4e-3)

@@ -71,7 +71,7 @@ def test_a_collection_of_which_no_pair_is_finite_stops_at_once(
     prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Inversion, "noise", lambda self, s, x: x * float("nan"))
-    with pytest.raises(UserError, match=r"none of the first 4 pairs .* \(pair 0: 'a red circle', seed \d\)"):
+    with pytest.raises(UserError, match=r"none of the first 2 pairs .* \(pair 0: 'a red circle', seed \d\)"):
         run(settings_of(prompts), out=tmp_path, device="cpu", say=quiet)
     assert not dataset.shards(tmp_path)
 
