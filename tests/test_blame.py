@@ -255,15 +255,18 @@ def test_a_fault_while_decoding_costs_the_images_of_that_batch(
 def test_memory_that_runs_out_while_decoding_makes_batches_smaller(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plug: Plug
 ) -> None:
-    pixels = PipelineFamily.pixels
+    """The throwaway batch still fits, the first one does not."""
+    pixels, calls = PipelineFamily.pixels, []
 
     def full(self: PipelineFamily, latents: torch.Tensor) -> torch.Tensor:
-        if len(latents) > 1:
+        calls.append(len(latents))
+        if len(latents) > 1 and len(calls) > 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return pixels(self, latents)
 
     monkeypatch.setattr(PipelineFamily, "pixels", full)
     assert made(Onlooker, tmp_path, plug, arms=("standard", "odd")) == ({"standard": 2, "odd": 2}, [])
+    assert calls == [2, 2, 1, 1, 1, 1]
 
 
 def test_a_methods_fault_is_no_mistake_of_the_user() -> None:
