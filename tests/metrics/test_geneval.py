@@ -128,11 +128,14 @@ def test_colours_are_those_of_open_clips_zero_shot_classifier(scorer: Any) -> No
         found.append(Detection(name, 0.9 - k / 10, box_of(mask), mask))
     with torch.inference_mode():
         named = scorer.colors(image, found)
-    for detection, color in zip(found, named, strict=True):
-        templates = [lambda c, t=t, name=detection.class_name: t.format(color=c, name=name) for t in TEMPLATES]
-        weights = open_clip.build_zero_shot_classifier(
+    directions = {}
+    for name in ("bench", "hot dog"):
+        templates = [lambda c, t=t, name=name: t.format(color=c, name=name) for t in TEMPLATES]
+        directions[name] = open_clip.build_zero_shot_classifier(
             towers.model, open_clip.get_tokenizer("ViT-L-14"), COLORS, templates, num_classes_per_batch=None
         )
+    for detection, color in zip(found, named, strict=True):
+        weights = directions[detection.class_name]
         with torch.no_grad():
             seen = towers.model.encode_image(scorer.placed(_clip_pixels(cut_out(image, detection))))
         logits = 100 * torch.nn.functional.normalize(seen, dim=-1) @ weights

@@ -114,7 +114,7 @@ def test_a_run_scores_by_it_and_its_report_needs_the_folder_no_more(hps: Path, t
     file = tmp_path / "configured.yaml"
     file.write_text(text(folder))
     runs = tmp_path / "runs"
-    done = call("run", file, "--limit", 2, "--runs", runs, "--no-cache", "--device", "cpu")
+    done = call("run", file, "--limit", 1, "--runs", runs, "--no-cache", "--device", "cpu")
     assert done.code == 0, done.err
     (run,) = (p for p in runs.iterdir() if p.is_dir())
     pick = small.in_folder("PickScore_v1", tmp_path / "pick", "run", act="gelu")

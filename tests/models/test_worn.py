@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,16 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
-@pytest.fixture
-def family(home: Path) -> Family:
+@pytest.fixture(scope="module")
+def whole(home: Path) -> Family:
     return tiny_unet.entry(home / "own").load("cpu")
+
+
+@pytest.fixture
+def family(whole: Family) -> Iterator[Family]:
+    """A model in its own weights, whatever a test before has put on it."""
+    yield whole
+    whole.wear([])
 
 
 def network(home: Path, name: str = "other") -> Weights:

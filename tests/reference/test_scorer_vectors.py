@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ BARS = {"hpsv2": 5e-7, "pickscore": 3e-5, "aesthetic": 1e-6, "clipscore": 1e-6, 
 On the processor that made the vectors all are within 1.5e-7, 1e-5, 5e-7, 5e-7, 2e-6 and 1e-6; another one's kernels sum
 in another order (measured: 1.1e-5, 3.9e-6 and 1.7e-6 for PickScore, MPS and ImageReward)."""
 FILES = found("scores")
+near = cache(small.near)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -54,7 +55,7 @@ def judged(scorer: Any, case: str) -> list[float]:
     """Scores of the images, or preferences for the images a little changed."""
     images = small.images(case)
     if hasattr(scorer, "score_pairs"):
-        return [v.value for v in scorer.score_pairs(images, small.near(case), prompts())]
+        return [v.value for v in scorer.score_pairs(images, near(case), prompts())]
     return [v.value for v in scorer.score(images, prompts())]
 
 
