@@ -140,7 +140,7 @@ def test_the_students_loss_falls(drawings: teacher.Drawings, tmp_path: Path, mon
         unet = networks.unet()
 
     monkeypatch.setattr(turbo, "train", spy)
-    turbo.train_turbo(tmp_path, Start(), drawings, steps=15, batch=4, say=lambda line: None)
+    turbo.train_turbo(tmp_path, Start(), drawings, steps=10, batch=2, say=lambda line: None)
     assert losses[-1] < 0.8 * losses[0]
 
 
