@@ -84,7 +84,7 @@ def bench_forked(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
     Its surroundings count from there on. What is read at the import of those, such as HF_ENDPOINT, is not read again.
     """
-    from forks import Forked
+    from fork_server import Forked
 
     def process(*arguments: object, env: dict[str, str] | None = None) -> Done:
         running = Forked(arguments, tmp_path_factory.mktemp("forked"), env)

@@ -32,6 +32,15 @@ def kept_models(one_thread: None, monkeypatch: pytest.MonkeyPatch) -> None:
     _keep(monkeypatch)
 
 
+@pytest.fixture(scope="module")
+def nothing_kept() -> None:
+    """Lets go of all that was kept: a network that a kept scorer holds is shared with scorers that are loaded later."""
+    _KEPT.clear()
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+
+
 def _keep(patch: pytest.MonkeyPatch) -> None:
     from bench.metrics.base import MetricEntry
     from bench.models.base import ModelEntry

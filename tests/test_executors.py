@@ -20,7 +20,7 @@ import pytest
 from conftest import Bench, Run
 from covering import FULL
 from fleets import FleetHere
-from forks import Forked
+from fork_server import Forked
 from suite_texts import FOUR_ARMS, TWO_ARMS, write_suite
 
 from bench import registry

@@ -11,7 +11,7 @@ from foreign_images import Given, N
 from foreign_scores import given as given
 from foreign_scores import metrics as metrics
 from foreign_scores import results_of, table_of
-from forks import Forked
+from fork_server import Forked
 
 from bench.store import Ledger
 

@@ -48,6 +48,12 @@ def test_half_of_a_surrogate_pair_in_a_failure_can_be_sent(pytestconfig: pytest.
     assert sent["longrepr"] == sent["sections"][0][1] == "assert 'a' == '\\ud800'"
 
 
+def test_no_two_modules_of_tests_share_a_name() -> None:
+    """They are imported by it alone, so one of the two would be taken for the other."""
+    names = [path.name for path in TESTS.rglob("*.py") if path.name not in {"conftest.py", "__init__.py"}]
+    assert sorted(names) == sorted(set(names))
+
+
 # What a stranger can carry on -----------------------------------------------------------------------------------------
 
 FILES = [path for path in sorted(TESTS.rglob("*.py")) if path.parent.name != "reference"]

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 from conftest import Bench, Done
 from covering import FULL
-from forks import Forked, commands_with
+from fork_server import Forked, commands_with
 from ledgers import write_ledger
 from suite_texts import BEST_OF_2, TWO_ARMS, write_suite
 

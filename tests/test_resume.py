@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Run, call
-from forks import Forked
+from fork_server import Forked
 
 pytestmark = pytest.mark.slow
 

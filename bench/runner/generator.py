@@ -131,13 +131,15 @@ class Generator(Engine):
         plain = replace(job.sampling, steps=steps, timesteps=None, settings=())
         meter.begin(size)
         kept, self.embeddings = self.embeddings, {}
-        with torch.no_grad():
-            cond, uncond, _ = self._embed(family, [job] * size)
-            if family.parking is not None:
-                family.parking.leave()
-            session = Session(family, [job.item] * size, plain, cond=cond, uncond=uncond, meter=meter)
-            session.decode(session.sample(session.draw()))
-        self.embeddings = kept
+        try:
+            with torch.no_grad():
+                cond, uncond, _ = self._embed(family, [job] * size)
+                if family.parking is not None:
+                    family.parking.leave()
+                session = Session(family, [job.item] * size, plain, cond=cond, uncond=uncond, meter=meter)
+                session.decode(session.sample(session.draw()))
+        finally:  # a size that does not fit memory is tried, too
+            self.embeddings = kept
         added(self.spent, {"warmup": time.perf_counter() - started})
 
     def largest(self, job: Job) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from kept_models import nothing_kept as nothing_kept
 from reference import small_clips as small
 from reference.small_detectors import compbench_folder, geneval_folder
 from watched import dino as dino
@@ -21,7 +22,7 @@ from bench.prompts.base import Prompt
 from bench.runner import judging
 from bench.runner.score import Task, score
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "nothing_kept")
 ACTION = "A person is looking at a rainbow and marveling at its beauty."
 
 

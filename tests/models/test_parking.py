@@ -42,6 +42,8 @@ class Waiting(SDXL):
     happened: list[str]
     quick = 100
     """Latents in a call above which it takes a while, so that a larger batch does not pay."""
+    fits = 100
+    """Latents in a call above which memory runs out."""
 
     def __init__(self, entry: ModelEntry, device: str, dtype: str):
         super().__init__(entry, device, dtype)
@@ -56,6 +58,8 @@ class Waiting(SDXL):
 
     def network(self, x: torch.Tensor, t: Any, embeds: Embeddings) -> torch.Tensor:
         assert self.parking is not None
+        if len(x) > self.fits:
+            raise torch.OutOfMemoryError
         if len(x) > self.quick:
             time.sleep(0.3)
         self.happened.append("call beside the encoders" if self.parking.there else "call")
@@ -118,11 +122,12 @@ def test_prompts_that_were_not_expected_bring_the_encoders_back() -> None:
     assert len(moves) == 2 * (1 + 2 * 2)
 
 
+@pytest.mark.parametrize("limit", ["quick", "fits"])
 def test_a_batch_size_that_is_tried_leaves_the_encoders_away_and_the_embeddings_known(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
     jobs = jobs_of()
-    monkeypatch.setattr(Waiting, "quick", 4)
+    monkeypatch.setattr(Waiting, limit, 4)
     with waiting() as happened:
         generator = Generator("cpu")
         generator.expect(jobs)

@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-from forked import done_in_a_fork
+from own_forks import done_in_a_fork
 
 from bench.moved import OldName
 from npnet.moved import MOVED

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench import environments
 
-SCRIPT = Path(__file__).with_name("scorers.py")
+SCRIPT = Path(__file__).with_name("published_scores.py")
 BY_ENVIRONMENT = {"hpsv2": ("hpsv2",), "image-reward": ("imagereward", "pickscore", "clipscore")}
 SEEDS = (0, 1)
 

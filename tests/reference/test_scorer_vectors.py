@@ -1,4 +1,4 @@
-"""Our scorers against what the published packages said of the same small random checkpoints (scorers.py)."""
+"""Our scorers against what the published packages said of the same small random checkpoints (published_scores.py)."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from published import MANY, published
+from small_boards import MANY, published
 
 from bench.site.beside import beside
 from bench.site.board import Board, boards

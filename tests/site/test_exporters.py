@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from conftest import Bench
-from published import published
+from small_boards import published
 
 from bench.errors import NotComparable, UserError
 from bench.exporters import exporter, send, tables

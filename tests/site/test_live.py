@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from handmade import image
-from published import published
+from small_boards import published
 
 from bench.serve.listing import Folder, local
 

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 import pytest
 from conftest import Bench, Run
-from published import published
+from small_boards import published
 
 from bench.errors import UserError
 from bench.site import build, found

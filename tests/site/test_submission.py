@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import Bench
 from handmade import image
-from published import published
+from small_boards import published
 
 from bench.errors import NotComparable, UserError
 from bench.records import read

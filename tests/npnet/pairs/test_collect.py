@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from forked import Forks
+from own_forks import Forks
 from PIL import Image
 
 from bench.models.base import ModelEntry

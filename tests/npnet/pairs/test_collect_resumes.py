@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import Plug
-from forked import killed_while
+from own_forks import killed_while
 
 from bench import registry
 from bench.errors import UserError

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 from covering import FULL
-from forks import server
+from fork_server import server
 
 from npnet.network import checkpoint
 from npnet.training import loop

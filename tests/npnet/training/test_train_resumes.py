@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from forks import server
+from fork_server import server
 
 from bench.errors import UserError
 from npnet.training import loop

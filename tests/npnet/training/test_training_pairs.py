@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from forked import done_in_a_fork
 from noise_pairs import PROMPTS, collection
+from own_forks import done_in_a_fork
 
 from bench.errors import UserError
 from npnet.pairs import dataset, mapped

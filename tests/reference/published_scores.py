@@ -2,7 +2,8 @@
 
 It runs in an environment of its own, with the versions that the packages need (README.md), without this project:
 
-    python tests/reference/scorers.py [--aesthetic CHECKOUT] [--mps CHECKOUT] [--only NAME] [--seed N] [--out DIR]
+    python tests/reference/published_scores.py [--aesthetic CHECKOUT] [--mps CHECKOUT] [--only NAME] [--seed N]
+        [--out DIR]
 
 `aesthetic` and `mps` are made where their checkouts are given: work trees of github
 christophschuhmann/improved-aesthetic-predictor and Kwai-Kolors/MPS. The networks are `small_clips`, so each file holds
