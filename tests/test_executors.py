@@ -21,7 +21,7 @@ from conftest import Bench, Run
 from covering import FULL
 from fleets import FleetHere
 from fork_server import Forked
-from suite_texts import FOUR_ARMS, TWO_ARMS, write_suite
+from suite_texts import BEST_OF_2, TWO_ARMS, write_suite
 
 from bench import registry
 from bench.runner import executors
@@ -89,7 +89,7 @@ def arguments(suite: Path, plugin: Path, runs: Path, *more: object) -> list[obje
 
 @dataclass(frozen=True)
 class Lethal:
-    """The tiny suite with one more arm, which ends the worker that makes its first batch; and a run of it without."""
+    """A suite with an arm that ends the worker that makes its first batch; and a run of it by one process, unharmed."""
 
     mark: Path
     """A file: the method ends no worker while it is there."""
@@ -100,8 +100,8 @@ class Lethal:
 def tiny_and_lethal(bench: Bench, plugin: Path, tmp_path_factory: pytest.TempPathFactory) -> Lethal:
     home = tmp_path_factory.mktemp("tiny_and_lethal")
     (mark := home / "mark").touch()
-    arms = [*FOUR_ARMS["methods"], {"use": "lethal", "mark": str(mark)}]
-    suite = write_suite(home / "lethal.yaml", name="lethal", methods=arms)
+    arms = ["standard", BEST_OF_2, {"use": "lethal", "mark": str(mark)}]
+    suite = write_suite(home / "lethal.yaml", name="lethal", methods=arms, controls=None)
     done = bench(*arguments(suite, plugin, home / "runs", "--workers", 0))
     assert done.code == 0, done.err
     (folder,) = [one for one in (home / "runs").iterdir() if one.is_dir()]
@@ -118,7 +118,7 @@ OF_TIME = ("ms", "cost", "seconds", "peak", "hardware", "ratio", "from_cache", "
 def results_of(run: Run) -> dict[str, Any]:
     """What results.json says of images and scores, without times and places."""
     found = run.results()
-    kept = {key: found[key] for key in ("arms", "comparisons", "controls")}
+    kept = {key: found[key] for key in ("arms", "comparisons")}
 
     def timeless(value: Any) -> Any:
         if isinstance(value, dict):

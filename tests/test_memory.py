@@ -282,6 +282,7 @@ def test_results_and_report_compare_what_was_measured_apart_and_never_a_processe
     assert "for a batch of 4 images in a process of its own" in text
 
 
+@pytest.mark.skipif(not FULL, reason="a process for it alone: every week, by NOISEBENCH_FULL=1")
 def test_prompts_of_a_list_are_measured_too(one_thread: None, tmp_path: Path) -> None:
     suite = {"name": "listed", "models": ["shapes-sdxl"], "samplers": ["ddim"], "steps": 2, "baseline": "standard",
              "methods": ["standard"], "metrics": ["shapes-clipscore"]}  # fmt: skip

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
-import subprocess
-import sys
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,25 +43,6 @@ def test_a_suite_plans_for_real_and_on_the_embedded_world(bench: Bench, here: Pa
         done = bench("plan", here / "suites" / "mine.yaml", *more)
         assert done.code == 0, done.err
         assert "inversion, best_of_2, reseed" in done.out
-
-
-def test_a_package_is_installed_found_by_its_entry_point_and_passes_its_test(bench: Bench, here: Path) -> None:
-    for needed in ("pip", "hatchling"):
-        if importlib.util.find_spec(needed) is None:
-            pytest.skip(f"{needed} is not installed here, and nothing is downloaded for a test")
-    done = bench("init", "plugin", "my-idea")
-    assert done.code == 0, done.err
-    project = tomllib.loads((here / "bench-my-idea" / "pyproject.toml").read_text())["project"]
-    assert project["entry-points"]["bench.methods"] == {"my_idea": "bench_my_idea.method:MyIdea"}
-    pip = ("-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--target", "site")
-    subprocess.run([sys.executable, *pip, str(here / "bench-my-idea")], check=True, capture_output=True)
-    path = os.pathsep.join([str(here / "site"), str(Path(scaffold.__file__).parents[2])])
-    tested = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "bench-my-idea/tests"],
-        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path},
-    )  # fmt: skip
-    assert tested.returncode == 0, tested.stdout
-    assert "1 passed" in tested.stdout
 
 
 def test_nothing_is_written_over(bench: Bench, here: Path) -> None:

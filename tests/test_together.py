@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,21 @@ def test_the_next_of_a_chain_waits_and_is_left_out_after_a_failure(tmp_path: Pat
     done = together(*exits(0), "--and", *exits(0), "--then", *exits(3), "--then", *exits(4))
     assert done.returncode == 3
     assert [line for line in done.stdout.splitlines() if line.startswith("ran")] == ["ran 0", "ran 0", "ran 3"]
+
+
+@pytest.mark.skipif(not hasattr(os, "setpriority"), reason="this system has no niceness")
+def test_all_but_the_first_have_a_lower_priority() -> None:
+    code = (
+        "import os, sys, time\n"
+        "for _ in range(500):\n"
+        "    if found := os.getpriority(os.PRIO_PROCESS, 0) - int(sys.argv[1]): break\n"
+        "    time.sleep(0.01 * (sys.argv[2] != 'first'))\n"
+        "print(sys.argv[2], found > 0)"
+    )
+    ours = str(os.getpriority(os.PRIO_PROCESS, 0))
+    done = together(PYTHON, "-c", code, ours, "first", "--and", PYTHON, "-c", code, ours, "second")
+    assert done.returncode == 0, done.stderr
+    assert {"first False", "second True"} <= set(done.stdout.splitlines())
 
 
 @pytest.mark.parametrize(

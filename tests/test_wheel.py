@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+from conftest import Bench
 
 ROOT = Path(__file__).parents[1]
 WEIGHTS_LIMIT = 60_000_000
@@ -64,18 +66,44 @@ def test_the_suites_are_inside(wheel: zipfile.ZipFile) -> None:
     assert {f"bench/{name}" for name in files} <= set(wheel.namelist())
 
 
+@pytest.fixture
+def plugin(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The package of plugins that `init` writes, beside the folder `site` that it is installed into."""
+    monkeypatch.chdir(tmp_path)
+    done = bench("init", "plugin", "my-idea")
+    assert done.code == 0, done.err
+    project = tomllib.loads(Path("bench-my-idea/pyproject.toml").read_text())["project"]
+    assert project["entry-points"]["bench.methods"] == {"my_idea": "bench_my_idea.method:MyIdea"}
+    pip = ("-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--target", "site")
+    subprocess.run([sys.executable, *pip, "./bench-my-idea"], check=True, capture_output=True)
+    return tmp_path / "bench-my-idea"
+
+
+PROGRAM = """
+import sys
+sys.path[:0] = sys.argv[1:2]
+import pytest
+from bench.cli import main
+sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", sys.argv[2]]) or main(sys.argv[3:]))
+"""
+
+
 @pytest.mark.usefixtures("whole_report")
-def test_the_wheel_does_the_main_job_without_a_checkout(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
-    """A suite by its name, from images to report, by what was unpacked alone."""
+def test_the_wheel_does_the_main_job_without_a_checkout_and_knows_an_installed_package_of_plugins(
+    wheel: zipfile.ZipFile, plugin: Path, tmp_path: Path
+) -> None:
+    """A suite by its name, from images to report, by what was unpacked alone; and the package's own test, which finds
+    its method by its entry point. One process, for importing is most of it."""
     site, work = tmp_path / "site", tmp_path / "work"
     wheel.extractall(site)
     work.mkdir()
     arguments = ["run", "shapes_quick", "--limit", "1", "--set", "steps=2", "--no-cache", "--device", "cpu"]
     arguments += ["--method", "reseed", "--metric", "shapes-clipscore"]
-    code = f"import sys; sys.path.insert(0, {str(site)!r}); from bench.cli import main; sys.exit(main({arguments!r}))"
+    command = [sys.executable, "-c", PROGRAM, str(site), str(plugin / "tests"), *arguments]
     surroundings = {**os.environ, "PYTHONPATH": str(site), "BENCH_REPORT": "html"}
-    done = subprocess.run([sys.executable, "-c", code], cwd=work, env=surroundings, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    done = subprocess.run(command, cwd=work, env=surroundings, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
     report = next(work.glob("runs/shapes_quick-*/report.html"))
     assert report.stat().st_size > 10_000
     assert str(ROOT / "bench") not in (report.parent / "results.json").read_text()
