@@ -31,6 +31,8 @@ from bench.runner.executors.worker import Setting
 from bench.runner.jobs import Job
 
 WORKERS = 2
+ACTORS = 2 if FULL else 1
+"""Each is a process that imports torch, as is the one that takes the place of the one that is killed."""
 LETHAL = '''\
 """A method that ends the process it works in, once or at every batch; and one that takes three seconds."""
 
@@ -70,7 +72,7 @@ def rayed() -> Any:
     """Ray on this machine, once for all tests of this file."""
     pytest.importorskip("ray")
     ray = of_ray.imported()
-    ray.init("local", num_cpus=WORKERS, include_dashboard=False, log_to_driver=False, object_store_memory=100_000_000)
+    ray.init("local", num_cpus=ACTORS, include_dashboard=False, log_to_driver=False, object_store_memory=100_000_000)
     yield ray
     ray.shutdown()
 
@@ -129,7 +131,7 @@ def results_of(run: Run) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("executor", ["local", "ray"])
-def test_two_workers_make_the_same_run_though_one_is_killed(
+def test_workers_make_the_same_run_though_one_is_killed(
     executor: str, request: pytest.FixtureRequest, bench: Bench, plugin: Path, tiny_and_lethal: Lethal, tmp_path: Path
 ) -> None:
     """Worker processes, and actors of Ray: what the killed one had in work is made by another."""
@@ -137,7 +139,8 @@ def test_two_workers_make_the_same_run_though_one_is_killed(
         request.getfixturevalue("rayed")
     alone, mark = tiny_and_lethal.alone, tiny_and_lethal.mark
     mark.unlink()
-    done = bench(*arguments(alone.suite, plugin, tmp_path, "--executor", executor, "--workers", WORKERS))
+    workers = ACTORS if executor == "ray" else WORKERS
+    done = bench(*arguments(alone.suite, plugin, tmp_path, "--executor", executor, "--workers", workers))
     run = Run(alone.suite, tmp_path, tmp_path, tmp_path / alone.folder.name)
     assert done.code == 0, done.err
     assert mark.exists()
@@ -147,9 +150,9 @@ def test_two_workers_make_the_same_run_though_one_is_killed(
     for metric in ("shapes-geneval", "shapes-clipscore"):
         assert run.scores(metric) == alone.scores(metric)
     assert results_of(run) == results_of(alone)
-    assert f"by {WORKERS} workers" in done.err
+    assert f"by {workers} worker" in done.err
     (stages,) = run.rows("SELECT stages FROM sessions")[-1]
-    assert json.loads(stages)["generate"]["workers"] == WORKERS
+    assert json.loads(stages)["generate"]["workers"] == workers
 
 
 # Workers that end ----------------------------------------------------------------------------------------------------

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from typing import IO
 
 AND, THEN = "--and", "--then"
-NICER = 5
-"""The niceness of all but the first: about a third of its share of a core that both want."""
+NICER = 8
+"""The niceness of all but the first: about a sixth of its share of a core that both want."""
 
 
 @dataclass
