@@ -39,7 +39,7 @@ def drawn(panels: Iterable[Panel], *, wide: bool = False) -> list[str]:
 
 @lru_cache(maxsize=256)  # a page is often written again with a few numbers changed, or none: by a gate, by new scores
 def figure_of(panel: Panel, width: float, said: str) -> str:
-    """A panel as an SVG element this many points wide; `said` is what it says to who does not see it."""
+    """A panel as an SVG element this many points wide, with `says(panel)`: a part of the key, as -0.0 equals 0.0."""
     from matplotlib.figure import Figure
 
     height = drawing.frame(panel).height

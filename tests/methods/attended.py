@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from analytic import Made, Methods, session
 from analytic import make as analytic_make
+from batch_plans import made
 
 from bench import suite
 from bench.models.base import Family
 from bench.prompts.base import Prompt
-from bench.runner.plan import Plan, make_plan
+from bench.runner.plan import Job, Plan, make_plan
 from bench.sampling.session import Session
+from bench.store import Image
 
 PROMPTS = ("a cat and a dog", "a red frog", "a photo of a bench and a cat", "dog")
 
@@ -46,3 +50,12 @@ metrics: [shapes-clipscore]
 """
     prompts = [Prompt(i, words) for i, words in enumerate(texts)]
     return make_plan(suite.parse(text, file="suites/attended.yaml"), read=lambda name: prompts)
+
+
+def ledgered(plan: Plan, folder: Path) -> list[tuple[Job, Image]]:
+    """The plan's jobs with a noise method, each with its row of the ledger; those without one have no facts."""
+    ledger = made(plan, folder, batch_size=4)
+    images = ledger.images()
+    ledger.close()
+    assert all(json.loads(images[job.id].facts) == {} for job in plan.jobs.values() if not job.links)
+    return [(job, images[job.id]) for job in plan.jobs.values() if job.links]

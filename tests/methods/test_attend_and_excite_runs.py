@@ -17,13 +17,12 @@ from bench.errors import UserError
 from bench.methods.attend_and_excite import AttendAndExcite
 from bench.models.base import Family, ModelEntry
 from bench.prompts.base import Prompt
-from bench.runner.generate import batches, generate
+from bench.runner.generate import batches
 from bench.sampling.records import COUNTS, Sampling
 from bench.sampling.session import Session
-from bench.store import Ledger
 
 from . import attended
-from .attended import PROMPTS, make, planned
+from .attended import PROMPTS, ledgered, make, planned
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -102,15 +101,8 @@ def test_the_published_setting_costs_at_most_85_gradients() -> None:
 
 def test_a_runs_ledger_has_the_facts_and_the_cost_of_every_image(sharp_folder: Path, tmp_path: Path) -> None:
     plan = planned(str(sharp_folder), "{use: attend_and_excite, iterations: 2}", PROMPTS[0], PROMPTS[3])
-    ledger = Ledger(tmp_path, create=True)
-    generate(plan, ledger, None, device="cpu", batch_size=4)
-    images = ledger.images()
-    ledger.close()
-    for job in plan.jobs.values():
-        facts, cost = json.loads(images[job.id].facts), json.loads(images[job.id].cost)
-        if not job.links:
-            assert facts == {}
-            continue
+    for _, image in ledgered(plan, tmp_path):
+        facts, cost = json.loads(image.facts), json.loads(image.cost)
         assert set(facts) == {"attend_loss", "attend_converged", "attend_iterations"}
         assert cost["sampling"]["backwards"] == 2 + facts["attend_iterations"]
 

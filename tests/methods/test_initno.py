@@ -19,12 +19,11 @@ from bench.methods.initno import InitNO, Noise, Tried
 from bench.methods.initno_as_released import InitNOAsReleased
 from bench.methods.inversion import Inversion
 from bench.models.base import Family
-from bench.runner.generate import batches, generate
+from bench.runner.generate import batches
 from bench.sampling.records import COUNTS, Sampling
-from bench.store import Ledger
 
 from . import attended
-from .attended import PROMPTS, make, planned
+from .attended import PROMPTS, ledgered, make, planned
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -247,18 +246,11 @@ def test_the_released_pipeline_tells_of_its_refinements(sharp: Family) -> None:
 
 def test_a_runs_ledger_has_the_facts_and_the_cost_of_every_image(sharp_folder: Path, tmp_path: Path) -> None:
     plan = planned(str(sharp_folder), "{use: initno, rounds: 1, steps: 2, last_resort: 2}", PROMPTS[0], PROMPTS[3])
-    ledger = Ledger(tmp_path, create=True)
-    generate(plan, ledger, None, device="cpu", batch_size=4)
-    images = ledger.images()
-    ledger.close()
     found = {}
-    for job in plan.jobs.values():
-        facts, cost = json.loads(images[job.id].facts), json.loads(images[job.id].cost)
-        if not job.links:
-            assert facts == {}
-            continue
+    for job, image in ledgered(plan, tmp_path):
+        facts, cost = json.loads(image.facts), json.loads(image.cost)
         assert {k.removeprefix("initno_") for k in facts} == FACTS
-        assert cost["noise"]["backwards"] == images[job.id].calls_noise / 2 == facts["initno_steps"]
+        assert cost["noise"]["backwards"] == image.calls_noise / 2 == facts["initno_steps"]
         found[job.prompt] = facts["initno_converged"]
     assert (found["a cat and a dog"], found["dog"]) == (False, True)
 

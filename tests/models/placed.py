@@ -13,6 +13,12 @@ import pytest
 import tiny_dit
 import tiny_unet
 
+MARKS = [
+    pytest.mark.usefixtures("one_thread"),
+    # diffusers calls numpy in ways that numpy 2 deprecates.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers", "ignore::DeprecationWarning:numpy"),
+]
+"""Of every test that runs such a folder."""
 SUITE = """\
 name: places
 models: {models}

@@ -8,21 +8,18 @@ from pathlib import Path
 
 import pytest
 from commands import Bench
-from placed import home as home
 from placed import (
+    MARKS,
     images,
     suite,
 )
+from placed import home as home
 
 from bench.errors import UserError
 from bench.models import references
 from bench.models.references import entry_of
 
-# diffusers calls numpy in ways that numpy 2 deprecates.
-pytestmark = [
-    pytest.mark.usefixtures("one_thread"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers", "ignore::DeprecationWarning:numpy"),
-]
+pytestmark = MARKS
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import pytest
 from commands import Bench, call
 from hub import Hub, serving
 from placed import (
+    MARKS,
     SAVED,
     images,
     no_network,
@@ -23,11 +24,7 @@ from placed import home as home
 from bench import registry
 from bench.models.base import ModelEntry
 
-# diffusers calls numpy in ways that numpy 2 deprecates.
-pytestmark = [
-    pytest.mark.usefixtures("one_thread"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers", "ignore::DeprecationWarning:numpy"),
-]
+pytestmark = MARKS
 
 
 @pytest.fixture(scope="module")

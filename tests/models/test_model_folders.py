@@ -12,6 +12,7 @@ import pytest
 from commands import Bench, call
 from placed import (
     HARMS,
+    MARKS,
     SAVED,
     SHAPES,
     images,
@@ -26,11 +27,7 @@ from bench.models.shapes_of import check_entry
 from bench.runner.plan import make_plan
 from bench.suite import parse
 
-# diffusers calls numpy in ways that numpy 2 deprecates.
-pytestmark = [
-    pytest.mark.usefixtures("one_thread"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers", "ignore::DeprecationWarning:numpy"),
-]
+pytestmark = MARKS
 
 
 # What runs -----------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""A collection that was killed or damaged ends as one left alone, and what it does not go on with says why."""
+"""A collection that was killed or damaged ends as one left alone, and one that cannot resume says why."""
 
 from __future__ import annotations
 
